@@ -1,0 +1,33 @@
+"""pytest for the whole project: `pytest` runs tests/ and, through nbval, the stored outputs of notebooks/."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+# Two threads on every machine: sums in another order would change printed digits.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "agg") if "JPY_PARENT_PID" not in os.environ else None
+# A test must not find the caches or runs of the person who runs it.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_configure(config):
+    """nbval's settings, here and not in `addopts`: paths stay right from every folder, and pytest works without nbval."""
+    if not config.pluginmanager.hasplugin("nbval"):
+        return
+    if not config.option.nbval_lax:
+        config.option.nbval = True
+    config.option.nbval_current_env = True
+    config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+    config.option.nbval_cell_timeout = 300
+
+
+@pytest.fixture(scope="session")
+def flickr8k_zip():
+    """The real photographs, where `MINCLIP_FLICKR8K` names their zip."""
+    path = os.environ.get("MINCLIP_FLICKR8K", "")
+    if not path:
+        pytest.skip("MINCLIP_FLICKR8K does not name a zip of Flickr8k")
+    return Path(path)

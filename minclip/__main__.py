@@ -1,0 +1,7 @@
+"""`python -m minclip` is the command `minclip`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,129 @@
+"""A run's folder: what is in it, how it is saved so that nothing is lost, how it is opened again."""
+
+import io
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .config import FORMAT, MinclipError, TrainConfig, from_dict, to_dict
+from .model import CLIP
+from .pretrained import atomic_write, find_folder, package_version, read_config, read_folder, write_folder, write_json, write_weights
+from .tokenizer import Tokenizer
+
+
+@dataclass
+class Run:
+    """A finished or interrupted training: `runs/<name>/` with its config, tokenizer, model and metrics."""
+
+    folder: Path
+    config: TrainConfig
+    tokenizer: Tokenizer
+    model: CLIP
+    metrics: list[dict[str, Any]]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Opens a run by its folder or its name; a MinclipError tells what is missing or damaged."""
+        folder = find_folder(folder)
+        config = read_run_config(folder)
+        model, tokenizer = read_folder(folder)
+        if tokenizer is None:
+            raise MinclipError(f"{folder} has no tokenizer.json")
+        return cls(folder, config, tokenizer, model, read_metrics(folder))
+
+    @property
+    def final(self) -> dict[str, dict[str, float]]:
+        """Split -> figures at the end of the run; empty where it did not end."""
+        return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
+
+    def export(self, folder: str | Path) -> None:
+        """Writes a copy to ship: weights in half precision, tokenizer, config and the final figures, without the state."""
+        write_folder(folder, self.model, self.tokenizer, torch.float16)
+        write_run_config(Path(folder), self.config)
+        lines = [json.dumps(line) + "\n" for line in self.metrics]
+        atomic_write(Path(folder) / "metrics.jsonl", "".join(lines).encode())
+
+
+def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
+    """Makes the folder of a new run; it must not hold one already."""
+    if (folder / "config.json").exists():
+        raise MinclipError(f"{folder} holds a run already: continue it with --resume, or choose another --name")
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
+    write_run_config(folder, config)
+
+
+def write_run_config(folder: Path, config: TrainConfig) -> None:
+    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), **to_dict(config)})
+
+
+def read_run_config(folder: Path) -> TrainConfig:
+    values = {k: v for k, v in read_config(folder).items() if k not in ("format", "minclip")}
+    return from_dict(TrainConfig, values, str(folder / "config.json"))
+
+
+def save_checkpoint(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    """Writes `state.pt`, all that a resumed run needs in one file, and then `model.safetensors` for everybody else.
+
+    The state holds the weights too: if the machine stops between the two files, they are of two steps, and resuming
+    must not mix them.
+    """
+    state = {
+        "step": step,
+        "seconds": seconds,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
+    torch.save(state, buffer)
+    atomic_write(folder / "state.pt", buffer.getvalue())
+    write_weights(folder / "model.safetensors", model)
+
+
+def load_checkpoint(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Puts the state back and returns the step and the seconds of training so far; (0, 0.0) where nothing was saved yet."""
+    path = folder / "state.pt"
+    if not path.exists():
+        return 0, 0.0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
+        raise MinclipError(f"{path} is cut off or damaged ({str(error).splitlines()[0]:.100}): it can't be resumed; model.safetensors beside it holds the weights alone") from None
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return state["step"], state["seconds"]
+
+
+def write_metrics(folder: Path, line: dict[str, Any]) -> None:
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a crash cut off is dropped."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    out = []
+    for number, line in enumerate(lines, 1):
+        try:
+            out.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise MinclipError(f"{path} line {number} is damaged: {line:.60}") from None
+    return out
+
+
+def rewind_metrics(folder: Path, step: int) -> None:
+    """Forgets what was logged after the checkpoint at `step`: the resumed run will log it again."""
+    lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step and "final" not in line]
+    atomic_write(folder / "metrics.jsonl", "".join(lines).encode())

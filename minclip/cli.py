@@ -1,0 +1,233 @@
+"""The command line: minclip train | eval | classify | info.  A user's mistake is one sentence and exit code 2."""
+
+import errno
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .checkpoint import Run
+from .config import PRESETS, MinclipError, TrainConfig, data_folder, nearest, preset, to_dict
+from .evaluate import zero_shot_classifier
+from .pretrained import load
+from .train import final_figures, pick_device, train
+
+console = Console(highlight=False, soft_wrap=True)
+Json = Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train a CLIP from nothing, then print what it can do."""
+
+    name: Annotated[str, tyro.conf.arg(help="name of the run's folder under runs/; the preset's name, numbered, by default")] = ""
+    resume: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="go on from the last checkpoint of the run")] = False
+    json: tyro.conf.FlagCreatePairsOff[Json] = False
+
+    def run(self, preset_name: str) -> dict[str, Any]:
+        folder = Path("runs") / (self.name or (preset_name if self.resume else free_name(preset_name)))
+        if self.resume and not (folder / "config.json").exists():
+            raise MinclipError(f"{folder} holds no run to resume{nearest(folder.name, [p.parent.name for p in Path('runs').glob('*/config.json')])}")
+        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        try:
+            run = train(config, folder, self.resume)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{stop or 'interrupted'}; go on with: minclip train {preset_name} --name {folder.name} --resume (and the same options)") from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise MinclipError(f"no space left on the disk while writing {folder}: free some and go on with: minclip train {preset_name} --name {folder.name} --resume; the last checkpoint is whole") from None
+        from .course import plots  # matplotlib, only now
+
+        plots.save(plots.curves(run), folder / "curves.png")
+        print_training(run)
+        print_figures(run.final, run.config)
+        console.print(f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'")
+        losses = [line["loss"] for line in run.metrics if "loss" in line]
+        return {"run": str(folder), "step": run.metrics[-1]["step"], "first_loss": losses[0], "last_loss": losses[-1], "seconds": run.metrics[-1]["seconds"], "figures": run.final}
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Compute a run's figures again: retrieval both ways, and zero-shot accuracy against chance."""
+
+    run_folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder, or its name under runs/")]
+    root: Annotated[str, tyro.conf.arg(help="the photographs' folder or zip, where it moved")] = ""
+    json: tyro.conf.FlagCreatePairsOff[Json] = False
+
+    def run(self) -> dict[str, Any]:
+        run = Run.load(self.run_folder)
+        config = run.config
+        if self.root:
+            from dataclasses import replace
+
+            config = replace(config, data=replace(config.data, root=self.root))
+        device, _ = pick_device(config.train.device, "fp32")
+        figures = final_figures(run.model.to(device), run.tokenizer, config)
+        print_figures(figures, config)
+        return {"run": str(run.folder), "figures": figures}
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Ask a model which of some labels an image shows."""
+
+    run_folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder or name, or demo")]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
+    labels: Annotated[str, tyro.conf.arg(help='the choices, with commas between: "a dog, a cat"')] = ""
+    template: Annotated[str, tyro.conf.arg(help="the prompt; {} stands for the label")] = "a picture of {}"
+    json: tyro.conf.FlagCreatePairsOff[Json] = False
+
+    def run(self) -> dict[str, Any]:
+        labels = [label.strip() for label in self.labels.split(",") if label.strip()]
+        if len(labels) < 2 or not self.images:
+            raise MinclipError('classify needs an image and at least two labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
+        model, preprocess, tokenizer = load(self.run_folder)
+        if tokenizer is None:
+            raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read the labels")
+        classifier = zero_shot_classifier(model, tokenizer, labels, (self.template,))
+        pictures = torch.stack([preprocess(open_image(path)) for path in self.images])
+        with torch.no_grad():
+            similarity = model.encode_image(pictures, normalize=True) @ classifier
+            probabilities = (model.logit_scale.exp() * similarity).softmax(dim=1)
+        table = Table("image", "label", "probability", "cosine", box=None)
+        out = []
+        for path, row, cosines in zip(self.images, probabilities, similarity):
+            for rank, i in enumerate(row.argsort(descending=True).tolist()):
+                table.add_row(path.name if rank == 0 else "", labels[i], f"{row[i]:.1%}", f"{cosines[i]:.3f}")
+            out.append({"image": str(path), "probabilities": {label: float(p) for label, p in zip(labels, row)}})
+        console.print(table)
+        return {"results": out}
+
+
+@dataclass(frozen=True)
+class Info:
+    """Tell the version, the device, the presets and the runs that are here."""
+
+    json: tyro.conf.FlagCreatePairsOff[Json] = False
+
+    def run(self) -> dict[str, Any]:
+        device, bf16 = pick_device("auto", "auto")
+        facts = {
+            "minclip": __version__, "python": platform.python_version(), "torch": torch.__version__, "device": str(device),
+            "precision": "bf16" if bf16 else "fp32", "threads": torch.get_num_threads(), "data": str(data_folder()),
+            "presets": list(PRESETS), "runs": sorted(str(p.parent) for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json")),
+        }
+        for name, value in facts.items():
+            console.print(f"[bold]{name:10}[/] {', '.join(value) if isinstance(value, list) else value}")
+        return facts
+
+
+VERBS = {"train": Train, "eval": Eval, "classify": Classify, "info": Info}
+USAGE = f"""minclip {__version__}: CLIP from nothing
+
+  minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
+  minclip eval RUN
+  minclip classify RUN IMAGE... --labels "a red star, a blue ring"
+  minclip info
+
+Each takes --help, and --json to print one JSON object as its last line.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
+    try:
+        result = dispatch(arguments)
+    except MinclipError as error:
+        return fail(str(error), 2, as_json)
+    except KeyboardInterrupt as stop:
+        return fail(str(stop) or "interrupted", 130, as_json)
+    except SystemExit as stop:  # tyro has printed its help (0) or what is wrong with the options (2)
+        if stop.code and as_json:
+            print(json.dumps({"error": "the command's options are wrong; see above"}))
+        return int(stop.code or 0)
+    if as_json:
+        print(json.dumps(result))
+    return 0
+
+
+def dispatch(arguments: list[str]) -> dict[str, Any]:
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help", "--version"):
+        print(__version__ if verb == "--version" else USAGE)
+        return {"minclip": __version__}
+    if verb not in VERBS:
+        raise MinclipError(f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
+    if verb != "train":
+        return tyro.cli(VERBS[verb], args=arguments[1:], prog=f"minclip {verb}").run()
+    if len(arguments) < 2 or arguments[1].startswith("-"):
+        print(USAGE)
+        if arguments[1:2] in (["-h"], ["--help"]):
+            return {}
+        raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
+    name, options = arguments[1], arguments[2:]
+    default = preset(name)
+    if any(option.replace("_", "-").startswith("--model.vision.image-size") for option in options):
+        raise MinclipError("the picture's size is said once, with --data.image-size: the image tower follows it")
+    if any(option.replace("_", "-").startswith(("--model.text.eot-id",)) for option in options):
+        raise MinclipError("model.text.eot_id comes from the tokenizer that the run trains; set --model.text.vocab-size")
+    return tyro.cli(Train, default=Train(**{f.name: getattr(default, f.name) for f in fields(TrainConfig)}), args=options, prog=f"minclip train {name}").run(name)
+
+
+def fail(message: str, code: int, as_json: bool) -> int:
+    print(f"minclip: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": message}))
+    return code
+
+
+def free_name(name: str) -> str:
+    """`name`, or `name-2`, `name-3`, … where that run is there already: a run is never overwritten."""
+    taken = {p.parent.name for p in Path("runs").glob("*/config.json")}
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image file, upright and in RGB; a MinclipError where it isn't one."""
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except FileNotFoundError:
+        raise MinclipError(f"{path} is not there") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MinclipError(f"{path} can't be read as an image: {error}") from None
+
+
+def print_training(run: Run) -> None:
+    from math import log
+
+    losses = [line["loss"] for line in run.metrics if "loss" in line]
+    last = run.metrics[-1]
+    b = run.config.train.batch_size
+    console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  Loss {losses[0]:.3f} at first (ln {b} = {log(b):.3f}), {losses[-1]:.3f} at last.\n")
+
+
+def print_figures(figures: dict[str, dict[str, float]], config: TrainConfig) -> None:
+    """Retrieval and zero-shot tables, a column a split."""
+    from .data import load_pairs
+
+    table = Table("", *figures, title="retrieval, all captions count", title_justify="left", box=None)
+    for way in ("text_to_image", "image_to_text"):
+        for k in (1, 5, 10):
+            table.add_row(f"{way.replace('_to_', '→')} recall@{k}", *(f"{f[f'{way}_r@{k}']:.1%}" for f in figures.values()))
+    console.print(table)
+    tasks = {split: load_pairs(config.data.name, split, config.data.image_size, config.data.root).tasks for split in figures}
+    names = dict.fromkeys(name for of_split in tasks.values() for name in of_split)
+    if names:
+        table = Table("", "chance", *figures, title="\nzero-shot accuracy", title_justify="left", box=None)
+        for name in names:
+            chance = next(of_split[name].chance for of_split in tasks.values() if name in of_split)
+            table.add_row(name, f"{chance:.1%}", *(f"{f[f'zero_shot/{name}']:.1%}" if f"zero_shot/{name}" in f else "" for f in figures.values()))
+        console.print(table)

@@ -1,0 +1,53 @@
+"""The course's widgets: a few controls above an image that a callback redraws; the figure itself comes from `plots`.
+
+Only what works alike in JupyterLab, in Colab (ipywidgets 7.7) and under nbval is used: an Image widget whose bytes
+change, and no Output, interact or clear_output.
+"""
+
+from collections.abc import Callable
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..data.batches import normalize
+from ..evaluate import zero_shot_classifier
+from ..model import CLIP
+from ..tokenizer import Tokenizer
+from . import plots
+
+
+def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """`controls` above the figure `draw(**values)`, drawn anew whenever one of them changes."""
+    picture = ipywidgets.Image(format="png")
+
+    def update(_: object = None) -> None:
+        picture.value = plots.png(draw(**{name: control.value for name, control in controls.items()}))
+
+    for control in controls.values():
+        control.observe(update, names="value")
+    update()
+    return ipywidgets.VBox([*controls.values(), picture])
+
+
+def label_probabilities(model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, template: str, scale: float) -> Figure:
+    """Probabilities of `labels` (with commas between) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
+    names = [label.strip() for label in labels.split(",") if label.strip()] or ["(type some labels)"]
+    classifier = zero_shot_classifier(model, tokenizer, names, (template if "{}" in template else "{}",))
+    with torch.no_grad():
+        cosines = model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True) @ classifier
+    values = (scale * cosines).softmax(dim=1)[0].tolist()
+    return plots.probabilities(image, names, values, f"closest: {names[int(np.argmax(values))]}")
+
+
+def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labels: str) -> ipywidgets.VBox:
+    """Type labels, choose an image, move the temperature, and see the probabilities move."""
+    wide = ipywidgets.Layout(width="95%")
+    return redrawn(
+        lambda image, labels, template, scale: label_probabilities(model, tokenizer, images[image], labels, template, scale),
+        image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
+        labels=ipywidgets.Text(labels, description="labels", layout=wide, continuous_update=False),
+        template=ipywidgets.Text("a picture of {}", description="prompt", layout=wide, continuous_update=False),
+        scale=ipywidgets.FloatSlider(value=round(float(model.logit_scale.exp()), 1), min=0, max=100, step=1, description="scale"),
+    )

@@ -1,0 +1,40 @@
+"""Data sets by name: `load_pairs("shapes" | "flickr8k" | "flickr30k", split)` gives Pairs."""
+
+from pathlib import Path
+
+from ..config import DataConfig, MinclipError, nearest
+from .pairs import Pairs, Task
+
+__all__ = ["Pairs", "Task", "evaluation_splits", "load_pairs"]
+
+FLICKR = ("flickr8k", "flickr30k")
+
+
+def load_pairs(name: str, split: str = "train", image_size: int = 64, root: str | Path = "", size: int | None = None, seed: int = 0) -> Pairs:
+    """Images (N, 3, S, S) uint8 with their captions.
+
+    `name` is "shapes" (painted from `seed`), or "flickr8k" or "flickr30k" (read from the folder or zip `root`); `split` is
+    "train", "val", "test" or another one of the data set; `image_size` is S in pixels; `size` takes only the first images.
+    """
+    if name == "shapes":
+        from .shapes import load_shapes
+
+        return load_shapes(split, image_size, size, seed)
+    return _flickr(name, root).load_flickr(root, split, image_size, size)
+
+
+def evaluation_splits(data: DataConfig) -> tuple[str, ...]:
+    """The splits that a run's final figures are taken on: never those that it was chosen on, where there are others."""
+    if data.name == "shapes":
+        return ("test", "heldout")
+    return ("test",) if "test" in _flickr(data.name, data.root).flickr_splits(data.root) else ("val",)
+
+
+def _flickr(name: str, root: str | Path):
+    if name not in FLICKR:
+        raise MinclipError(f"no data set is named {name!r}{nearest(name, ('shapes', *FLICKR))}: choose from shapes, {', '.join(FLICKR)}")
+    if not str(root):
+        raise MinclipError(f"{name} needs its photographs: --data.root FOLDER or ZIP, as Kaggle delivers them (adityajn105/{name})")
+    from . import flickr
+
+    return flickr

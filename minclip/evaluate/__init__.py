@@ -1,0 +1,43 @@
+"""What a model can do: `evaluate` computes every figure of one data set in one pass over it."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.batches import normalize
+from ..data.pairs import Pairs
+from ..losses import clip_loss
+from ..model import CLIP
+from ..tokenizer import Tokenizer
+from .retrieval import retrieval
+from .zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
+
+__all__ = ["embed_images", "embed_texts", "evaluate", "retrieval", "zero_shot_accuracy", "zero_shot_classifier"]
+
+
+@torch.no_grad()
+def embed_images(model: CLIP, pairs: Pairs, block: int = 256) -> Tensor:
+    """(N, D) vectors of length 1 of all images, `block` at a time."""
+    out = []
+    for i in range(0, len(pairs), block):
+        images = torch.from_numpy(pairs.images[i : i + block]).to(model.device)
+        out.append(model.encode_image(normalize(images, model.config.vision), normalize=True))
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, tasks: bool = True) -> dict[str, float]:
+    """Retrieval and, with `tasks`, zero-shot accuracy of each task; `loss` is clip_loss over all images with their first caption.
+
+    The loss belongs to a batch of all N images, whatever batch the model was trained on: compare it with ln(N).
+    """
+    was_training = model.training
+    model.eval()
+    image, text, owner = embed_images(model, pairs), embed_texts(model, tokenizer, pairs.texts), pairs.text_to_image
+    figures = retrieval(image, text, owner)
+    first = text[np.searchsorted(owner, np.arange(len(image)))]
+    figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
+    if tasks:
+        figures |= {f"zero_shot/{name}": zero_shot_accuracy(model, tokenizer, image, task) for name, task in pairs.tasks.items()}
+    model.train(was_training)
+    return figures

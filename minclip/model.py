@@ -1,0 +1,71 @@
+"""CLIP: two towers, two projections into one space, one temperature (paper, figure 3)."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import CLIPConfig
+from .text import TextTransformer
+from .vision import VisionTransformer
+
+MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature above 0.01 (section 2.5)
+
+
+class CLIP(nn.Module):
+    """Images and texts to vectors whose dot product says how well they fit."""
+
+    def __init__(self, config: CLIPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTransformer(config.vision, config.activation)
+        self.text = TextTransformer(config.text, config.activation)
+        self.image_projection = nn.Linear(config.vision.width, config.embed_dim, bias=False)
+        self.text_projection = nn.Linear(config.text.width, config.embed_dim, bias=False)
+        # learned as a logarithm, so that a step multiplies the scale and it stays positive
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
+        nn.init.normal_(self.image_projection.weight, std=config.vision.width**-0.5)
+        nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """(B, 3, S, S) normalised float images -> (B, D) fp32; of length 1 with `normalize`."""
+        x = self.image_projection(self.vision(images)).float()
+        return F.normalize(x, dim=-1) if normalize else x
+
+    def encode_text(self, ids: Tensor, normalize: bool = False) -> Tensor:
+        """(B, L) token ids -> (B, D) fp32; of length 1 with `normalize`."""
+        x = self.text_projection(self.text(ids)).float()
+        return F.normalize(x, dim=-1) if normalize else x
+
+    def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image (B, D) and text (B, D), both of length 1, and the scale (): what `clip_loss` takes."""
+        return self.encode_image(images, normalize=True), self.encode_text(ids, normalize=True), self.logit_scale.exp()
+
+    def logits(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled cosines (Bi, Bt) and (Bt, Bi), as OpenAI's model returns them."""
+        image, text, scale = self(images, ids)
+        per_image = scale * image @ text.T
+        return per_image, per_image.T
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keeps the scale at 100 or below; called after each step."""
+        self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    @property
+    def device(self) -> torch.device:
+        return self.logit_scale.device
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
+        """The model of a folder that `save_pretrained` or a training run wrote; see `pretrained.load`."""
+        from .pretrained import read_folder  # pretrained.py builds a CLIP
+
+        return read_folder(name_or_path)[0]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors` into `folder`."""
+        from .pretrained import write_folder
+
+        write_folder(folder, self)
