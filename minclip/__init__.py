@@ -1,12 +1,38 @@
 """minclip: CLIP from nothing, small enough to read in one sitting.
 
-    model, preprocess, tokenizer = minclip.load("demo")
+model, preprocess, tokenizer = minclip.load("demo")
 """
 
+from .checkpoint import Run
 from .config import PRESETS, CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from .data import Pairs, load_pairs
+from .evaluate import retrieval, zero_shot_classifier
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
 from .pretrained import load, package_version
 from .tokenizer import Tokenizer
+from .train import train
 
 __version__ = package_version()
+
+__all__ = [
+    "CLIP",
+    "PRESETS",
+    "CLIPConfig",
+    "DataConfig",
+    "LoopConfig",
+    "MinclipError",
+    "Pairs",
+    "Run",
+    "TextConfig",
+    "Tokenizer",
+    "TrainConfig",
+    "VisionConfig",
+    "clip_loss",
+    "load",
+    "load_pairs",
+    "retrieval",
+    "siglip_loss",
+    "train",
+    "zero_shot_classifier",
+]

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from .config import FORMAT, MinclipError, TrainConfig, from_dict, to_dict
 from .model import CLIP
-from .pretrained import atomic_write, find_folder, package_version, read_config, read_folder, write_folder, write_json, write_weights
+from .pretrained import (
+    atomic_write,
+    find_folder,
+    package_version,
+    read_config,
+    read_folder,
+    write_folder,
+    write_json,
+    write_weights,
+)
 from .tokenizer import Tokenizer
 
 
@@ -95,7 +103,9 @@ def load_checkpoint(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
-        raise MinclipError(f"{path} is cut off or damaged ({str(error).splitlines()[0]:.100}): it can't be resumed; model.safetensors beside it holds the weights alone") from None
+        raise MinclipError(
+            f"{path} is cut off or damaged ({str(error).splitlines()[0]:.100}): it can't be resumed; model.safetensors beside it holds the weights alone"
+        ) from None
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])

@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from . import __version__
 from .checkpoint import Run
-from .config import PRESETS, MinclipError, TrainConfig, data_folder, nearest, preset, to_dict
+from .config import PRESETS, MinclipError, TrainConfig, data_folder, nearest, preset
 from .evaluate import zero_shot_classifier
 from .pretrained import load
 from .train import final_figures, pick_device, train
@@ -30,38 +30,59 @@ Json = Annotated[bool, tyro.conf.arg(help="print one JSON object as the last lin
 class Train(TrainConfig):
     """Train a CLIP from nothing, then print what it can do."""
 
-    name: Annotated[str, tyro.conf.arg(help="name of the run's folder under runs/; the preset's name, numbered, by default")] = ""
-    resume: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="go on from the last checkpoint of the run")] = False
+    name: Annotated[
+        str, tyro.conf.arg(help="name of the run's folder under runs/; the preset's name, numbered, by default")
+    ] = ""
+    resume: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="go on from the last checkpoint of the run")
+    ] = False
     json: tyro.conf.FlagCreatePairsOff[Json] = False
 
     def run(self, preset_name: str) -> dict[str, Any]:
         folder = Path("runs") / (self.name or (preset_name if self.resume else free_name(preset_name)))
         if self.resume and not (folder / "config.json").exists():
-            raise MinclipError(f"{folder} holds no run to resume{nearest(folder.name, [p.parent.name for p in Path('runs').glob('*/config.json')])}")
+            raise MinclipError(
+                f"{folder} holds no run to resume{nearest(folder.name, [p.parent.name for p in Path('runs').glob('*/config.json')])}"
+            )
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
         try:
             run = train(config, folder, self.resume)
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(f"{stop or 'interrupted'}; go on with: minclip train {preset_name} --name {folder.name} --resume (and the same options)") from None
+            raise KeyboardInterrupt(
+                f"{stop or 'interrupted'}; go on with: minclip train {preset_name} --name {folder.name} --resume (and the same options)"
+            ) from None
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise MinclipError(f"no space left on the disk while writing {folder}: free some and go on with: minclip train {preset_name} --name {folder.name} --resume; the last checkpoint is whole") from None
+            raise MinclipError(
+                f"no space left on the disk while writing {folder}: free some and go on with: minclip train {preset_name} --name {folder.name} --resume; the last checkpoint is whole"
+            ) from None
         from .course import plots  # matplotlib, only now
 
         plots.save(plots.curves(run), folder / "curves.png")
         print_training(run)
         print_figures(run.final, run.config)
-        console.print(f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'")
+        console.print(
+            f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'"
+        )
         losses = [line["loss"] for line in run.metrics if "loss" in line]
-        return {"run": str(folder), "step": run.metrics[-1]["step"], "first_loss": losses[0], "last_loss": losses[-1], "seconds": run.metrics[-1]["seconds"], "figures": run.final}
+        return {
+            "run": str(folder),
+            "step": run.metrics[-1]["step"],
+            "first_loss": losses[0],
+            "last_loss": losses[-1],
+            "seconds": run.metrics[-1]["seconds"],
+            "figures": run.final,
+        }
 
 
 @dataclass(frozen=True)
 class Eval:
     """Compute a run's figures again: retrieval both ways, and zero-shot accuracy against chance."""
 
-    run_folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder, or its name under runs/")]
+    run_folder: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder, or its name under runs/")
+    ]
     root: Annotated[str, tyro.conf.arg(help="the photographs' folder or zip, where it moved")] = ""
     json: tyro.conf.FlagCreatePairsOff[Json] = False
 
@@ -82,7 +103,9 @@ class Eval:
 class Classify:
     """Ask a model which of some labels an image shows."""
 
-    run_folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder or name, or demo")]
+    run_folder: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder or name, or demo")
+    ]
     images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
     labels: Annotated[str, tyro.conf.arg(help='the choices, with commas between: "a dog, a cat"')] = ""
     template: Annotated[str, tyro.conf.arg(help="the prompt; {} stands for the label")] = "a picture of {}"
@@ -91,7 +114,9 @@ class Classify:
     def run(self) -> dict[str, Any]:
         labels = [label.strip() for label in self.labels.split(",") if label.strip()]
         if len(labels) < 2 or not self.images:
-            raise MinclipError('classify needs an image and at least two labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
+            raise MinclipError(
+                'classify needs an image and at least two labels: minclip classify RUN IMAGE --labels "a dog, a cat"'
+            )
         model, preprocess, tokenizer = load(self.run_folder)
         if tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read the labels")
@@ -119,9 +144,17 @@ class Info:
     def run(self) -> dict[str, Any]:
         device, bf16 = pick_device("auto", "auto")
         facts = {
-            "minclip": __version__, "python": platform.python_version(), "torch": torch.__version__, "device": str(device),
-            "precision": "bf16" if bf16 else "fp32", "threads": torch.get_num_threads(), "data": str(data_folder()),
-            "presets": list(PRESETS), "runs": sorted(str(p.parent) for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json")),
+            "minclip": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "device": str(device),
+            "precision": "bf16" if bf16 else "fp32",
+            "threads": torch.get_num_threads(),
+            "data": str(data_folder()),
+            "presets": list(PRESETS),
+            "runs": sorted(
+                str(p.parent) for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json")
+            ),
         }
         for name, value in facts.items():
             console.print(f"[bold]{name:10}[/] {', '.join(value) if isinstance(value, list) else value}")
@@ -178,8 +211,15 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     if any(option.replace("_", "-").startswith("--model.vision.image-size") for option in options):
         raise MinclipError("the picture's size is said once, with --data.image-size: the image tower follows it")
     if any(option.replace("_", "-").startswith(("--model.text.eot-id",)) for option in options):
-        raise MinclipError("model.text.eot_id comes from the tokenizer that the run trains; set --model.text.vocab-size")
-    return tyro.cli(Train, default=Train(**{f.name: getattr(default, f.name) for f in fields(TrainConfig)}), args=options, prog=f"minclip train {name}").run(name)
+        raise MinclipError(
+            "model.text.eot_id comes from the tokenizer that the run trains; set --model.text.vocab-size"
+        )
+    return tyro.cli(
+        Train,
+        default=Train(**{f.name: getattr(default, f.name) for f in fields(TrainConfig)}),
+        args=options,
+        prog=f"minclip train {name}",
+    ).run(name)
 
 
 def fail(message: str, code: int, as_json: bool) -> int:
@@ -211,7 +251,9 @@ def print_training(run: Run) -> None:
     losses = [line["loss"] for line in run.metrics if "loss" in line]
     last = run.metrics[-1]
     b = run.config.train.batch_size
-    console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  Loss {losses[0]:.3f} at first (ln {b} = {log(b):.3f}), {losses[-1]:.3f} at last.\n")
+    console.print(
+        f"\n{last['step']} steps in {last['seconds']:.0f} s.  Loss {losses[0]:.3f} at first (ln {b} = {log(b):.3f}), {losses[-1]:.3f} at last.\n"
+    )
 
 
 def print_figures(figures: dict[str, dict[str, float]], config: TrainConfig) -> None:
@@ -221,13 +263,21 @@ def print_figures(figures: dict[str, dict[str, float]], config: TrainConfig) -> 
     table = Table("", *figures, title="retrieval, all captions count", title_justify="left", box=None)
     for way in ("text_to_image", "image_to_text"):
         for k in (1, 5, 10):
-            table.add_row(f"{way.replace('_to_', '→')} recall@{k}", *(f"{f[f'{way}_r@{k}']:.1%}" for f in figures.values()))
+            table.add_row(
+                f"{way.replace('_to_', '→')} recall@{k}", *(f"{f[f'{way}_r@{k}']:.1%}" for f in figures.values())
+            )
     console.print(table)
-    tasks = {split: load_pairs(config.data.name, split, config.data.image_size, config.data.root).tasks for split in figures}
+    tasks = {
+        split: load_pairs(config.data.name, split, config.data.image_size, config.data.root).tasks for split in figures
+    }
     names = dict.fromkeys(name for of_split in tasks.values() for name in of_split)
     if names:
         table = Table("", "chance", *figures, title="\nzero-shot accuracy", title_justify="left", box=None)
         for name in names:
             chance = next(of_split[name].chance for of_split in tasks.values() if name in of_split)
-            table.add_row(name, f"{chance:.1%}", *(f"{f[f'zero_shot/{name}']:.1%}" if f"zero_shot/{name}" in f else "" for f in figures.values()))
+            table.add_row(
+                name,
+                f"{chance:.1%}",
+                *(f"{f[f'zero_shot/{name}']:.1%}" if f"zero_shot/{name}" in f else "" for f in figures.values()),
+            )
         console.print(table)

@@ -37,13 +37,23 @@ class VisionConfig:
     layers: int = 12
     heads: int = 12
     patch_dropout: float = 0.0  # share of the patches left out in training (FLIP, Li et al. 2023)
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's 400 million images, RGB in 0 to 1
+    mean: tuple[float, float, float] = (
+        0.48145466,
+        0.4578275,
+        0.40821073,
+    )  # of OpenAI's 400 million images, RGB in 0 to 1
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
         _need(min(self.patch_size, self.width, self.layers, self.heads) > 0, "model.vision: sizes must be positive")
-        _need(self.image_size > 0 and self.image_size % self.patch_size == 0, f"the image size {self.image_size} is not a multiple of model.vision.patch_size {self.patch_size}")
-        _need(self.width % self.heads == 0, f"model.vision.width {self.width} is not a multiple of model.vision.heads {self.heads}")
+        _need(
+            self.image_size > 0 and self.image_size % self.patch_size == 0,
+            f"the image size {self.image_size} is not a multiple of model.vision.patch_size {self.patch_size}",
+        )
+        _need(
+            self.width % self.heads == 0,
+            f"model.vision.width {self.width} is not a multiple of model.vision.heads {self.heads}",
+        )
         _need(0 <= self.patch_dropout < 1, f"model.vision.patch_dropout {self.patch_dropout} is not in [0, 1)")
 
 
@@ -60,9 +70,18 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _need(min(self.width, self.layers, self.heads) > 0, "model.text: sizes must be positive")
-        _need(self.context_length >= 3, f"model.text.context_length {self.context_length} leaves no room for a token between SOT and EOT")
-        _need(self.width % self.heads == 0, f"model.text.width {self.width} is not a multiple of model.text.heads {self.heads}")
-        _need(0 <= self.eot_id < self.vocab_size, f"model.text.eot_id {self.eot_id} is not in the vocabulary of {self.vocab_size} tokens")
+        _need(
+            self.context_length >= 3,
+            f"model.text.context_length {self.context_length} leaves no room for a token between SOT and EOT",
+        )
+        _need(
+            self.width % self.heads == 0,
+            f"model.text.width {self.width} is not a multiple of model.text.heads {self.heads}",
+        )
+        _need(
+            0 <= self.eot_id < self.vocab_size,
+            f"model.text.eot_id {self.eot_id} is not in the vocabulary of {self.vocab_size} tokens",
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,10 @@ class CLIPConfig:
 
     def __post_init__(self) -> None:
         _need(self.embed_dim > 0, f"model.embed_dim {self.embed_dim} is not positive")
-        _need(self.activation in ("gelu", "quick_gelu"), f"model.activation {self.activation!r} is neither 'gelu' nor 'quick_gelu'")
+        _need(
+            self.activation in ("gelu", "quick_gelu"),
+            f"model.activation {self.activation!r} is neither 'gelu' nor 'quick_gelu'",
+        )
 
 
 @dataclass(frozen=True)
@@ -115,17 +137,30 @@ class LoopConfig:
     eval_every: int = 0  # steps between validations; 0 validates at the end only
     checkpoint_every: int = 200  # steps
     device: str = "auto"  # "auto" takes the first of cuda, mps, cpu that is there
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the towers; "auto" takes bf16 where the device is fast at it
+    precision: Literal["auto", "fp32", "bf16"] = (
+        "auto"  # of the towers; "auto" takes bf16 where the device is fast at it
+    )
 
     def __post_init__(self) -> None:
         _need(self.batch_size >= 2, f"train.batch_size {self.batch_size}: a contrastive loss needs at least 2 pairs")
         _need(self.lr > 0, f"train.lr {self.lr} is not positive")
         _need(0 <= self.warmup < 1, f"train.warmup {self.warmup} is a share of the run, in [0, 1)")
-        _need(self.weight_decay >= 0 and self.grad_clip > 0, "train.weight_decay must not be negative, train.grad_clip must be positive")
+        _need(
+            self.weight_decay >= 0 and self.grad_clip > 0,
+            "train.weight_decay must not be negative, train.grad_clip must be positive",
+        )
         _need(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "train.beta1 and train.beta2 must be in [0, 1)")
-        _need(self.steps >= 1 and self.minutes >= 0, "train.steps must be at least 1, train.minutes must not be negative")
-        _need(min(self.log_every, self.checkpoint_every) >= 1 and self.eval_every >= 0, "train.log_every and train.checkpoint_every must be at least 1, train.eval_every must not be negative")
-        _need(self.precision in ("auto", "fp32", "bf16"), f"train.precision {self.precision!r} is none of 'auto', 'fp32', 'bf16'")
+        _need(
+            self.steps >= 1 and self.minutes >= 0, "train.steps must be at least 1, train.minutes must not be negative"
+        )
+        _need(
+            min(self.log_every, self.checkpoint_every) >= 1 and self.eval_every >= 0,
+            "train.log_every and train.checkpoint_every must be at least 1, train.eval_every must not be negative",
+        )
+        _need(
+            self.precision in ("auto", "fp32", "bf16"),
+            f"train.precision {self.precision!r} is none of 'auto', 'fp32', 'bf16'",
+        )
 
 
 @dataclass(frozen=True)
@@ -143,9 +178,13 @@ class TrainConfig:
             object.__setattr__(self, "model", dataclasses.replace(self.model, vision=vision))
 
 
-def small(image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int, embed_dim: int) -> CLIPConfig:
+def small(
+    image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int, embed_dim: int
+) -> CLIPConfig:
     """A CLIP for a laptop: both towers of one width, heads of 32, captions of at most 32 tokens."""
-    vision = VisionConfig(image_size, patch_size, width, layers, width // 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    vision = VisionConfig(
+        image_size, patch_size, width, layers, width // 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+    )
     return CLIPConfig(embed_dim, vision, TextConfig(32, vocab_size, vocab_size - 1, width, text_layers, width // 32))
 
 
@@ -185,6 +224,7 @@ def preset(name: str) -> TrainConfig:
 
 # ---- to JSON and back
 
+
 def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
@@ -207,14 +247,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         _need(value in typing.get_args(hint), f"{where} {value!r} is none of {', '.join(typing.get_args(hint))}")
         return value
     if typing.get_origin(hint) is tuple:
-        _need(isinstance(value, list | tuple) and len(value) == len(typing.get_args(hint)), f"{where} should hold {len(typing.get_args(hint))} numbers, not {value!r}")
+        _need(
+            isinstance(value, list | tuple) and len(value) == len(typing.get_args(hint)),
+            f"{where} should hold {len(typing.get_args(hint))} numbers, not {value!r}",
+        )
         return tuple(float(v) for v in value)
     wanted = (int, float) if hint is float else hint
-    _need(isinstance(value, wanted) and (hint is bool) == isinstance(value, bool), f"{where} should be of type {hint.__name__}, not {value!r}")
+    _need(
+        isinstance(value, wanted) and (hint is bool) == isinstance(value, bool),
+        f"{where} should be of type {hint.__name__}, not {value!r}",
+    )
     return hint(value)
 
 
 # ---- where things lie
+
 
 def data_folder() -> Path:
     """`$MINCLIP_DATA`, else the repository's `data/`, else `~/.cache/minclip`: downloads, caches and the demo checkpoint."""

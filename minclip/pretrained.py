@@ -44,7 +44,9 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     atomic_write(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
-def write_folder(folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32) -> None:
+def write_folder(
+    folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
+) -> None:
     """Writes a model, and its tokenizer where there is one; `dtype` torch.float16 halves the file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +72,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise MinclipError(f"{path} is damaged: {error}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise MinclipError(f"{path} has format {values.get('format') if isinstance(values, dict) else None} (minclip {values.get('minclip', 'unknown') if isinstance(values, dict) else 'unknown'}); "
-                           f"this is minclip {package_version()}, which reads format {FORMAT}: use that version, or train anew")
+        raise MinclipError(
+            f"{path} has format {values.get('format') if isinstance(values, dict) else None} (minclip {values.get('minclip', 'unknown') if isinstance(values, dict) else 'unknown'}); "
+            f"this is minclip {package_version()}, which reads format {FORMAT}: use that version, or train anew"
+        )
     return values
 
 
@@ -96,7 +100,9 @@ def read_weights(path: Path, model: CLIP) -> dict[str, Tensor]:
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != found:
         wrong = sorted({name for name, _ in wanted.items() ^ found.items()})
-        raise MinclipError(f"{path} does not fit its config in {len(wrong)} tensors: {', '.join(wrong[:10])}{' …' if len(wrong) > 10 else ''}")
+        raise MinclipError(
+            f"{path} does not fit its config in {len(wrong)} tensors: {', '.join(wrong[:10])}{' …' if len(wrong) > 10 else ''}"
+        )
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
@@ -121,7 +127,14 @@ class Preprocess:
         from torchvision.transforms import v2  # half a second that `import minclip` should not cost
 
         size = self.config.image_size
-        steps = [v2.Resize(size, v2.InterpolationMode.BICUBIC), v2.CenterCrop(size), v2.RGB(), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.config.mean, self.config.std)]
+        steps = [
+            v2.Resize(size, v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(size),
+            v2.RGB(),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(self.config.mean, self.config.std),
+        ]
         return v2.Compose(steps)(image)
 
 

@@ -92,7 +92,10 @@ class Tokenizer:
             ids = self.encode(text)
             if len(ids) > context_length - 2:
                 if not self.truncated:
-                    warnings.warn(f"a text of {len(ids)} tokens was cut to {context_length - 2}; tokenizer.truncated counts them", stacklevel=2)
+                    warnings.warn(
+                        f"a text of {len(ids)} tokens was cut to {context_length - 2}; tokenizer.truncated counts them",
+                        stacklevel=2,
+                    )
                 self.truncated += 1
                 ids = ids[: context_length - 2]
             row[: len(ids) + 2] = torch.tensor([self.sot_id, *ids, self.eot_id])
@@ -166,7 +169,9 @@ class Tokenizer:
         known = set(_ALPHABET) | {c + END for c in _ALPHABET}
         for number, pair in enumerate(merges, 1):
             if len(pair) != 2 or not known.issuperset(pair):
-                raise MinclipError(f"{path}: merge {number}, {' '.join(pair)!r}, does not join two tokens that stand before it")
+                raise MinclipError(
+                    f"{path}: merge {number}, {' '.join(pair)!r}, does not join two tokens that stand before it"
+                )
             known.add(pair[0] + pair[1])
         return cls(merges)
 
@@ -184,7 +189,9 @@ def spell(word: str) -> list[str]:
     try:
         symbols = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
     except UnicodeEncodeError as error:
-        raise MinclipError(f"a text holds half of a surrogate pair (U+{ord(word[error.start]):04X}), which UTF-8 can't spell: {word!r:.60}") from None
+        raise MinclipError(
+            f"a text holds half of a surrogate pair (U+{ord(word[error.start]):04X}), which UTF-8 can't spell: {word!r:.60}"
+        ) from None
     return [*symbols[:-1], symbols[-1] + END]
 
 

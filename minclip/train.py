@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,16 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .checkpoint import Run, load_checkpoint, read_metrics, read_run_config, rewind_metrics, save_checkpoint, start_run, write_metrics
+from .checkpoint import (
+    Run,
+    load_checkpoint,
+    read_metrics,
+    read_run_config,
+    rewind_metrics,
+    save_checkpoint,
+    start_run,
+    write_metrics,
+)
 from .config import MinclipError, TrainConfig, to_dict
 from .data import evaluation_splits, load_pairs
 from .data.batches import Batch, Captions, batches, tokenize
@@ -37,7 +46,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     for note in (*pairs.notes, *validation.notes):
         tqdm.write(f"note: {note}")
     if config.train.batch_size > len(pairs):
-        raise MinclipError(f"a batch of {config.train.batch_size} is larger than the data set of {len(pairs)} images: lower train.batch_size")
+        raise MinclipError(
+            f"a batch of {config.train.batch_size} is larger than the data set of {len(pairs)} images: lower train.batch_size"
+        )
 
     if resume:
         config = resumed_config(folder, config)
@@ -51,13 +62,24 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
 
     torch.manual_seed(config.train.seed)
     model = CLIP(config.model).to(device).train()
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.train.weight_decay), lr=config.train.lr, betas=(config.train.beta1, config.train.beta2), fused=device.type != "mps")
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, config.train.weight_decay),
+        lr=config.train.lr,
+        betas=(config.train.beta1, config.train.beta2),
+        fused=device.type != "mps",
+    )
     step, seconds_before = load_checkpoint(folder, model, optimizer) if resume else (0, 0.0)
     if resume:
         rewind_metrics(folder, step)
     started -= seconds_before
 
-    bar = tqdm(total=None if config.train.minutes else config.train.steps, initial=step, desc=folder.name, unit="step", mininterval=0.5)
+    bar = tqdm(
+        total=None if config.train.minutes else config.train.steps,
+        initial=step,
+        desc=folder.name,
+        unit="step",
+        mininterval=0.5,
+    )
     with bar, deferred_interrupt() as interrupted:
         for batch in endless(pairs, captions, config, device, step):
             seconds = time.perf_counter() - started
@@ -81,12 +103,24 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
             if step == 1 or step % config.train.log_every == 0:
                 seconds = time.perf_counter() - started
                 rate = (step * config.train.batch_size) / seconds
-                line = {"step": step, "loss": loss.item(), "scale": scale.item(), "lr": lr, "grad_norm": grad_norm.item(), "images_per_s": rate, "seconds": seconds}
+                line = {
+                    "step": step,
+                    "loss": loss.item(),
+                    "scale": scale.item(),
+                    "lr": lr,
+                    "grad_norm": grad_norm.item(),
+                    "images_per_s": rate,
+                    "seconds": seconds,
+                }
                 if not math.isfinite(line["loss"] + line["grad_norm"]):
-                    raise MinclipError(f"step {step}: loss {line['loss']}, gradient norm {line['grad_norm']}: lower train.lr ({config.train.lr:g}); the last checkpoint in {folder} is whole")
+                    raise MinclipError(
+                        f"step {step}: loss {line['loss']}, gradient norm {line['grad_norm']}: lower train.lr ({config.train.lr:g}); the last checkpoint in {folder} is whole"
+                    )
                 write_metrics(folder, line)
                 left = f", {config.train.minutes * 60 - seconds:.0f} s left" if config.train.minutes else ""
-                bar.set_postfix_str(f"loss {line['loss']:.3f}, scale {line['scale']:.1f}, {rate:.0f} images/s{left}", refresh=False)
+                bar.set_postfix_str(
+                    f"loss {line['loss']:.3f}, scale {line['scale']:.1f}, {rate:.0f} images/s{left}", refresh=False
+                )
             bar.update()
             if config.train.eval_every and step % config.train.eval_every == 0:
                 write_metrics(folder, {"step": step, "val": evaluate(model, tokenizer, validation, tasks=False)})
@@ -98,14 +132,20 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")
     model.eval()
     write_metrics(folder, {"step": step, "val": evaluate(model, tokenizer, validation, tasks=False)})
-    write_metrics(folder, {"step": step, "final": final_figures(model, tokenizer, config), "seconds": time.perf_counter() - started})
+    write_metrics(
+        folder,
+        {"step": step, "final": final_figures(model, tokenizer, config), "seconds": time.perf_counter() - started},
+    )
     return Run(folder, config, tokenizer, model, read_metrics(folder))
 
 
 def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dict[str, dict[str, float]]:
     """Split -> figures, in fp32: what a run ends with, and what `minclip eval` computes again."""
     data = config.data
-    return {split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root)) for split in evaluation_splits(data)}
+    return {
+        split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root))
+        for split in evaluation_splits(data)
+    }
 
 
 def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
@@ -122,7 +162,9 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     if kind.type == "cuda":
         return kind, torch.cuda.is_bf16_supported()
     # without the bf16 instructions a CPU emulates them, several times slower than fp32
-    return kind, kind.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
+    return kind, kind.type == "cpu" and bool(
+        torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
+    )
 
 
 def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
@@ -146,7 +188,17 @@ def endless(pairs: Pairs, captions: Captions, config: TrainConfig, device: torch
     per_epoch = len(pairs) // config.train.batch_size
     while True:
         epoch, start = divmod(step, per_epoch)
-        for batch in batches(pairs, captions, config.train.batch_size, epoch, config.train.seed, config.data, config.model.vision, device, start):
+        for batch in batches(
+            pairs,
+            captions,
+            config.train.batch_size,
+            epoch,
+            config.train.seed,
+            config.data,
+            config.model.vision,
+            device,
+            start,
+        ):
             yield batch
             step += 1
 
@@ -158,14 +210,21 @@ def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     # the vocabulary's size is known only after the tokenizer was trained
     text = replace(config.model.text, vocab_size=saved.model.text.vocab_size, eot_id=saved.model.text.eot_id)
     config = replace(config, model=replace(config.model, text=text))
-    changed = [f"{group}.{name}" for group, fields in to_dict(saved).items() for name, value in fields.items() if to_dict(config)[group][name] != value and name not in free]
+    changed = [
+        f"{group}.{name}"
+        for group, fields in to_dict(saved).items()
+        for name, value in fields.items()
+        if to_dict(config)[group][name] != value and name not in free
+    ]
     if changed:
-        raise MinclipError(f"{folder} was started with other values of {', '.join(changed)}: resume it with the same ones, or start another run with --name")
+        raise MinclipError(
+            f"{folder} was started with other values of {', '.join(changed)}: resume it with the same ones, or start another run with --name"
+        )
     return config
 
 
 @contextmanager
-def deferred_interrupt():
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Within it, the first Ctrl-C (or SIGTERM) only makes `interrupted()` true, so that a step ends whole; the second one interrupts."""
     seen: list[int] = []
 

@@ -30,8 +30,14 @@ def symmetric_loss(function: Callable) -> None:
         "only image→text: the other direction, over the columns, is missing": rows,
         "only text→image: the other direction, over the rows, is missing": columns,
         "the two directions are added: take their mean": rows + columns,
-        "the scale is missing: multiply the similarities by it": (F.cross_entropy(logits / 5, target) + F.cross_entropy(logits.T / 5, target)) / 2,
-        "the similarities are divided by the scale: multiply by it": (F.cross_entropy(logits / 25, target) + F.cross_entropy(logits.T / 25, target)) / 2,
+        "the scale is missing: multiply the similarities by it": (
+            F.cross_entropy(logits / 5, target) + F.cross_entropy(logits.T / 5, target)
+        )
+        / 2,
+        "the similarities are divided by the scale: multiply by it": (
+            F.cross_entropy(logits / 25, target) + F.cross_entropy(logits.T / 25, target)
+        )
+        / 2,
     }
     _judge(answer, clip_loss(image, text, 5.0), mistakes)
 

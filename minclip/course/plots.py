@@ -72,7 +72,9 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, ti
     return figure
 
 
-def similarity_matrix(matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], title: str = "") -> Figure:
+def similarity_matrix(
+    matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], title: str = ""
+) -> Figure:
     """A similarity matrix (n, n): image i is drawn above column i, caption j beside row j, the number into each cell."""
     matrix, n = np.asarray(matrix), len(captions)
     figure = new_figure(3.2 + 0.85 * n, 0.85 * n + 1.4)
@@ -87,7 +89,15 @@ def similarity_matrix(matrix: Tensor | np.ndarray, images: np.ndarray, captions:
     axis.set_yticks(range(n), [wrap(caption, 34) for caption in captions], fontsize=8)
     middle = (matrix.max() + matrix.min()) / 2
     for (row, column), value in np.ndenumerate(matrix):
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="black" if value > middle else "white")
+        axis.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="black" if value > middle else "white",
+        )
     return figure
 
 
@@ -119,7 +129,14 @@ def loss_curve(losses: Sequence[float], batch_size: int, title: str = "") -> Fig
 
 def _mark_ln_b(axis: Any, batch_size: int) -> None:
     axis.axhline(math.log(batch_size), color="black", linestyle="--", linewidth=1)
-    axis.annotate(f"ln {batch_size}: knows nothing", (1, math.log(batch_size)), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+    axis.annotate(
+        f"ln {batch_size}: knows nothing",
+        (1, math.log(batch_size)),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=9,
+    )
 
 
 def curves(run: Run) -> Figure:
@@ -133,7 +150,13 @@ def curves(run: Run) -> Figure:
     _mark_ln_b(loss, run.config.train.batch_size)
     loss.set(title="training loss", ylim=(0, None))
     for way, label in (("text_to_image_r@5", "text→image"), ("image_to_text_r@5", "image→text")):
-        recall.plot([line["step"] for line in validations], [100 * line["val"][way] for line in validations], marker="o", markersize=4, label=label)
+        recall.plot(
+            [line["step"] for line in validations],
+            [100 * line["val"][way] for line in validations],
+            marker="o",
+            markersize=4,
+            label=label,
+        )
     recall.set(title="validation recall@5, %", ylim=(0, 100))
     recall.legend()
     scale.plot(x, [line["scale"] for line in steps])

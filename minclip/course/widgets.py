@@ -31,12 +31,17 @@ def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> 
     return ipywidgets.VBox([*controls.values(), picture])
 
 
-def label_probabilities(model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, template: str, scale: float) -> Figure:
+def label_probabilities(
+    model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, template: str, scale: float
+) -> Figure:
     """Probabilities of `labels` (with commas between) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
     names = [label.strip() for label in labels.split(",") if label.strip()] or ["(type some labels)"]
     classifier = zero_shot_classifier(model, tokenizer, names, (template if "{}" in template else "{}",))
     with torch.no_grad():
-        cosines = model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True) @ classifier
+        cosines = (
+            model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True)
+            @ classifier
+        )
     values = (scale * cosines).softmax(dim=1)[0].tolist()
     return plots.probabilities(image, names, values, f"closest: {names[int(np.argmax(values))]}")
 
@@ -45,9 +50,13 @@ def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labe
     """Type labels, choose an image, move the temperature, and see the probabilities move."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
-        lambda image, labels, template, scale: label_probabilities(model, tokenizer, images[image], labels, template, scale),
+        lambda image, labels, template, scale: label_probabilities(
+            model, tokenizer, images[image], labels, template, scale
+        ),
         image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
         labels=ipywidgets.Text(labels, description="labels", layout=wide, continuous_update=False),
         template=ipywidgets.Text("a picture of {}", description="prompt", layout=wide, continuous_update=False),
-        scale=ipywidgets.FloatSlider(value=round(float(model.logit_scale.exp()), 1), min=0, max=100, step=1, description="scale"),
+        scale=ipywidgets.FloatSlider(
+            value=round(float(model.logit_scale.exp()), 1), min=0, max=100, step=1, description="scale"
+        ),
     )

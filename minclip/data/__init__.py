@@ -1,6 +1,7 @@
 """Data sets by name: `load_pairs("shapes" | "flickr8k" | "flickr30k", split)` gives Pairs."""
 
 from pathlib import Path
+from types import ModuleType
 
 from ..config import DataConfig, MinclipError, nearest
 from .pairs import Pairs, Task
@@ -10,7 +11,9 @@ __all__ = ["Pairs", "Task", "evaluation_splits", "load_pairs"]
 FLICKR = ("flickr8k", "flickr30k")
 
 
-def load_pairs(name: str, split: str = "train", image_size: int = 64, root: str | Path = "", size: int | None = None, seed: int = 0) -> Pairs:
+def load_pairs(
+    name: str, split: str = "train", image_size: int = 64, root: str | Path = "", size: int | None = None, seed: int = 0
+) -> Pairs:
     """Images (N, 3, S, S) uint8 with their captions.
 
     `name` is "shapes" (painted from `seed`), or "flickr8k" or "flickr30k" (read from the folder or zip `root`); `split` is
@@ -30,11 +33,15 @@ def evaluation_splits(data: DataConfig) -> tuple[str, ...]:
     return ("test",) if "test" in _flickr(data.name, data.root).flickr_splits(data.root) else ("val",)
 
 
-def _flickr(name: str, root: str | Path):
+def _flickr(name: str, root: str | Path) -> ModuleType:
     if name not in FLICKR:
-        raise MinclipError(f"no data set is named {name!r}{nearest(name, ('shapes', *FLICKR))}: choose from shapes, {', '.join(FLICKR)}")
+        raise MinclipError(
+            f"no data set is named {name!r}{nearest(name, ('shapes', *FLICKR))}: choose from shapes, {', '.join(FLICKR)}"
+        )
     if not str(root):
-        raise MinclipError(f"{name} needs its photographs: --data.root FOLDER or ZIP, as Kaggle delivers them (adityajn105/{name})")
+        raise MinclipError(
+            f"{name} needs its photographs: --data.root FOLDER or ZIP, as Kaggle delivers them (adityajn105/{name})"
+        )
     from . import flickr
 
     return flickr

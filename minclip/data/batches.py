@@ -42,8 +42,15 @@ def tokenize(pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> Caption
 
 
 def batches(
-    pairs: Pairs, captions: Captions, batch_size: int, epoch: int, seed: int, data: DataConfig, vision: VisionConfig,
-    device: torch.device | str = "cpu", start: int = 0,
+    pairs: Pairs,
+    captions: Captions,
+    batch_size: int,
+    epoch: int,
+    seed: int,
+    data: DataConfig,
+    vision: VisionConfig,
+    device: torch.device | str = "cpu",
+    start: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch, from number `start` on; the last images that fill no batch come in another epoch.
 
@@ -58,7 +65,9 @@ def batches(
     for number in range(start, n // batch_size):
         index = order[number * batch_size : (number + 1) * batch_size]
         rows = drawn[index]
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, number]).generate_state(1)[0]))
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([seed, epoch, number]).generate_state(1)[0])
+        )
         images = torch.from_numpy(pairs.images[index]).to(device, non_blocking=True)
         may_flip = torch.from_numpy(~captions.sided[rows]) if data.flip else torch.zeros(batch_size, dtype=torch.bool)
         yield Batch(

@@ -5,7 +5,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,14 +29,18 @@ class Source:
         if not root.exists():
             raise MinclipError(f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
         try:
-            paths = zipfile.ZipFile(root).namelist() if root.is_file() else [p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.is_file()]
+            paths = (
+                zipfile.ZipFile(root).namelist()
+                if root.is_file()
+                else [p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.is_file()]
+            )
         except zipfile.BadZipFile:
             raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a whole zip file") from None
         # what macOS adds to a zip is no photograph
         hidden = re.compile(r"(^|/)(\.|__MACOSX/)")
         return cls(root, tuple(p for p in paths if not p.endswith("/") and not hidden.search(p)))
 
-    def reader(self):
+    def reader(self) -> Callable[[str], bytes]:
         """`read(path) -> bytes`, for several threads at once."""
         if self.root.is_file():
             archive = zipfile.ZipFile(self.root)  # holds a lock of its own around each read
@@ -63,16 +67,20 @@ def read_captions(source: Source) -> dict[str, list[str]]:
                 captions.setdefault(name, []).append(caption)
             return captions
     seen = ", ".join(source.files[:5]) or "nothing"
-    raise MinclipError(f"{source.root} is no known layout of Flickr: looked for {' or '.join(LAYOUTS)}, found {seen}{' …' if len(source.files) > 5 else ''}")
+    raise MinclipError(
+        f"{source.root} is no known layout of Flickr: looked for {' or '.join(LAYOUTS)}, found {seen}{' …' if len(source.files) > 5 else ''}"
+    )
 
 
 def _rows_of_captions_txt(text: str, path: str) -> Iterator[tuple[str, str]]:
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     for row in reader:
-        if reader.line_num == 1 and row == ["image", "caption"] or not row:
+        if (reader.line_num == 1 and row == ["image", "caption"]) or not row:
             continue
         if len(row) != 2:
-            raise MinclipError(f"{path} line {reader.line_num}: expected 2 columns (image,caption), found {len(row)}; a caption with a comma needs quotes: {','.join(row):.80}")
+            raise MinclipError(
+                f"{path} line {reader.line_num}: expected 2 columns (image,caption), found {len(row)}; a caption with a comma needs quotes: {','.join(row):.80}"
+            )
         yield row[0].strip(), row[1].strip()
 
 
@@ -86,7 +94,9 @@ def _rows_of_results_csv(text: str, path: str) -> Iterator[tuple[str, str]]:
         if run_together:
             columns = [columns[0], *run_together.groups()]
         if len(columns) != 3:
-            raise MinclipError(f"{path} line {number}: expected 3 columns (image_name|comment_number|comment), found {len(columns)}: {line:.80}")
+            raise MinclipError(
+                f"{path} line {number}: expected 3 columns (image_name|comment_number|comment), found {len(columns)}: {line:.80}"
+            )
         yield columns[0], columns[2]
 
 
@@ -140,7 +150,10 @@ def load_flickr(root: str | Path, split: str = "train", image_size: int = 64, si
         raise MinclipError(f"{root} has no split {split!r}: it has {', '.join(splits)}")
     names = [name for name in splits[split] if name in paths][: size or None]
     if not names:
-        raise MinclipError(f"{root}: of the {len(captions)} captioned images none is there for the split {split!r}" + (f"; {notes[0]}" if missing else ""))
+        raise MinclipError(
+            f"{root}: of the {len(captions)} captioned images none is there for the split {split!r}"
+            + (f"; {notes[0]}" if missing else "")
+        )
     read = source.reader()
     images, kept, broken = pack(names, lambda name: read(paths[name]), image_size, source.age)
     notes.append(_note(broken, "images can't be decoded"))
@@ -148,4 +161,8 @@ def load_flickr(root: str | Path, split: str = "train", image_size: int = 64, si
 
 
 def _note(names: list[str], what: str) -> str:
-    return f"{len(names)} {what} and were left out: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else ""
+    return (
+        f"{len(names)} {what} and were left out: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+        if names
+        else ""
+    )

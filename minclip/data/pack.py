@@ -26,7 +26,9 @@ def decode(jpeg: bytes, image_size: int) -> np.ndarray:
         return np.asarray(image).transpose(2, 0, 1)
 
 
-def pack(names: list[str], read: Callable[[str], bytes], image_size: int, source: str) -> tuple[np.ndarray, list[str], list[str]]:
+def pack(
+    names: list[str], read: Callable[[str], bytes], image_size: int, source: str
+) -> tuple[np.ndarray, list[str], list[str]]:
     """A memory map (n, 3, S, S) uint8 of the images that can be decoded, their names, and "name (why)" of those that can't.
 
     `read(name)` gives the encoded bytes; `source` tells the photographs' place and age.  The file is kept in the data
@@ -44,7 +46,12 @@ def _write(names: list[str], read: Callable[[str], bytes], image_size: int, arra
     def one(name: str) -> np.ndarray | str:
         try:
             return decode(read(name), image_size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises on broken files
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:  # what Pillow raises on broken files
             return f"{name} ({error or type(error).__name__})"
 
     array_path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +61,9 @@ def _write(names: list[str], read: Callable[[str], bytes], image_size: int, arra
         # written front to back, not through the map: a full disk is then an error and not a crash
         with temporary.open("w+b") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             _write_header(file, len(names), image_size)
-            for name, result in zip(names, tqdm(pool.map(one, names), "decoding", len(names), unit=" images", leave=False)):
+            for name, result in zip(
+                names, tqdm(pool.map(one, names), "decoding", len(names), unit=" images", leave=False)
+            ):
                 if isinstance(result, str):
                     broken.append(result)
                 else:

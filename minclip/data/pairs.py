@@ -42,7 +42,9 @@ class Pairs:
 
     def __post_init__(self) -> None:
         if not len(self.images) == len(self.captions) == len(self.names):
-            raise MinclipError(f"{len(self.images)} images, {len(self.captions)} lists of captions and {len(self.names)} names are not the same number")
+            raise MinclipError(
+                f"{len(self.images)} images, {len(self.captions)} lists of captions and {len(self.names)} names are not the same number"
+            )
         if len(self.images) == 0:
             raise MinclipError("a data set needs at least one image with a caption")
 

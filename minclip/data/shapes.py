@@ -2,55 +2,35 @@
 
 Every number is an integer hash or a float built from + - * / and sqrt alone, which IEEE 754 rounds in one way only:
 the same seed gives the same bytes on every machine, Python and NumPy.  Scene `i` of a split does not depend on how
-many scenes are asked for.  `Scenes` says what is in a scene, `paint` draws it, `shapes_text` writes about it.
+many scenes are asked for.  This file draws lots for what is in a scene; `shapes_paint` paints it,
+`shapes_text` writes about it.
 """
 
 import numpy as np
 
 from ..config import MinclipError
+from .hashing import below, draws
 from .pairs import Pairs
+from .shapes_paint import SHIFTS, paint, shift
 from .shapes_text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
-SHIFTS = ("sketch", "inverted", "blurred", "noisy", "rotated", "tinted")
 
 # Attribute pairs that no training scene shows on one object: zero-shot has to put them together by itself.
-HELD_OUT_COLOURS = (("blue", "star"), ("red", "heart"), ("green", "circle"), ("yellow", "cross"), ("purple", "square"), ("pink", "triangle"))
+HELD_OUT_COLOURS = (
+    ("blue", "star"),
+    ("red", "heart"),
+    ("green", "circle"),
+    ("yellow", "cross"),
+    ("purple", "square"),
+    ("pink", "triangle"),
+)
 HELD_OUT_FILLS = (("striped", "ring"), ("outlined", "crescent"))
 
-RGB = np.array([(214, 36, 36), (244, 138, 18), (238, 216, 40), (44, 160, 56), (50, 200, 208), (44, 72, 208), (128, 44, 178), (244, 128, 188)])
-LEAF = np.array([40, 120, 40])
-
-
-# ---- chance: a hash of (seed, stream, index, slot) instead of a generator with a state
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): 64 well-mixed bits for each 64-bit counter."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def draws(seed: int, stream: str, index: np.ndarray, slots: int) -> np.ndarray:
-    """Random integers (len(index), slots) in [0, 2**32): row i depends on `index[i]` only, not on its neighbours."""
-    key = np.array([seed & (2**64 - 1)] + list(stream.encode()), dtype=np.uint64)
-    state = np.zeros(1, dtype=np.uint64)
-    for word in key:
-        state = _mix(state * np.uint64(0x9E3779B97F4A7C15) + word + np.uint64(1))
-    rows = _mix(state + np.asarray(index, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))[:, None]
-    columns = np.arange(1, slots + 1, dtype=np.uint64)[None, :] * np.uint64(0xD1B54A32D192ED03)
-    return (_mix(rows + columns) >> np.uint64(32)).astype(np.int64)
-
-
-def below(u: np.ndarray, n: np.ndarray | int) -> np.ndarray:
-    """Integers in [0, n) from integers in [0, 2**32)."""
-    return (u * n) >> 32
-
-
-# ---- what is in a scene
 
 def _kinds(held_out: bool) -> np.ndarray:
     """All (colour, shape, fill) triples that the training splits may show, or those with a held-out pair, as (K, 3)."""
+
     def is_held_out(c: int, s: int, f: int) -> bool:
         return (COLOURS[c], SHAPES[s]) in HELD_OUT_COLOURS or (FILLS[f], SHAPES[s]) in HELD_OUT_FILLS
 
@@ -74,18 +54,42 @@ def scenes(split: str, size: int, seed: int = 0) -> Scenes:
     colour, shape, fill = kinds[..., 0], kinds[..., 1], kinds[..., 2]
     large = below(o[:, :, 1], 2)
     fruit = (below(o[:, :, 2], 16) == 0) & (not held_out)
-    colour, shape, fill = np.where(fruit, COLOURS.index("orange"), colour), np.where(fruit, FRUIT, shape), np.where(fruit, 0, fill)
+    colour, shape, fill = (
+        np.where(fruit, COLOURS.index("orange"), colour),
+        np.where(fruit, FRUIT, shape),
+        np.where(fruit, 0, fill),
+    )
     # "two green stars": a third of the crowded scenes shows one kind of object only
     alike = (below(u[:, 3], 3) == 0)[:, None]
     colour, shape, fill, large = (np.where(alike, a[:, :1], a) for a in (colour, shape, fill, large))
 
     x, y, radius = _places(u, o, count, word, large)
-    return Scenes(index, seed, split, count, colour, shape, fill, large, x, y, radius, word,
-                  word_top=below(u[:, 4], 2), background=below(u[:, 5], 3), dark=below(u[:, 6], 2), tilt=below(o[:, :, 6], 4), noise=u[:, 8:24], tint=o[:, :, 7:],
-                  words=draws(seed, split + "/captions", index, 200).reshape(size, 5, 40))
+    return Scenes(
+        index,
+        seed,
+        split,
+        count,
+        colour,
+        shape,
+        fill,
+        large,
+        x,
+        y,
+        radius,
+        word,
+        word_top=below(u[:, 4], 2),
+        background=below(u[:, 5], 3),
+        dark=below(u[:, 6], 2),
+        tilt=below(o[:, :, 6], 4),
+        noise=u[:, 8:24],
+        tint=o[:, :, 7:],
+        words=draws(seed, split + "/captions", index, 200).reshape(size, 5, 40),
+    )
 
 
-def _places(u: np.ndarray, o: np.ndarray, count: np.ndarray, word: np.ndarray, large: np.ndarray) -> tuple[np.ndarray, ...]:
+def _places(
+    u: np.ndarray, o: np.ndarray, count: np.ndarray, word: np.ndarray, large: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Centres and radii (size, 4) in 64ths of the picture's side: each object has a box of its own, so none overlap."""
     radius = np.where(large == 1, 13 + below(o[:, :, 3], 3) * 0.5, 8 + below(o[:, :, 3], 3) * 0.5)
     # quadrants 0 1 / 2 3 in an order of their own for each scene
@@ -107,151 +111,6 @@ def _places(u: np.ndarray, o: np.ndarray, count: np.ndarray, word: np.ndarray, l
     return x, y, radius
 
 
-# ---- paint
-
-def _distance(shape: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Signed distance to the outline of a shape of radius 1: negative inside; x points right, y down."""
-    r = np.sqrt(x * x + y * y)
-    name = (*SHAPES, "fruit", "leaf")[shape]
-    if name in ("circle", "fruit"):
-        return r - 0.92
-    if name == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - 0.8
-    if name == "triangle":
-        return np.maximum(y - 0.72, (1.72 * np.abs(x) - 0.98 * (y + 1)) / 1.9796)
-    if name == "star":  # a point of a pentagram lies inside at least four of its five lines
-        normals = ((0, -1), (0.95105652, -0.30901699), (0.58778525, 0.80901699), (-0.58778525, 0.80901699), (-0.95105652, -0.30901699))
-        return np.sort(np.stack([nx * x + ny * y - 0.36 for nx, ny in normals]), axis=0)[-2]
-    if name == "heart":  # a square on its corner and a half circle on each upper edge
-        lobe = np.sqrt((np.abs(x) - 0.42) ** 2 + (y + 0.28) ** 2) - 0.55
-        return np.minimum(lobe, (np.abs(x) + np.abs(y - 0.14) - 0.84) * 0.70710678)
-    if name == "cross":
-        return np.minimum(np.maximum(np.abs(x) - 0.3, np.abs(y) - 0.92), np.maximum(np.abs(x) - 0.92, np.abs(y) - 0.3))
-    if name == "ring":
-        return np.abs(r - 0.68) - 0.27
-    if name == "crescent":
-        return np.maximum(r - 0.95, 0.78 - np.sqrt((x - 0.42) ** 2 + (y + 0.1) ** 2))
-    return np.sqrt((x - 0.3) ** 2 * 0.6 + (y + 0.85) ** 2 * 2.2) - 0.32  # leaf
-
-
-def _stamps(image_size: int, radii: np.ndarray) -> np.ndarray:
-    """Opacity stamps (10 shapes, 3 fills, len(radii), 4 tilts, P, P) uint8 for one picture size, edges smoothed."""
-    scale = image_size / 64
-    half = int(14.5 * scale) + 2
-    grid = np.arange(-half, half + 1) + 0.0
-    out = np.zeros((10, 3, len(radii), 4, 2 * half + 1, 2 * half + 1), dtype=np.uint8)
-    for k, radius in enumerate(radii):
-        pixels = radius * scale
-        for t, h in enumerate((-0.12, -0.04, 0.04, 0.12)):  # tangents of half the angle: -14, -5, 5 and 14 degrees
-            cos, sin = (1 - h * h) / (1 + h * h), 2 * h / (1 + h * h)
-            x, y = (cos * grid[None, :] + sin * grid[:, None]) / pixels, (cos * grid[:, None] - sin * grid[None, :]) / pixels
-            for shape in range(10):
-                d = _distance(shape, x, y) * pixels
-                line = max(1.7 * scale, 1.0)
-                band = np.abs((y * pixels / (4.4 * scale)) % 1 - 0.5) * 4.4 * scale - 1.1 * scale
-                for fill, inside in enumerate((d, np.maximum(d, np.minimum(band, -d - 0.7 * line)), np.maximum(d, -d - line))):
-                    out[shape, fill, k, t] = np.floor(np.clip(0.5 - inside, 0, 1) * 255 + 0.5)
-    return out
-
-
-# A 5 × 7 letter a line: seven rows of five bits each.
-FONT = {letter: np.array([[int(b) for b in f"{int(row, 16):05b}"] for row in rows.split()], dtype=bool) for letter, rows in {
-    "A": "0e 11 11 1f 11 11 11", "B": "1e 11 11 1e 11 11 1e", "C": "0e 11 10 10 10 11 0e", "D": "1e 11 11 11 11 11 1e", "E": "1f 10 10 1e 10 10 1f",
-    "G": "0e 11 10 17 11 11 0f", "H": "11 11 11 1f 11 11 11", "I": "0e 04 04 04 04 04 0e", "L": "10 10 10 10 10 10 1f", "N": "11 19 15 15 13 11 11",
-    "O": "0e 11 11 11 11 11 0e", "R": "1e 11 11 1e 14 12 11", "S": "0f 10 10 0e 01 01 1e", "T": "1f 04 04 04 04 04 04", "U": "11 11 11 11 11 11 0e"}.items()}
-
-
-def _word_stamps(image_size: int) -> np.ndarray:
-    """Each written word as a mask (len(WORDS), 14, 60) in 64ths, enlarged or reduced to the picture's size."""
-    pixels = np.arange(image_size) * 64 // image_size
-    out = np.zeros((len(WORDS), 64, 64), dtype=bool)
-    for i, word in enumerate(WORDS):
-        rows = np.concatenate([np.pad(FONT[letter], ((0, 0), (0, 1))) for letter in word], axis=1)[:, :-1]
-        big = rows.repeat(2, axis=0).repeat(2, axis=1)
-        left = (64 - big.shape[1]) // 2
-        out[i, :14, left:left + big.shape[1]] = big
-    return out[:, pixels][:, :, pixels]
-
-
-def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
-    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark and never vivid, so that objects stand out."""
-    def tone(u: np.ndarray) -> np.ndarray:
-        grey = below(u[:, :1], 60) + np.where(s.dark == 1, 14, 184)[:, None]
-        return grey + below(u[:, 1:4], 17) - 8
-
-    a, b = tone(s.noise[:, 0:4])[:, None, None, :], tone(s.noise[:, 4:8])[:, None, None, :]
-    ramp = np.arange(image_size) * 256 // image_size
-    across = np.where((s.noise[:, 8] & 1)[:, None, None] == 1, ramp[None, None, :], ramp[None, :, None])[..., None]
-    out = a + (b - a) * across // 256 * (s.background == 1)[:, None, None, None]
-    noisy = np.flatnonzero(s.background == 2)
-    grain = draws(s.seed, s.split + "/grain", s.index[noisy], image_size * image_size)
-    out[noisy] += (below(grain, 61) - 30).reshape(-1, image_size, image_size, 1)
-    return np.broadcast_to(out, (len(s.index), image_size, image_size, 3)).copy()
-
-
-def paint(s: Scenes, image_size: int = 64, sketch: bool = False) -> np.ndarray:
-    """Scenes as pictures (n, 3, S, S) uint8; `sketch` draws dark outlines on white paper instead."""
-    radii = np.unique(s.radius)
-    stamps, words = _stamps(image_size, radii), _word_stamps(image_size)
-    return np.concatenate([_paint(s.take(slice(i, i + 1000)), image_size, sketch, radii, stamps, words) for i in range(0, len(s.index), 1000)])
-
-
-def _paint(s: Scenes, image_size: int, sketch: bool, radii: np.ndarray, stamps: np.ndarray, words: np.ndarray) -> np.ndarray:
-    n, scale, pad = len(s.index), image_size / 64, stamps.shape[-1] // 2
-    canvas = np.full((n, image_size + 2 * pad, image_size + 2 * pad, 3), 250, dtype=np.int32)
-    if not sketch:
-        canvas[:, pad:-pad, pad:-pad] = np.clip(_backgrounds(s, image_size), 0, 255)
-
-    def stamp(rows: np.ndarray, k: int, shape: np.ndarray, fill: np.ndarray, rgb: np.ndarray) -> None:
-        alpha = stamps[shape, fill, np.searchsorted(radii, s.radius[rows, k]), s.tilt[rows, k]][..., None].astype(np.int32)
-        # the padding equals half a stamp: a centre in the picture is the stamp's corner on the canvas
-        corner_y, corner_x = np.floor(s.y[rows, k] * scale).astype(int), np.floor(s.x[rows, k] * scale).astype(int)
-        cells = np.arange(stamps.shape[-1])
-        where = (rows[:, None, None], (corner_y[:, None] + cells)[:, :, None], (corner_x[:, None] + cells)[:, None, :])
-        under = canvas[where]
-        canvas[where] = under + (np.full_like(rgb, 30) if sketch else rgb)[:, None, None, :].astype(np.int32) * alpha // 255 - under * alpha // 255
-
-    for k in range(4):
-        rows = np.flatnonzero(s.count > k)
-        fill = np.full_like(s.fill[rows, k], 2) if sketch else s.fill[rows, k]
-        stamp(rows, k, s.shape[rows, k], fill, RGB[s.colour[rows, k]] + below(s.tint[rows, k], 25) - 12)
-        fruits = rows[s.shape[rows, k] == FRUIT]
-        stamp(fruits, k, np.full(len(fruits), FRUIT + 1), np.zeros(len(fruits), dtype=int), np.broadcast_to(LEAF, (len(fruits), 3)))
-
-    out = canvas[:, pad:-pad, pad:-pad]
-    written = np.flatnonzero(s.word >= 0)
-    shift = np.where(s.word_top[written] == 1, int(3 * scale), int(47 * scale))
-    rows = (np.arange(image_size)[None, :] - shift[:, None]) % image_size
-    mask = words[s.word[written][:, None], rows][..., None]
-    ink = np.where((s.dark[written] == 1) & (not sketch), 240, 20)[:, None, None, None]
-    out[written] = np.where(mask, ink, out[written])
-    return np.ascontiguousarray(np.clip(out, 0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
-
-
-def shift(images: np.ndarray, kind: str, seed: int = 0) -> np.ndarray:
-    """A distribution shift of pictures (n, 3, S, S) uint8, for the robustness experiment (paper section 3.3)."""
-    n, size, x = len(images), images.shape[-1], images.astype(np.int32)
-    index = np.arange(n)
-    if kind == "inverted":
-        x = 255 - x
-    elif kind == "blurred":
-        for _ in range(2):
-            p = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-            x = sum(p[:, :, i:i + size, j:j + size] for i in range(3) for j in range(3)) // 9
-    elif kind == "noisy":
-        x = x + (below(draws(seed, "shift/noisy", index, 3 * size * size), 121) - 60).reshape(x.shape)
-    elif kind == "rotated":  # 20 degrees, nearest pixel, edges repeated: (12, 35, 37) is a right triangle
-        grid = np.arange(size) * 2 - (size - 1)
-        u = (35 * grid[None, :] + 12 * grid[:, None]) // 37
-        v = (35 * grid[:, None] - 12 * grid[None, :]) // 37
-        x = x[:, :, np.clip((v + size) // 2, 0, size - 1), np.clip((u + size) // 2, 0, size - 1)]
-    elif kind == "tinted":
-        x = x * (256 - below(draws(seed, "shift/tinted", index, 3), 128))[:, :, None, None] // 256
-    else:
-        raise MinclipError(f"no shift is named {kind!r}: choose from {', '.join(SHIFTS)}")
-    return np.clip(x, 0, 255).astype(np.uint8)
-
-
 def load_shapes(split: str = "train", image_size: int = 64, size: int | None = None, seed: int = 0) -> Pairs:
     """Scenes, five captions each, and the tasks that can be asked of them, as Pairs.
 
@@ -260,7 +119,9 @@ def load_shapes(split: str = "train", image_size: int = 64, size: int | None = N
     """
     base, _, kind = split.partition("-")
     if base not in SPLITS or (kind and kind not in SHIFTS):
-        raise MinclipError(f"the shapes world has no split {split!r}: choose from {', '.join(SPLITS)}, or {', '.join(f'test-{k}' for k in SHIFTS)}")
+        raise MinclipError(
+            f"the shapes world has no split {split!r}: choose from {', '.join(SPLITS)}, or {', '.join(f'test-{k}' for k in SHIFTS)}"
+        )
     if image_size < 16:
         raise MinclipError(f"scenes are painted at 16 pixels or more, not {image_size}")
     s = scenes(base, SPLITS[base] if size is None else size, seed)

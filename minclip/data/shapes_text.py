@@ -1,6 +1,6 @@
 """What a scene of the shapes world holds, how people would write about it, and what can be asked about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -18,12 +18,27 @@ RELATIONS = ("above", "below", "to the left of", "to the right of")
 FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
 
 SYNONYMS = {
-    "circle": ("circle", "circle", "disc"), "square": ("square", "square", "box"), "triangle": ("triangle",), "star": ("star",),
-    "heart": ("heart",), "cross": ("cross", "cross", "plus sign"), "ring": ("ring", "ring", "hoop"), "crescent": ("crescent", "crescent", "moon"),
-    "red": ("red", "red", "crimson"), "orange": ("orange",), "yellow": ("yellow", "yellow", "golden"), "green": ("green", "green", "emerald"),
-    "cyan": ("cyan", "cyan", "turquoise"), "blue": ("blue", "blue", "cobalt"), "purple": ("purple", "purple", "violet"), "pink": ("pink", "pink", "rosy"),
-    "solid": ("solid", "filled"), "striped": ("striped", "striped", "stripy"), "outlined": ("outlined", "outlined", "hollow"),
-    "small": ("small", "small", "tiny", "little"), "large": ("large", "large", "big", "huge"),
+    "circle": ("circle", "circle", "disc"),
+    "square": ("square", "square", "box"),
+    "triangle": ("triangle",),
+    "star": ("star",),
+    "heart": ("heart",),
+    "cross": ("cross", "cross", "plus sign"),
+    "ring": ("ring", "ring", "hoop"),
+    "crescent": ("crescent", "crescent", "moon"),
+    "red": ("red", "red", "crimson"),
+    "orange": ("orange",),
+    "yellow": ("yellow", "yellow", "golden"),
+    "green": ("green", "green", "emerald"),
+    "cyan": ("cyan", "cyan", "turquoise"),
+    "blue": ("blue", "blue", "cobalt"),
+    "purple": ("purple", "purple", "violet"),
+    "pink": ("pink", "pink", "rosy"),
+    "solid": ("solid", "filled"),
+    "striped": ("striped", "striped", "stripy"),
+    "outlined": ("outlined", "outlined", "hollow"),
+    "small": ("small", "small", "tiny", "little"),
+    "large": ("large", "large", "big", "huge"),
 }
 PLURALS = {"box": "boxes", "cross": "crosses", "fruit": "fruit"}
 
@@ -53,7 +68,9 @@ class Scenes:
     words: np.ndarray  # (n, 5, 40) draws for the wording of the five captions
 
     def take(self, rows: slice) -> "Scenes":
-        return Scenes(**{f.name: v[rows] if isinstance(v := getattr(self, f.name), np.ndarray) else v for f in fields(self)})
+        return Scenes(
+            **{f.name: v[rows] if isinstance(v := getattr(self, f.name), np.ndarray) else v for f in fields(self)}
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,10 @@ def things_of(s: Scenes) -> list[list[Thing]]:
     """The painted objects of each scene."""
     names = (*SHAPES, "fruit")
     columns = (a.tolist() for a in (s.count, s.colour, s.shape, s.fill, s.large, s.x, s.y))
-    return [[Thing(COLOURS[c[k]], names[sh[k]], FILLS[f[k]], SIZES[z[k]], x[k], y[k]) for k in range(n)] for n, c, sh, f, z, x, y in zip(*columns)]
+    return [
+        [Thing(COLOURS[c[k]], names[sh[k]], FILLS[f[k]], SIZES[z[k]], x[k], y[k]) for k in range(n)]
+        for n, c, sh, f, z, x, y in zip(*columns)
+    ]
 
 
 def relation(a: Thing, b: Thing) -> str | None:
@@ -98,8 +118,14 @@ def _noun(thing: Thing, pick: Pick, detail: str, plural: bool = False) -> str:
     """Adjectives and noun, at a detail of letters: s(ize), f(ill), c(olour), n(oun; "shape" without it)."""
     if thing.shape == "fruit":
         noun = pick(("orange", "orange", "orange fruit"))
-        return ("tiny " if thing.size == "small" and "s" in detail else "") + (noun + "s" if plural and noun == "orange" else noun)
-    adjectives = [pick(SYNONYMS[w]) for letter, w in (("s", thing.size), ("f", thing.fill), ("c", thing.colour)) if letter in detail]
+        return ("tiny " if thing.size == "small" and "s" in detail else "") + (
+            noun + "s" if plural and noun == "orange" else noun
+        )
+    adjectives = [
+        pick(SYNONYMS[w])
+        for letter, w in (("s", thing.size), ("f", thing.fill), ("c", thing.colour))
+        if letter in detail
+    ]
     noun = pick(SYNONYMS[thing.shape]) if "n" in detail else "shape"
     return " ".join([*adjectives, PLURALS.get(noun, noun + "s") if plural else noun])
 
@@ -123,8 +149,13 @@ def _place(thing: Thing) -> str:
 
 
 def _relate(a: Thing, b: Thing, pick: Pick, detail: str) -> str:
-    words = {"above": ("above", "above", "over"), "below": ("below", "below", "under"),
-             "to the left of": ("to the left of", "left of"), "to the right of": ("to the right of", "right of"), None: ("next to", "near", "and")}
+    words = {
+        "above": ("above", "above", "over"),
+        "below": ("below", "below", "under"),
+        "to the left of": ("to the left of", "left of"),
+        "to the right of": ("to the right of", "right of"),
+        None: ("next to", "near", "and"),
+    }
     return f"{_a(_noun(a, pick, detail))} {pick(words[relation(a, b)])} {_a(_noun(b, pick, detail))}"
 
 
@@ -150,13 +181,26 @@ def _caption(things: list[Thing], word: str, backdrop: tuple[str, ...], style: i
         a, b = (things[0], things[-1]) if pick(("ab", "ba")) == "ab" else (things[-1], things[0])
         text = _relate(a, b, pick, "cn" if a.kind[:2] != b.kind[:2] else "sfcn")
     elif style == 3 and len(things) > 1 and not alike:
-        text = f"{NUMBERS[len(things) - 1]} shapes{pick((': ', ', '))}{_objects(things, pick, pick(('cn', 'cn', 'fcn')))}"
+        text = (
+            f"{NUMBERS[len(things) - 1]} shapes{pick((': ', ', '))}{_objects(things, pick, pick(('cn', 'cn', 'fcn')))}"
+        )
     elif style == 3:
-        text = _objects(things, pick, pick(("c", "sc", "fc", "n", "sn", "fn"))) + (" on " + pick(backdrop) if len(things) == 1 else "")
+        text = _objects(things, pick, pick(("c", "sc", "fc", "n", "sn", "fn"))) + (
+            " on " + pick(backdrop) if len(things) == 1 else ""
+        )
     else:
-        text = _objects(things, pick, pick(("n", "sn", "fn", "sfn", "sfn", "fcn"))) + pick(("", " on " + pick(backdrop)))
+        text = _objects(things, pick, pick(("n", "sn", "fn", "sfn", "sfn", "fcn"))) + pick(
+            ("", " on " + pick(backdrop))
+        )
     if word:
-        text = pick((f"the word {word} and {text}", f"{text} with the word {word}", f"{text} and a sign that says {word}", f"the word {word} {{}} {text}"))
+        text = pick(
+            (
+                f"the word {word} and {text}",
+                f"{text} with the word {word}",
+                f"{text} and a sign that says {word}",
+                f"the word {word} {{}} {text}",
+            )
+        )
     elif style in (1, 3):
         text = pick(("", "", "a picture of ", "a drawing of ")) + text
     return text
@@ -166,14 +210,21 @@ def captions_of(s: Scenes) -> list[list[str]]:
     """Five captions of each scene, of different length and detail, some with a capital and a full stop."""
     words, tops = s.word.tolist(), s.word_top.tolist()
     out = []
-    for things, draws, w, top, b, dark in zip(things_of(s), s.words.tolist(), words, tops, s.background.tolist(), s.dark.tolist()):
+    for things, draws, w, top, b, dark in zip(
+        things_of(s), s.words.tolist(), words, tops, s.background.tolist(), s.dark.tolist()
+    ):
         light = "dark" if dark else "light"
         backdrop = (f"a {light} background", f"a {BACKGROUNDS[b]} background", f"a {BACKGROUNDS[b]} {light} background")
         captions = []
         for style, row in enumerate(draws):
             stream = iter(row)
-            pick: Pick = lambda options, stream=stream: options[next(stream) % len(options)]
-            text = _caption(things, WORDS[w] if w >= 0 else "", backdrop, style, pick).replace("{}", "above" if top else "below")
+
+            def pick(options: tuple[str, ...], stream: Iterator[int] = stream) -> str:
+                return options[next(stream) % len(options)]
+
+            text = _caption(things, WORDS[w] if w >= 0 else "", backdrop, style, pick).replace(
+                "{}", "above" if top else "below"
+            )
             captions.append(pick((text, text, text[0].upper() + text[1:], text[0].upper() + text[1:] + ".")))
         out.append(captions)
     return out
@@ -181,16 +232,21 @@ def captions_of(s: Scenes) -> list[list[str]]:
 
 # ---- the tasks: the paper's evaluation table in miniature
 
+
 def tasks_of(s: Scenes) -> dict[str, Task]:
     """Zero-shot tasks over a split's scenes; a task that no scene fits is left out."""
-    things, n = things_of(s), len(s.index)
+    things = things_of(s)
     fruit = (s.shape == FRUIT) & (np.arange(4)[None, :] < s.count[:, None])
     plain = (s.word < 0) & ~fruit.any(axis=1)
     single = np.flatnonzero(plain & (s.count == 1))
     pictures = ("{}", "a picture of {}", "a drawing of {}")
     thing = tuple(t.format("a {}") for t in pictures)
     shape = tuple(t.format("a {} shape") for t in pictures)
-    both = [i for i in np.flatnonzero(plain & (s.count == 2)) if things[i][0].kind[:2] != things[i][1].kind[:2] and relation(*things[i])]
+    both = [
+        i
+        for i in np.flatnonzero(plain & (s.count == 2))
+        if things[i][0].kind[:2] != things[i][1].kind[:2] and relation(*things[i])
+    ]
 
     def pair_name(t: Thing) -> str:
         return f"{t.colour} {t.shape}"
@@ -201,12 +257,31 @@ def tasks_of(s: Scenes) -> dict[str, Task]:
         "shape": Task(SHAPES, thing, single, s.shape[single, 0]),
         "size": Task(SIZES, shape, single, s.large[single, 0]),
         "fill": Task(FILLS, shape, single, s.fill[single, 0]),
-        "colour+shape": Task(tuple(pairs), thing, single, np.array([pairs.index(pair_name(things[i][0])) for i in single], dtype=np.int64)),
-        "fill+shape": Task(tuple(fills), thing, single, np.array([fills.index(f"{things[i][0].fill} {things[i][0].shape}") for i in single], dtype=np.int64)),
-        "count": Task(("one shape", "two shapes", "three shapes", "four shapes"), pictures, np.flatnonzero(plain), s.count[plain] - 1),
-        "relation": Task(RELATIONS, ("{a} {} {b}", "a picture of {a} {} {b}"), np.array(both, dtype=np.int64),
-                         np.array([RELATIONS.index(relation(*things[i])) for i in both], dtype=np.int64),
-                         tuple({"a": _a(pair_name(things[i][0])), "b": _a(pair_name(things[i][1]))} for i in both)),
+        "colour+shape": Task(
+            tuple(pairs),
+            thing,
+            single,
+            np.array([pairs.index(pair_name(things[i][0])) for i in single], dtype=np.int64),
+        ),
+        "fill+shape": Task(
+            tuple(fills),
+            thing,
+            single,
+            np.array([fills.index(f"{things[i][0].fill} {things[i][0].shape}") for i in single], dtype=np.int64),
+        ),
+        "count": Task(
+            ("one shape", "two shapes", "three shapes", "four shapes"),
+            pictures,
+            np.flatnonzero(plain),
+            s.count[plain] - 1,
+        ),
+        "relation": Task(
+            RELATIONS,
+            ("{a} {} {b}", "a picture of {a} {} {b}"),
+            np.array(both, dtype=np.int64),
+            np.array([RELATIONS.index(relation(*things[i])) for i in both], dtype=np.int64),
+            tuple({"a": _a(pair_name(things[i][0])), "b": _a(pair_name(things[i][1]))} for i in both),
+        ),
         "word": Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(s.word >= 0), s.word[s.word >= 0]),
     }
     return {name: task for name, task in tasks.items() if len(task.indices)}

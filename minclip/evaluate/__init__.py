@@ -38,6 +38,8 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, tasks: bool = True
     first = text[np.searchsorted(owner, np.arange(len(image)))]
     figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
     if tasks:
-        figures |= {f"zero_shot/{name}": zero_shot_accuracy(model, tokenizer, image, task) for name, task in pairs.tasks.items()}
+        figures |= {
+            f"zero_shot/{name}": zero_shot_accuracy(model, tokenizer, image, task) for name, task in pairs.tasks.items()
+        }
     model.train(was_training)
     return figures

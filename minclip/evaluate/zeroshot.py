@@ -17,11 +17,18 @@ from ..tokenizer import Tokenizer
 def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], block: int = 512) -> Tensor:
     """(M, D) vectors of length 1; `block` texts at a time, each block trimmed to its longest text."""
     ids = tokenizer(texts, model.config.text.context_length).to(model.device)
-    return torch.cat([model.encode_text(trim(ids[i : i + block], tokenizer.eot_id), normalize=True) for i in range(0, len(ids), block)])
+    return torch.cat(
+        [
+            model.encode_text(trim(ids[i : i + block], tokenizer.eot_id), normalize=True)
+            for i in range(0, len(ids), block)
+        ]
+    )
 
 
 @torch.no_grad()
-def zero_shot_classifier(model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], templates: Sequence[str] = ("a photo of a {}",)) -> Tensor:
+def zero_shot_classifier(
+    model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], templates: Sequence[str] = ("a photo of a {}",)
+) -> Tensor:
     """One column of length 1 a class, (D, C): prompts are normalised, averaged over the templates, normalised again (section 3.1.4)."""
     if not class_names or not templates:
         raise MinclipError("a classifier needs at least one class name and one template")
@@ -41,7 +48,12 @@ def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: T
     if not task.subjects:
         scores = x @ zero_shot_classifier(model, tokenizer, task.class_names, task.templates)
     else:  # every image has prompts of its own
-        filled = [t.replace("{}", name).format(**subject) for subject in task.subjects for name in task.class_names for t in task.templates]
+        filled = [
+            t.replace("{}", name).format(**subject)
+            for subject in task.subjects
+            for name in task.class_names
+            for t in task.templates
+        ]
         vectors = embed_texts(model, tokenizer, filled).view(len(x), len(task.class_names), len(task.templates), -1)
         scores = (F.normalize(vectors.mean(dim=2), dim=-1) @ x[:, :, None])[..., 0]
     return float((scores.argmax(dim=1) == labels).double().mean())
