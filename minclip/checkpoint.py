@@ -102,16 +102,17 @@ def load_checkpoint(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer)
         return 0, 0.0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        return state["step"], state["seconds"]
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError, LookupError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MinclipError(
-            f"{path} is cut off or damaged ({str(error).splitlines()[0]:.100}): it can't be resumed; model.safetensors beside it holds the weights alone"
+            f"{path} is cut off or damaged ({reason:.100}): it can't be resumed; model.safetensors beside it holds the weights alone"
         ) from None
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"])
-    if state["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return state["step"], state["seconds"]
 
 
 def write_metrics(folder: Path, line: dict[str, Any]) -> None:

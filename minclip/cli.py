@@ -2,10 +2,11 @@
 
 import errno
 import json
+import math
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ class Train(TrainConfig):
 
         plots.save(plots.curves(run), folder / "curves.png")
         print_training(run)
-        print_figures(run.final, run.config)
+        print_figures(run.final)
         console.print(
             f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'"
         )
@@ -90,12 +91,10 @@ class Eval:
         run = Run.load(self.run_folder)
         config = run.config
         if self.root:
-            from dataclasses import replace
-
             config = replace(config, data=replace(config.data, root=self.root))
         device, _ = pick_device(config.train.device, "fp32")
         figures = final_figures(run.model.to(device), run.tokenizer, config)
-        print_figures(figures, config)
+        print_figures(figures)
         return {"run": str(run.folder), "figures": figures}
 
 
@@ -246,38 +245,29 @@ def open_image(path: Path) -> Image.Image:
 
 
 def print_training(run: Run) -> None:
-    from math import log
-
     losses = [line["loss"] for line in run.metrics if "loss" in line]
     last = run.metrics[-1]
     b = run.config.train.batch_size
     console.print(
-        f"\n{last['step']} steps in {last['seconds']:.0f} s.  Loss {losses[0]:.3f} at first (ln {b} = {log(b):.3f}), {losses[-1]:.3f} at last.\n"
+        f"\n{last['step']} steps in {last['seconds']:.0f} s.  Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at last.\n"
     )
 
 
-def print_figures(figures: dict[str, dict[str, float]], config: TrainConfig) -> None:
+def print_figures(figures: dict[str, dict[str, float]]) -> None:
     """Retrieval and zero-shot tables, a column a split."""
-    from .data import load_pairs
-
     table = Table("", *figures, title="retrieval, all captions count", title_justify="left", box=None)
     for way in ("text_to_image", "image_to_text"):
         for k in (1, 5, 10):
-            table.add_row(
-                f"{way.replace('_to_', '→')} recall@{k}", *(f"{f[f'{way}_r@{k}']:.1%}" for f in figures.values())
-            )
+            row = [f"{of_split[f'{way}_r@{k}']:.1%}" for of_split in figures.values()]
+            table.add_row(f"{way.replace('_to_', '→')} recall@{k}", *row)
     console.print(table)
-    tasks = {
-        split: load_pairs(config.data.name, split, config.data.image_size, config.data.root).tasks for split in figures
+    chances = {
+        key: value for of_split in figures.values() for key, value in of_split.items() if key.startswith("chance/")
     }
-    names = dict.fromkeys(name for of_split in tasks.values() for name in of_split)
-    if names:
+    if chances:
         table = Table("", "chance", *figures, title="\nzero-shot accuracy", title_justify="left", box=None)
-        for name in names:
-            chance = next(of_split[name].chance for of_split in tasks.values() if name in of_split)
-            table.add_row(
-                name,
-                f"{chance:.1%}",
-                *(f"{f[f'zero_shot/{name}']:.1%}" if f"zero_shot/{name}" in f else "" for f in figures.values()),
-            )
+        for key, chance in chances.items():
+            task = key.removeprefix("chance/")
+            row = [f"{f[f'zero_shot/{task}']:.1%}" if key in f else "" for f in figures.values()]
+            table.add_row(task, f"{chance:.1%}", *row)
         console.print(table)

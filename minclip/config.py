@@ -36,6 +36,9 @@ class VisionConfig:
     width: int = 768
     layers: int = 12
     heads: int = 12
+    stem: Literal["patch", "conv"] = "patch"  # CLIP's flat patches, or a few convolutions, which learn from less data
+    stem_width: int = 16  # channels of the first convolution
+    pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
     patch_dropout: float = 0.0  # share of the patches left out in training (FLIP, Li et al. 2023)
     mean: tuple[float, float, float] = (
         0.48145466,
@@ -45,7 +48,15 @@ class VisionConfig:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
-        _need(min(self.patch_size, self.width, self.layers, self.heads) > 0, "model.vision: sizes must be positive")
+        sizes = (self.patch_size, self.width, self.layers, self.heads, self.stem_width)
+        _need(min(sizes) > 0, "model.vision: sizes must be positive")
+        _need(self.stem in ("patch", "conv"), f"model.vision.stem {self.stem!r} is neither 'patch' nor 'conv'")
+        _need(self.pool in ("cls", "mean"), f"model.vision.pool {self.pool!r} is neither 'cls' nor 'mean'")
+        power_of_two = self.patch_size & (self.patch_size - 1) == 0 and self.patch_size > 1
+        _need(
+            self.stem == "patch" or power_of_two,
+            f"model.vision.patch_size {self.patch_size} is not 2, 4, 8, …: each convolution of the stem halves the picture",
+        )
         _need(
             self.image_size > 0 and self.image_size % self.patch_size == 0,
             f"the image size {self.image_size} is not a multiple of model.vision.patch_size {self.patch_size}",
@@ -178,33 +189,40 @@ class TrainConfig:
             object.__setattr__(self, "model", dataclasses.replace(self.model, vision=vision))
 
 
-def small(
-    image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int, embed_dim: int
-) -> CLIPConfig:
-    """A CLIP for a laptop: both towers of one width, heads of 32, captions of at most 32 tokens."""
+def small(image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int) -> CLIPConfig:
+    """A CLIP for few data and a laptop: convolutional stem, mean pooling, heads of 32, captions of at most 32 tokens."""
     vision = VisionConfig(
-        image_size, patch_size, width, layers, width // 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+        image_size=image_size,
+        patch_size=patch_size,
+        width=width,
+        layers=layers,
+        heads=width // 32,
+        stem="conv",
+        pool="mean",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
     )
-    return CLIPConfig(embed_dim, vision, TextConfig(32, vocab_size, vocab_size - 1, width, text_layers, width // 32))
+    text = TextConfig(32, vocab_size, vocab_size - 1, width, text_layers, width // 32)
+    return CLIPConfig(embed_dim=256, vision=vision, text=text)
 
 
 PRESETS: dict[str, TrainConfig] = {
-    # the embedded data set on a laptop's CPU, minutes
+    # the embedded data set on a laptop's CPU, three minutes
     "shapes": TrainConfig(
         DataConfig("shapes", image_size=64),
-        small(image_size=64, patch_size=8, width=128, layers=4, text_layers=2, vocab_size=768, embed_dim=128),
-        LoopConfig(batch_size=256, lr=2e-3, steps=400, eval_every=100),
+        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=2, vocab_size=768),
+        LoopConfig(batch_size=256, lr=2e-3, steps=900, eval_every=300),
     ),
     # 6,000 photographs on a CPU, ten minutes
     "flickr8k": TrainConfig(
         DataConfig("flickr8k", image_size=64, min_crop=0.5, flip=True),
-        small(image_size=64, patch_size=8, width=192, layers=6, text_layers=3, vocab_size=4096, embed_dim=256),
-        LoopConfig(batch_size=256, minutes=9.5, eval_every=200),
+        small(image_size=64, patch_size=16, width=192, layers=4, text_layers=2, vocab_size=4096),
+        LoopConfig(batch_size=256, lr=1e-3, weight_decay=0.2, minutes=9.5, eval_every=200),
     ),
     # 29,000 photographs on one GPU
     "flickr30k": TrainConfig(
         DataConfig("flickr30k", image_size=112, min_crop=0.5, flip=True),
-        small(image_size=112, patch_size=16, width=384, layers=8, text_layers=4, vocab_size=8192, embed_dim=256),
+        small(image_size=112, patch_size=16, width=384, layers=8, text_layers=4, vocab_size=8192),
         LoopConfig(batch_size=512, steps=5000, lr=5e-4, weight_decay=0.2, eval_every=500),
     ),
     # OpenAI's shape and recipe (paper, tables 18 to 20), for who has the data and the GPUs
@@ -217,6 +235,7 @@ PRESETS: dict[str, TrainConfig] = {
 
 
 def preset(name: str) -> TrainConfig:
+    """The preset of that name; a MinclipError names the nearest one."""
     if name not in PRESETS:
         raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -248,7 +267,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if typing.get_origin(hint) is tuple:
         _need(
-            isinstance(value, list | tuple) and len(value) == len(typing.get_args(hint)),
+            isinstance(value, list | tuple)
+            and len(value) == len(typing.get_args(hint))
+            and all(isinstance(v, int | float) for v in value),
             f"{where} should hold {len(typing.get_args(hint))} numbers, not {value!r}",
         )
         return tuple(float(v) for v in value)

@@ -45,7 +45,8 @@ class CLIP(nn.Module):
     def logits(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled cosines (Bi, Bt) and (Bt, Bi), as OpenAI's model returns them."""
         image, text, scale = self(images, ids)
-        per_image = scale * image @ text.T
+        with torch.autocast(image.device.type, enabled=False):  # logits are fp32, also where the towers are not
+            per_image = scale * image @ text.T
         return per_image, per_image.T
 
     @torch.no_grad()

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,15 +27,16 @@ def package_version() -> str:
 def atomic_write(path: str | Path, data: bytes) -> None:
     """Writes to a temporary name and moves it into place: whoever reads `path` finds the old file or the new one, whole."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # not tempfile.mkstemp: its files are readable to their owner only, and a run is to be shared
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

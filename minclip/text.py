@@ -25,10 +25,9 @@ class TextTransformer(nn.Module):
             raise MinclipError(f"texts of {length} tokens: this tower has {self.config.context_length} positions")
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
         x = self.token_embedding(ids) + self.positional_embedding[:length]
-        x = self.transformer(x, causal)
         # EOT by its id: a larger id after it, or another vocabulary, must not move it
         end = (ids == self.config.eot_id).int().argmax(dim=1)
-        return self.norm_final(x[torch.arange(len(ids), device=ids.device), end])
+        return self.norm_final(self.transformer.one(x, causal, end))
 
 
 def trim(ids: Tensor, eot_id: int) -> Tensor:

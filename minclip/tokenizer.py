@@ -22,8 +22,9 @@ SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 # Contractions, runs of letters, single digits, runs of anything else (openai/CLIP).  The special tokens are not in it:
 # a literal "<|endoftext|>" in a caption is text.
-_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
-_ASCII_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]+")  # the same on ASCII, and faster
+_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)  # 'ſ is an 's
+# The same on ASCII, and faster; `re` would count U+001C to U+001F as white space, Unicode and `regex` don't.
+_ASCII_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[A-Za-z]+|[0-9]|[^ \t-\rA-Za-z0-9]+")
 
 
 def byte_characters() -> list[str]:
@@ -164,6 +165,8 @@ class Tokenizer:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             merges = [tuple(line.split(" ")) for line in data["merges"]]
+        except FileNotFoundError:
+            raise MinclipError(f"{path} is not there") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MinclipError(f"{path} is not a tokenizer's file ({type(error).__name__}: {error})") from None
         known = set(_ALPHABET) | {c + END for c in _ALPHABET}

@@ -17,7 +17,7 @@ ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q kᵀ / √d) v over (B, H, L, d); `mask` (L, L) is True where a token (row) may look (column)."""
+    """softmax(q kᵀ / √d) v over (B, H, L, d); `mask`, which broadcasts to (B, H, L, L), is True where a token (row) may look (column)."""
     if q.is_cuda:  # one fused kernel; on a CPU the plain products are as fast in fp32 and faster in bf16
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
@@ -38,6 +38,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
         return self.out(rearrange(attend(q, k, v, mask), "b h l d -> b l (h d)"))
+
+    def one(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """What `forward` gives for token `chosen` (B,) of each row under a causal mask, (B, L, W) -> (B, 1, W)."""
+        width, weight, bias = x.shape[2], self.qkv.weight, self.qkv.bias
+        rows, positions = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
+        q = rearrange(F.linear(x[rows, chosen], weight[:width], bias[:width]), "b (h d) -> b h 1 d", h=self.heads)
+        k, v = rearrange(F.linear(x, weight[width:], bias[width:]), "b l (two h d) -> two b h l d", two=2, h=self.heads)
+        mask = (positions <= chosen[:, None])[:, None, None, :]
+        return self.out(rearrange(attend(q, k, v, mask), "b h 1 d -> b 1 (h d)"))
 
 
 class MLP(nn.Module):
@@ -67,6 +76,12 @@ class Block(nn.Module):
         x = x + self.attention(self.norm1(x), mask)
         return x + self.mlp(self.norm2(x))
 
+    def one(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """What `forward` gives for token `chosen` (B,) of each row under a causal mask, (B, L, W) -> (B, W)."""
+        rows = torch.arange(len(x), device=x.device)
+        y = x[rows, chosen][:, None] + self.attention.one(self.norm1(x), chosen)
+        return (y + self.mlp(self.norm2(y)))[:, 0]
+
 
 class Transformer(nn.Module):
     """`layers` blocks, (B, L, W) -> (B, L, W)."""
@@ -88,3 +103,9 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         return x
+
+    def one(self, x: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
+        """`forward` under a causal mask, and only token `chosen` (B,) of it: the last block leaves the others out."""
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        return self.blocks[-1].one(x, chosen)

@@ -17,8 +17,11 @@ def load_pairs(
     """Images (N, 3, S, S) uint8 with their captions.
 
     `name` is "shapes" (painted from `seed`), or "flickr8k" or "flickr30k" (read from the folder or zip `root`); `split` is
-    "train", "val", "test" or another one of the data set; `image_size` is S in pixels; `size` takes only the first images.
+    "train", "val", "test" or another one of the data set; `image_size` is S in pixels; `size` takes only the first images,
+    0 or None all.
     """
+    if size is not None and size < 0:
+        raise MinclipError(f"size {size} is negative: give the number of images, or 0 for all")
     if name == "shapes":
         from .shapes import load_shapes
 

@@ -14,7 +14,7 @@ from ..text import trim
 from ..tokenizer import Tokenizer
 from .pairs import Pairs
 
-_SIDED = re.compile(r"\b(left|right)(ward|wards|most)?\b", re.IGNORECASE)
+_SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def augment(images: Tensor, min_crop: float, may_flip: Tensor, generator: torch.
     if min_crop == 1:
         flipped = (flip < 0).to(x.device)
         return torch.where(flipped[:, None, None, None], x.flip(-1), x) if flipped.any() else x
-    area, ratio = min_crop + (1 - min_crop) * area, (4 / 3) ** (2 * ratio - 1)
+    area = min_crop + (1 - min_crop) * area
+    ratio = (1 / area).clamp(max=4 / 3) ** (2 * ratio - 1)  # a large box must be nearly square to have its area inside
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     # grid_sample counts from -1 to 1: a box of half-width w has its middle in [w - 1, 1 - w]
     theta = torch.zeros(b, 2, 3)

@@ -48,13 +48,17 @@ class Source:
         return lambda path: (self.root / path).read_bytes()
 
     def text(self, path: str) -> str:
-        return self.reader()(path).decode("utf-8-sig")
+        try:
+            return self.reader()(path).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise MinclipError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
 
     @property
     def age(self) -> str:
-        """Changes when the photographs change: the root's place, size and time, and the number of files."""
-        stat = self.root.stat()
-        return f"{self.root.resolve()} {stat.st_size} {stat.st_mtime_ns} {len(self.files)}"
+        """Changes when the photographs change: the root's place, the number of files, and the sums of their sizes and times."""
+        stats = [p.stat() for p in ([self.root] if self.root.is_file() else [self.root / f for f in self.files])]
+        size, time = sum(s.st_size for s in stats), sum(s.st_mtime_ns for s in stats)
+        return f"{self.root.resolve()} {len(self.files)} {size} {time}"
 
 
 def read_captions(source: Source) -> dict[str, list[str]]:
@@ -74,9 +78,18 @@ def read_captions(source: Source) -> dict[str, list[str]]:
 
 def _rows_of_captions_txt(text: str, path: str) -> Iterator[tuple[str, str]]:
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
-    for row in reader:
-        if (reader.line_num == 1 and row == ["image", "caption"]) or not row:
+    while True:
+        start = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise MinclipError(f"{path} line {start}: {error}; is a quote not closed?") from None
+        if row is None:
+            return
+        if (start == 1 and row == ["image", "caption"]) or not row:
             continue
+        if reader.line_num > start:
+            raise MinclipError(f"{path} line {start}: a quote is not closed: {','.join(row):.80}")
         if len(row) != 2:
             raise MinclipError(
                 f"{path} line {reader.line_num}: expected 2 columns (image,caption), found {len(row)}; a caption with a comma needs quotes: {','.join(row):.80}"
@@ -107,8 +120,9 @@ def read_splits(source: Source, names: list[str]) -> dict[str, list[str]]:
     """
     known = {PurePosixPath(name).stem: name for name in names}
     texts = [(p, source.text) for p in source.files if p.endswith(".txt")]
-    beside = source.root.parent if source.root.is_file() else source.root
-    texts += [(p.name, lambda _, p=p: p.read_text(encoding="utf-8-sig")) for p in sorted(beside.glob("*.txt"))]
+    beside = sorted(source.root.absolute().parent.glob("*.txt"))
+    # whatever else lies there may be in any encoding
+    texts += [(p.name, lambda _, p=p: p.read_text(encoding="utf-8-sig", errors="replace")) for p in beside]
     splits: dict[str, list[str]] = {}
     for path, read in texts:
         word = re.search(r"train|val|dev|test", PurePosixPath(path).name.lower())

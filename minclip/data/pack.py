@@ -4,6 +4,9 @@ import hashlib
 import io
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +39,7 @@ def pack(
     """
     key = hashlib.sha256(json.dumps([_VERSION, source, image_size, names]).encode()).hexdigest()[:16]
     array_path, list_path = data_folder() / "cache" / f"{key}.npy", data_folder() / "cache" / f"{key}.json"
-    if not list_path.exists():
+    if not (list_path.exists() and array_path.exists()):
         _write(names, read, image_size, array_path, list_path)
     kept, broken = json.loads(list_path.read_text(encoding="utf-8")).values()
     return np.load(array_path, mmap_mode="r"), kept, broken
@@ -50,8 +53,12 @@ def _write(names: list[str], read: Callable[[str], bytes], image_size: int, arra
             OSError,
             ValueError,
             SyntaxError,
+            EOFError,
+            struct.error,
+            zlib.error,
+            zipfile.BadZipFile,
             Image.DecompressionBombError,
-        ) as error:  # what Pillow raises on broken files
+        ) as error:  # what Pillow and zipfile raise on broken files
             return f"{name} ({error or type(error).__name__})"
 
     array_path.parent.mkdir(parents=True, exist_ok=True)

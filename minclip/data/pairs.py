@@ -47,6 +47,9 @@ class Pairs:
             )
         if len(self.images) == 0:
             raise MinclipError("a data set needs at least one image with a caption")
+        if not all(self.captions):
+            bare = next(name for name, captions in zip(self.names, self.captions) if not captions)
+            raise MinclipError(f"image {bare} has no caption: leave it out")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -12,30 +12,15 @@ from ..config import MinclipError
 from .hashing import below, draws
 from .pairs import Pairs
 from .shapes_paint import SHIFTS, paint, shift
-from .shapes_text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, tasks_of
+from .shapes_text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
-
-# Attribute pairs that no training scene shows on one object: zero-shot has to put them together by itself.
-HELD_OUT_COLOURS = (
-    ("blue", "star"),
-    ("red", "heart"),
-    ("green", "circle"),
-    ("yellow", "cross"),
-    ("purple", "square"),
-    ("pink", "triangle"),
-)
-HELD_OUT_FILLS = (("striped", "ring"), ("outlined", "crescent"))
 
 
 def _kinds(held_out: bool) -> np.ndarray:
     """All (colour, shape, fill) triples that the training splits may show, or those with a held-out pair, as (K, 3)."""
-
-    def is_held_out(c: int, s: int, f: int) -> bool:
-        return (COLOURS[c], SHAPES[s]) in HELD_OUT_COLOURS or (FILLS[f], SHAPES[s]) in HELD_OUT_FILLS
-
     triples = [(c, s, f) for c in range(8) for s in range(8) for f in range(3)]
-    return np.array([t for t in triples if is_held_out(*t) == held_out])
+    return np.array([t for t in triples if is_held_out(COLOURS[t[0]], FILLS[t[2]], SHAPES[t[1]]) == held_out])
 
 
 def scenes(split: str, size: int, seed: int = 0) -> Scenes:
@@ -91,7 +76,9 @@ def _places(
     u: np.ndarray, o: np.ndarray, count: np.ndarray, word: np.ndarray, large: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Centres and radii (size, 4) in 64ths of the picture's side: each object has a box of its own, so none overlap."""
-    radius = np.where(large == 1, 13 + below(o[:, :, 3], 3) * 0.5, 8 + below(o[:, :, 3], 3) * 0.5)
+    alone = (count == 1)[:, None]
+    # a single object has the whole picture to itself
+    radius = np.where(large == 1, np.where(alone, 17.0, 13.0), np.where(alone, 11.0, 9.0)) + below(o[:, :, 3], 3) * 0.5
     # quadrants 0 1 / 2 3 in an order of their own for each scene
     quadrant = np.argsort(u[:, 10:14], axis=1, kind="stable")
     left, top = (quadrant % 2) * 32, (quadrant // 2) * 32
@@ -101,7 +88,6 @@ def _places(
     side = (np.arange(4)[None, :] + quadrant[:, :1]) % 2
     left, top = np.where(written, side * 32, left), np.where(written, word_top * 20, top)
     height = np.where(written, 44, height)
-    alone = (count == 1)[:, None]
     left, width = np.where(alone, 0, left), np.where(alone, 64, width)
     top, height = np.where(alone & ~written, 0, top), np.where(alone & ~written, 64, height)
 
@@ -117,14 +103,14 @@ def load_shapes(split: str = "train", image_size: int = 64, size: int | None = N
     `split` is "train", "val", "test", "heldout", or "test-" and a shift ("test-sketch"); `size` is the number of
     scenes (20,000 for "train", 1,000 for the others by default); `image_size` is the side in pixels.
     """
-    base, _, kind = split.partition("-")
-    if base not in SPLITS or (kind and kind not in SHIFTS):
+    base, dash, kind = split.partition("-")
+    if base not in SPLITS or (dash and kind not in SHIFTS):
         raise MinclipError(
             f"the shapes world has no split {split!r}: choose from {', '.join(SPLITS)}, or {', '.join(f'test-{k}' for k in SHIFTS)}"
         )
     if image_size < 16:
         raise MinclipError(f"scenes are painted at 16 pixels or more, not {image_size}")
-    s = scenes(base, SPLITS[base] if size is None else size, seed)
+    s = scenes(base, size or SPLITS[base], seed)
     images = paint(s, image_size, sketch=kind == "sketch")
     if kind and kind != "sketch":
         images = shift(images, kind, seed)

@@ -56,7 +56,7 @@ def _distance(shape: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _stamps(image_size: int, radii: np.ndarray) -> np.ndarray:
     """Opacity stamps (10 shapes, 3 fills, len(radii), 4 tilts, P, P) uint8 for one picture size, edges smoothed."""
     scale = image_size / 64
-    half = int(14.5 * scale) + 2
+    half = int(18.5 * scale) + 2
     grid = np.arange(-half, half + 1) + 0.0
     out = np.zeros((10, 3, len(radii), 4, 2 * half + 1, 2 * half + 1), dtype=np.uint8)
     for k, radius in enumerate(radii):
@@ -126,7 +126,7 @@ def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
     out = a + (b - a) * across // 256 * (s.background == 1)[:, None, None, None]
     noisy = np.flatnonzero(s.background == 2)
     grain = draws(s.seed, s.split + "/grain", s.index[noisy], image_size * image_size)
-    out[noisy] += (below(grain, 61) - 30).reshape(-1, image_size, image_size, 1)
+    out[noisy] += (below(grain, 49) - 24).reshape(-1, image_size, image_size, 1)
     return np.broadcast_to(out, (len(s.index), image_size, image_size, 3)).copy()
 
 

@@ -1,7 +1,7 @@
 """What a scene of the shapes world holds, how people would write about it, and what can be asked about it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -17,15 +17,25 @@ NUMBERS = ("one", "two", "three", "four")
 RELATIONS = ("above", "below", "to the left of", "to the right of")
 FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
 
+# Attribute pairs that no training scene shows on one object: zero-shot has to put them together by itself.
+HELD_OUT_COLOURS = (
+    ("blue", "star"),
+    ("red", "heart"),
+    ("green", "circle"),
+    ("yellow", "cross"),
+    ("purple", "square"),
+    ("pink", "triangle"),
+)
+HELD_OUT_FILLS = (("striped", "ring"), ("outlined", "crescent"))
+
+
+def is_held_out(colour: str, fill: str, shape: str) -> bool:
+    """Whether an object holds a pair that the training splits never show."""
+    return (colour, shape) in HELD_OUT_COLOURS or (fill, shape) in HELD_OUT_FILLS
+
+
 SYNONYMS = {
-    "circle": ("circle", "circle", "disc"),
-    "square": ("square", "square", "box"),
-    "triangle": ("triangle",),
-    "star": ("star",),
-    "heart": ("heart",),
-    "cross": ("cross", "cross", "plus sign"),
-    "ring": ("ring", "ring", "hoop"),
-    "crescent": ("crescent", "crescent", "moon"),
+    **{shape: (shape,) for shape in SHAPES},
     "red": ("red", "red", "crimson"),
     "orange": ("orange",),
     "yellow": ("yellow", "yellow", "golden"),
@@ -40,7 +50,7 @@ SYNONYMS = {
     "small": ("small", "small", "tiny", "little"),
     "large": ("large", "large", "big", "huge"),
 }
-PLURALS = {"box": "boxes", "cross": "crosses", "fruit": "fruit"}
+PLURALS = {"cross": "crosses"}
 
 
 @dataclass(frozen=True)
@@ -162,36 +172,32 @@ def _relate(a: Thing, b: Thing, pick: Pick, detail: str) -> str:
 def _objects(things: list[Thing], pick: Pick, detail: str) -> str:
     """All objects of a scene: "a red star and a blue ring", "two green stars"."""
     if len({t.kind for t in things}) == 1 and len(things) > 1:
-        number = NUMBERS[len(things) - 1] if len(things) > 2 else pick(("two", "two", "a pair of"))
-        return f"{number} {_noun(things[0], pick, detail, plural=True)}"
+        # most people don't count: so the count stays hard to learn, as it is for CLIP
+        number = pick(
+            (f"{NUMBERS[len(things) - 1]} ", "a pair of " if len(things) == 2 else "a group of ", "", "some ")
+        )
+        return number + _noun(things[0], pick, detail, plural=True)
     return _join([_a(_noun(t, pick, detail)) for t in things])
 
 
 def _caption(things: list[Thing], word: str, backdrop: tuple[str, ...], style: int, pick: Pick) -> str:
-    """One caption in one of five styles: full, short, relation or place, counted, any."""
+    """One caption in one of five styles: full, short, relation or place, with the background, any."""
     alike = len({t.kind for t in things}) == 1
+    few = len(things) < 3
     if style == 0:
-        text = _objects(things, pick, "sfcn" if len(things) < 3 else "cn") + pick(("", "", " on " + pick(backdrop)))
+        text = _objects(things, pick, "sfcn" if few else "cn")
     elif style == 1:
-        text = _objects(things, pick, pick(("cn", "cn", "cn", "scn", "fcn")))
+        text = _objects(things, pick, pick(("cn", "cn", "n", "scn", "fn")))
     elif style == 2 and len(things) == 1:
-        text = f"{_a(_noun(things[0], pick, pick(('cn', 'scn'))))} {_place(things[0])}"
+        text = f"{_a(_noun(things[0], pick, pick(('cn', 'n', 'sn'))))} {_place(things[0])}"
     elif style == 2 and not alike:
-        # which two: the first and the last are next to each other in no particular order
         a, b = (things[0], things[-1]) if pick(("ab", "ba")) == "ab" else (things[-1], things[0])
         text = _relate(a, b, pick, "cn" if a.kind[:2] != b.kind[:2] else "sfcn")
-    elif style == 3 and len(things) > 1 and not alike:
-        text = (
-            f"{NUMBERS[len(things) - 1]} shapes{pick((': ', ', '))}{_objects(things, pick, pick(('cn', 'cn', 'fcn')))}"
-        )
     elif style == 3:
-        text = _objects(things, pick, pick(("c", "sc", "fc", "n", "sn", "fn"))) + (
-            " on " + pick(backdrop) if len(things) == 1 else ""
-        )
+        text = _objects(things, pick, pick(("c", "fc", "n", "sn", "fn", "sfn") if few else ("n", "cn")))
+        text += pick(("", " on " + pick(backdrop)))
     else:
-        text = _objects(things, pick, pick(("n", "sn", "fn", "sfn", "sfn", "fcn"))) + pick(
-            ("", " on " + pick(backdrop))
-        )
+        text = _objects(things, pick, pick(("n", "sn", "fn", "sfn", "cn", "fcn") if few else ("n", "cn", "fn")))
     if word:
         text = pick(
             (
@@ -284,4 +290,13 @@ def tasks_of(s: Scenes) -> dict[str, Task]:
         ),
         "word": Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(s.word >= 0), s.word[s.word >= 0]),
     }
+    if s.split == "heldout":
+        # Two questions (Xian et al. 2017).  Zero-shot: which of the pairs that were never seen?  And generalised
+        # zero-shot, harder: which of all pairs, where those that were seen have the advantage.
+        unseen = [f"{a} {b}" for a, b in (*HELD_OUT_COLOURS, *HELD_OUT_FILLS)]
+        of_scene = [next(p for p in unseen if p in (pair_name(t), f"{t.fill} {t.shape}")) for (t,) in things]
+        tasks["held-out pairs"] = Task(tuple(unseen), thing, single, np.array([unseen.index(p) for p in of_scene]))
+        by_colour = np.array([p in pairs for p in of_scene])
+        for name, keep in (("colour+shape", by_colour), ("fill+shape", ~by_colour)):
+            tasks[name] = replace(tasks[name], indices=single[keep], labels=tasks[name].labels[keep])
     return {name: task for name, task in tasks.items() if len(task.indices)}

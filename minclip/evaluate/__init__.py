@@ -27,19 +27,21 @@ def embed_images(model: CLIP, pairs: Pairs, block: int = 256) -> Tensor:
 
 @torch.no_grad()
 def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, tasks: bool = True) -> dict[str, float]:
-    """Retrieval and, with `tasks`, zero-shot accuracy of each task; `loss` is clip_loss over all images with their first caption.
+    """Retrieval and, with `tasks`, zero-shot accuracy and chance of each task; `loss` is clip_loss over all images with their first caption.
 
     The loss belongs to a batch of all N images, whatever batch the model was trained on: compare it with ln(N).
     """
     was_training = model.training
     model.eval()
-    image, text, owner = embed_images(model, pairs), embed_texts(model, tokenizer, pairs.texts), pairs.text_to_image
-    figures = retrieval(image, text, owner)
-    first = text[np.searchsorted(owner, np.arange(len(image)))]
-    figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
-    if tasks:
-        figures |= {
-            f"zero_shot/{name}": zero_shot_accuracy(model, tokenizer, image, task) for name, task in pairs.tasks.items()
-        }
-    model.train(was_training)
+    try:
+        image, text, owner = embed_images(model, pairs), embed_texts(model, tokenizer, pairs.texts), pairs.text_to_image
+        figures = retrieval(image, text, owner)
+        first = text[np.searchsorted(owner, np.arange(len(image)))]
+        figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
+        if tasks:
+            for name, task in pairs.tasks.items():
+                figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task)
+                figures[f"chance/{name}"] = task.chance
+    finally:
+        model.train(was_training)
     return figures

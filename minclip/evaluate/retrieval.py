@@ -18,7 +18,7 @@ def retrieval(
     `image` (N, D) and `text` (M, D) have length 1; caption j belongs to image `text_to_image[j]`.  text→image: the share
     of captions whose image is among the k nearest.  image→text: the share of images with at least one of their captions
     among the k nearest (all of them count, not the first).  Whoever ties with the right one counts half, so that a model
-    that maps everything to one point gets chance and not 100 %.  Works on `block` rows at a time.
+    that maps everything to one point puts it in the middle and does not get 100 %.  Works on `block` rows at a time.
     """
     owner = torch.as_tensor(text_to_image, device=image.device)
     if len(owner) != len(text) or len(owner) == 0:
@@ -60,4 +60,5 @@ def _ranks(scores: Tensor, right: Tensor) -> Tensor:
     """(rows,) rank, from 0, of the best right column of each row of `scores`; a wrong column that ties adds one half."""
     best = scores.masked_fill(~right, float("-inf")).max(dim=1, keepdim=True).values
     wrong = ~right
-    return ((scores > best) & wrong).sum(1) + ((scores == best) & wrong).sum(1) / 2
+    # "not below", so that a score that is not a number never helps
+    return (~(scores < best) & wrong).sum(1) - ((scores == best) & wrong).sum(1) / 2

@@ -1,0 +1,72 @@
+"""How long the shapes world takes: `python tests/bench/shapes.py [--scenes 20000] [--repeats 3] [--json PATH]`."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from minclip.data.shapes import load_shapes
+
+
+def machine() -> dict[str, str | int]:
+    """What the times depend on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():  # Linux leaves platform.processor() empty
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", type=int, default=20_000)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    seconds = []
+    for _ in range(args.repeats):
+        start = time.perf_counter()
+        pairs = load_shapes("train", args.image_size, args.scenes)
+        seconds.append(time.perf_counter() - start)
+    assert len(pairs) == args.scenes
+    median, where = statistics.median(seconds), machine()
+
+    print("| what | scenes | pixels | median s | fastest to slowest s | scenes a second | CPU | threads |")
+    print("|---|---|---|---|---|---|---|---|")
+    print(
+        f"| shapes, with captions and tasks | {args.scenes} | {args.image_size} | {median:.2f} "
+        f"| {min(seconds):.2f} to {max(seconds):.2f} | {args.scenes / median:.0f} | {where['cpu']} | {where['threads']} |"
+    )
+    if args.json:
+        result = {
+            "what": "shapes",
+            "scenes": args.scenes,
+            "image_size": args.image_size,
+            "seconds": [round(s, 4) for s in seconds],
+            "median_seconds": round(median, 4),
+            "machine": where,
+        }
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

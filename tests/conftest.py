@@ -1,0 +1,11 @@
+"""Fixtures for the tests of the package."""
+
+import pytest
+
+
+@pytest.fixture
+def data_home(tmp_path, monkeypatch):
+    """An empty data folder: what a test downloads or caches lands here and not in the person's own."""
+    home = tmp_path / "minclip-data"
+    monkeypatch.setenv("MINCLIP_DATA", str(home))
+    return home

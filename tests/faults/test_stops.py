@@ -1,0 +1,89 @@
+"""Runs that are stopped for real: kill -9, Ctrl-C, a full disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from minclip.checkpoint import Run, read_metrics
+
+TINY = (
+    "--data.image-size 16 --data.size 96 --model.vision.patch-size 8 --model.vision.width 32 --model.vision.heads 1 "
+    "--model.vision.layers 1 --model.text.width 32 --model.text.heads 1 --model.text.layers 1 --model.text.vocab-size 600 "
+    "--train.batch-size 32 --train.device cpu --train.precision fp32 --train.eval-every 0 --train.log-every 1"
+).split()
+posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+
+
+def start(folder, *options):
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "minclip", "train", "shapes", "--name", "a", *TINY, *options]
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(folder, step, seconds=60):
+    end = time.time() + seconds
+    while time.time() < end:
+        path = folder / "runs" / "a" / "metrics.jsonl"
+        if path.exists() and len(path.read_text().splitlines()) > step:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"step {step} was not reached in {seconds} s")
+
+
+@posix
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    process = start(tmp_path, "--train.steps", "100000")
+    wait_for_step(tmp_path, 5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "minclip train shapes --name a --resume" in err and "Traceback" not in err
+    step = torch.load(tmp_path / "runs" / "a" / "state.pt", weights_only=True)["step"]
+    logged = [line["step"] for line in read_metrics(tmp_path / "runs" / "a") if "loss" in line]
+    assert step == logged[-1] >= 5  # it ended the step that it was in, and saved that one
+
+
+@posix
+def test_a_killed_run_goes_on_and_ends_like_one_that_ran_through(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir(), cut.mkdir()
+    options = ("--train.steps", "60", "--train.checkpoint-every", "3")
+    assert start(whole, *options).wait(120) == 0
+    process = start(cut, *options)
+    wait_for_step(cut, 12)
+    process.kill()  # kill -9
+    process.communicate()
+    assert start(cut, *options, "--resume").wait(120) == 0
+    a, b = (Run.load(folder / "runs" / "a").model.state_dict() for folder in (whole, cut))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)]
+    if mount is None or os.name != "posix" or subprocess.run([mount, *options], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root on Linux")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(small_disk):
+    # one checkpoint fits (about 600 kB and 200 kB), its successor beside it does not
+    process = start(small_disk, "--train.steps", "9", "--train.checkpoint-every", "3")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "no space left" in err and "--resume" in err and "Traceback" not in err
+    folder = small_disk / "runs" / "a"
+    assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], "a half-written file was left"
+    if (folder / "state.pt").exists():
+        assert torch.load(folder / "state.pt", weights_only=True)["step"] % 3 == 0

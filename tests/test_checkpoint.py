@@ -1,0 +1,309 @@
+"""A run's folder: a resumed run goes on exactly where it was, a damaged one says so, and no file can run code."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from minclip.checkpoint import (
+    Run,
+    load_checkpoint,
+    read_metrics,
+    read_run_config,
+    rewind_metrics,
+    save_checkpoint,
+    start_run,
+    write_metrics,
+)
+from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from minclip.losses import clip_loss
+from minclip.model import CLIP
+from minclip.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["a red circle"] * 4, 520)
+CONFIG = TrainConfig(
+    data=DataConfig(image_size=16),
+    model=CLIPConfig(
+        embed_dim=8,
+        # patch dropout draws from the random state in each step
+        vision=VisionConfig(image_size=16, patch_size=4, width=16, layers=1, heads=2, patch_dropout=0.5),
+        text=TextConfig(context_length=8, vocab_size=520, eot_id=519, width=16, layers=1, heads=2),
+    ),
+    train=LoopConfig(batch_size=4, steps=4),
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch, data_home):
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "runs" / "first"
+    start_run(folder, CONFIG, TOKENIZER)
+    return folder
+
+
+def new():
+    model = CLIP(CONFIG.model)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+
+def steps(model, optimizer, n=2):
+    for _ in range(n):
+        ids = torch.randint(1, 518, (4, 8))
+        ids[:, -1] = 519
+        loss = clip_loss(*model(torch.randn(4, 3, 16, 16), ids))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# ---- the state
+
+
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(folder):
+    model, optimizer = new()
+    steps(model, optimizer)
+    save_checkpoint(folder, model, optimizer, 2, 1.5)
+    steps(model, optimizer)
+
+    torch.manual_seed(99)  # another process: other weights, another random state
+    resumed, its_optimizer = new()
+    load_checkpoint(folder, resumed, its_optimizer)
+    steps(resumed, its_optimizer)
+    assert torch.equal(weights(resumed), weights(model))
+
+
+def test_step_and_seconds_come_back(folder):
+    model, optimizer = new()
+    save_checkpoint(folder, model, optimizer, 7, 12.5)
+    assert load_checkpoint(folder, *new()) == (7, 12.5)
+
+
+def test_the_random_state_comes_back(folder):
+    model, optimizer = new()
+    save_checkpoint(folder, model, optimizer, 1, 0.0)
+    expected = torch.rand(5)
+    load_checkpoint(folder, model, optimizer)
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_the_optimizer_comes_back(folder):
+    model, optimizer = new()
+    steps(model, optimizer)
+    save_checkpoint(folder, model, optimizer, 2, 0.0)
+    resumed, its_optimizer = new()
+    load_checkpoint(folder, resumed, its_optimizer)
+    before, after = optimizer.state_dict()["state"], its_optimizer.state_dict()["state"]
+    assert before.keys() == after.keys() and all(
+        torch.equal(before[k][n], after[k][n]) for k in before for n in before[k]
+    )
+
+
+def test_without_a_state_a_run_starts_at_zero(folder):
+    model, optimizer = new()
+    before = weights(model)
+    assert load_checkpoint(folder, model, optimizer) == (0, 0.0) and torch.equal(weights(model), before)
+
+
+def test_the_state_holds_the_weights_too(folder):
+    # the machine stopped between the two files: those of the state go with its optimizer
+    model, optimizer = new()
+    save_checkpoint(folder, model, optimizer, 1, 0.0)
+    (folder / "model.safetensors").unlink()
+    resumed, its_optimizer = new()
+    load_checkpoint(folder, resumed, its_optimizer)
+    assert torch.equal(weights(resumed), weights(model))
+
+
+def test_a_checkpoint_replaces_the_last_and_leaves_no_litter(folder):
+    model, optimizer = new()
+    for step in (1, 2):
+        save_checkpoint(folder, model, optimizer, step, 0.0)
+    assert load_checkpoint(folder, model, optimizer)[0] == 2
+    assert {p.name for p in folder.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors", "state.pt"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_cut_off_state_is_refused(folder, share):
+    model, optimizer = new()
+    save_checkpoint(folder, model, optimizer, 1, 0.0)
+    content = (folder / "state.pt").read_bytes()
+    (folder / "state.pt").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(MinclipError, match=r"state\.pt is cut off or damaged .* model\.safetensors"):
+        load_checkpoint(folder, model, optimizer)
+
+
+@pytest.mark.parametrize("state", [3, {}, {"model": {}}, [1, 2]])
+def test_a_state_that_holds_something_else_is_refused(folder, state):
+    torch.save(state, folder / "state.pt")
+    with pytest.raises(MinclipError, match=r"state\.pt is cut off or damaged"):
+        load_checkpoint(folder, *new())
+
+
+class Malicious:
+    """Unpickled, it makes a folder; it could do anything."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.mkdir, (self.path,)
+
+
+def plain_pickle(x, path):
+    path.write_bytes(pickle.dumps(x, protocol=2))
+
+
+@pytest.mark.parametrize("write", [torch.save, plain_pickle])
+def test_a_state_cannot_run_code(folder, tmp_path, write):
+    write({"step": 1, "model": Malicious(tmp_path / "owned")}, folder / "state.pt")
+    with pytest.raises(MinclipError, match="damaged"):
+        load_checkpoint(folder, *new())
+    assert not (tmp_path / "owned").exists()
+
+
+def test_the_malicious_state_would_run_code_in_a_plain_unpickler(tmp_path):
+    # or the test above would prove nothing
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "owned")))
+    assert (tmp_path / "owned").exists()
+
+
+# ---- the folder
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(folder):
+    with pytest.raises(MinclipError, match="holds a run already: continue it with --resume"):
+        start_run(folder, CONFIG, TOKENIZER)
+
+
+def test_the_config_of_a_run_comes_back(folder):
+    assert read_run_config(folder) == CONFIG
+
+
+def trained(folder):
+    model, optimizer = new()
+    save_checkpoint(folder, model, optimizer, 4, 2.0)
+    write_metrics(folder, {"step": 4, "loss": 1.5})
+    write_metrics(folder, {"step": 4, "final": {"test": {"recall@1": 0.25}}})
+    return model
+
+
+@pytest.mark.parametrize("name", ["first", "runs/first"])
+def test_a_run_is_opened_by_name_or_folder(folder, name):
+    model = trained(folder)
+    run = Run.load(name)
+    assert torch.equal(weights(run.model), weights(model))
+    assert (run.config, run.tokenizer.merges) == (CONFIG, TOKENIZER.merges)
+
+
+def test_a_run_knows_its_final_figures(folder):
+    trained(folder)
+    assert Run.load(folder).final == {"test": {"recall@1": 0.25}}
+
+
+def test_a_run_that_did_not_end_has_no_final_figures(folder):
+    save_checkpoint(folder, *new(), 4, 2.0)
+    assert Run.load(folder).final == {}
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_of_a_run_is_named(folder, name):
+    trained(folder)
+    (folder / name).unlink()
+    with pytest.raises(MinclipError, match=name.replace(".", r"\.")):
+        Run.load(folder)
+
+
+def test_an_export_opens_as_a_run_with_rounded_weights(folder, tmp_path):
+    model = trained(folder)
+    Run.load(folder).export(tmp_path / "shipped")
+    run = Run.load(tmp_path / "shipped")
+    assert torch.equal(weights(run.model), weights(model).half().float())
+    assert (run.config, run.metrics) == (CONFIG, Run.load(folder).metrics)
+
+
+def test_an_export_leaves_the_state_behind(folder, tmp_path):
+    trained(folder)
+    Run.load(folder).export(tmp_path / "shipped")
+    assert not (tmp_path / "shipped" / "state.pt").exists()
+
+
+def test_a_run_of_another_format_is_refused(folder):
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "format": 0}))
+    with pytest.raises(MinclipError, match="has format 0"):
+        read_run_config(folder)
+
+
+def test_a_config_that_was_edited_wrongly_names_the_field(folder):
+    values = json.loads((folder / "config.json").read_text())
+    values["train"]["steps"] = "many"
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(MinclipError, match=r"config\.json\.train\.steps should be of type int, not 'many'"):
+        read_run_config(folder)
+
+
+# ---- metrics
+
+
+LINES = [{"step": 1, "loss": 2.0}, {"step": 2, "val": {"recall@1": 0.5}}, {"step": 3, "loss": 1.0}]
+
+
+@pytest.fixture
+def logged(folder):
+    for line in LINES:
+        write_metrics(folder, line)
+    return folder
+
+
+def test_metrics_come_back(logged):
+    assert read_metrics(logged) == LINES
+
+
+def test_without_metrics_there_are_none(folder):
+    assert read_metrics(folder) == []
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_last_line_that_was_cut_off_is_dropped(logged, cut):
+    path = logged / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[: -1 - cut])
+    assert read_metrics(logged) == LINES[:-1]
+
+
+def test_a_damaged_line_in_the_middle_is_told_by_its_number(logged):
+    lines = (logged / "metrics.jsonl").read_text().splitlines()
+    (logged / "metrics.jsonl").write_text("\n".join([lines[0], '{"step": 2, "va', lines[2]]))
+    with pytest.raises(MinclipError, match=r"metrics\.jsonl line 2 is damaged"):
+        read_metrics(logged)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, 0), (1, 1), (2, 2), (9, 3)])
+def test_rewinding_drops_what_came_after_the_checkpoint(logged, step, kept):
+    rewind_metrics(logged, step)
+    assert read_metrics(logged) == LINES[:kept]
+
+
+def test_rewinding_drops_the_final_figures(logged):
+    # the resumed run will end anew
+    write_metrics(logged, {"step": 3, "final": {}})
+    rewind_metrics(logged, 3)
+    assert read_metrics(logged) == LINES
+
+
+def test_after_a_cut_off_line_logging_goes_on(logged):
+    path = logged / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    rewind_metrics(logged, 3)
+    write_metrics(logged, LINES[-1])
+    assert read_metrics(logged) == LINES

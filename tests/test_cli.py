@@ -1,0 +1,128 @@
+"""The command line: what it prints, and that a user's mistake is one sentence and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from minclip.cli import main
+
+TINY = (
+    "--data.image-size 16 --data.size 96 --model.vision.patch-size 8 --model.vision.width 32 --model.vision.heads 1 "
+    "--model.vision.layers 1 --model.text.width 32 --model.text.heads 1 --model.text.layers 1 --model.text.vocab-size 600 "
+    "--train.batch-size 32 --train.steps 3 --train.device cpu --train.precision fp32 --train.eval-every 0"
+).split()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def last_json(text):
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def test_train_eval_and_info_agree(here, capsys):
+    assert main(["train", "shapes", *TINY, "--json"]) == 0
+    trained = last_json(capsys.readouterr().out)
+    assert trained["step"] == 3 and set(trained["figures"]) == {"test", "heldout"}
+    assert (here / "runs" / "shapes" / "curves.png").stat().st_size > 5000
+    assert main(["eval", "shapes", "--json"]) == 0
+    assert last_json(capsys.readouterr().out)["figures"] == trained["figures"]
+    assert main(["info", "--json"]) == 0
+    assert "runs/shapes" in [run.replace("\\", "/") for run in last_json(capsys.readouterr().out)["runs"]]
+
+
+def test_a_second_run_gets_a_name_of_its_own(here, capsys):
+    for name in ("shapes", "shapes-2"):
+        assert main(["train", "shapes", *TINY, "--json"]) == 0
+        assert last_json(capsys.readouterr().out)["run"].endswith(name)
+
+
+def test_the_table_shows_every_task_against_chance(here, capsys):
+    assert main(["train", "shapes", *TINY]) == 0
+    out = capsys.readouterr().out
+    for word in (
+        "ln 32 = 3.466",
+        "recall@1",
+        "recall@5",
+        "recall@10",
+        "chance",
+        "colour",
+        "count",
+        "relation",
+        "12.5%",
+    ):
+        assert word in out
+
+
+def test_classify_gives_probabilities_of_each_label(here, capsys):
+    main(["train", "shapes", *TINY])
+    Image.new("RGB", (40, 30), "red").save("red.png")
+    capsys.readouterr()
+    assert main(["classify", "shapes", "red.png", "--labels", "a red star, a blue ring", "--json"]) == 0
+    (result,) = last_json(capsys.readouterr().out)["results"]
+    assert set(result["probabilities"]) == {"a red star", "a blue ring"}
+    assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+MISTAKES = [
+    (["trian", "shapes"], "did you mean 'train'?"),
+    (["train", "shape"], "did you mean 'shapes'?"),
+    (["train"], "needs a preset"),
+    (["train", "shapes", "--train.batch-sise", "8"], "--train.batch-size"),
+    (["train", "shapes", "--train.batch-size", "many"], "many"),
+    (["train", "shapes", "--train.batch-size", "1"], "at least 2 pairs"),
+    (["train", "shapes", "--train.batch-size", "30000"], "larger than the data set of 20000"),
+    (["train", "shapes", "--train.precision", "fp8"], "fp8"),
+    (["train", "shapes", "--data.image-size", "60"], "not a multiple"),
+    (["train", "shapes", "--model.vision.image-size", "32"], "--data.image-size"),
+    (["train", "shapes", "--data.name", "shades"], "did you mean 'shapes'?"),
+    (["train", "shapes", "--resume"], "no run to resume"),
+    (["train", "flickr8k"], "--data.root"),
+    (["train", "flickr8k", "--data.root", "nowhere.zip"], "is not there"),
+    (["train", "flickr8k", "--data.root", "."], "looked for captions.txt or results.csv"),
+    (["train", "shapes", "--train.device", "tpu9"], "tpu9"),
+    (["eval", "nothing"], "no run or model is named 'nothing'"),
+    (["classify", "nothing", "x.png", "--labels", "a, b"], "no run or model"),
+    (["classify", "nothing", "x.png"], "two labels"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a)[:50] for a, _ in MISTAKES])
+def test_a_mistake_is_told_without_a_traceback(here, capfd, arguments, message):
+    assert main([*arguments, "--json"]) == 2
+    out, err = capfd.readouterr()
+    assert message in " ".join((out + err).replace("│", " ").split())
+    assert "Traceback" not in out + err
+    assert "error" in last_json(out)
+
+
+@pytest.mark.parametrize("content", [b"no image", b""], ids=["text", "empty"])
+def test_a_file_that_is_no_image_is_told(here, capsys, content):
+    main(["train", "shapes", *TINY])
+    (here / "photo.jpg").write_bytes(content)
+    assert main(["classify", "shapes", "photo.jpg", "--labels", "a, b"]) == 2
+    assert "photo.jpg can't be read as an image" in capsys.readouterr().err
+
+
+def test_a_run_of_another_version_is_told(here, capsys):
+    main(["train", "shapes", *TINY])
+    config = here / "runs" / "shapes" / "config.json"
+    config.write_text(config.read_text().replace('"format": 1', '"format": 99'))
+    assert main(["eval", "shapes"]) == 2
+    assert "format 99" in capsys.readouterr().err
+
+
+def test_python_m_minclip_is_the_same_command(here):
+    done = subprocess.run([sys.executable, "-m", "minclip", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip()
+
+
+def test_importing_minclip_waits_with_the_heavy_libraries():
+    code = "import sys, minclip; print([m for m in ('torchvision', 'matplotlib', 'ipywidgets', 'tyro', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

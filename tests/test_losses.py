@@ -1,0 +1,231 @@
+"""The losses against NumPy in double precision: values, gradients, extremes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minclip.config import MinclipError
+from minclip.losses import clip_loss, siglip_bias, siglip_loss, similarity
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def pairs(batch=6, dim=8, spread=1.0):
+    """Two batches of vectors of length 1, `spread` apart."""
+    image = torch.randn(batch, dim)
+    return F.normalize(image, dim=-1), F.normalize(image + spread * torch.randn(batch, dim), dim=-1)
+
+
+def log_softmax(x, axis):
+    top = x.max(axis=axis, keepdims=True)
+    return x - top - np.log(np.exp(x - top).sum(axis=axis, keepdims=True))
+
+
+def reference(image, text, scale, image_ids=None):
+    """clip_loss written out in double precision."""
+    logits = scale * np.asarray(image, dtype=np.float64) @ np.asarray(text, dtype=np.float64).T
+    image_ids = np.arange(len(logits)) if image_ids is None else np.asarray(image_ids)
+    loss = 0.0
+    for i in range(len(logits)):
+        positives = [j for j in range(len(logits)) if image_ids[i] == image_ids[j]]
+        for log_p in (log_softmax(logits, 1)[i, :], log_softmax(logits, 0)[:, i]):
+            loss -= sum(log_p[j] for j in positives) / len(positives) / len(logits) / 2
+    return loss
+
+
+def gradient_of(loss, x, step=1e-5):
+    """Central differences in double precision."""
+    x = np.asarray(x, dtype=np.float64)
+    out = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[place] += step
+        down[place] -= step
+        out[place] = (loss(up) - loss(down)) / (2 * step)
+    return out
+
+
+# ---- clip_loss
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 0.07, 100.0])
+@pytest.mark.parametrize("batch", [2, 6, 33])
+def test_clip_loss_equals_numpy(batch, scale):
+    image, text = pairs(batch)
+    assert clip_loss(image, text, scale).item() == pytest.approx(reference(image, text, scale), rel=1e-5, abs=1e-6)
+
+
+def test_equal_logits_cost_ln_b():
+    same = torch.ones(7, 1)
+    assert clip_loss(same, same, 14.2857).item() == pytest.approx(math.log(7))
+
+
+def test_perfect_matches_cost_nothing():
+    assert clip_loss(torch.eye(8), torch.eye(8), 100.0) < 1e-6
+
+
+def test_a_wrong_order_costs_the_scale():
+    # each row is sure of the wrong text; at scale 100 the cost is the whole margin
+    assert clip_loss(torch.eye(8), torch.eye(8).roll(1, 0), 100.0).item() == pytest.approx(100)
+
+
+def test_images_and_texts_are_treated_alike():
+    image, text = pairs()
+    torch.testing.assert_close(clip_loss(image, text, 10.0), clip_loss(text, image, 10.0))
+
+
+def test_both_directions_count():
+    # all images point at text 0: the images' rows are told nothing wrong by the texts' alone
+    image, text = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.eye(2)
+    logits = torch.tensor([[5.0, 0.0], [5.0, 0.0]])
+    target = torch.arange(2)
+    one, other = F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)
+    assert abs(one - other) > 0.1 and clip_loss(image, text, 5.0).item() == pytest.approx((one + other).item() / 2)
+
+
+def test_the_order_of_the_pairs_does_not_matter():
+    image, text = pairs()
+    order = torch.randperm(6)
+    torch.testing.assert_close(clip_loss(image[order], text[order], 10.0), clip_loss(image, text, 10.0))
+
+
+def test_clip_loss_is_finite_where_the_naive_softmax_overflows():
+    # mistake 9
+    image, text = torch.eye(4), -torch.eye(4)
+    naive = -torch.log((100 * torch.eye(4)).exp() / (100 * torch.eye(4)).exp().sum(1, keepdim=True)).diagonal()
+    image, text = image.requires_grad_(), text.requires_grad_()
+    loss = clip_loss(image, text, 100.0)
+    loss.backward()
+    assert not naive.isfinite().all()
+    assert loss.isfinite() and image.grad.isfinite().all() and text.grad.isfinite().all()
+
+
+def test_gradients_equal_finite_differences():
+    image, text = pairs(4, 3)
+    image.requires_grad_(), text.requires_grad_()
+    clip_loss(image, text, 14.2857).backward()
+    i, t = image.detach().numpy(), text.detach().numpy()
+    np.testing.assert_allclose(image.grad, gradient_of(lambda x: reference(x, t, 14.2857), i), atol=1e-5)
+    np.testing.assert_allclose(text.grad, gradient_of(lambda x: reference(i, x, 14.2857), t), atol=1e-5)
+
+
+def test_the_scale_gets_the_gradient_of_finite_differences():
+    image, text = pairs()
+    scale = torch.tensor(14.2857, requires_grad=True)
+    clip_loss(image, text, scale).backward()
+    assert scale.grad.item() == pytest.approx(
+        gradient_of(lambda s: reference(image, text, s), 14.2857).item(), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("loss", [clip_loss, lambda i, t, s: siglip_loss(i, t, s, 0.0)], ids=["clip", "siglip"])
+def test_batches_that_do_not_match_are_refused(loss):
+    with pytest.raises(MinclipError, match=r"image \(4, 8\) and text \(5, 8\) must both be \(B, D\)"):
+        loss(torch.zeros(4, 8), torch.zeros(5, 8), 1.0)
+
+
+# ---- precision (mistake 10)
+
+
+def test_similarities_are_fp32_under_autocast():
+    image, text = pairs()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (image @ text.T).dtype == torch.bfloat16  # what it would be
+        assert similarity(image, text).dtype == torch.float32
+
+
+@pytest.mark.parametrize("loss", [clip_loss, lambda i, t, s: siglip_loss(i, t, s, -3.0)], ids=["clip", "siglip"])
+def test_a_loss_is_the_same_under_autocast(loss):
+    image, text = pairs(32)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = loss(image, text, torch.tensor(100.0))
+    assert low.dtype == torch.float32 and torch.equal(low, loss(image, text, torch.tensor(100.0)))
+
+
+def test_bf16_features_are_multiplied_in_fp32():
+    image, text = (x.bfloat16() for x in pairs())
+    torch.testing.assert_close(similarity(image, text), image.float() @ text.float().T)
+
+
+# ---- image_ids
+
+
+def test_without_duplicates_image_ids_change_nothing():
+    image, text = pairs()
+    ids = torch.tensor([5, 3, 9, 0, 7, 1])
+    torch.testing.assert_close(clip_loss(image, text, 10.0, ids), clip_loss(image, text, 10.0))
+
+
+def test_two_captions_of_one_image_share_the_target():
+    # by hand: logits are the identity, each row's log-sum-exp is ln(e + 2); rows 0 and 1 each get half of 1, row 2 all
+    loss = clip_loss(torch.eye(3), torch.eye(3), 1.0, torch.tensor([4, 4, 2]))
+    assert loss.item() == pytest.approx(math.log(math.e + 2) - (0.5 + 0.5 + 1) / 3)
+
+
+def test_duplicates_equal_numpy():
+    image, text = pairs(7)
+    ids = [0, 1, 0, 2, 1, 0, 3]
+    assert clip_loss(image, text, 14.2857, torch.tensor(ids)).item() == pytest.approx(
+        reference(image, text, 14.2857, ids), rel=1e-5
+    )
+
+
+def test_a_duplicate_is_no_false_negative():
+    # two rows of one image that agree in everything: the gradient no longer pushes them apart
+    image = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    with_ids = clip_loss(image, image, 100.0, torch.tensor([0, 0, 1]))
+    assert with_ids.item() == pytest.approx(math.log(2) * 2 / 3) and with_ids < clip_loss(image, image, 100.0) + 1e-6
+
+
+# ---- siglip_loss (mistake 11)
+
+
+def sigmoid_reference(image, text, scale, bias):
+    logits = scale * np.asarray(image, dtype=np.float64) @ np.asarray(text, dtype=np.float64).T + bias
+    sign = 2 * np.eye(len(logits)) - 1
+    return np.logaddexp(0, -sign * logits).sum() / len(logits)
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (10.0, -10.0), (100.0, -3.0)])
+def test_siglip_loss_equals_numpy(scale, bias):
+    image, text = pairs()
+    expected = sigmoid_reference(image, text, scale, bias)
+    assert siglip_loss(image, text, scale, bias).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_siglip_gradients_equal_finite_differences():
+    image, text = pairs(4, 3)
+    image.requires_grad_()
+    bias = torch.tensor(-2.0, requires_grad=True)
+    siglip_loss(image, text, 10.0, bias).backward()
+    i = image.detach().numpy()
+    np.testing.assert_allclose(image.grad, gradient_of(lambda x: sigmoid_reference(x, text, 10, -2), i), atol=1e-5)
+    assert bias.grad.item() == pytest.approx(
+        gradient_of(lambda b: sigmoid_reference(i, text, 10, b), -2.0).item(), rel=1e-4
+    )
+
+
+def test_siglip_loss_is_finite_at_scale_100():
+    image = torch.eye(4, requires_grad=True)
+    loss = siglip_loss(image, -torch.eye(4), 100.0, 0.0)
+    loss.backward()
+    assert loss.isfinite() and image.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("batch", [2, 16, 4096])
+def test_siglip_bias_starts_at_the_rate_of_positives(batch):
+    undecided = torch.zeros(batch)  # cosines of 0
+    assert torch.sigmoid(undecided + siglip_bias(batch)).mean().item() == pytest.approx(1 / batch)
+
+
+def test_siglip_bias_is_the_best_bias_for_undecided_pairs():
+    image, text = torch.eye(16)[:8], torch.eye(16)[8:]
+    bias = torch.tensor(siglip_bias(8), requires_grad=True)
+    siglip_loss(image, text, 10.0, bias).backward()
+    assert abs(bias.grad.item()) < 1e-5

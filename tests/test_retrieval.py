@@ -1,0 +1,158 @@
+"""recall@k equals a count by hand, whatever the number of captions an image."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minclip import retrieval
+from minclip.config import MinclipError
+
+
+def vectors(n, d, rng):
+    # small integers: sums are exact in every order, and ties are frequent
+    return torch.from_numpy(rng.integers(-2, 3, (n, d)).astype(np.float32))
+
+
+def by_hand(image, text, owner, ks):
+    """The definition, one query at a time: wrong ones that are better count 1, those that tie count one half."""
+    scores = image.numpy() @ text.numpy().T  # (N, M)
+
+    def rank(row, right):
+        best = max(row[j] for j in right)
+        wrong = [row[j] for j in range(len(row)) if j not in right]
+        return sum(w > best for w in wrong) + sum(w == best for w in wrong) / 2
+
+    text_ranks = [rank(scores[:, j], {owner[j]}) for j in range(len(text))]
+    image_ranks = [
+        rank(scores[i], right) for i in range(len(image)) if (right := {j for j in range(len(text)) if owner[j] == i})
+    ]
+    return {
+        f"{way}_r@{k}": sum(r < k for r in ranks) / len(ranks)
+        for way, ranks in (("text_to_image", text_ranks), ("image_to_text", image_ranks))
+        for k in ks
+    }
+
+
+@given(st.integers(1, 12), st.integers(1, 30), st.integers(1, 4), st.integers(1, 9), st.integers(0, 2**31))
+@settings(max_examples=150, deadline=None)
+def test_retrieval_is_the_count_by_hand(n, m, d, block, seed):
+    rng = np.random.default_rng(seed)
+    image, text, owner = vectors(n, d, rng), vectors(m, d, rng), rng.integers(0, n, m)
+    got = retrieval(image, text, owner, (1, 2, 5), block=block)
+    assert got == pytest.approx(by_hand(image, text, owner, (1, 2, 5)))
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_block_size_changes_nothing(block):
+    rng = np.random.default_rng(0)
+    image, text, owner = vectors(30, 8, rng), vectors(100, 8, rng), rng.integers(0, 30, 100)
+    assert retrieval(image, text, owner, block=block) == retrieval(image, text, owner)
+
+
+def test_the_owner_may_be_an_array_or_a_tensor():
+    rng = np.random.default_rng(0)
+    image, text, owner = vectors(6, 4, rng), vectors(9, 4, rng), rng.integers(0, 6, 9)
+    assert retrieval(image, text, owner) == retrieval(image, text, torch.from_numpy(owner))
+
+
+def test_names_say_the_way_and_k():
+    assert set(retrieval(torch.eye(3), torch.eye(3), np.arange(3), ks=(1, 7))) == {
+        "text_to_image_r@1",
+        "text_to_image_r@7",
+        "image_to_text_r@1",
+        "image_to_text_r@7",
+    }
+
+
+def test_a_perfect_model_gets_1():
+    image = torch.eye(20)
+    assert set(retrieval(image, image.repeat_interleave(5, 0), np.repeat(np.arange(20), 5)).values()) == {1.0}
+
+
+def test_the_worst_model_gets_0():
+    image = torch.eye(20)
+    assert set(retrieval(image, -image, np.arange(20)).values()) == {0.0}
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_any_of_five_captions_counts(which):
+    # only caption number `which` of each image is near it
+    image = torch.eye(8)
+    text = torch.full((8, 5, 8), -1.0)
+    text[:, which] = torch.eye(8)
+    assert retrieval(image, text.view(40, 8), np.repeat(np.arange(8), 5))["image_to_text_r@1"] == 1.0
+
+
+def test_right_captions_do_not_push_each_other_down():
+    # five right captions lie before every wrong one: the first of them is what counts, and none stands in the way
+    image, text = torch.eye(3), torch.eye(3).repeat_interleave(5, 0) * torch.linspace(1, 0.5, 5).repeat(3)[:, None]
+    assert retrieval(image, text, np.repeat(np.arange(3), 5), ks=(1,))["image_to_text_r@1"] == 1.0
+
+
+def test_every_caption_is_asked_for_its_image():
+    image = torch.eye(4)
+    text = torch.eye(4).repeat_interleave(5, 0)
+    text[1::5] *= -1  # one of five finds another image first
+    assert retrieval(image, text, np.repeat(np.arange(4), 5), ks=(1,))["text_to_image_r@1"] == pytest.approx(0.8)
+
+
+def test_captions_need_not_be_in_order():
+    order = np.random.default_rng(0).permutation(10)
+    assert set(retrieval(torch.eye(10), torch.eye(10)[order], order).values()) == {1.0}
+
+
+@pytest.mark.parametrize("n, captions", [(1000, 5), (100, 1), (40, 5)])
+def test_a_collapsed_model_gets_no_more_than_chance(n, captions):
+    one = torch.nn.functional.normalize(torch.ones(1, 16), dim=1)
+    got = retrieval(one.expand(n, 16), one.expand(n * captions, 16), np.repeat(np.arange(n), captions))
+    assert all(value <= int(name.split("@")[1]) / n for name, value in got.items())
+
+
+def test_a_random_model_gets_chance():
+    rng = np.random.default_rng(0)
+    image, text = (torch.from_numpy(rng.normal(size=(n, 16)).astype(np.float32)) for n in (400, 2000))
+    got = retrieval(image, text, np.repeat(np.arange(400), 5))
+    assert got["text_to_image_r@10"] == pytest.approx(10 / 400, abs=0.01)
+    assert got["image_to_text_r@10"] == pytest.approx(10 / 400, abs=0.02)
+
+
+@pytest.mark.parametrize("which", ["image", "text", "both"])
+def test_a_model_that_diverged_gets_0(which):
+    nan = torch.full((10, 4), float("nan"))
+    image, text = (nan if which in (name, "both") else torch.randn(10, 4) for name in ("image", "text"))
+    assert set(retrieval(image, text, np.arange(10), ks=(1, 5)).values()) == {0.0}
+
+
+def test_an_image_without_captions_is_not_asked():
+    assert retrieval(torch.eye(3), torch.eye(3)[:2], np.array([0, 1]))["image_to_text_r@1"] == 1.0
+
+
+def test_a_caption_of_wrong_images_pushes_down():
+    # two wrong images are nearer than the right one: rank 2, found among three, not among two
+    image, text = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0]])
+    assert retrieval(image, text, np.array([0]), ks=(1, 2, 3)) == {
+        "text_to_image_r@1": 0.0,
+        "text_to_image_r@2": 0.0,
+        "text_to_image_r@3": 1.0,
+        "image_to_text_r@1": 1.0,
+        "image_to_text_r@2": 1.0,
+        "image_to_text_r@3": 1.0,
+    }
+
+
+def test_another_number_of_owners_is_an_error():
+    with pytest.raises(MinclipError, match="3 texts and 2 entries"):
+        retrieval(torch.eye(3), torch.eye(3), np.arange(2))
+
+
+def test_no_texts_are_an_error():
+    with pytest.raises(MinclipError, match="0 texts"):
+        retrieval(torch.eye(3), torch.zeros(0, 3), np.zeros(0, dtype=np.int64))
+
+
+@pytest.mark.parametrize("owner", [[0, 1, 3], [-1, 0, 1]])
+def test_owners_that_are_no_images_are_an_error(owner):
+    with pytest.raises(MinclipError, match=rf"images {min(owner)} to {max(owner)}, but there are 3"):
+        retrieval(torch.eye(3), torch.eye(3), np.array(owner))

@@ -1,0 +1,318 @@
+"""Text to ids and back, against a textbook trainer, OpenAI's tokenizer, and every text that hypothesis can think of."""
+
+import gzip
+import json
+import re
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from minclip.config import MinclipError
+from minclip.tokenizer import END, EOT, SOT, Tokenizer, byte_characters, spell, split_words
+
+CORPUS = [
+    "a red circle",
+    "a red square and a blue circle",
+    "the red, red circle's edge",
+    "été à la plage",
+    "10 cats",
+] * 3
+TOKENIZER = Tokenizer.train(CORPUS, 540)
+BARE = Tokenizer([])  # bytes only
+
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+# what splits words, spells like a special token, or stands at the edges of Unicode and of UTF-8
+tricky_text = st.lists(
+    st.sampled_from([*"ab'stvmd 19<|/w>İſßé", "\0", "\x1c", "\x85", "\ufffd", "\u2028", "💛", END, EOT]), max_size=20
+).map("".join)
+
+
+# ---- there and back
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_text | tricky_text)
+def test_decode_gives_back_the_words(text):
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == " ".join(split_words(text))
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_text | tricky_text)
+def test_splitting_loses_white_space_only(text):
+    # what Unicode calls white space; for str.isspace() the separators U+001C to U+001F are some too
+    white = {c for c in text if c.isspace() and not "\x1c" <= c <= "\x1f"}
+    assert "".join(split_words(text)) == "".join(c for c in text.lower() if c not in white)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+@example(f"a {EOT}")
+def test_ascii_is_split_as_in_any_other_text(text):
+    # one letter beyond ASCII sends the text through the general pattern
+    assert split_words(text) == split_words(text + " é")[:-1]
+
+
+def test_words_are_lower_case_runs_single_digits_and_contractions():
+    assert split_words("It's  2024,\ta CAT!!") == ["it", "'s", "2", "0", "2", "4", ",", "a", "cat", "!!"]
+
+
+def test_every_byte_has_a_token_within_and_at_the_end_of_a_word():
+    characters = byte_characters()
+    assert len(set(characters)) == 256 and all({c, c + END} <= BARE.ids.keys() for c in characters)
+
+
+def test_no_byte_is_shown_as_white_space():
+    assert not any(c.isspace() for c in byte_characters())  # a merge is saved as two tokens with a space between
+
+
+def test_decode_drops_sot_eot_and_replaces_what_is_no_utf8():
+    half = BARE.encode("é")[:1]
+    assert BARE.decode([BARE.sot_id, *BARE.encode("a"), *half, BARE.eot_id]) == "a \ufffd"
+
+
+def test_decode_takes_a_row_of_ids():
+    row = TOKENIZER("a red circle", 16)[0]
+    assert TOKENIZER.decode(row[row != TOKENIZER.pad_id]) == "a red circle"
+
+
+# ---- a text that is no text
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a cat \udc80", "é\udfff"])
+def test_half_a_surrogate_pair_is_refused(text):
+    with pytest.raises(MinclipError, match=r"half of a surrogate pair \(U\+D"):
+        TOKENIZER.encode(text)
+
+
+@pytest.mark.parametrize("text", [None, 5, b"bytes", ["a list"], float("nan")])
+def test_what_is_no_str_is_refused(text):
+    with pytest.raises(MinclipError, match=f"must be a str, not {type(text).__name__}"):
+        TOKENIZER.encode(text)
+
+
+def test_what_is_no_str_is_refused_within_a_batch():
+    with pytest.raises(MinclipError, match="must be a str, not float"):
+        TOKENIZER(["a cat", float("nan")])  # pandas' empty cell
+
+
+# ---- batches
+
+
+def test_a_row_is_sot_the_text_eot_and_padding():
+    ids = TOKENIZER.encode("a red circle")
+    padding = [TOKENIZER.pad_id] * (16 - len(ids) - 2)
+    assert TOKENIZER("a red circle", 16).tolist() == [[TOKENIZER.sot_id, *ids, TOKENIZER.eot_id, *padding]]
+
+
+def test_a_batch_is_int64_of_the_context_length():
+    ids = TOKENIZER(["a", "", "a red circle"], 12)
+    assert (ids.shape, ids.dtype) == ((3, 12), torch.int64)
+
+
+def test_no_texts_make_an_empty_batch():
+    assert TOKENIZER([], 12).shape == (0, 12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(any_text, st.integers(3, 12))
+def test_sot_and_eot_are_kept_at_any_length(text, length):
+    tokenizer = Tokenizer([])
+    tokenizer.truncated = 1  # past the first warning
+    row = tokenizer(text, length)[0].tolist()
+    assert row[0] == tokenizer.sot_id and row.count(tokenizer.eot_id) == 1
+
+
+def test_a_text_that_just_fits_is_not_cut():
+    tokenizer = Tokenizer([])
+    assert tokenizer("abcd", 6)[0].tolist() == [tokenizer.sot_id, *tokenizer.encode("abcd"), tokenizer.eot_id]
+    assert tokenizer.truncated == 0
+
+
+def test_truncation_keeps_the_beginning_and_eot():
+    tokenizer = Tokenizer([])
+    with pytest.warns(UserWarning, match="a text of 9 tokens was cut to 4"):
+        row = tokenizer("abcdefghi", 6)[0].tolist()
+    assert row == [tokenizer.sot_id, *tokenizer.encode("abcdefghi")[:4], tokenizer.eot_id]
+
+
+def test_truncation_is_counted_and_told_once():
+    tokenizer = Tokenizer([])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tokenizer(["abcdefghi", "a", "abcdefghij"], 6)
+        tokenizer("abcdefghi", 6)
+    assert (len(caught), tokenizer.truncated) == (1, 3)
+
+
+def test_a_context_without_room_is_refused():
+    with pytest.raises(MinclipError, match="context_length 2 leaves no room"):
+        TOKENIZER("a", 2)
+
+
+@pytest.mark.parametrize("tokenizer", [BARE, TOKENIZER, Tokenizer.train([f"{EOT} {SOT}"] * 9, 600)])
+@pytest.mark.parametrize("text", [EOT, SOT, f"a{EOT}b", EOT.upper(), END])
+def test_a_literal_special_token_is_text(tokenizer, text):
+    assert not {tokenizer.sot_id, tokenizer.eot_id} & set(tokenizer.encode(text))
+
+
+# ---- learning the merges
+
+
+def textbook_bpe(texts, merges):
+    """Sennrich et al. 2016, figure 1, with the package's words and tie rule: count all pairs anew for each merge."""
+    words = Counter(" ".join(spell(word)) for text in texts for word in split_words(text))
+    learned = []
+    for _ in range(merges):
+        pairs = Counter()
+        for word, count in words.items():
+            symbols = word.split(" ")
+            for pair in zip(symbols, symbols[1:]):
+                pairs[pair] += count
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
+        if best is None or pairs[best] < 2:
+            break
+        learned.append(best)
+        apart, joined = re.compile(r"(?<![^ ])" + re.escape(" ".join(best)) + r"(?![^ ])"), "".join(best)
+        words = {apart.sub(lambda _, joined=joined: joined, word): count for word, count in words.items()}
+    return learned
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("ab ", max_size=25) | st.text("abcé '1", max_size=25), max_size=8), st.integers(514, 560))
+def test_training_equals_the_textbook(texts, vocab_size):
+    assert Tokenizer.train(texts, vocab_size).merges == textbook_bpe(texts, vocab_size - 514)
+
+
+def test_training_equals_the_textbook_on_captions():
+    assert TOKENIZER.merges == textbook_bpe(CORPUS, 540 - 514)
+
+
+def test_training_stops_where_no_pair_occurs_twice():
+    assert Tokenizer.train(["abc"], 9999).vocab_size == 514
+
+
+def test_training_reaches_the_size_that_was_asked_for():
+    assert TOKENIZER.vocab_size == 540
+
+
+def test_training_takes_an_iterator():
+    assert Tokenizer.train(iter(CORPUS), 540).merges == TOKENIZER.merges
+
+
+def test_a_vocabulary_without_room_for_the_bytes_is_refused():
+    with pytest.raises(MinclipError, match="vocabulary of 513 is too small"):
+        Tokenizer.train(CORPUS, 513)
+
+
+def test_a_frequent_word_becomes_one_token():
+    assert TOKENIZER.encode("circle") == [TOKENIZER.ids["circle" + END]]
+
+
+# ---- on disk
+
+
+def test_save_and_load_give_the_same_ids(tmp_path):
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert torch.equal(loaded(CORPUS), TOKENIZER(CORPUS)) and loaded.vocab == TOKENIZER.vocab
+
+
+def test_a_tokenizer_without_merges_survives(tmp_path):
+    BARE.save(tmp_path / "tokenizer.json")
+    assert Tokenizer.load(tmp_path / "tokenizer.json").merges == []
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut off": TOKENIZER.to_json().encode()[:200],
+    "no UTF-8": b'{"merges": ["\xff a"]}',
+    "no merges": b"{}",
+    "a list": b"[]",
+    "a number": b"3",
+    "merges that are numbers": b'{"merges": [1, 2]}',
+    "merges that are none": b'{"merges": null}',
+    "half a merge": b'{"merges": ["a"]}',
+    "three in a merge": b'{"merges": ["a b c"]}',
+    "a part that is not there yet": b'{"merges": ["ab c", "a b"]}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_file_is_refused_by_name(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(MinclipError, match=r"tokenizer\.json"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_bad_merge_is_told_by_its_number(tmp_path):
+    lines = json.loads(TOKENIZER.to_json())
+    lines["merges"][4] = "nonsense"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(lines))
+    with pytest.raises(MinclipError, match="merge 5, 'nonsense'"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+# ---- OpenAI's tokenizer, as open_clip ships it
+
+
+@pytest.fixture(scope="module")
+def openai():
+    """Our tokenizer with OpenAI's merges, and open_clip's."""
+    open_clip = pytest.importorskip("open_clip")
+    file = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(file.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    return Tokenizer([tuple(line.split()) for line in lines]), open_clip.tokenizer.SimpleTokenizer()
+
+
+def test_openai_has_49408_tokens(openai):
+    ours, theirs = openai
+    assert ours.vocab_size == theirs.vocab_size == 49408
+
+
+def test_openai_has_the_same_sot_and_eot(openai):
+    ours, theirs = openai
+    assert (ours.sot_id, ours.eot_id) == (theirs.sot_token_id, theirs.eot_token_id)
+
+
+OPENAI_TEXTS = [
+    "",
+    "a photo of a cat",
+    "It's the 2 dogs' ball, they'll say: DON'T!!",
+    "    extra\tspaces \n and lines ",
+    "supercalifragilisticexpialidocious 1234567890 #hashtag @user http://example.com/?q=1",
+    "<|endoftext|> and <|startoftext|> are words",
+    "aaaaaaaaaaaaaaaa bbbb abababab",
+    "été à la plage, naïve café, straße, smörgåsbord",
+    "кошка сидит на окне",
+    "猫は窓に座っています",
+    "고양이",
+    "قطة ٣٤",
+    "a 💛 and a 👩‍👩‍👧 and 🇩🇪",
+    "½ cup, 10°, ²",
+    "ſs 'ſ",
+]
+
+
+@pytest.mark.parametrize("text", OPENAI_TEXTS)
+def test_ids_equal_openai(openai, text):
+    ours, theirs = openai
+    assert ours.encode(text) == theirs.encode(text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("abcdefgstmlv '.,!?-019\nABC", max_size=80))
+def test_ids_equal_openai_on_any_plain_text(openai, text):
+    ours, theirs = openai
+    assert ours.encode(text) == theirs.encode(text)
+
+
+def test_batches_equal_openai_where_texts_are_cut(openai):
+    ours, theirs = openai
+    texts = ["a photo of a cat", "one two three four five six seven eight nine ten " * 10]
+    ours.truncated = 1  # past the first warning
+    assert torch.equal(ours(texts), theirs(texts))

@@ -1,0 +1,182 @@
+"""The training loop: what it learns, what it writes, how it goes on."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minclip.checkpoint import Run, read_metrics, write_metrics
+from minclip.config import (
+    PRESETS,
+    CLIPConfig,
+    DataConfig,
+    LoopConfig,
+    MinclipError,
+    TextConfig,
+    TrainConfig,
+    VisionConfig,
+)
+from minclip.model import CLIP
+from minclip.train import final_figures, parameter_groups, pick_device, schedule, train
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A run of seconds, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    vision = VisionConfig(image_size=16, patch_size=8, width=32, layers=1, heads=1, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = CLIPConfig(32, vision, TextConfig(32, 600, 599, width=32, layers=1, heads=1))
+    loop = LoopConfig(
+        batch_size=32, steps=12, log_every=1, eval_every=6, checkpoint_every=4, device="cpu", precision="fp32"
+    )
+    return TrainConfig(DataConfig("shapes", image_size=16, size=128), model, loop)
+
+
+def change(config, **values):
+    return replace(config, train=replace(config.train, **values))
+
+
+def weights(run):
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+def test_a_run_leaves_every_file_of_its_folder(tiny):
+    run = train(tiny)
+    names = {p.name for p in run.folder.iterdir()}
+    assert names == {"config.json", "tokenizer.json", "model.safetensors", "state.pt", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_logged_loss_of_the_shapes_preset_is_ln_b_within_5_percent(seed, tmp_path):
+    config = change(PRESETS["shapes"], seed=seed, steps=1, eval_every=0, device="cpu")
+    run = train(replace(config, data=replace(config.data, size=512)), tmp_path / "run")
+    assert abs(run.metrics[0]["loss"] / math.log(config.train.batch_size) - 1) < 0.05
+
+
+def test_training_learns(tiny):
+    run = train(change(tiny, steps=60, lr=3e-3, eval_every=0, checkpoint_every=100))
+    losses = [line["loss"] for line in run.metrics if "loss" in line]
+    assert sum(losses[-5:]) / 5 < math.log(32) - 0.3
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
+    first, again, other = (train(change(tiny, seed=s), f"runs/{i}") for i, s in enumerate((0, 0, 1)))
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_every_parameter_moves_also_the_temperature(tiny):
+    run = train(tiny)
+    torch.manual_seed(tiny.train.seed)
+    fresh = CLIP(run.config.model)
+    still = [n for (n, a), b in zip(fresh.named_parameters(), run.model.parameters()) if torch.equal(a, b)]
+    assert not still
+    assert run.model.logit_scale.item() != pytest.approx(math.log(1 / 0.07), abs=1e-6)
+
+
+def test_both_towers_and_the_scale_get_the_same_learning_rate(tiny):
+    groups = parameter_groups(CLIP(tiny.model), 0.1)
+    assert all("lr" not in group for group in groups)
+    assert sum(len(g["params"]) for g in groups) == len(list(CLIP(tiny.model).parameters()))
+
+
+def test_weight_decay_spares_norms_biases_embeddings_and_the_scale(tiny):
+    model = CLIP(tiny.model)
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, spared = ({names[id(p)] for p in group["params"]} for group in parameter_groups(model, 0.1))
+    assert {
+        n for n in spared if n.endswith(("bias", "logit_scale", "token_embedding.weight", "positional_embedding"))
+    } >= {
+        "logit_scale",
+        "text.token_embedding.weight",
+        "text.positional_embedding",
+        "vision.positional_embedding",
+    }
+    assert decayed and all(n.endswith("weight") and "norm" not in n and "token_embedding" not in n for n in decayed)
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing(tiny):
+    rates = [schedule(i / 100, 0.1) for i in range(101)]
+    assert rates[0] > 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0)
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+    logged = [line["lr"] for line in train(tiny).metrics if "lr" in line]
+    assert max(logged) > 3 * logged[-1]  # the schedule is really applied
+
+
+def test_the_scale_is_clamped_at_100(tiny):
+    run = train(change(replace(tiny, model=replace(tiny.model, logit_scale_init=math.log(1000))), steps=2))
+    assert run.metrics[1]["scale"] == pytest.approx(100)
+
+
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny, monkeypatch):
+    tiny = replace(tiny, model=replace(tiny.model, vision=replace(tiny.model.vision, patch_dropout=0.5)))
+    whole = train(tiny, "runs/whole")
+
+    def break_at_step_10(folder, line):
+        if line["step"] == 10:
+            raise RuntimeError("the machine stops")
+        write_metrics(folder, line)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
+        patch.setattr("minclip.train.write_metrics", break_at_step_10)
+        train(tiny, "runs/cut")
+    resumed = train(tiny, "runs/cut", resume=True)  # from the checkpoint of step 8
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [line.get("loss") for line in whole.metrics] == [line.get("loss") for line in resumed.metrics]
+
+
+def test_metrics_hold_each_step_once_after_a_resume(tiny):
+    train(tiny, "runs/a")
+    train(change(tiny, steps=20), "runs/a", resume=True)
+    steps = [line["step"] for line in read_metrics(Run.load("a").folder) if "loss" in line]
+    assert steps == list(range(1, 21))
+
+
+def test_a_resume_with_another_model_names_the_fields(tiny):
+    train(tiny, "runs/a")
+    with pytest.raises(MinclipError, match=r"other values of model\.embed_dim|other values of model"):
+        train(replace(tiny, model=replace(tiny.model, embed_dim=64)), "runs/a", resume=True)
+
+
+def test_a_run_is_never_overwritten(tiny):
+    train(tiny, "runs/a")
+    with pytest.raises(MinclipError, match="--resume"):
+        train(tiny, "runs/a")
+
+
+def test_minutes_end_the_run_on_time(tiny):
+    run = train(change(tiny, minutes=0.05, steps=10**9, checkpoint_every=10**9, eval_every=0))
+    logged = [line for line in run.metrics if "loss" in line]
+    assert 2 < logged[-1]["seconds"] < 6
+    assert logged[-1]["lr"] < 0.2 * tiny.train.lr  # the schedule followed the clock
+
+
+def test_a_batch_larger_than_the_data_is_refused(tiny):
+    with pytest.raises(MinclipError, match="batch of 129 is larger than the data set of 128"):
+        train(change(tiny, batch_size=129))
+
+
+def test_a_device_that_is_not_there_is_refused(tiny):
+    with pytest.raises(MinclipError, match="nonsense"):
+        pick_device("nonsense", "auto")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tiny):
+    with pytest.raises(MinclipError, match=r"lower train\.lr"):
+        train(change(tiny, lr=1e30, warmup=0.0, grad_clip=1e30, steps=12))
+
+
+def test_the_final_figures_come_out_again_from_the_saved_run(tiny):
+    run = train(tiny)
+    again = Run.load(run.folder)
+    assert final_figures(again.model, again.tokenizer, again.config) == run.final
+    assert set(run.final) == {"test", "heldout"}
+
+
+def test_metrics_are_one_json_object_a_line(tiny):
+    run = train(tiny)
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"step", "loss", "scale", "lr", "grad_norm", "images_per_s", "seconds"} == set(lines[0])
+    assert [line["step"] for line in lines if "val" in line] == [6, 12]

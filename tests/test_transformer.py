@@ -1,0 +1,162 @@
+"""The trunk: attention looks where it may, blocks add to what runs through, weights start as documented."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minclip.transformer import MLP, Attention, Block, QuickGELU, Transformer, attend
+
+WIDTH, HEADS, LENGTH = 32, 4, 7
+CAUSAL = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def qkv():
+    return torch.randn(3, 2, HEADS, LENGTH, WIDTH // HEADS)
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL], ids=["no mask", "causal"])
+def test_attend_equals_the_fused_kernel(mask):
+    # what a GPU computes instead
+    q, k, v = qkv()
+    torch.testing.assert_close(attend(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+def test_attention_weights_sum_to_one():
+    q, k, _ = qkv()
+    ones = torch.ones_like(q)
+    torch.testing.assert_close(attend(q, k, ones, CAUSAL), ones)
+
+
+def test_the_first_token_of_a_causal_row_sees_itself_only():
+    q, k, v = qkv()
+    torch.testing.assert_close(attend(q, k, v, CAUSAL)[:, :, 0], v[:, :, 0])
+
+
+def test_attention_is_finite_for_huge_scores():
+    q, k, v = qkv()
+    assert attend(1e4 * q, 1e4 * k, v, CAUSAL).isfinite().all()
+
+
+@pytest.mark.parametrize("position", range(LENGTH - 1))
+def test_a_causal_trunk_does_not_see_later_tokens(position):
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    x = torch.randn(2, LENGTH, WIDTH)
+    changed = x.clone()
+    changed[:, position + 1 :] = 100 * torch.randn_like(changed[:, position + 1 :])
+    torch.testing.assert_close(trunk(changed, CAUSAL)[:, : position + 1], trunk(x, CAUSAL)[:, : position + 1])
+
+
+def test_a_causal_trunk_sees_earlier_tokens():
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    x = torch.randn(1, LENGTH, WIDTH)
+    changed = x.clone()
+    changed[:, 0] = torch.randn(WIDTH)  # not a constant more: the norms would take it out
+    assert (trunk(changed, CAUSAL) - trunk(x, CAUSAL)).abs().amax(dim=-1).min() > 1e-4
+
+
+def test_without_a_mask_the_order_of_tokens_does_not_matter():
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    x, order = torch.randn(2, LENGTH, WIDTH), torch.randperm(LENGTH)
+    torch.testing.assert_close(trunk(x[:, order]), trunk(x)[:, order])
+
+
+def test_examples_of_a_batch_do_not_see_each_other():
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    x = torch.randn(3, LENGTH, WIDTH)
+    torch.testing.assert_close(trunk(x)[1:2], trunk(x[1:2]))
+
+
+def test_each_head_reads_its_own_slice():
+    # one head's queries can't reach another head's share of the output
+    attention = Attention(WIDTH, HEADS)
+    attention.out.weight.data.copy_(torch.eye(WIDTH))
+    x, d = torch.randn(1, LENGTH, WIDTH), WIDTH // HEADS
+    before = attention(x)
+    attention.qkv.weight.data[:d] *= -1
+    same = (attention(x) - before).abs().amax(dim=(0, 1)) == 0
+    assert same.tolist() == [False] * d + [True] * (WIDTH - d)
+
+
+def test_a_block_whose_branches_are_silent_changes_nothing():
+    # pre-norm: the residual sum itself passes no norm
+    block = Block(WIDTH, HEADS, "gelu")
+    for linear in (block.attention.out, block.mlp.down):
+        torch.nn.init.zeros_(linear.weight)
+        torch.nn.init.zeros_(linear.bias)
+    x = 100 * torch.randn(2, LENGTH, WIDTH)
+    assert torch.equal(block(x), x)
+
+
+def test_a_block_is_two_normed_branches_in_turn():
+    block = Block(WIDTH, HEADS, "gelu")
+    x = torch.randn(2, LENGTH, WIDTH)
+    middle = x + block.attention(block.norm1(x), CAUSAL)
+    torch.testing.assert_close(block(x, CAUSAL), middle + block.mlp(block.norm2(middle)))
+
+
+def test_quick_gelu_is_its_formula():
+    x = torch.linspace(-8, 8, 101, dtype=torch.float64)
+    torch.testing.assert_close(QuickGELU()(x), x / (1 + (-1.702 * x).exp()))
+
+
+def test_quick_gelu_is_near_gelu_but_not_equal():
+    x = torch.linspace(-4, 4, 101)
+    difference = (QuickGELU()(x) - F.gelu(x)).abs().max()
+    assert 0.01 < difference < 0.03
+
+
+def test_an_mlp_has_four_times_the_width_inside():
+    assert MLP(WIDTH, "gelu").up.weight.shape == (4 * WIDTH, WIDTH)
+
+
+# ---- initialisation (mistake 23)
+
+STD = {  # of a trunk with this width W and L layers
+    "attention.qkv.weight": lambda w, layers: w**-0.5,
+    "attention.out.weight": lambda w, layers: w**-0.5 * (2 * layers) ** -0.5,
+    "mlp.up.weight": lambda w, layers: (2 * w) ** -0.5,
+    "mlp.down.weight": lambda w, layers: w**-0.5 * (2 * layers) ** -0.5,
+}
+
+
+@pytest.mark.parametrize(("width", "layers"), [(64, 3), (128, 2)])
+@pytest.mark.parametrize("name", STD)
+def test_weights_start_with_openais_deviation(name, width, layers):
+    trunk = Transformer(width, layers, HEADS, "gelu")
+    weights = torch.cat([block.get_parameter(name).flatten() for block in trunk.blocks])
+    # the deviation of n normal numbers is itself spread by 1 / sqrt(2 n)
+    assert weights.std().item() == pytest.approx(STD[name](width, layers), rel=5 * (2 * weights.numel()) ** -0.5)
+
+
+def test_weights_start_normal_and_centred():
+    weights = Transformer(128, 2, HEADS, "gelu").blocks[0].attention.qkv.weight.flatten()
+    z = weights / weights.std()
+    assert z.mean().abs() < 0.02 and (z**4).mean().item() == pytest.approx(
+        3, abs=0.15
+    )  # uniform numbers would have 1.8
+
+
+def test_biases_start_at_zero_and_norms_at_one():
+    for name, parameter in Transformer(WIDTH, 2, HEADS, "gelu").named_parameters():
+        if parameter.ndim == 1:
+            assert (parameter == float("norm" in name and name.endswith("weight"))).all(), name
+
+
+def test_every_parameter_is_used():
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    trunk(torch.randn(2, LENGTH, WIDTH)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trunk.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_computes_what_the_cpu_does():
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    x = torch.randn(2, LENGTH, WIDTH)
+    torch.testing.assert_close(
+        trunk.cuda()(x.cuda(), CAUSAL.cuda()).cpu(), trunk.cpu()(x, CAUSAL), rtol=1e-3, atol=1e-4
+    )

@@ -1,0 +1,246 @@
+"""Zero-shot classifiers, their accuracy, and `evaluate`, against computations of another kind."""
+
+import numpy as np
+import pytest
+import torch
+
+import minclip.evaluate as package
+from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from minclip.data import Pairs, Task
+from minclip.data.batches import normalize
+from minclip.data.shapes import load_shapes
+from minclip.evaluate import embed_images, embed_texts, evaluate, zero_shot_accuracy, zero_shot_classifier
+from minclip.model import CLIP
+from minclip.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["a red star on a dark background"] * 3, 540)
+CLASSES = ("red", "a much longer name", "blue")
+TEMPLATES = ("a {}", "a very long template about a {} on a background", "{}")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    vision = VisionConfig(16, 8, 16, 1, 2, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.15))
+    text = TextConfig(120, TOKENIZER.vocab_size, TOKENIZER.eot_id, 16, 1, 2)
+    model = CLIP(CLIPConfig(12, vision, text)).eval()
+    with torch.no_grad():  # far from the start, so that vectors differ
+        for p in model.parameters():
+            if p.ndim > 1:
+                p.mul_(4)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return load_shapes("test", 16, 60)
+
+
+def one_vector(model, prompt):
+    """A prompt alone, without padding, trimming or blocks, as float64."""
+    ids = torch.tensor([[TOKENIZER.sot_id, *TOKENIZER.encode(prompt), TOKENIZER.eot_id]])
+    with torch.no_grad():
+        return model.encode_text(ids)[0].double().numpy()
+
+
+def unit(v):
+    return v / np.sqrt((v * v).sum(axis=-1, keepdims=True))
+
+
+def class_vector(model, prompts):
+    return unit(np.mean([unit(one_vector(model, p)) for p in prompts], axis=0))
+
+
+# ---- embeddings
+
+
+def test_text_vectors_have_length_1(model):
+    assert torch.allclose(embed_texts(model, TOKENIZER, ["a", "a red star"]).norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("block", [1, 3, 512])
+def test_text_vectors_depend_neither_on_blocks_nor_on_padding(model, block):
+    texts = ["a", "a red star", "a red star on a dark background", "red"]
+    expected = [unit(one_vector(model, t)) for t in texts]
+    np.testing.assert_allclose(embed_texts(model, TOKENIZER, texts, block), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 7, 256])
+def test_image_vectors_do_not_depend_on_blocks(model, pairs, block):
+    with torch.no_grad():
+        x = normalize(torch.from_numpy(pairs.images), model.config.vision)
+        expected = unit(model.encode_image(x).double().numpy())
+    np.testing.assert_allclose(embed_images(model, pairs, block), expected, atol=1e-5)
+
+
+# ---- classifiers
+
+
+def test_prompts_are_normalised_averaged_normalised(model):
+    got = zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES)
+    expected = np.stack([class_vector(model, [t.replace("{}", c) for t in TEMPLATES]) for c in CLASSES], axis=1)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_other_orders_of_averaging_give_something_else(model):
+    # so that the test above can tell them apart
+    raw = [[one_vector(model, t.replace("{}", c)) for t in TEMPLATES] for c in CLASSES]
+    right = np.stack([class_vector(model, [t.replace("{}", c) for t in TEMPLATES]) for c in CLASSES])
+    assert abs(unit(np.mean(raw, axis=1)) - right).max() > 1e-3
+    assert abs(np.mean([[unit(v) for v in row] for row in raw], axis=1) - right).max() > 1e-3
+
+
+def test_a_classifier_has_a_column_of_length_1_for_each_class(model):
+    got = zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES)
+    assert got.shape == (12, 3) and torch.allclose(got.norm(dim=0), torch.ones(3))
+
+
+def test_one_template_and_one_class_will_do(model):
+    got = zero_shot_classifier(model, TOKENIZER, ["red"], ["a {}"])
+    np.testing.assert_allclose(got[:, 0], unit(one_vector(model, "a red")), atol=1e-5)
+
+
+def test_a_template_that_names_the_class_twice_is_filled_twice(model):
+    got = zero_shot_classifier(model, TOKENIZER, ["red"], ["{} and {}"])
+    np.testing.assert_allclose(got[:, 0], unit(one_vector(model, "red and red")), atol=1e-5)
+
+
+def test_braces_in_a_class_name_are_text(model):
+    got = zero_shot_classifier(model, TOKENIZER, ["{x} 100%"], ["a {}"])
+    np.testing.assert_allclose(got[:, 0], unit(one_vector(model, "a {x} 100%")), atol=1e-5)
+
+
+def test_a_template_without_a_place_for_the_name_is_an_error_that_shows_it(model):
+    with pytest.raises(MinclipError, match=r"'a photo' has no \{\}"):
+        zero_shot_classifier(model, TOKENIZER, CLASSES, ["a {}", "a photo"])
+
+
+@pytest.mark.parametrize("classes, templates", [([], TEMPLATES), (CLASSES, [])])
+def test_no_class_or_no_template_is_an_error(model, classes, templates):
+    with pytest.raises(MinclipError, match="at least one"):
+        zero_shot_classifier(model, TOKENIZER, classes, templates)
+
+
+# ---- accuracy
+
+
+def random_task(subjects=False, n=40, total=60):
+    rng = np.random.default_rng(1)
+    indices, labels = rng.permutation(total)[:n], rng.integers(0, 3, n)
+    if not subjects:
+        return Task(CLASSES, TEMPLATES, indices, labels)
+    words = [{"a": f"a {rng.integers(100)}", "b": f"the {rng.integers(100)}"} for _ in range(n)]
+    return Task(CLASSES, ("{a} {} {b}", "see {b}, {a}: {}"), indices, labels, tuple(words))
+
+
+def test_accuracy_is_the_count_by_hand(model, pairs):
+    task, image = random_task(), embed_images(model, pairs)
+    columns = [class_vector(model, [t.replace("{}", c) for t in TEMPLATES]) for c in CLASSES]
+    hits = [np.argmax([image[i].double().numpy() @ c for c in columns]) == y for i, y in zip(task.indices, task.labels)]
+    assert zero_shot_accuracy(model, TOKENIZER, image, task) == pytest.approx(np.mean(hits))
+    assert 0 < np.mean(hits) < 1
+
+
+def test_accuracy_with_subjects_is_the_count_by_hand(model, pairs):
+    task, image, hits = random_task(subjects=True), embed_images(model, pairs), []
+    for i, label, subject in zip(task.indices, task.labels, task.subjects):
+        scores = []
+        for c in CLASSES:
+            prompts = [f"{subject['a']} {c} {subject['b']}", f"see {subject['b']}, {subject['a']}: {c}"]
+            scores.append(image[i].double().numpy() @ class_vector(model, prompts))
+        hits.append(np.argmax(scores) == label)
+    assert zero_shot_accuracy(model, TOKENIZER, image, task) == pytest.approx(np.mean(hits))
+    assert 0 < np.mean(hits) < 1
+
+
+def test_right_labels_give_1_and_wrong_ones_0(model, pairs):
+    image = embed_images(model, pairs)
+    best = (image @ zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES)).argmax(dim=1).numpy()
+    accuracy = [
+        zero_shot_accuracy(model, TOKENIZER, image, Task(CLASSES, TEMPLATES, np.arange(60), y))
+        for y in (best, (best + 1) % 3)
+    ]
+    assert accuracy == [1.0, 0.0]
+
+
+# ---- evaluate
+
+
+def test_evaluate_gives_retrieval_loss_and_each_task(model, pairs):
+    figures = evaluate(model, TOKENIZER, pairs)
+    assert set(figures) == {
+        *(f"{way}_r@{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)),
+        "loss",
+        *(f"zero_shot/{name}" for name in pairs.tasks),
+    }
+    assert all(type(v) is float for v in figures.values())
+
+
+def test_evaluate_leaves_tasks_out_where_told(model, pairs):
+    assert not any("zero_shot" in name for name in evaluate(model, TOKENIZER, pairs, tasks=False))
+
+
+def test_loss_is_that_of_all_images_with_their_first_captions(model, pairs):
+    with torch.no_grad():
+        image = unit(
+            model.encode_image(normalize(torch.from_numpy(pairs.images), model.config.vision)).double().numpy()
+        )
+    text = np.stack([unit(one_vector(model, captions[0])) for captions in pairs.captions])
+    logits = model.logit_scale.exp().item() * image @ text.T
+    loss = sum(np.mean(np.log(np.exp(x).sum(axis=1)) - np.diag(x)) for x in (logits, logits.T)) / 2
+    assert evaluate(model, TOKENIZER, pairs, tasks=False)["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("images, texts", [(1, 1), (7, 11), (1000, 1000)])
+def test_no_figure_depends_on_the_size_of_blocks(model, pairs, monkeypatch, images, texts):
+    expected = evaluate(model, TOKENIZER, pairs)
+    monkeypatch.setattr(package, "embed_images", lambda m, p: embed_images(m, p, images))
+    monkeypatch.setattr(package, "embed_texts", lambda m, t, x: embed_texts(m, t, x, texts))
+    got = evaluate(model, TOKENIZER, pairs)
+    assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    # identical captions tie exactly only within a block
+    assert got == pytest.approx(expected, abs=0.1)
+
+
+def test_captions_of_different_numbers_find_their_first(model):
+    pairs = load_shapes("test", 16, 6)
+    uneven = Pairs(pairs.images, [c[: 1 + i % 4] for i, c in enumerate(pairs.captions)], pairs.names)
+    whole, cut = (evaluate(model, TOKENIZER, p, tasks=False)["loss"] for p in (pairs, uneven))
+    assert whole == pytest.approx(cut, rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_model_is_restored(model, pairs, training):
+    model.train(training)
+    evaluate(model, TOKENIZER, pairs, tasks=False)
+    assert model.training == training and model.vision.training == training
+    model.eval()
+
+
+def test_the_mode_of_the_model_is_restored_after_an_error(model, pairs):
+    model.train()
+    with pytest.raises(MinclipError):
+        evaluate(
+            model,
+            TOKENIZER,
+            Pairs(pairs.images, pairs.captions, pairs.names, {"x": Task(("a",), ("b",), np.array([0]), np.array([0]))}),
+        )
+    training = model.training
+    model.eval()
+    assert training
+
+
+def test_evaluate_runs_the_model_in_eval_mode(model, pairs, monkeypatch):
+    modes, encode = [], CLIP.encode_image
+    monkeypatch.setattr(
+        CLIP, "encode_image", lambda self, *a, **k: modes.append(self.training) or encode(self, *a, **k)
+    )
+    model.train()
+    evaluate(model, TOKENIZER, pairs, tasks=False)
+    model.eval()
+    assert modes and not any(modes)
+
+
+def test_evaluate_leaves_no_gradients(model, pairs):
+    evaluate(model, TOKENIZER, pairs, tasks=False)
+    assert all(p.grad is None for p in model.parameters()) and not embed_images(model, pairs).requires_grad
