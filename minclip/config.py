@@ -210,8 +210,8 @@ PRESETS: dict[str, TrainConfig] = {
     # the embedded data set on a laptop's CPU, three minutes
     "shapes": TrainConfig(
         DataConfig("shapes", image_size=64),
-        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=2, vocab_size=768),
-        LoopConfig(batch_size=256, lr=2e-3, steps=900, eval_every=300),
+        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
+        LoopConfig(batch_size=256, lr=2e-3, steps=1150, eval_every=300),
     ),
     # 6,000 photographs on a CPU, ten minutes
     "flickr8k": TrainConfig(

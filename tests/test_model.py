@@ -207,8 +207,6 @@ def test_the_first_loss_is_at_most_that_of_random_directions(first_losses):
     assert all(0.99 * LN_B < loss < LN_B + scale**2 / (2 * embed_dim) for loss in first_losses)
 
 
-# With OpenAI's initialisation a new model's features spread a little: 3 to 8 % above ln B, by seed.
-@pytest.mark.xfail(strict=False, reason="some seeds start up to 8 % above ln B at this embed_dim")
 def test_the_first_loss_is_ln_b_for_every_seed(first_losses):
     assert first_losses == pytest.approx([LN_B] * len(first_losses), rel=0.05)
 

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from minclip.config import MinclipError
 from minclip.data import load_pairs
-from minclip.data.shapes import HELD_OUT_COLOURS, HELD_OUT_FILLS, SPLITS, load_shapes, scenes
+from minclip.data.shapes import SPLITS, load_shapes, scenes
 from minclip.data.shapes_paint import FONT, RGB, SHIFTS, paint, shift
 from minclip.data.shapes_text import (
     BACKGROUNDS,
     COLOURS,
     FILLS,
     FRUIT,
+    HELD_OUT_COLOURS,
+    HELD_OUT_FILLS,
     PLURALS,
     RELATIONS,
     SHAPES,
