@@ -180,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = dispatch(arguments)
     except MinclipError as error:
         return fail(str(error), 2, as_json)
+    except OSError as error:  # a folder that can't be written, a file that can't be read
+        return fail(str(error), 2, as_json)
     except KeyboardInterrupt as stop:
         return fail(str(stop) or "interrupted", 130, as_json)
     except SystemExit as stop:  # tyro has printed its help (0) or what is wrong with the options (2)

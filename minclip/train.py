@@ -19,6 +19,7 @@ from .checkpoint import (
     rewind_metrics,
     save_checkpoint,
     start_run,
+    write_run_config,
     write_metrics,
 )
 from .config import MinclipError, TrainConfig, to_dict
@@ -52,6 +53,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
 
     if resume:
         config = resumed_config(folder, config)
+        write_run_config(folder, config)
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
     else:
         tokenizer = Tokenizer.train(pairs.texts, config.model.text.vocab_size)
@@ -206,7 +208,7 @@ def endless(pairs: Pairs, captions: Captions, config: TrainConfig, device: torch
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     """The saved run's config; what decides the length or the logging may be changed, nothing else."""
     saved = read_run_config(folder)
-    free = {"steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"}
+    free = {"root", "steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"}
     # the vocabulary's size is known only after the tokenizer was trained
     text = replace(config.model.text, vocab_size=saved.model.text.vocab_size, eot_id=saved.model.text.eot_id)
     config = replace(config, model=replace(config.model, text=text))
