@@ -74,7 +74,7 @@ class TextConfig:
 
     context_length: int = 77  # tokens, SOT and EOT included
     vocab_size: int = 49408
-    eot_id: int = 49407  # the token whose feature stands for the text
+    eot_id: int = -1  # the token whose feature stands for the text; -1 is the last one of the vocabulary
     width: int = 512
     layers: int = 12
     heads: int = 8
@@ -90,7 +90,7 @@ class TextConfig:
             f"model.text.width {self.width} is not a multiple of model.text.heads {self.heads}",
         )
         _need(
-            0 <= self.eot_id < self.vocab_size,
+            -1 <= self.eot_id < self.vocab_size,
             f"model.text.eot_id {self.eot_id} is not in the vocabulary of {self.vocab_size} tokens",
         )
 
@@ -202,7 +202,7 @@ def small(image_size: int, patch_size: int, width: int, layers: int, text_layers
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
-    text = TextConfig(32, vocab_size, vocab_size - 1, width, text_layers, width // 32)
+    text = TextConfig(32, vocab_size, -1, width, text_layers, width // 32)
     return CLIPConfig(embed_dim=256, vision=vision, text=text)
 
 

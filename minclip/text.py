@@ -26,7 +26,7 @@ class TextTransformer(nn.Module):
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
         x = self.token_embedding(ids) + self.positional_embedding[:length]
         # EOT by its id: a larger id after it, or another vocabulary, must not move it
-        end = (ids == self.config.eot_id).int().argmax(dim=1)
+        end = (ids == self.config.eot_id % self.config.vocab_size).int().argmax(dim=1)
         return self.norm_final(self.transformer.one(x, causal, end))
 
 

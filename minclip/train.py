@@ -19,8 +19,8 @@ from .checkpoint import (
     rewind_metrics,
     save_checkpoint,
     start_run,
-    write_run_config,
     write_metrics,
+    write_run_config,
 )
 from .config import MinclipError, TrainConfig, to_dict
 from .data import evaluation_splits, load_pairs
@@ -133,7 +133,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     if interrupted():
         raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")
     model.eval()
-    write_metrics(folder, {"step": step, "val": evaluate(model, tokenizer, validation, tasks=False)})
+    if not config.train.eval_every or step % config.train.eval_every:  # else it was validated in the loop
+        write_metrics(folder, {"step": step, "val": evaluate(model, tokenizer, validation, tasks=False)})
     write_metrics(
         folder,
         {"step": step, "final": final_figures(model, tokenizer, config), "seconds": time.perf_counter() - started},

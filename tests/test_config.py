@@ -105,7 +105,7 @@ OUT_OF_RANGE = [
     (VisionConfig, "patch_dropout", -0.1),
     (TextConfig, "context_length", 2),
     (TextConfig, "eot_id", 49408),
-    (TextConfig, "eot_id", -1),
+    (TextConfig, "eot_id", -2),
     (TextConfig, "width", 511),
     (TextConfig, "layers", 0),
     (CLIPConfig, "embed_dim", 0),

@@ -25,6 +25,7 @@ from minclip.data.shapes_text import (
     FRUIT,
     HELD_OUT_COLOURS,
     HELD_OUT_FILLS,
+    NUMBERS,
     PLURALS,
     RELATIONS,
     SHAPES,
@@ -37,16 +38,16 @@ from minclip.data.shapes_text import (
 
 # sha256 over images, captions and task labels of the first 64 scenes, 64 pixels, seed 0
 DIGESTS = {
-    "train": "7ffc596aa667f9c47f1fd8722c3ce11b564a7296e26002ad158cf4567571568d",
-    "val": "4b57e9f67359b9e7e4db5463de5ff69b1ec13edf689ba750b56ab61be7509ab6",
-    "test": "b89c0daa6dbf71e9ed11a29be1e574ac6e6df24bb81991bddf096a4d88df98fd",
-    "heldout": "ddcd718ddfd1ed987ba56466fd96e4ab29c14b6738f54e034e926ff7e55bd56b",
-    "test-sketch": "0b9301d63f7ab87a51c06b0414e7e2aa4905752336a1da0b5a9881c79529e776",
-    "test-inverted": "58f438f987964b1803de128563ce3f86bf36b4c48f2d35238e0daddfacda7adf",
-    "test-blurred": "e700566523bc99de3e597efffe787a2dd54b4a3358dadb841a63752bc19df6c2",
-    "test-noisy": "01610fe7d7c2732d652c93cc9aa21ef311482fab4c2b09d6330b627f7c688416",
-    "test-rotated": "799f280e34fc73ef1b1139f711f24efe49e64d8ba8d92e4e72b17d48c7c552b8",
-    "test-tinted": "d56318e38faba538aaf63d3fa260c34b9387dd6a2425a6324fc5441cf5bf607b",
+    "train": "2aec1fef0ce09cdddfcef6fe1ec958b16552edbdcbb92f9c5b035b0c0f8ae0f2",
+    "val": "2f60db11a793af6e228356600bb080ebbeb269f2f8df2386c6f754f3b71c30d4",
+    "test": "54c686dc24f0a3dd4f09815ca77e2efc6cc0ce1231290c72b7cc0afe8d215d0a",
+    "heldout": "916c8698fd63e38a6d2b7db96e5ea89804db26b113fa5b05b5f3f9c921dc7538",
+    "test-sketch": "7118fb9399815ff67e3ea6b31d5b4cf7475c62cf049804b0935c8cf63b390f61",
+    "test-inverted": "23df17fc611fe330f65fecd972795711d82aa4eb4bfd687ec78c4a4154518475",
+    "test-blurred": "eb0799eca5c0a3847f8f896008274c42b2f8dcd043f0cf74f2c9c32abc90aa68",
+    "test-noisy": "939dc74173d2806a1ec9317ba9f13a88f8f5b7cbf5fb4115d5c9bbeff1ca3b0f",
+    "test-rotated": "ac9fab5075edb75803fa63575652ad9c8674ebb3c7998ae07ec1e652758f8be9",
+    "test-tinted": "2d56ecf8b425bb1d2bc4c5a1914e89068580770aa9aed55eb84fb4b659b1da3e",
 }
 
 
@@ -265,7 +266,9 @@ NOUNS = {f: m for f, m in MEANING.items() if m in SHAPES} | {
     "orange": "fruit",
     "oranges": "fruit",
 }
-NUMBER = {"a": 1, "an": 1, "one": 1, "two": 2, "a pair of": 2, "three": 3, "four": 4}
+NUMBER = {"a": 1, "an": 1, "two": 2, "a pair of": 2, "three": 3, "four": 4}
+ALL = {"some": 2, "a group of": 3}  # uncounted plurals stand for all objects of a scene, which are at least so many
+PLURAL = {form for form in NOUNS if form.endswith("s") and form != "cross"} | {"orange fruit"}
 
 
 def one_of(words):
@@ -273,7 +276,7 @@ def one_of(words):
 
 
 NOUN_PHRASE = re.compile(
-    rf"\b(?P<number>{one_of(NUMBER)}) (?P<adjectives>(?:(?:{one_of(ADJECTIVES)}) (?={one_of([*ADJECTIVES, *NOUNS])}))*)(?P<noun>{one_of(NOUNS)})\b"
+    rf"\b(?:(?P<number>{one_of([*NUMBER, *ALL])}) )?(?P<adjectives>(?:(?:{one_of(ADJECTIVES)}) (?={one_of([*ADJECTIVES, *NOUNS])}))*)(?P<noun>{one_of(NOUNS)})\b"
 )
 
 
@@ -284,7 +287,10 @@ def read(caption):
         said = {ADJECTIVES[w] for w in m["adjectives"].split()} | {NOUNS[m["noun"]]} - {""}
         if said == {"orange", "fruit"}:
             said = {"fruit"}  # "orange fruit"
-        phrases.append((NUMBER[m["number"]], said, m.start(), m.end()))
+        number = NUMBER.get(m["number"] or "")
+        if number is None:
+            number = "all" if m["noun"] in PLURAL else "a noun without an article"
+        phrases.append((number, said, m.start(), m.end()))
     return phrases, NOUN_PHRASE.sub("@", caption)
 
 
@@ -299,14 +305,11 @@ def strip(caption):
 def true_of(caption, things, word, top, dark, background):
     """None where all that a caption says is true, else what is false."""
     phrases, frame = read(caption)
-    total = re.match(
-        r"(?:a (?:picture|drawing) of )?(?:the word [A-Z]+ (?:and|above|below) )?(one|two|three|four) shapes?[:,] ",
-        caption,
-    )
-    if total:
-        phrases = phrases[1:]
-        if NUMBER[total[1]] != len(things) or sum(p[0] for p in phrases) != len(things):
-            return "the total"
+    phrases = [(len(things) if n == "all" else n, *rest) for n, *rest in phrases]
+    if any(not isinstance(n, int) for n, *_ in phrases):
+        return "no article"
+    if "a group of" in caption and len(things) < ALL["a group of"]:
+        return "a group"
     if not phrases:
         return "nothing said"
     # each phrase is about objects of its own
@@ -394,7 +397,8 @@ def test_a_caption_of_all_objects_names_each_once():
     s = BIG["train"]
     for things, captions in zip(things_of(s), captions_of(s)):
         # the first caption is the full one
-        assert sum(number for number, *_ in read(strip(captions[0]))[0]) == len(things)
+        numbers = [number for number, *_ in read(strip(captions[0]))[0]]
+        assert numbers == ["all"] or sum(numbers) == len(things)
 
 
 def test_a_and_an_are_right():
@@ -473,7 +477,7 @@ def test_labels_of_the_count_agree_with_the_scene(tasks):
     _, things, all_tasks = tasks
     task = all_tasks["count"]
     for i, label in zip(task.indices, task.labels):
-        assert NUMBER[task.class_names[label].split()[0]] == len(things[i])
+        assert NUMBERS.index(task.class_names[label].split()[0]) + 1 == len(things[i])
     assert set(task.labels) == {0, 1, 2, 3}
 
 

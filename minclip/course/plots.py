@@ -28,6 +28,13 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def show(figure: Figure) -> None:
+    """Displays the figure in a notebook, as a PNG: the same in JupyterLab, in Colab and on a page."""
+    from IPython.display import Image, display  # only notebooks have it
+
+    display(Image(data=png(figure)))
+
+
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure to a PNG file, whole or not at all."""
     from ..pretrained import atomic_write

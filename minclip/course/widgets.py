@@ -57,6 +57,6 @@ def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labe
         labels=ipywidgets.Text(labels, description="labels", layout=wide, continuous_update=False),
         template=ipywidgets.Text("a picture of {}", description="prompt", layout=wide, continuous_update=False),
         scale=ipywidgets.FloatSlider(
-            value=round(float(model.logit_scale.exp()), 1), min=0, max=100, step=1, description="scale"
+            value=round(model.logit_scale.exp().item(), 1), min=0, max=100, step=1, description="scale"
         ),
     )
