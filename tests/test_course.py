@@ -100,5 +100,12 @@ def test_scale_0_makes_all_labels_alike(model_and_tokenizer):
     assert bars == pytest.approx([0.25] * 4)
 
 
+def test_a_grid_shows_every_image_with_its_caption():
+    figure = plots.image_grid(np.zeros((3, 3, 8, 8), dtype=np.uint8), ["one", "two", "three"], columns=2)
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_xlabel() for axis in shown] == ["one", "two", "three"]
+    assert all(axis.images for axis in shown)
+
+
 def test_captions_are_wrapped_between_words():
     assert plots.wrap("a red star and a blue ring", 12) == "a red star\nand a blue\nring"

@@ -69,7 +69,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, ti
     """Images (n, 3, S, S) uint8 in rows, each above its caption."""
     rows = math.ceil(len(images) / columns)
     figure = new_figure(1.75 * columns, 2.3 * rows + 0.3)
-    axes = _axes(figure, rows, columns).flat
+    axes = list(_axes(figure, rows, columns).flat)
     for axis in axes:
         axis.set_axis_off()
     for axis, image, caption in zip(axes, images, captions):

@@ -18,13 +18,10 @@ RELATIONS = ("above", "below", "to the left of", "to the right of")
 FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
 
 # Attribute pairs that no training scene shows on one object: zero-shot has to put them together by itself.
-HELD_OUT_COLOURS = (
-    ("blue", "star"),
-    ("red", "heart"),
-    ("green", "circle"),
-    ("yellow", "cross"),
-    ("purple", "square"),
-    ("pink", "triangle"),
+HELD_OUT_COLOURS = tuple(
+    zip(
+        ("blue", "red", "green", "yellow", "purple", "pink"), ("star", "heart", "circle", "cross", "square", "triangle")
+    )
 )
 HELD_OUT_FILLS = (("striped", "ring"), ("outlined", "crescent"))
 
