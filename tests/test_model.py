@@ -182,7 +182,7 @@ def first_loss(seed, normalize=True):
     torch.manual_seed(seed)
     model = CLIP(config)
     ids = torch.randint(1, config.text.vocab_size - 2, (batch, 16))
-    ids[:, -1] = config.text.eot_id
+    ids[:, -1] = config.text.vocab_size - 1
     with torch.no_grad():
         image = model.encode_image(torch.randn(batch, 3, size, size), normalize)
         text = model.encode_text(ids, normalize)

@@ -171,7 +171,7 @@ def test_evaluate_gives_retrieval_loss_and_each_task(model, pairs):
     assert set(figures) == {
         *(f"{way}_r@{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)),
         "loss",
-        *(f"zero_shot/{name}" for name in pairs.tasks),
+        *(f"{what}/{name}" for what in ("zero_shot", "chance") for name in pairs.tasks),
     }
     assert all(type(v) is float for v in figures.values())
 

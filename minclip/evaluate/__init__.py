@@ -20,7 +20,7 @@ def embed_images(model: CLIP, pairs: Pairs, block: int = 256) -> Tensor:
     """(N, D) vectors of length 1 of all images, `block` at a time."""
     out = []
     for i in range(0, len(pairs), block):
-        images = torch.from_numpy(pairs.images[i : i + block]).to(model.device)
+        images = torch.from_numpy(np.array(pairs.images[i : i + block])).to(model.device)  # a copy: a map is read-only
         out.append(model.encode_image(normalize(images, model.config.vision), normalize=True))
     return torch.cat(out)
 
