@@ -102,8 +102,12 @@ def test_the_learning_rate_rises_then_falls_to_nothing(tiny):
     rates = [schedule(i / 100, 0.1) for i in range(101)]
     assert rates[0] > 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0)
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
-    logged = [line["lr"] for line in train(tiny).metrics if "lr" in line]
-    assert max(logged) > 3 * logged[-1]  # the schedule is really applied
+    run = train(tiny)
+    logged = [line["lr"] for line in run.metrics if "lr" in line]
+    assert max(logged) > 3 * logged[-1]
+    # and the optimizer really has what was logged, for both towers and the scale
+    groups = torch.load(run.folder / "state.pt", weights_only=True)["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == [logged[-1]] * 2
 
 
 def test_the_scale_is_clamped_at_100(tiny):
