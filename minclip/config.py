@@ -29,13 +29,16 @@ def _need(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image tower, a Vision Transformer; defaults are OpenAI's ViT-B/32."""
+    """The image tower, a Vision Transformer or a ModifiedResNet; defaults are OpenAI's ViT-B/32."""
 
+    tower: Literal["vit", "resnet"] = "vit"
     image_size: int = 224  # side in pixels; in training it follows data.image_size
+    width: int = 768  # of the tokens; of a ResNet, the channels of its first stage
+    heads: int = 12  # of the attention; of a ResNet, of its pooling
+    stages: tuple[int, int, int, int] = (3, 4, 6, 3)  # ResNet only: blocks of each stage
+    # the rest, but for mean and std, is the Vision Transformer's
     patch_size: int = 32
-    width: int = 768
     layers: int = 12
-    heads: int = 12
     stem: Literal["patch", "conv"] = "patch"  # CLIP's flat patches, or a few convolutions, which learn from less data
     stem_width: int = 16  # channels of the first convolution
     pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
@@ -48,8 +51,9 @@ class VisionConfig:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
-        sizes = (self.patch_size, self.width, self.layers, self.heads, self.stem_width)
+        sizes = (self.patch_size, self.width, self.layers, self.heads, self.stem_width, *self.stages)
         _need(min(sizes) > 0, "model.vision: sizes must be positive")
+        _need(self.tower in ("vit", "resnet"), f"model.vision.tower {self.tower!r} is neither 'vit' nor 'resnet'")
         _need(self.stem in ("patch", "conv"), f"model.vision.stem {self.stem!r} is neither 'patch' nor 'conv'")
         _need(self.pool in ("cls", "mean"), f"model.vision.pool {self.pool!r} is neither 'cls' nor 'mean'")
         power_of_two = self.patch_size & (self.patch_size - 1) == 0 and self.patch_size > 1
@@ -57,29 +61,41 @@ class VisionConfig:
             self.stem == "patch" or power_of_two,
             f"model.vision.patch_size {self.patch_size} is not 2, 4, 8, …: each convolution of the stem halves the picture",
         )
-        _need(
-            self.image_size > 0 and self.image_size % self.patch_size == 0,
-            f"the image size {self.image_size} is not a multiple of model.vision.patch_size {self.patch_size}",
+        resnet = self.tower == "resnet"
+        stride, what = (
+            (32, "32, by which a ResNet shrinks it")
+            if resnet
+            else (self.patch_size, f"model.vision.patch_size {self.patch_size}")
         )
         _need(
-            self.width % self.heads == 0,
-            f"model.vision.width {self.width} is not a multiple of model.vision.heads {self.heads}",
+            self.image_size > 0 and self.image_size % stride == 0,
+            f"the image size {self.image_size} is not a multiple of {what}",
+        )
+        width, what = (32 * self.width, "32 · model.vision.width") if resnet else (self.width, "model.vision.width")
+        _need(width % self.heads == 0, f"{what} = {width} is not a multiple of model.vision.heads {self.heads}")
+        _need(
+            not resnet or self.width % 2 == 0,
+            f"model.vision.width {self.width} is odd: a ResNet's stem begins with half of it",
         )
         _need(0 <= self.patch_dropout < 1, f"model.vision.patch_dropout {self.patch_dropout} is not in [0, 1)")
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower, a causal Transformer; defaults are OpenAI's."""
+    """The text tower, a causal Transformer or a bag of words; defaults are OpenAI's."""
 
+    tower: Literal["transformer", "bag"] = "transformer"
     context_length: int = 77  # tokens, SOT and EOT included
     vocab_size: int = 49408
     eot_id: int = -1  # the token whose feature stands for the text; -1 is the last one of the vocabulary
     width: int = 512
-    layers: int = 12
+    layers: int = 12  # this and heads: Transformer only
     heads: int = 8
 
     def __post_init__(self) -> None:
+        _need(
+            self.tower in ("transformer", "bag"), f"model.text.tower {self.tower!r} is neither 'transformer' nor 'bag'"
+        )
         _need(min(self.width, self.layers, self.heads) > 0, "model.text: sizes must be positive")
         _need(
             self.context_length >= 3,
@@ -202,7 +218,7 @@ def small(image_size: int, patch_size: int, width: int, layers: int, text_layers
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
-    text = TextConfig(32, vocab_size, -1, width, text_layers, width // 32)
+    text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)
     return CLIPConfig(embed_dim=256, vision=vision, text=text)
 
 
@@ -249,13 +265,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any], where: str = "config") -> Any:
-    """Builds the dataclass `cls` from plain values; an unknown or missing field and a value of the wrong type are MinclipErrors."""
+    """Builds the dataclass `cls` from plain values; an unknown field and a value of the wrong type are MinclipErrors.
+
+    A field that is missing, because it is younger than the file, takes its default.
+    """
     hints = typing.get_type_hints(cls)
     _need(isinstance(values, dict), f"{where} should be a group of fields, not {values!r}")
     for name in values:
         _need(name in hints, f"{where} has no field {name!r}{nearest(name, hints)}")
-    missing = [name for name in hints if name not in values]
-    _need(not missing, f"{where} lacks {', '.join(missing)}")
     return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
 
 
@@ -266,13 +283,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         _need(value in typing.get_args(hint), f"{where} {value!r} is none of {', '.join(typing.get_args(hint))}")
         return value
     if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
         _need(
-            isinstance(value, list | tuple)
-            and len(value) == len(typing.get_args(hint))
-            and all(isinstance(v, int | float) for v in value),
-            f"{where} should hold {len(typing.get_args(hint))} numbers, not {value!r}",
+            isinstance(value, list | tuple) and len(value) == len(kinds),
+            f"{where} should hold {len(kinds)} numbers, not {value!r}",
         )
-        return tuple(float(v) for v in value)
+        return tuple(_convert(kind, v, where) for kind, v in zip(kinds, value))
     wanted = (int, float) if hint is float else hint
     _need(
         isinstance(value, wanted) and (hint is bool) == isinstance(value, bool),

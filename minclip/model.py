@@ -1,5 +1,6 @@
 """CLIP: two towers, two projections into one space, one temperature (paper, figure 3)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CLIPConfig
-from .text import TextTransformer
+from .resnet import ModifiedResNet
+from .text import BagOfWords, TextTransformer
 from .vision import VisionTransformer
 
 MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature above 0.01 (section 2.5)
@@ -19,13 +21,18 @@ class CLIP(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionTransformer(config.vision, config.activation)
-        self.text = TextTransformer(config.text, config.activation)
-        self.image_projection = nn.Linear(config.vision.width, config.embed_dim, bias=False)
+        if config.vision.tower == "resnet":
+            self.vision = ModifiedResNet(config.vision, config.embed_dim)
+            self.image_projection = nn.Identity()  # the tower's attention pooling has one
+        else:
+            self.vision = VisionTransformer(config.vision, config.activation)
+            self.image_projection = nn.Linear(config.vision.width, config.embed_dim, bias=False)
+            nn.init.normal_(self.image_projection.weight, std=config.vision.width**-0.5)
+        bag = config.text.tower == "bag"
+        self.text = BagOfWords(config.text) if bag else TextTransformer(config.text, config.activation)
         self.text_projection = nn.Linear(config.text.width, config.embed_dim, bias=False)
         # learned as a logarithm, so that a step multiplies the scale and it stays positive
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
-        nn.init.normal_(self.image_projection.weight, std=config.vision.width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
@@ -53,6 +60,11 @@ class CLIP(nn.Module):
     def clamp_logit_scale(self) -> None:
         """Keeps the scale at 100 or below; called after each step."""
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    def resize(self, image_size: int) -> None:
+        """Makes this a model for images of another size, with interpolated positions; preprocess anew."""
+        self.vision.resize(image_size)
+        self.config = replace(self.config, vision=self.vision.config)
 
     @property
     def device(self) -> torch.device:

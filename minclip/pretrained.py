@@ -82,7 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_folder(name_or_path: str | Path) -> tuple[CLIP, Tokenizer | None]:
     """The model and the tokenizer of a run or of a folder that `save_pretrained` wrote."""
     folder = find_folder(name_or_path)
-    model = CLIP(from_dict(CLIPConfig, read_config(folder).get("model", {}), f"{folder / 'config.json'}: model"))
+    model = CLIP(from_dict(CLIPConfig, read_config(folder).get("model"), f"{folder / 'config.json'}: model"))
     model.load_state_dict(read_weights(folder / "model.safetensors", model))
     tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else None
     return model.eval(), tokenizer

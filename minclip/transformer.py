@@ -1,5 +1,7 @@
 """Attention, MLP, Block and Transformer: the trunk that both towers share (Vaswani et al. 2017, pre-norm)."""
 
+from collections.abc import Iterator, Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,37 +18,57 @@ class QuickGELU(nn.Module):
 ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q kᵀ / √d) v over (B, H, L, d); `mask`, which broadcasts to (B, H, L, L), is True where a token (row) may look (column)."""
-    if q.is_cuda:  # one fused kernel; on a CPU the plain products are as fast in fp32 and faster in bf16
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q kᵀ / √d): how much each token (row) looks at each one (column), (B, H, L, d) twice -> (B, H, L, L)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=-1) @ v
+    return scores.softmax(dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The weights times v, (B, H, L, d); `mask`, which broadcasts to (B, H, L, L), is True where a token (row) may look (column)."""
+    if q.is_cuda:  # one fused kernel; on a CPU the plain products are as fast in fp32 and faster in bf16
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention_weights(q, k, mask) @ v
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, (B, L, W) -> (B, L, W)."""
+    """Multi-head self-attention, (B, L, W) -> (B, L, W), or of another width at its end."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, out_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.out = nn.Linear(width, out_width or width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, past: Tensor | None = None, query: Tensor | None = None
+    ) -> Tensor:
+        """Attention of all tokens of `x`, or of the tokens `query` (B, Q, W) alone, which then are what comes out.
+
+        `past` are the `keys_values` of tokens that stand before those of `x`; the mask's columns begin with them.
+        """
+        if query is None:
+            q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        else:
+            width = x.shape[2]
+            q = F.linear(query, self.qkv.weight[:width], self.qkv.bias[:width])
+            q, (k, v) = rearrange(q, "b l (h d) -> b h l d", h=self.heads), self.keys_values(x)
+        if past is not None:
+            k, v = (torch.cat([old.expand(len(x), -1, -1, -1), new], dim=2) for old, new in zip(past, (k, v)))
         return self.out(rearrange(attend(q, k, v, mask), "b h l d -> b l (h d)"))
 
-    def one(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """What `forward` gives for token `chosen` (B,) of each row under a causal mask, (B, L, W) -> (B, 1, W)."""
-        width, weight, bias = x.shape[2], self.qkv.weight, self.qkv.bias
-        rows, positions = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
-        q = rearrange(F.linear(x[rows, chosen], weight[:width], bias[:width]), "b (h d) -> b h 1 d", h=self.heads)
-        k, v = rearrange(F.linear(x, weight[width:], bias[width:]), "b l (two h d) -> two b h l d", two=2, h=self.heads)
-        mask = (positions <= chosen[:, None])[:, None, None, :]
-        return self.out(rearrange(attend(q, k, v, mask), "b h 1 d -> b 1 (h d)"))
+    def keys_values(self, x: Tensor) -> Tensor:
+        """What other tokens see of these: (B, L, W) -> (2, B, H, L, d)."""
+        width = x.shape[2]
+        kv = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
+        return rearrange(kv, "b l (two h d) -> two b h l d", two=2, h=self.heads)
+
+    def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The attention weights of `forward`, to look at: (B, L, W) -> (B, H, L, L), each row sums to 1."""
+        q, k, _ = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        return attention_weights(q, k, mask)
 
 
 class MLP(nn.Module):
@@ -72,15 +94,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = MLP(width, activation)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), mask)
-        return x + self.mlp(self.norm2(x))
-
-    def one(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """What `forward` gives for token `chosen` (B,) of each row under a causal mask, (B, L, W) -> (B, W)."""
-        rows = torch.arange(len(x), device=x.device)
-        y = x[rows, chosen][:, None] + self.attention.one(self.norm1(x), chosen)
-        return (y + self.mlp(self.norm2(y)))[:, 0]
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, past: Tensor | None = None, query: Tensor | None = None
+    ) -> Tensor:
+        """All tokens of `x`, or the tokens `query` (B, Q, W) of it alone; arguments as for `Attention.forward`."""
+        y = x if query is None else query
+        y = y + self.attention(self.norm1(x), mask, past, None if query is None else self.norm1(query))
+        return y + self.mlp(self.norm2(y))
 
 
 class Transformer(nn.Module):
@@ -104,8 +124,42 @@ class Transformer(nn.Module):
             x = block(x, mask)
         return x
 
-    def one(self, x: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
-        """`forward` under a causal mask, and only token `chosen` (B,) of it: the last block leaves the others out."""
-        for block in self.blocks[:-1]:
+    def pooled(
+        self, x: Tensor, chosen: Tensor, mask: Tensor | None = None, past: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """`forward`'s token `chosen` (B,) of each row, (B, L, W) -> (B, W): the last block leaves the others out.
+
+        `mask` is (L, L), or (L, P + L) where `past` holds each block's `keys_values` of P tokens that stand before.
+        """
+        past = past or [None] * len(self.blocks)
+        for block, before in zip(self.blocks[:-1], past):
+            x = block(x, mask, before)
+        query = x[torch.arange(len(x), device=x.device), chosen][:, None]
+        row = None if mask is None else mask[chosen][:, None, None, :]
+        return self.blocks[-1](x, row, past[-1], query)[:, 0]
+
+    def keys_values(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Of each block, what tokens that follow will see of `x`: (B, L, W) -> (2, B, H, L, d) each."""
+        return [block.attention.keys_values(block.norm1(y)) for block, y in self._inputs(x, mask)]
+
+    def attention_maps(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Who looks at whom, (B, L, W) -> (layers, B, H, L, L).  Computed here anew; `forward` keeps none of it."""
+        return torch.stack([block.attention.weights(block.norm1(y), mask) for block, y in self._inputs(x, mask)])
+
+    def _inputs(self, x: Tensor, mask: Tensor | None) -> Iterator[tuple[Block, Tensor]]:
+        for block in self.blocks:
+            yield block, x
             x = block(x, mask)
-        return self.blocks[-1].one(x, chosen)
+
+
+def rollout(maps: Tensor) -> Tensor:
+    """How much of each token's input reaches each output through all layers, (layers, B, H, L, L) -> (B, L, L).
+
+    Attention rollout (Abnar and Zuidema 2020): the heads' mean, half of it the residual sum's own token, multiplied up.
+    """
+    maps = maps.mean(dim=2)
+    steps = (maps + torch.eye(maps.shape[-1], device=maps.device)) / 2
+    out = steps[0]
+    for step in steps[1:]:
+        out = step @ out
+    return out

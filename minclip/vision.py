@@ -1,6 +1,10 @@
 """VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's extra norm before the trunk."""
 
+import math
+from dataclasses import replace
+
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
@@ -26,7 +30,8 @@ class VisionTransformer(nn.Module):
         self.transformer = Transformer(config.width, config.layers, config.heads, activation)
         self.norm_post = nn.LayerNorm(config.width)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches and their positions, after the class token where there is one: (B, 3, S, S) -> (B, L, W)."""
         size = self.config.image_size
         if images.shape[1:] != (3, size, size):
             raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes (B, 3, {size}, {size})")
@@ -37,8 +42,26 @@ class VisionTransformer(nn.Module):
         if self.config.pool == "cls":
             first = repeat(self.class_embedding + self.positional_embedding[0], "w -> b 1 w", b=len(x))
             x = torch.cat([first.to(x.dtype), x], dim=1)
-        x = self.transformer(self.norm_pre(x))
-        return self.norm_post(x[:, 0] if self.config.pool == "cls" else x.mean(dim=1))
+        return self.norm_pre(x)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.embed(images)
+        if self.config.pool == "cls":
+            x = self.transformer.pooled(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
+        else:
+            x = self.transformer(x).mean(dim=1)
+        return self.norm_post(x)
+
+    def attention_maps(self, images: Tensor) -> Tensor:
+        """Who looks at whom in each block, (B, 3, S, S) -> (layers, B, H, L, L): the class token, if any, then the patches."""
+        return self.transformer.attention_maps(self.embed(images))
+
+    @torch.no_grad()
+    def resize(self, image_size: int) -> None:
+        """Makes this a tower for images of another size: its learned positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
+        self.config = replace(self.config, image_size=image_size)
+        grid, extra = image_size // self.config.patch_size, int(self.config.pool == "cls")
+        self.positional_embedding = nn.Parameter(resize_positions(self.positional_embedding, grid, extra))
 
 
 class PatchStem(nn.Module):
@@ -76,6 +99,14 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return rearrange(self.layers(images.contiguous(memory_format=torch.channels_last)), "b w h v -> b (h v) w")
+
+
+def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:
+    """Interpolates (extra + P, W) positions of a square of patches to (extra + grid², W), bicubic; the first `extra` stay."""
+    old = math.isqrt(len(positions) - extra)
+    square = rearrange(positions[extra:].float(), "(h w) c -> 1 c h w", h=old)
+    square = F.interpolate(square, size=(grid, grid), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([positions[:extra], rearrange(square, "1 c h w -> (h w) c").to(positions.dtype)])
 
 
 def drop_patches(x: Tensor, share: float) -> Tensor:

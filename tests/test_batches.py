@@ -13,7 +13,9 @@ from minclip.data import Pairs
 from minclip.data.batches import augment, batches, normalize, tokenize
 from minclip.tokenizer import Tokenizer
 
-VISION = VisionConfig(8, 4, 8, 1, 1, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1))
+VISION = VisionConfig(
+    image_size=8, patch_size=4, width=8, layers=1, heads=1, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1)
+)
 TOKENIZER = Tokenizer([])
 PLAIN = DataConfig(image_size=8)
 

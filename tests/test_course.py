@@ -71,7 +71,7 @@ def model_and_tokenizer():
     torch.manual_seed(0)
     tokenizer = Tokenizer.train(["a red star", "a blue ring"], 520)
     vision = VisionConfig(image_size=16, patch_size=8, width=32, layers=1, heads=1)
-    text = TextConfig(16, tokenizer.vocab_size, tokenizer.eot_id, width=32, layers=1, heads=1)
+    text = TextConfig(context_length=16, vocab_size=tokenizer.vocab_size, width=32, layers=1, heads=1)
     return CLIP(CLIPConfig(16, vision, text)).eval(), tokenizer
 
 

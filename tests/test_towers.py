@@ -177,7 +177,7 @@ def test_every_patch_stays_equally_often():
 def test_patches_are_dropped_in_training_only():
     tower, images = VisionTransformer(replace(VISION, patch_dropout=0.5)), torch.randn(2, 3, 32, 32)
     lengths = []
-    tower.transformer.register_forward_hook(lambda module, args, out: lengths.append(args[0].shape[1]))
+    tower.norm_pre.register_forward_hook(lambda module, args, out: lengths.append(out.shape[1]))
     tower.train()(images)
     tower.eval()(images)
     assert lengths[0] - lengths[1] == -8

@@ -28,7 +28,9 @@ def tiny(tmp_path, monkeypatch):
     """A run of seconds, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     vision = VisionConfig(image_size=16, patch_size=8, width=32, layers=1, heads=1, mean=(0.5,) * 3, std=(0.25,) * 3)
-    model = CLIPConfig(32, vision, TextConfig(32, 600, 599, width=32, layers=1, heads=1))
+    model = CLIPConfig(
+        32, vision, TextConfig(context_length=32, vocab_size=600, eot_id=599, width=32, layers=1, heads=1)
+    )
     loop = LoopConfig(
         batch_size=32, steps=12, log_every=1, eval_every=6, checkpoint_every=4, device="cpu", precision="fp32"
     )

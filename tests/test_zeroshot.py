@@ -21,8 +21,10 @@ TEMPLATES = ("a {}", "a very long template about a {} on a background", "{}")
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    vision = VisionConfig(16, 8, 16, 1, 2, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.15))
-    text = TextConfig(120, TOKENIZER.vocab_size, TOKENIZER.eot_id, 16, 1, 2)
+    vision = VisionConfig(
+        image_size=16, patch_size=8, width=16, layers=1, heads=2, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.15)
+    )
+    text = TextConfig(context_length=120, vocab_size=TOKENIZER.vocab_size, width=16, layers=1, heads=2)
     model = CLIP(CLIPConfig(12, vision, text)).eval()
     with torch.no_grad():  # far from the start, so that vectors differ
         for p in model.parameters():
