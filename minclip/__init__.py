@@ -7,9 +7,10 @@ from .checkpoint import Run
 from .config import PRESETS, CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
 from .evaluate import retrieval, zero_shot_classifier
+from .folder import package_version
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
-from .pretrained import load, package_version
+from .pretrained import load
 from .tokenizer import Tokenizer
 from .train import train
 

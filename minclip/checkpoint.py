@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from .config import FORMAT, MinclipError, TrainConfig, from_dict, to_dict
-from .model import CLIP
-from .pretrained import (
+from .folder import (
     atomic_write,
     find_folder,
     package_version,
@@ -21,6 +20,7 @@ from .pretrained import (
     write_json,
     write_weights,
 )
+from .model import CLIP
 from .tokenizer import Tokenizer
 
 

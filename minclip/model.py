@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .config import CLIPConfig
 from .resnet import ModifiedResNet
 from .text import BagOfWords, TextTransformer
+from .tokenizer import Tokenizer
 from .vision import VisionTransformer
 
 MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature above 0.01 (section 2.5)
@@ -72,13 +73,13 @@ class CLIP(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
-        """The model of a folder that `save_pretrained` or a training run wrote; see `pretrained.load`."""
-        from .pretrained import read_folder  # pretrained.py builds a CLIP
+        """The model of whatever `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
+        from .pretrained import load  # pretrained.py builds a CLIP
 
-        return read_folder(name_or_path)[0]
+        return load(name_or_path)[0]
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes `config.json` and `model.safetensors` into `folder`."""
-        from .pretrained import write_folder
+    def save_pretrained(self, folder: str | Path, format: str = "minclip", tokenizer: Tokenizer | None = None) -> None:
+        """Writes the weights and their config into `folder`, for minclip, "open_clip" or "transformers" to load."""
+        from .pretrained import save
 
-        write_folder(folder, self)
+        save(folder, self, tokenizer, format)

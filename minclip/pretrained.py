@@ -1,120 +1,88 @@
-"""Weights on disk: a folder with `config.json`, `model.safetensors` and `tokenizer.json`, opened by path or by name."""
+"""Weights that others trained: OpenAI's, OpenCLIP's and Hugging Face's, opened by name or path, and written for others."""
 
+import contextlib
 import dataclasses
 import json
-import os
-from importlib.metadata import PackageNotFoundError, version
+import warnings
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from .config import FORMAT, CLIPConfig, MinclipError, VisionConfig, data_folder, from_dict, nearest, to_dict
+from .archive import read_tensors
+from .config import CLIPConfig, MinclipError, VisionConfig, data_folder, nearest
+from .convert import (
+    OPEN_CLIP_NAMES,
+    TRANSFORMERS_NAMES,
+    Known,
+    config_of,
+    for_image_processor,
+    for_open_clip,
+    for_transformers,
+    open_clip_config,
+    to_ours,
+    to_theirs,
+    transformers_config,
+)
+from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
+from .hub import NoSuchFile, hub_file, sha256
 from .model import CLIP
 from .tokenizer import Tokenizer
 
+# OpenAI's nine models: the SHA-256 of the file that OpenAI published, and where the hub has the same weights
+OPENAI = {
+    "RN50": ("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "timm/resnet50_clip.openai"),
+    "RN101": ("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "timm/resnet101_clip.openai"),
+    "RN50x4": ("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "timm/resnet50x4_clip.openai"),
+    "RN50x16": ("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", "timm/resnet50x16_clip.openai"),
+    "RN50x64": ("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", "timm/resnet50x64_clip.openai"),
+    "ViT-B/32": (
+        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+        "timm/vit_base_patch32_clip_224.openai",
+    ),
+    "ViT-B/16": (
+        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+        "timm/vit_base_patch16_clip_224.openai",
+    ),
+    "ViT-L/14": (
+        "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+        "timm/vit_large_patch14_clip_224.openai",
+    ),
+    "ViT-L/14@336px": (
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+        "timm/vit_large_patch14_clip_336.openai",
+    ),
+}
 
-def package_version() -> str:
-    try:
-        return version("minclip")
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return "0"
-
-
-def atomic_write(path: str | Path, data: bytes) -> None:
-    """Writes to a temporary name and moves it into place: whoever reads `path` finds the old file or the new one, whole."""
-    path = Path(path)
-    # not tempfile.mkstemp: its files are readable to their owner only, and a run is to be shared
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    atomic_write(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def write_folder(
-    folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
-) -> None:
-    """Writes a model, and its tokenizer where there is one; `dtype` torch.float16 halves the file."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
-    write_weights(folder / "model.safetensors", model, dtype)
-    if tokenizer is not None:
-        atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")
+TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `tokenizer.json` is another format
 
 
-def write_weights(path: Path, model: CLIP, dtype: torch.dtype = torch.float32) -> None:
-    # through bytes, not safetensors' own file writer: a full disk is then an OSError like any other
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
-    atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+def load(
+    name_or_path: str | Path, device: torch.device | str = "cpu", activation: str | None = None
+) -> tuple[CLIP, "Preprocess", Tokenizer | None]:
+    """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json, of this version's format; a MinclipError tells what else it is."""
-    path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MinclipError(f"{folder} has no config.json: it is not a run or model of minclip") from None
-    except ValueError as error:
-        raise MinclipError(f"{path} is damaged: {error}") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise MinclipError(
-            f"{path} has format {values.get('format') if isinstance(values, dict) else None} (minclip {values.get('minclip', 'unknown') if isinstance(values, dict) else 'unknown'}); "
-            f"this is minclip {package_version()}, which reads format {FORMAT}: use that version, or train anew"
-        )
-    return values
-
-
-def read_folder(name_or_path: str | Path) -> tuple[CLIP, Tokenizer | None]:
-    """The model and the tokenizer of a run or of a folder that `save_pretrained` wrote."""
-    folder = find_folder(name_or_path)
-    model = CLIP(from_dict(CLIPConfig, read_config(folder).get("model"), f"{folder / 'config.json'}: model"))
-    model.load_state_dict(read_weights(folder / "model.safetensors", model))
-    tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else None
-    return model.eval(), tokenizer
-
-
-def read_weights(path: Path, model: CLIP) -> dict[str, Tensor]:
-    """The tensors of a safetensors file in fp32, checked against the model's names and shapes."""
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise MinclipError(f"{path} is not there: the run has not saved a checkpoint yet") from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise MinclipError(f"{path} is cut off or damaged: {error}") from None
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        wrong = sorted({name for name, _ in wanted.items() ^ found.items()})
-        raise MinclipError(
-            f"{path} does not fit its config in {len(wrong)} tensors: {', '.join(wrong[:10])}{' …' if len(wrong) > 10 else ''}"
-        )
-    return {name: tensor.float() for name, tensor in tensors.items()}
-
-
-def find_folder(name_or_path: str | Path) -> Path:
-    """A folder by path, or by name under `runs/` or among the shipped ones in `data/`."""
-    places = [Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path]
-    for place in places:
-        if place.is_dir():
-            return place
-    names = [p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json")]
-    there = f"there are {', '.join(sorted(names))}" if names else "there is none yet: minclip train shapes makes one"
-    raise MinclipError(f"no run or model is named {str(name_or_path)!r}{nearest(str(name_or_path), names)}: {there}")
+    `name_or_path` is a run or a name in `data/` ("demo"); a folder that minclip, OpenCLIP or Hugging Face's `CLIPModel`
+    wrote; a file of weights (see `archive.read_tensors`); one of OpenAI's nine names; or a repository of the hub,
+    "owner/name".  Sizes are read back from the weights.  `activation` ("gelu" or "quick_gelu") overrides what their origin
+    tells; where that tells nothing, GELU is assumed, with a warning.
+    """
+    name, path = str(name_or_path), look_up(name_or_path)
+    if path is not None:
+        known_beside = path.name in OPEN_CLIP_FILES + TRANSFORMERS_FILES and list(path.parent.glob("*config.json"))
+        folder = path.parent if path.is_file() and known_beside else path
+        model, tokenizer = read_file(path, activation) if folder.is_file() else read_any_folder(folder, activation)
+    elif name in OPENAI:
+        model, tokenizer = read_file(find_openai(name), activation or "quick_gelu")
+    elif "/" in name.strip("/") and not nearest(name, OPENAI):
+        model, tokenizer = read_hub(name.removeprefix("hf-hub:"), activation)
+    else:
+        raise unknown_name(name, OPENAI)
+    return model.to(device), Preprocess(model.config.vision), tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +106,152 @@ class Preprocess:
         return v2.Compose(steps)(image)
 
 
-def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[CLIP, Preprocess, Tokenizer | None]:
-    """Opens a run or model: `model, preprocess, tokenizer = minclip.load("demo")`; the model is in eval mode."""
-    model, tokenizer = read_folder(name_or_path)
-    return model.to(device), Preprocess(model.config.vision), tokenizer
+def find_openai(name: str) -> Path:
+    """OpenAI's own file in `data/` or where its package keeps it, its hash checked; else the hub's copy of the weights."""
+    digest, repo = OPENAI[name]
+    file = name.replace("/", "-").replace("@", "-") + ".pt"
+    for path in (data_folder() / file, Path.home() / ".cache" / "clip" / file):
+        if path.exists():
+            if (found := sha256(path)) != digest:
+                raise MinclipError(
+                    f"{path} is not OpenAI's {name}: its SHA-256 is {found[:12]}…, OpenAI's {digest[:12]}….  Delete it, or name it by its path to read it nevertheless"
+                )
+            return path
+    url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{file}"
+    return hub_file(repo, "open_clip_model.safetensors", instead=f"put OpenAI's file, {url}, into {data_folder()}")
+
+
+def read_hub(repo: str, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+    """A repository of the hub that OpenCLIP or `transformers` can load, too."""
+    for config, files in (("open_clip_config.json", OPEN_CLIP_FILES), ("config.json", TRANSFORMERS_FILES)):
+        try:
+            hub_file(repo, config)
+        except NoSuchFile:
+            continue
+        for file in files:
+            with contextlib.suppress(NoSuchFile):
+                return read_any_folder(hub_file(repo, file).parent, activation)
+    raise MinclipError(
+        f"the hub's repository {repo} has nothing that OpenCLIP or transformers could load: {some(OPEN_CLIP_FILES + TRANSFORMERS_FILES)}"
+    )
+
+
+def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+    """A folder of minclip, OpenCLIP or Hugging Face, told apart by what lies in it."""
+    if (folder / "open_clip_config.json").exists():
+        weights = _first(folder, OPEN_CLIP_FILES)
+        known = open_clip_config(_json(folder / "open_clip_config.json"), folder / "open_clip_config.json")
+    elif (folder / "config.json").exists() and "model_type" in (values := _json(folder / "config.json")):
+        look = folder / "preprocessor_config.json"
+        known = transformers_config(values, _json(look) if look.exists() else {}, folder / "config.json")
+        weights = _first(folder, TRANSFORMERS_FILES)
+    else:
+        return read_folder(folder)
+    return read_file(weights, activation, known)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MinclipError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise MinclipError(f"{path} should hold a group of fields, not a {type(values).__name__}")
+    return values
+
+
+def _first(folder: Path, files: tuple[str, ...]) -> Path:
+    for file in files:
+        if (folder / file).exists():
+            return folder / file
+    raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(files)}")
+
+
+def read_file(path: Path, activation: str | None = None, known: Known | None = None) -> tuple[CLIP, Tokenizer | None]:
+    """A file of weights under OpenCLIP's (and OpenAI's) or Hugging Face's names."""
+    tensors = read_tensors(path)
+    if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
+        tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
+    if "token_embedding.weight" in tensors:
+        names = OPEN_CLIP_NAMES
+    elif "text_model.embeddings.token_embedding.weight" in tensors:
+        names = TRANSFORMERS_NAMES
+    elif "text.token_embedding.weight" in tensors:
+        raise MinclipError(f"{path} holds minclip's own weights, but no config.json lies beside it")
+    else:
+        raise MinclipError(
+            f"{path} does not hold a CLIP of OpenAI's, OpenCLIP's or Hugging Face's: it begins with {some(sorted(tensors))}"
+        )
+    if known is None:
+        # only OpenAI's files hold their input resolution
+        known = Known(activation="quick_gelu" if "input_resolution" in tensors else None)
+    if activation or known.activation:
+        known = dataclasses.replace(known, activation=activation or known.activation)
+    else:
+        warnings.warn(
+            f"{path.name} does not tell its activation or its heads: GELU and heads of 64 channels are assumed; where that is wrong, "
+            'load(…, activation="quick_gelu") or load the folder with its config',
+            stacklevel=3,
+        )
+        known = dataclasses.replace(known, activation="gelu")
+    config = config_of(tensors, names, known, path)
+    model = build(config, to_ours(tensors, names, config, path), str(path))
+    return model, _tokenizer_of(config, path.parent)
+
+
+def _tokenizer_of(config: CLIPConfig, folder: Path) -> Tokenizer | None:
+    """The one that `save` put beside the weights, or OpenAI's where the vocabulary has its size."""
+    if (folder / TOKENIZER_FILE).exists():
+        return Tokenizer.load(folder / TOKENIZER_FILE)
+    if config.text.vocab_size != 49408:
+        return None
+    try:
+        return Tokenizer.from_openai()
+    except MinclipError as error:
+        warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
+        return None
+
+
+# ---- for others to load
+
+
+def save(folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
+    """Writes a model for minclip, for OpenCLIP (`create_model("local-dir:FOLDER")`) or for `transformers` (`CLIPModel.from_pretrained`).
+
+    MinclipError where the other library has no such tower, or where `format` is none of the three.
+    """
+    folder = Path(folder)
+    if format == "minclip":
+        return write_folder(folder, model, tokenizer)
+    if format not in ("open_clip", "transformers"):
+        raise MinclipError(
+            f"the format {format!r} is none of minclip, open_clip, transformers{nearest(format, ('minclip', 'open_clip', 'transformers'))}"
+        )
+    config = model.config
+    vision, text = config.vision, config.text
+    plain_vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
+    plain = text.tower == "transformer" and (plain_vit or (vision.tower == "resnet" and format == "open_clip"))
+    if not plain or text.eot_id % text.vocab_size != text.vocab_size - 1:
+        raise MinclipError(
+            f"{format} has no such model: it needs a plain ViT{' or a ModifiedResNet' if format == 'open_clip' else ''}, a text Transformer and EOT as the last token"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    names = OPEN_CLIP_NAMES if format == "open_clip" else TRANSFORMERS_NAMES
+    weights = safetensors.torch.save(to_theirs(model, names), metadata={"format": "pt"})
+    if format == "open_clip":
+        write_json(folder / "open_clip_config.json", for_open_clip(config))
+        atomic_write(folder / OPEN_CLIP_FILES[0], weights)
+    else:
+        write_json(folder / "config.json", for_transformers(config))
+        write_json(folder / "preprocessor_config.json", for_image_processor(vision))
+        atomic_write(folder / TRANSFORMERS_FILES[0], weights)
+    if tokenizer is not None:
+        atomic_write(folder / TOKENIZER_FILE, tokenizer.to_json().encode())
+    if tokenizer is not None and format == "transformers":
+        write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokenizer.vocab)})
+        merges = "".join(f"{a} {b}\n" for a, b in tokenizer.merges)
+        atomic_write(folder / "merges.txt", f"#version: 0.2\n{merges}".encode())
+        write_json(
+            folder / "tokenizer_config.json",
+            {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length},
+        )

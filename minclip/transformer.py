@@ -12,7 +12,8 @@ class QuickGELU(nn.Module):
     """x · sigmoid(1.702 x): OpenAI's cheap stand-in for GELU, with which its weights were trained."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        # y · sigmoid(y) is one kernel, silu, and keeps one tensor for the backward pass instead of two
+        return F.silu(1.702 * x).mul_(1 / 1.702)
 
 
 ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}

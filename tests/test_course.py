@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from minclip.course import checks, plots, widgets
 from minclip.losses import clip_loss
 from minclip.model import CLIP
-from minclip.tokenizer import Tokenizer
+from minclip.tokenizer import END, Tokenizer, byte_characters
 
 
 def symmetric_loss(image, text, scale):
@@ -109,3 +109,139 @@ def test_a_grid_shows_every_image_with_its_caption():
 
 def test_captions_are_wrapped_between_words():
     assert plots.wrap("a red star and a blue ring", 12) == "a red star\nand a blue\nring"
+
+
+# ---- notebook 01: the tokenizer
+
+
+def join_pair(symbols, pair):
+    out, i = [], 0
+    while i < len(symbols):
+        if tuple(symbols[i : i + 2]) == pair:
+            out.append(symbols[i] + symbols[i + 1])
+            i += 2
+        else:
+            out.append(symbols[i])
+            i += 1
+    return out
+
+
+def join_overlapping(symbols, pair):
+    """Each place is looked at, also those that a join has used up; the right part of a join is left out."""
+    out, used = [], False
+    for a, b in zip(symbols, [*symbols[1:], ""]):
+        if (a, b) == pair:
+            out.append(a + b)
+        elif not used:
+            out.append(a)
+        used = (a, b) == pair
+    return out
+
+
+def join_from_the_right(symbols, pair):
+    return [s[::-1] for s in join_pair([s[::-1] for s in symbols[::-1]], (pair[1][::-1], pair[0][::-1]))][::-1]
+
+
+def join_once(symbols, pair):
+    i = next((i for i in range(len(symbols)) if tuple(symbols[i : i + 2]) == pair), None)
+    return symbols if i is None else [*symbols[:i], "".join(pair), *symbols[i + 2 :]]
+
+
+def join_in_place(symbols, pair):
+    symbols[:] = join_pair(symbols, pair)
+    return symbols
+
+
+def to_row(ids, length, sot, eot):
+    row = [sot, *ids[: length - 2], eot]
+    return row + [0] * (length - len(row))
+
+
+def decode_tokens(tokens, errors="replace"):
+    byte_of = {character: byte for byte, character in enumerate(byte_characters())}
+    words = "".join(tokens).removesuffix(END).split(END)
+    return " ".join(bytes(byte_of[character] for character in word).decode("utf-8", errors) for word in words)
+
+
+def decode_each(tokens):
+    parts = [decode_tokens([token]) + (" " if token.endswith(END) else "") for token in tokens]
+    return "".join(parts).strip()
+
+
+TOKENIZER_SOLUTIONS = [
+    (checks.join_pair, join_pair),
+    (checks.to_row, to_row),
+    (checks.decode_tokens, decode_tokens),
+]
+TOKENIZER_WRONG = [
+    (checks.join_pair, lambda s, p: " ".join(s).replace(" ".join(p), "".join(p)).split(), "compare whole symbols"),
+    (checks.join_pair, join_overlapping, "used twice"),
+    (checks.join_pair, join_from_the_right, "left to right"),
+    (checks.join_pair, join_once, "only the first place"),
+    (checks.join_pair, join_in_place, "changed the list"),
+    (checks.join_pair, lambda s, p: join_pair(s, p)[:-1], "last symbol is lost"),
+    (checks.join_pair, lambda s, p: s, "expected"),
+    (checks.to_row, lambda ids, n, sot, eot: ([sot, *ids, eot] + [0] * n)[:n], "EOT was cut off"),
+    (checks.to_row, lambda ids, n, sot, eot: to_row(ids, max(n, len(ids) + 2), sot, eot), "too long"),
+    (checks.to_row, lambda ids, n, sot, eot: [sot, *ids[: n - 2], eot], "too short"),
+    (checks.to_row, lambda ids, n, sot, eot: ([sot, *ids[: n - 2]] + [eot] * n)[:n], "after the one EOT"),
+    (checks.to_row, lambda ids, n, sot, eot: to_row(ids[2 - n :], n, sot, eot), "its beginning"),
+    (checks.decode_tokens, decode_each, "lies in two tokens"),
+    (checks.decode_tokens, lambda tokens: "".join(tokens).replace(END, " ").strip(), "back into its byte"),
+    (checks.decode_tokens, lambda tokens: decode_tokens(tokens) + " ", "too many"),
+    (checks.decode_tokens, lambda tokens: decode_tokens(tokens).replace(" ", ""), "run together"),
+]
+
+
+@pytest.mark.parametrize(("check", "solution"), TOKENIZER_SOLUTIONS)
+def test_each_solution_of_the_tokenizers_exercises_is_right(check, solution, capsys):
+    test_each_solution_is_right(check, solution, capsys)
+
+
+@pytest.mark.parametrize(("check", "answer", "message"), TOKENIZER_WRONG)
+def test_a_wrong_answer_about_tokens_fails_and_the_message_names_the_mistake(check, answer, message):
+    test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message)
+
+
+@pytest.mark.parametrize("check", [check for check, _ in TOKENIZER_SOLUTIONS])
+@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
+def test_an_untouched_stub_about_tokens_is_not_an_error(check, stub, capsys):
+    test_an_untouched_stub_is_not_an_error(check, stub, capsys)
+
+
+def test_the_solutions_of_the_tokenizers_exercises_equal_the_package():
+    tokenizer = Tokenizer.train(["a red café, a red star"] * 2, 530)
+    ids = tokenizer.encode("a red bar: café")
+    assert decode_tokens([tokenizer.vocab[i] for i in ids]) == tokenizer.decode(ids) == "a red bar : café"
+    tokenizer.truncated = 1  # past the first warning
+    for length in (4, 40):
+        row = to_row(ids, length, tokenizer.sot_id, tokenizer.eot_id)
+        assert row == tokenizer("a red bar: café", length)[0].tolist()
+
+
+def test_each_control_of_the_token_playground_redraws_the_picture():
+    text, merges, picture = widgets.token_playground(Tokenizer.train(["a red star"] * 2, 600), "a red star").children
+    for control, value in ((merges, 2), (text, "a $1 café, a $2 🦓"), (text, ""), (merges, 0)):
+        before = bytes(picture.value)
+        control.value = value
+        assert bytes(picture.value) != before and before.startswith(b"\x89PNG"), control.description
+
+
+def test_the_tokens_are_shown_with_their_ids_in_rows_that_fit():
+    tokenizer = Tokenizer([])
+    figure = widgets.token_figure(tokenizer, "a long word and another " * 9, 0)
+    shown = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert shown[:4] == ["a" + END, "320", "l", "75"]
+    assert figure.get_figwidth() < 9 and figure.get_figheight() > 4
+
+
+def test_the_merge_tree_ends_in_the_tokens():
+    tokenizer = Tokenizer.train(["triangle triangle angle"], 600)
+    figure = plots.merge_tree(tokenizer, ["triangle", "tangle"])
+    assert figure.axes[0].get_title(loc="left") == "triangle: 1 token"
+    assert figure.axes[1].get_title(loc="left") == f"tangle: {len(tokenizer.encode('tangle'))} tokens"
+    assert len(figure.axes[0].lines) == len("triangle") - 1  # a join each
+
+
+def test_the_byte_table_shows_all_256():
+    assert [text.get_text() for text in plots.byte_table().axes[0].texts] == byte_characters()

@@ -60,3 +60,22 @@ def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labe
             value=round(model.logit_scale.exp().item(), 1), min=0, max=100, step=1, description="scale"
         ),
     )
+
+
+def token_figure(tokenizer: Tokenizer, text: str, merges: int) -> Figure:
+    """The tokens of `text` and their ids where only the first `merges` merges have been learned."""
+    smaller = Tokenizer(tokenizer.merges[:merges], tokenizer.clean)
+    ids = smaller.encode(text)
+    size = f"{merges} merges, a vocabulary of {smaller.vocab_size:,}"
+    return plots.token_boxes([smaller.vocab[i] for i in ids], ids, f"{size}: {len(ids)} token{'s' * (len(ids) != 1)}")
+
+
+def token_playground(tokenizer: Tokenizer, text: str) -> ipywidgets.VBox:
+    """Type a text, choose how many merges are known, and see its tokens."""
+    wide = ipywidgets.Layout(width="95%")
+    most = len(tokenizer.merges)
+    return redrawn(
+        lambda text, merges: token_figure(tokenizer, text, merges),
+        text=ipywidgets.Text(text, description="text", layout=wide, continuous_update=False),
+        merges=ipywidgets.IntSlider(most, 0, most, description="merges", layout=wide, continuous_update=False),
+    )
