@@ -135,7 +135,9 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], known: Kn
 
 def open_clip_config(values: dict[str, Any], where: Path) -> Known:
     """What `open_clip_config.json` tells beyond the sizes; a field that makes another architecture is a MinclipError."""
-    model = values.get("model_cfg", {})
+    if "model_cfg" not in values:
+        raise MinclipError(f"{where} is damaged: it has no model_cfg")
+    model = values["model_cfg"]
     vision, text, look = model.get("vision_cfg", {}), model.get("text_cfg", {}), values.get("preprocess_cfg", {})
     sizes = {
         "image_size",

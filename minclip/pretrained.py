@@ -141,9 +141,8 @@ def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokeniz
     if (folder / "open_clip_config.json").exists():
         weights = _first(folder, OPEN_CLIP_FILES)
         known = open_clip_config(_json(folder / "open_clip_config.json"), folder / "open_clip_config.json")
-    elif (folder / "config.json").exists() and "model_type" in (values := _json(folder / "config.json")):
-        look = folder / "preprocessor_config.json"
-        known = transformers_config(values, _json(look) if look.exists() else {}, folder / "config.json")
+    elif "model_type" in (values := _json(folder / "config.json")):
+        known = transformers_config(values, _json(folder / "preprocessor_config.json"), folder / "config.json")
         weights = _first(folder, TRANSFORMERS_FILES)
     else:
         return read_folder(folder)
@@ -151,13 +150,12 @@ def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokeniz
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """A file's fields; none where it is no JSON or holds something else, which its reader will find out."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MinclipError(f"{path} is damaged: {error}") from None
-    if not isinstance(values, dict):
-        raise MinclipError(f"{path} should hold a group of fields, not a {type(values).__name__}")
-    return values
+    except (FileNotFoundError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _first(folder: Path, files: tuple[str, ...]) -> Path:

@@ -177,3 +177,73 @@ def _compare(function: Callable, cases: list[tuple[tuple, object, dict[str, obje
         if given != arguments:
             raise AssertionError("the function changed the list that it was given: build a new one")
     print("right!")
+
+
+def causal_mask(function: Callable) -> None:
+    """Exercise of notebook 03: `function(length)` should be (L, L) booleans, True where a row may look at a column."""
+    answer = _run(function, 3)
+    if isinstance(answer, torch.Tensor) and answer.dtype != torch.bool:
+        raise AssertionError(f"the mask should hold booleans, True where a token may look; yours holds {answer.dtype}")
+    mistakes = {
+        "rows and columns are swapped: token i (row) looks back, at columns j <= i": [[1, 1, 1], [0, 1, 1], [0, 0, 1]],
+        "a token may look at itself too: token 0 would have nobody to look at": [[0, 0, 0], [1, 0, 0], [1, 1, 0]],
+        "True should mean “may look”: yours marks what is forbidden": [[0, 1, 1], [0, 0, 1], [0, 0, 0]],
+        "everybody sees everything: the future has to be False": [[1, 1, 1]] * 3,
+        "each token sees itself only: it may look at all before it": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    }
+    _compare(function, [((3,), [[True, False, False], [True, True, False], [True, True, True]], mistakes)])
+
+
+def find_end(function: Callable) -> None:
+    """Exercise of notebook 03: `function(ids, eot)`, ids (B, L), should be the position of each row's first `eot`, (B,)."""
+    largest = "that is where the largest id stands: look for EOT's own id"
+    several = "a row has several EOTs and you named them all: take the first of each row"
+    plain = {
+        "that is how many tokens there are: positions count from 0": [3, 5],
+        "give the argmax a dimension: it should look along each row (dim=1)": 2,
+        "that looks down the columns: go along each row (dim=1)": [0, 0, 0, 0, 1],
+        "that says where EOT stands, as booleans: which position is it?": [[0, 0, 1, 0, 0], [0, 0, 0, 0, 1]],
+    }
+    counted = "you counted the ids that are not 0: padding need not be 0, and 0 is a token as well"
+    last = "that is the last EOT: padding may be EOT too, so take the first"
+    _compare(
+        lambda rows, eot: function(torch.tensor(rows), eot),
+        [
+            (([[6, 1, 7, 0, 0], [6, 2, 3, 4, 7]], 7), [2, 4], plain),
+            (([[6, 1, 7, 9, 9], [6, 9, 2, 7, 0]], 7), [2, 3], {largest: [3, 1], counted: [4, 3]}),
+            (([[6, 1, 7, 7, 7]], 7), [2], {last: [4], several: [2, 3, 4]}),
+            (([[6, 0, 1, 7, 0]], 7), [3], {counted: [2]}),
+        ],
+    )
+
+
+def attend_with_past(function: Callable) -> None:
+    """Exercise of notebook 03: `function(q, k, v, past_k, past_v)`, (L, d) each, the past (P, d), should be (L, d)."""
+    q, k, v, past_k, past_v = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    past_k, past_v = past_k[:2], past_v[:2]
+    answer = _run(function, *(x.clone() for x in (q, k, v, past_k, past_v)))
+    if answer is NOT_ATTEMPTED:
+        print(NOT_ATTEMPTED)
+        return
+
+    def attention(past: int = 2, diagonal: int = 2, scale: float = 0.5) -> torch.Tensor:
+        scores = scale * q @ torch.cat([past_k[:past], k]).T
+        allowed = torch.ones(scores.shape, dtype=torch.bool).tril(diagonal)
+        return scores.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ torch.cat([past_v[:past], v])
+
+    mistakes = {
+        "the past is missing: new tokens look at its keys and values too": attention(past=0, diagonal=0),
+        "a new token sees later ones: mask them": attention(diagonal=9),
+        "the mask's columns begin with the past, which all may see: move its diagonal to the right by P": attention(
+            diagonal=0
+        ),
+        "divide the scores by √d": attention(scale=1.0),
+    }
+    if not isinstance(answer, torch.Tensor) or answer.shape != q.shape:
+        raise AssertionError(f"the answer should be the new tokens' outputs, of shape {tuple(q.shape)}")
+    for name, wrong in mistakes.items():
+        if torch.allclose(answer, wrong, atol=1e-5):
+            raise AssertionError(name)
+    if not torch.allclose(answer, attention(), atol=1e-5):
+        raise AssertionError("these are not the outputs of the full pass: compare the scores, then the mask")
+    print("right!")

@@ -307,3 +307,68 @@ def vocabulary_curve(
     axis.legend(loc="upper right")
     axis.set(xlabel="vocabulary size that was asked for", ylabel="tokens a text", title=title, ylim=(0, None))
     return figure
+
+
+def token_attention(maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], title: str = "") -> Figure:
+    """Causal maps (n, L, L) side by side: who (row) looks at whom (column); the future is grey; few tokens get numbers."""
+    maps, length = np.asarray(maps), len(tokens)
+    later = np.triu(np.ones((length, length), dtype=bool), k=1)
+    numbers = length <= 4
+    figure = new_figure((2.3 if numbers else 2.5) * len(maps) + 0.9, 3.0 if numbers else 3.6)
+    axes = _axes(figure, 1, len(maps), sharey=True)[0]
+    for axis, values, name in zip(axes, maps, names):
+        cells = np.ma.masked_where(later & (values == 0), values)
+        axis.imshow(cells, vmin=0, vmax=1).cmap.set_bad("#d8d8d8")
+        axis.set_title(name, fontsize=9)
+        axis.set_xticks(range(length), tokens, fontsize=8, rotation=0 if numbers else 90, parse_math=False)
+        axis.set_yticks(range(length), tokens, fontsize=8, parse_math=False)
+        axis.tick_params(length=0)
+        for (row, column), value in np.ndenumerate(values if numbers else np.empty((0, 0))):
+            dark = not later[row, column] and value < 0.5
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def token_counts(counts: dict[str, int], title: str = "") -> Figure:
+    """A bar for each way to compute the same thing, with its number of tokens."""
+    figure = new_figure(7.5, 0.45 * len(counts) + 0.8)
+    axis = _axes(figure)[0, 0]
+    axis.barh(list(counts), list(counts.values()), color=PALETTE[: len(counts)])
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.18 * max(counts.values()))
+    axis.xaxis.set_visible(False)
+    axis.spines["bottom"].set_visible(False)
+    for i, count in enumerate(counts.values()):
+        axis.text(count, i, f" {count:,}", va="center")
+    axis.set_title(title)
+    return figure
+
+
+def accuracy_curves(steps: Sequence[int], accuracies: dict[str, Sequence[float]], title: str = "") -> Figure:
+    """Accuracy (shares of 1) by step, a line for each model; earlier lines are thicker, so that lines on top show both."""
+    figure = new_figure(6.5, 3.2)
+    axis = _axes(figure)[0, 0]
+    for i, (name, values) in enumerate(accuracies.items()):
+        axis.plot(steps, [100 * v for v in values], linewidth=max(1.5, 6 - 2.5 * i), marker="os^D"[i % 4], label=name)
+    axis.set(xlabel="step", ylabel="right answers, %", ylim=(0, 104), title=title)
+    axis.legend(loc="lower right")
+    return figure
+
+
+def moved_cosines(
+    captions: Sequence[str], before: Sequence[float], after: Sequence[float], names: tuple[str, str], title: str = ""
+) -> Figure:
+    """For each caption the cosine with a vector before (circle) and after (diamond) it moved, and a line between."""
+    figure = new_figure(7.5, 0.34 * len(captions) + 1.5)
+    axis = _axes(figure)[0, 0]
+    rows = range(len(captions))
+    axis.hlines(rows, before, after, color="#999999", linewidth=2, zorder=1)
+    axis.scatter(before, rows, s=70, facecolor="white", edgecolor=PALETTE[0], linewidth=2, label=names[0])
+    axis.scatter(after, rows, s=40, color=PALETTE[5], marker="D", label=names[1])
+    axis.set_yticks(rows, [wrap(caption, 40) for caption in captions], fontsize=9, parse_math=False)
+    axis.set(xlim=(-1.05, 1.05), ylim=(len(captions) - 0.5, -0.5), xlabel="cosine similarity", title=title)
+    axis.grid(axis="x", color="#e5e5e5")
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
+    return figure

@@ -4,7 +4,7 @@ Only what works alike in JupyterLab, in Colab (ipywidgets 7.7) and under nbval i
 change, and no Output, interact or clear_output.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ipywidgets
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..data.batches import normalize
-from ..evaluate import zero_shot_classifier
+from ..evaluate import embed_texts, zero_shot_classifier
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from . import plots
@@ -78,4 +78,28 @@ def token_playground(tokenizer: Tokenizer, text: str) -> ipywidgets.VBox:
         lambda text, merges: token_figure(tokenizer, text, merges),
         text=ipywidgets.Text(text, description="text", layout=wide, continuous_update=False),
         merges=ipywidgets.IntSlider(most, 0, most, description="merges", layout=wide, continuous_update=False),
+    )
+
+
+def edited_caption(
+    model: CLIP, tokenizer: Tokenizer, caption: str, position: int, word: str, others: Sequence[str]
+) -> Figure:
+    """How far the caption's vector moves, and towards which `others`, if word `position` (from 1) becomes `word`."""
+    words = caption.split() or [""]
+    words[min(position, len(words)) - 1] = word
+    edited = " ".join(words)
+    vectors = embed_texts(model, tokenizer, [caption, edited, *others])
+    before, after = (vectors[:2] @ vectors[[0, *range(2, len(vectors))]].T).tolist()
+    title = f"“{word}”: cosine {after[0]:.2f} with the caption as it was"
+    return plots.moved_cosines([f"{caption} (as it was)", *others], before, after, (caption, edited), title)
+
+
+def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, others: Sequence[str]) -> ipywidgets.VBox:
+    """Type a caption, choose one of its words, write another in its place, and see the vector move."""
+    wide = ipywidgets.Layout(width="95%")
+    return redrawn(
+        lambda caption, position, word: edited_caption(model, tokenizer, caption, position, word, others),
+        caption=ipywidgets.Text(caption, description="caption", layout=wide, continuous_update=False),
+        position=ipywidgets.IntSlider(1, 1, 12, description="which word"),
+        word=ipywidgets.Text("green", description="new word", continuous_update=False),
     )

@@ -392,7 +392,7 @@ def test_the_real_size_is_equal(name, here):
         (mine * weight).sum().backward()
         (expected * weight).sum().backward()
     ours.logit_scale.grad = theirs.logit_scale.grad = torch.zeros(())  # no part of the features
-    for name, parameter in ours.named_parameters():
+    for parameter in ours.parameters():
         parameter.data = parameter.grad
     gradients = to_theirs(ours, OPEN_CLIP_NAMES)
     for name, parameter in theirs.named_parameters():
