@@ -92,8 +92,11 @@ class Preprocess:
     config: VisionConfig
 
     def __call__(self, image: Any) -> Tensor:
-        from torchvision.transforms import v2  # half a second that `import minclip` should not cost
+        from PIL import Image  # these two take half a second that `import minclip` should not cost
+        from torchvision.transforms import v2
 
+        if not isinstance(image, Image.Image):
+            raise MinclipError(f"an image must be a PIL image, not {type(image).__name__}: {image!r:.60}")
         size = self.config.image_size
         steps = [
             v2.Resize(size, v2.InterpolationMode.BICUBIC),

@@ -245,3 +245,90 @@ def test_the_merge_tree_ends_in_the_tokens():
 
 def test_the_byte_table_shows_all_256():
     assert [text.get_text() for text in plots.byte_table().axes[0].texts] == byte_characters()
+
+
+# ---- notebook 03: the text Transformer
+
+
+def my_cached(q, k, v, past_k, past_v, scale=True, seen=None):
+    k, v = torch.cat([past_k, k]), torch.cat([past_v, v])
+    scores = q @ k.T / (q.shape[1] ** 0.5 if scale else 1)
+    allowed = torch.ones(scores.shape, dtype=torch.bool).tril(len(past_k) if seen is None else seen)
+    return scores.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ v
+
+
+def square(length):
+    return torch.ones(length, length, dtype=torch.bool)
+
+
+TEXT_SOLUTIONS = [
+    (checks.causal_mask, lambda length: square(length).tril()),
+    (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=1)),
+    (checks.attend_with_past, my_cached),
+]
+TEXT_WRONG = [
+    (checks.causal_mask, lambda length: square(length).triu(), "swapped"),
+    (checks.causal_mask, lambda length: square(length).tril(-1), "itself too"),
+    (checks.causal_mask, lambda length: square(length).triu(1), "forbidden"),
+    (checks.causal_mask, lambda length: torch.eye(length, dtype=torch.bool), "itself only"),
+    (checks.causal_mask, square, "everybody"),
+    (checks.causal_mask, lambda length: torch.ones(length, length).tril(), "booleans"),
+    (checks.causal_mask, lambda length: square(2).tril(), "expected"),
+    (checks.find_end, lambda ids, eot: ids.argmax(dim=1), "largest id"),
+    (checks.find_end, lambda ids, eot: (ids != 0).sum(dim=1) - 1, "counted the ids"),
+    (checks.find_end, lambda ids, eot: ids.shape[1] - 1 - (ids == eot).int().flip(1).argmax(dim=1), "the last EOT"),
+    (checks.find_end, lambda ids, eot: (ids == eot).nonzero()[:, 1], "named them all"),
+    (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(), "a dimension"),
+    (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=0), "along each row"),
+    (checks.find_end, lambda ids, eot: ids == eot, "which position"),
+    (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=1) + 1, "count from 0"),
+    (checks.attend_with_past, lambda q, k, v, *past: my_cached(q, k, v, k[:0], v[:0]), "past is missing"),
+    (checks.attend_with_past, lambda *given: my_cached(*given, seen=9), "sees later ones"),
+    (checks.attend_with_past, lambda *given: my_cached(*given, seen=0), "to the right by P"),
+    (checks.attend_with_past, lambda *given: my_cached(*given, scale=False), "√d"),
+    (checks.attend_with_past, lambda q, k, v, *past: q @ k.T, "of shape"),
+    (checks.attend_with_past, lambda q, k, v, *past: v, "full pass"),
+]
+
+
+@pytest.mark.parametrize(("check", "solution"), TEXT_SOLUTIONS)
+def test_each_solution_of_the_text_towers_exercises_is_right(check, solution, capsys):
+    test_each_solution_is_right(check, solution, capsys)
+
+
+@pytest.mark.parametrize(("check", "answer", "message"), TEXT_WRONG)
+def test_a_wrong_answer_about_the_text_tower_fails_and_the_message_names_the_mistake(check, answer, message):
+    test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message)
+
+
+@pytest.mark.parametrize("check", [check for check, _ in TEXT_SOLUTIONS])
+@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
+def test_an_untouched_stub_about_the_text_tower_is_not_an_error(check, stub, capsys):
+    test_an_untouched_stub_is_not_an_error(check, stub, capsys)
+
+
+def test_each_control_of_the_caption_playground_redraws_the_picture(model_and_tokenizer):
+    caption, position, word, picture = widgets.caption_playground(*model_and_tokenizer, "a red star", ["red"]).children
+    for control, value in ((position, 2), (word, "$x^$"), (caption, "a $1^ ring"), (position, 12), (caption, "")):
+        before = bytes(picture.value)
+        control.value = value
+        assert bytes(picture.value) != before and before.startswith(b"\x89PNG"), control.description
+
+
+def test_a_word_that_stays_leaves_the_vector_where_it_was(model_and_tokenizer):
+    figure = widgets.edited_caption(*model_and_tokenizer, "a red star", 2, "red", ["a blue ring", "$1 star"])
+    before, after = (points.get_offsets()[:, 0].tolist() for points in figure.axes[0].collections[1:])
+    assert before == pytest.approx(after, abs=1e-5) and before[0] == pytest.approx(1)
+
+
+def test_attention_is_drawn_with_numbers_where_they_fit():
+    few, many = (plots.token_attention(np.eye(n)[None], ["t"] * n, ["head 1"]) for n in (3, 9))
+    assert len(few.axes[0].texts) == 9 and not many.axes[0].texts
+    assert few.axes[0].images[0].get_array().mask.sum() == 3  # the future
+
+
+def test_counts_and_runs_are_all_drawn():
+    assert [t.get_text().strip() for t in plots.token_counts({"a": 1234, "b": 5}).axes[0].texts] == ["1,234", "5"]
+    figure = plots.accuracy_curves([1, 2], {"bag": [[0.5, 0.5]] * 2, "tower": [[0.5, 1.0]]})
+    assert len(figure.axes[0].lines) == 3
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["bag", "tower"]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 
 import pytest
 import safetensors.torch
@@ -12,8 +11,8 @@ from PIL import Image
 
 import minclip
 from minclip.config import FORMAT, CLIPConfig, MinclipError, TextConfig, VisionConfig
-from minclip.model import CLIP
 from minclip.folder import atomic_write, find_folder, write_folder
+from minclip.model import CLIP
 from minclip.pretrained import Preprocess, load
 from minclip.tokenizer import Tokenizer
 
@@ -181,7 +180,9 @@ def change_tensors(folder, change):
 
 def test_a_tensor_of_another_shape_is_named(folder):
     change_tensors(folder, lambda tensors: tensors.update({"text_projection.weight": torch.zeros(9, 16)}))
-    with pytest.raises(MinclipError, match=r"does not fit its config: text_projection\.weight \(9, 16\), not \(8, 16\)$"):
+    with pytest.raises(
+        MinclipError, match=r"does not fit its config: text_projection\.weight \(9, 16\), not \(8, 16\)$"
+    ):
         load(folder)
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minclip.config import MinclipError, TextConfig, VisionConfig
-from minclip.text import TextTransformer, trim
-from minclip.vision import VisionTransformer, drop_patches
+from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from minclip.model import CLIP
+from minclip.text import BagOfWords, TextTransformer, causal_mask, trim
+from minclip.vision import VisionTransformer, drop_patches, resize_positions
 
 VISION = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=4)
 EOT, SOT, LARGER = 40, 41, 49  # ids above EOT exist, as in vocabularies that were extended
@@ -96,6 +97,101 @@ def test_trimming_changes_no_feature():
 def test_trimming_keeps_the_longest_text_to_its_eot(words):
     ids = torch.cat([texts(2, words=1), texts(2, words=words)])
     assert torch.equal(trim(ids, EOT), ids[:, : words + 2])
+
+
+def of_lengths(*words):
+    """One row for each number of words, all of one width."""
+    return torch.cat([texts(1, words=n) for n in words])
+
+
+@pytest.mark.parametrize("lengths", [(5,), (5, 5, 5), (3, 9, 3, 1, 10), (1, 10)])
+def test_without_a_graph_the_features_are_the_same(lengths):
+    # there padding is left out, and rows of one length go together
+    tower, ids = TextTransformer(TEXT), of_lengths(*lengths)
+    with torch.no_grad():
+        without = tower(ids)
+    torch.testing.assert_close(without, tower(ids))
+
+
+def test_a_common_beginning_gives_the_same_features():
+    tower, ids = TextTransformer(TEXT), texts(batch=40, words=6)
+    ids[:, 1:5] = ids[0, 1:5]
+    with torch.no_grad():
+        assert (ids == ids[0]).all(dim=0).sum() >= 5  # 40 rows of 5 are worth a pass of their own
+        without = tower(ids)
+    torch.testing.assert_close(without, tower(ids))
+
+
+def test_equal_texts_give_the_same_features():
+    tower, ids = TextTransformer(TEXT), texts(batch=1).expand(100, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(tower(ids), tower(ids[:1]).expand(100, -1))
+
+
+def test_without_a_graph_no_padding_and_no_common_beginning_is_computed():
+    tower, seen = TextTransformer(TEXT), []
+    tower.transformer.blocks[0].register_forward_hook(lambda module, args, out: seen.append(args[0].shape[:2].numel()))
+    with torch.no_grad():
+        tower(of_lengths(*[2] * 5, *[8] * 5))
+        assert sum(seen) == 5 * 4 + 5 * 10
+        seen.clear()
+        ids = texts(batch=50, words=8)
+        ids[:, 1:5] = ids[0, 1:5]
+        tower(ids)
+    assert sum(seen) == 5 + 50 * 5
+
+
+def test_a_row_without_an_end_token_is_refused():
+    ids = texts()
+    ids[2] = 1
+    with pytest.raises(MinclipError, match=rf"row 2 of the ids has no end token \(id {EOT}\)"):
+        TextTransformer(TEXT)(ids)
+
+
+@pytest.mark.parametrize("shape", [(12,), (1, 2, 12)])
+def test_ids_of_another_rank_are_refused(shape):
+    with pytest.raises(MinclipError, match=r"this tower takes \(B, L\)"):
+        TextTransformer(TEXT)(torch.full(shape, EOT))
+
+
+def test_text_maps_look_at_nothing_later():
+    maps = TextTransformer(TEXT).attention_maps(texts())
+    assert maps.shape == (2, 4, 4, 12, 12) and (maps.masked_select(~causal_mask(12)) == 0).all()
+
+
+# ---- a bag of words
+
+
+BAG = replace(TEXT, tower="bag")
+
+
+def test_a_bag_is_the_mean_of_its_tokens():
+    tower, ids = BagOfWords(BAG), texts(batch=2, words=3)
+    mean = tower.token_embedding(ids[:, :5]).mean(dim=1)
+    torch.testing.assert_close(tower(ids), tower.norm_final(mean))
+
+
+def test_a_bag_does_not_see_the_order_of_words():
+    tower, ids = BagOfWords(BAG), texts()
+    torch.testing.assert_close(tower(ids[:, [0, 5, 4, 3, 2, 1, *range(6, 12)]]), tower(ids))
+
+
+@pytest.mark.parametrize("padding", [1, SOT, LARGER])
+def test_padding_does_not_get_into_the_bag(padding):
+    tower, ids = BagOfWords(BAG), texts()
+    padded = torch.where(torch.arange(12) > 6, padding, ids)
+    torch.testing.assert_close(tower(padded), tower(ids))
+    torch.testing.assert_close(tower(ids[:, :7]), tower(ids))
+
+
+def test_a_clip_may_have_a_bag_for_its_text_tower():
+    model = CLIP(CLIPConfig(16, VISION, BAG))
+    assert isinstance(model.text, BagOfWords) and model.encode_text(texts()).shape == (4, 16)
+
+
+def test_an_unknown_text_tower_is_refused():
+    with pytest.raises(MinclipError, match="tower 'lstm' is neither"):
+        replace(TEXT, tower="lstm")
 
 
 def test_token_embeddings_start_with_std_002():
@@ -186,3 +282,48 @@ def test_patches_are_dropped_in_training_only():
 def test_evaluation_ignores_the_dropout():
     tower, images = VisionTransformer(replace(VISION, patch_dropout=0.5)).eval(), torch.randn(2, 3, 32, 32)
     assert torch.equal(tower(images), tower(images))
+
+
+# ---- another resolution
+
+
+def test_resized_to_its_own_size_a_tower_is_the_same():
+    tower, images = VisionTransformer(VISION), torch.randn(2, 3, 32, 32)
+    before = tower(images)
+    tower.resize(32)
+    torch.testing.assert_close(tower(images), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_a_resized_tower_takes_larger_images(pool):
+    tower = VisionTransformer(replace(VISION, pool=pool))
+    tower.resize(64)
+    assert tower(torch.randn(2, 3, 64, 64)).shape == (2, 32) and tower.config.image_size == 64
+
+
+def test_the_class_tokens_position_stays_and_constant_ones_stay_constant():
+    positions = torch.cat([torch.full((1, 8), 5.0), torch.ones(16, 8)])
+    torch.testing.assert_close(resize_positions(positions, 7, 1), torch.cat([positions[:1], torch.ones(49, 8)]))
+
+
+def test_positions_keep_their_places():
+    # a ramp from left to right stays one from left to right
+    ramp = torch.arange(4.0).repeat(4)[:, None]
+    larger = resize_positions(ramp, 8, 0).view(8, 8)
+    assert (larger.diff(dim=1) > -0.1).all() and larger.diff(dim=0).abs().max() < 1e-5
+
+
+def test_a_size_that_the_patches_do_not_divide_is_refused():
+    with pytest.raises(MinclipError, match="33 is not a multiple"):
+        VisionTransformer(VISION).resize(33)
+
+
+def test_a_model_resizes_its_config_too():
+    model = CLIP(CLIPConfig(16, VISION, TEXT))
+    model.resize(64)
+    assert model.config.vision.image_size == 64 and model.encode_image(torch.randn(1, 3, 64, 64)).shape == (1, 16)
+
+
+def test_vision_maps_have_the_class_token_first():
+    maps = VisionTransformer(VISION).attention_maps(torch.randn(2, 3, 32, 32))
+    assert maps.shape[0] == VISION.layers and maps.shape[1:] == (2, VISION.heads, 17, 17)

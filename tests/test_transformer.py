@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minclip.transformer import MLP, Attention, Block, QuickGELU, Transformer, attend
+from minclip.transformer import MLP, Attention, Block, QuickGELU, Transformer, attend, attention_weights, rollout
 
 WIDTH, HEADS, LENGTH = 32, 4, 7
 CAUSAL = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
@@ -112,6 +112,78 @@ def test_quick_gelu_is_near_gelu_but_not_equal():
 
 def test_an_mlp_has_four_times_the_width_inside():
     assert MLP(WIDTH, "gelu").up.weight.shape == (4 * WIDTH, WIDTH)
+
+
+# ---- one token of it, and tokens that stand before
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL], ids=["no mask", "causal"])
+def test_one_token_alone_equals_that_token_of_all(mask):
+    trunk, x, chosen = Transformer(WIDTH, 3, HEADS, "gelu"), torch.randn(4, LENGTH, WIDTH), torch.tensor([0, 3, 6, 2])
+    torch.testing.assert_close(trunk.pooled(x, chosen, mask), trunk(x, mask)[torch.arange(4), chosen])
+
+
+def test_one_token_alone_has_the_same_gradients():
+    trunk, chosen = Transformer(WIDTH, 2, HEADS, "quick_gelu"), torch.tensor([1, 6])
+    x = torch.randn(2, LENGTH, WIDTH, requires_grad=True)
+    parameters = [x, *trunk.parameters()]
+    whole = torch.autograd.grad(trunk(x, CAUSAL)[torch.arange(2), chosen].pow(2).sum(), parameters)
+    alone = torch.autograd.grad(trunk.pooled(x, chosen, CAUSAL).pow(2).sum(), parameters)
+    torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("before", [1, 4, 6])
+def test_tokens_that_stand_before_can_be_computed_once(before):
+    trunk = Transformer(WIDTH, 3, HEADS, "gelu")
+    x = torch.randn(4, LENGTH, WIDTH)
+    x[:, :before] = x[:1, :before]  # all rows begin alike
+    past = trunk.keys_values(x[:1, :before], CAUSAL[:before, :before])
+    last = torch.full((4,), LENGTH - before - 1)
+    out = trunk.pooled(x[:, before:], last, CAUSAL[before:], past)
+    torch.testing.assert_close(out, trunk(x, CAUSAL)[:, -1])
+
+
+# ---- attention that can be seen
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL], ids=["no mask", "causal"])
+def test_maps_are_what_each_block_attended_with(mask):
+    trunk, x = Transformer(WIDTH, 2, HEADS, "gelu"), torch.randn(3, LENGTH, WIDTH)
+    maps = trunk.attention_maps(x, mask)
+    assert maps.shape == (2, 3, HEADS, LENGTH, LENGTH)
+    for block, weights in zip(trunk.blocks, maps):
+        normed = block.norm1(x)
+        v = block.attention.keys_values(normed)[1]
+        mixed = (weights @ v).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(block.attention.out(mixed), block.attention(normed, mask))
+        x = block(x, mask)
+
+
+def test_maps_sum_to_one_and_look_at_nothing_later():
+    maps = Transformer(WIDTH, 2, HEADS, "gelu").attention_maps(torch.randn(3, LENGTH, WIDTH), CAUSAL)
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 3, HEADS, LENGTH))
+    assert (maps.masked_select(~CAUSAL) == 0).all()
+
+
+def test_nothing_is_kept_when_no_maps_are_asked_for():
+    trunk = Transformer(WIDTH, 2, HEADS, "gelu")
+    before = {name: set(vars(module)) for name, module in trunk.named_modules()}
+    trunk(torch.randn(1, LENGTH, WIDTH))
+    assert {name: set(vars(module)) for name, module in trunk.named_modules()} == before
+
+
+def test_rollout_by_hand():
+    # Abnar and Zuidema 2020: the mean over heads, half of it the token itself, layer upon layer
+    first = torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])  # two heads; their mean is all 0.5
+    second = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]])  # all look at token 0
+    out = rollout(torch.stack([first, second])[:, None])
+    # layer 1: [[.75, .25], [.25, .75]]; layer 2: [[1, 0], [.5, .5]]
+    torch.testing.assert_close(out, torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]))
+
+
+def test_rollout_keeps_the_sum():
+    maps = attention_weights(torch.randn(3, 2, HEADS, 5, 8), torch.randn(3, 2, HEADS, 5, 8), None)
+    torch.testing.assert_close(rollout(maps).sum(dim=-1), torch.ones(2, 5))
 
 
 # ---- initialisation (mistake 23)

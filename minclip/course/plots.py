@@ -309,16 +309,22 @@ def vocabulary_curve(
     return figure
 
 
-def token_attention(maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], title: str = "") -> Figure:
-    """Causal maps (n, L, L) side by side: who (row) looks at whom (column); the future is grey; few tokens get numbers."""
+def token_attention(
+    maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], title: str = "", top: float = 1.0
+) -> Figure:
+    """Causal maps (n, L, L) side by side, from 0 to `top`: who (row) looks at whom (column); the future is grey.
+
+    Up to four tokens get their numbers, more of them a colour bar.
+    """
     maps, length = np.asarray(maps), len(tokens)
     later = np.triu(np.ones((length, length), dtype=bool), k=1)
     numbers = length <= 4
-    figure = new_figure((2.3 if numbers else 2.5) * len(maps) + 0.9, 3.0 if numbers else 3.6)
+    figure = new_figure((2.3 if numbers else 2.5) * len(maps) + 0.9, 3.0 if numbers else 3.3)
     axes = _axes(figure, 1, len(maps), sharey=True)[0]
     for axis, values, name in zip(axes, maps, names):
         cells = np.ma.masked_where(later & (values == 0), values)
-        axis.imshow(cells, vmin=0, vmax=1).cmap.set_bad("#d8d8d8")
+        shown = axis.imshow(cells, vmin=0, vmax=top, cmap="cividis")
+        axis.set_facecolor("#d8d8d8")
         axis.set_title(name, fontsize=9)
         axis.set_xticks(range(length), tokens, fontsize=8, rotation=0 if numbers else 90, parse_math=False)
         axis.set_yticks(range(length), tokens, fontsize=8, parse_math=False)
@@ -326,6 +332,8 @@ def token_attention(maps: Tensor | np.ndarray, tokens: Sequence[str], names: Seq
         for (row, column), value in np.ndenumerate(values if numbers else np.empty((0, 0))):
             dark = not later[row, column] and value < 0.5
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
+    if not numbers:
+        figure.colorbar(shown, ax=axes, shrink=0.7, extend="neither" if top == 1 else "max", label="share")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
@@ -345,12 +353,13 @@ def token_counts(counts: dict[str, int], title: str = "") -> Figure:
     return figure
 
 
-def accuracy_curves(steps: Sequence[int], accuracies: dict[str, Sequence[float]], title: str = "") -> Figure:
-    """Accuracy (shares of 1) by step, a line for each model; earlier lines are thicker, so that lines on top show both."""
+def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[float]]], title: str = "") -> Figure:
+    """Accuracy (shares of 1) by step: a colour for each model, a line for each of its runs; the first model's are thick."""
     figure = new_figure(6.5, 3.2)
     axis = _axes(figure)[0, 0]
-    for i, (name, values) in enumerate(accuracies.items()):
-        axis.plot(steps, [100 * v for v in values], linewidth=max(1.5, 6 - 2.5 * i), marker="os^D"[i % 4], label=name)
+    for i, (name, lines) in enumerate(runs.items()):
+        look = {"color": PALETTE[i], "linestyle": ["-", "--", "-"][i % 3], "linewidth": 1.5 if i else 7}
+        axis.plot(steps, 100 * np.array(lines).T, label=[name, *[None] * (len(lines) - 1)], **look)
     axis.set(xlabel="step", ylabel="right answers, %", ylim=(0, 104), title=title)
     axis.legend(loc="lower right")
     return figure
@@ -366,9 +375,11 @@ def moved_cosines(
     axis.hlines(rows, before, after, color="#999999", linewidth=2, zorder=1)
     axis.scatter(before, rows, s=70, facecolor="white", edgecolor=PALETTE[0], linewidth=2, label=names[0])
     axis.scatter(after, rows, s=40, color=PALETTE[5], marker="D", label=names[1])
-    axis.set_yticks(rows, [wrap(caption, 40) for caption in captions], fontsize=9, parse_math=False)
-    axis.set(xlim=(-1.05, 1.05), ylim=(len(captions) - 0.5, -0.5), xlabel="cosine similarity", title=title)
+    axis.set_yticks(rows, [wrap(caption, 46) for caption in captions], fontsize=9, parse_math=False)
+    axis.set(xlim=(-1.05, 1.05), ylim=(len(captions) - 0.5, -0.5), xlabel="cosine similarity")
+    axis.set_title(title, parse_math=False)  # a reader may type a $
     axis.grid(axis="x", color="#e5e5e5")
     axis.set_axisbelow(True)
-    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
+    for text in figure.legend(loc="outside lower left", ncols=2, fontsize=9).get_texts():
+        text.set_parse_math(False)
     return figure

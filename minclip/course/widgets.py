@@ -86,11 +86,12 @@ def edited_caption(
 ) -> Figure:
     """How far the caption's vector moves, and towards which `others`, if word `position` (from 1) becomes `word`."""
     words = caption.split() or [""]
-    words[min(position, len(words)) - 1] = word
+    place = min(position, len(words)) - 1
+    old, words[place] = words[place], word
     edited = " ".join(words)
     vectors = embed_texts(model, tokenizer, [caption, edited, *others])
     before, after = (vectors[:2] @ vectors[[0, *range(2, len(vectors))]].T).tolist()
-    title = f"“{word}”: cosine {after[0]:.2f} with the caption as it was"
+    title = f"“{old}” → “{word}”: cosine {after[0]:.2f} with the caption as it was"
     return plots.moved_cosines([f"{caption} (as it was)", *others], before, after, (caption, edited), title)
 
 

@@ -9,20 +9,14 @@ from torch import Tensor
 from ..config import MinclipError
 from ..data.pairs import Task
 from ..model import CLIP
-from ..text import trim
 from ..tokenizer import Tokenizer
 
 
 @torch.no_grad()
-def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], block: int = 512) -> Tensor:
-    """(M, D) vectors of length 1; `block` texts at a time, each block trimmed to its longest text."""
+def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], block: int = 1024) -> Tensor:
+    """(M, D) vectors of length 1; `block` texts at a time, among which the tower computes no padding."""
     ids = tokenizer(texts, model.config.text.context_length).to(model.device)
-    return torch.cat(
-        [
-            model.encode_text(trim(ids[i : i + block], tokenizer.eot_id), normalize=True)
-            for i in range(0, len(ids), block)
-        ]
-    )
+    return torch.cat([model.encode_text(rows, normalize=True) for rows in ids.split(block)])
 
 
 @torch.no_grad()
@@ -35,9 +29,10 @@ def zero_shot_classifier(
     for template in templates:
         if "{}" not in template:
             raise MinclipError(f"the template {template!r} has no {{}} for the class name")
-    prompts = [template.replace("{}", name) for name in class_names for template in templates]
-    vectors = embed_texts(model, tokenizer, prompts).view(len(class_names), len(templates), -1)
-    return F.normalize(vectors.mean(dim=1), dim=-1).T
+    # a template at a time: what stands before the name is the same in all of its prompts, and computed once
+    prompts = ([template.replace("{}", name) for name in class_names] for template in templates)
+    vectors = torch.stack([embed_texts(model, tokenizer, of_template) for of_template in prompts])
+    return F.normalize(vectors.mean(dim=0), dim=-1).T
 
 
 @torch.no_grad()

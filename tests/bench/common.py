@@ -1,0 +1,93 @@
+"""What the benchmarks share: the machine they ran on, interleaved rounds, a table and a JSON file."""
+
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+
+def machine() -> dict[str, str | int]:
+    """What the times depend on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():  # Linux leaves platform.processor() empty
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: installed(name) for name in ("torch", "numpy", "open_clip_torch", "tokenizers")},
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def interleaved(runs: dict[str, Callable[[], object]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
+    """Seconds of each run in each round; within a round they take turns, so that a busy machine slows all alike.
+
+    Python's garbage collector is off meanwhile, as in `timeit`: a full collection costs whoever happens to trigger it.
+    """
+    if warm_up:
+        for run in runs.values():
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                seconds[name].append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return seconds
+
+
+def report(title: str, seconds: dict[str, list[float]], items: float, unit: str) -> dict[str, object]:
+    """Prints a row a run: median seconds, spread, `unit` a second, and how many times slower it is than the first run.
+
+    The ratio is the median of the rounds' own ratios.
+    """
+    first = next(iter(seconds))
+    print(f"\n{title}\n| run | median s | fastest to slowest s | {unit} a second | times the seconds of {first} |")
+    print("|---|---|---|---|---|")
+    out: dict[str, object] = {}
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        ratio = statistics.median(v / f for v, f in zip(values, seconds[first]))
+        print(
+            f"| {name} | {median:.3f} | {min(values):.3f} to {max(values):.3f} | {items / median:,.0f} | {ratio:.2f} |",
+            flush=True,
+        )
+        out[name] = {"seconds": [round(v, 5) for v in values], "median": round(median, 5), "ratio": round(ratio, 3)}
+    return out
+
+
+def write(path: Path | None, results: dict[str, object]) -> None:
+    where = machine()
+    print("\n" + ", ".join(f"{name} {value}" for name, value in where.items()))
+    if path:
+        path.write_text(json.dumps({**results, "machine": where}, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,103 @@
+"""Our towers beside open_clip's, same weights, same inputs: `python tests/bench/towers.py [--rounds 7] [--json PATH]`.
+
+Images a second of ViT-B/32 in fp32 and bf16 (weights in bf16, as open_clip's `precision="bf16"` has them, and ours under
+autocast, too), and a zero-shot classifier of 1,000 class names × 7 prompts.  On a CUDA device when there is one.
+`--classes 100` makes the second a tenth as long.  Results are compared before they are timed.
+"""
+
+import argparse
+import copy
+import logging
+import tempfile
+from pathlib import Path
+
+import open_clip
+import torch
+from common import interleaved, report, write
+
+from minclip import CLIP, Tokenizer, load, zero_shot_classifier
+
+TEMPLATES = (
+    "a photo of a {}.",
+    "a blurry photo of the {}.",
+    "a drawing of a {}.",
+    "a black and white photo of the {}.",
+    "a bad photo of the {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+)
+
+
+def both_models(device: str) -> tuple[torch.nn.Module, CLIP]:
+    """open_clip's ViT-B/32 with random weights, and ours with the same ones."""
+    logging.disable()  # "no pretrained weights": on purpose
+    torch.manual_seed(0)
+    theirs = open_clip.create_model("ViT-B-32-quickgelu").eval()
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), Path(folder) / "weights.pt")
+        ours = load(Path(folder) / "weights.pt", activation="quick_gelu")[0]
+    return theirs.to(device), ours.to(device)
+
+
+def in_bf16(model: torch.nn.Module) -> torch.nn.Module:
+    """open_clip's `precision="bf16"`: its own conversion of the weights."""
+    model = copy.deepcopy(model)
+    open_clip.convert_weights_to_lp(model, dtype=torch.bfloat16)
+    return model
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--text-rounds", type=int, default=1, help="of the classifier, minutes each on a CPU")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    theirs, ours = both_models(device)
+    theirs16, ours16 = in_bf16(theirs), copy.deepcopy(ours).bfloat16()
+    images = torch.randn(args.batch_size, 3, 224, 224, device=device)
+    torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(images), rtol=1e-4, atol=1e-4)
+
+    def autocast(function, *inputs):
+        with torch.autocast(device, torch.bfloat16):
+            return function(*inputs)
+
+    results = {}
+    runs = {"minclip": lambda: ours.encode_image(images), "open_clip": lambda: theirs.encode_image(images)}
+    results["images, fp32"] = report("ViT-B/32, images, fp32", interleaved(runs, args.rounds), len(images), "images")
+    half = images.bfloat16()
+    runs = {
+        "minclip": lambda: ours16.encode_image(half),
+        "minclip, autocast": lambda: autocast(ours.encode_image, images),
+        "open_clip": lambda: theirs16.encode_image(half),
+        "open_clip, autocast": lambda: autocast(theirs.encode_image, images),
+    }
+    results["images, bf16"] = report("ViT-B/32, images, bf16", interleaved(runs, args.rounds), len(images), "images")
+
+    names = (open_clip.IMAGENET_CLASSNAMES * -(-args.classes // 1000))[: args.classes]
+    tokenizer, peers = Tokenizer.from_openai(), open_clip.get_tokenizer("ViT-B-32")
+    fillers = [lambda name, t=t: t.replace("{}", name) for t in TEMPLATES]
+
+    def classifier(model, names=names):
+        return zero_shot_classifier(model, tokenizer, names, TEMPLATES)
+
+    def peers_classifier(model, names=names):
+        return open_clip.build_zero_shot_classifier(
+            model, peers, names, fillers, num_classes_per_batch=10, device=device
+        )
+
+    few = names[:20]
+    torch.testing.assert_close(classifier(ours, few), peers_classifier(theirs, few), rtol=1e-4, atol=1e-5)
+    for precision, pair in (("fp32", (ours, theirs)), ("bf16", (ours16, theirs16))):
+        runs = {"minclip": lambda: classifier(pair[0]), "open_clip": lambda: peers_classifier(pair[1])}  # noqa: B023
+        seconds = interleaved(runs, args.text_rounds, warm_up=False)
+        title = f"{len(names):,} class names × {len(TEMPLATES)} prompts, {precision}"
+        results[title] = report(title, seconds, len(names) * len(TEMPLATES), "prompts")
+    write(args.json, results)
+
+
+if __name__ == "__main__":
+    main()

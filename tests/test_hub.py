@@ -1,0 +1,138 @@
+"""The hub's real client against a stand-in on loopback: what comes, what is refused, and what the message says."""
+
+import hashlib
+import http.server
+import threading
+from typing import ClassVar
+
+import huggingface_hub.constants as constants
+import pytest
+
+from minclip.config import MinclipError
+from minclip.hub import NoSuchFile, check_hub_hash, hub_file, sha256
+
+CONTENT = b"weights " * 1000
+COMMIT = "c" * 40
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """`/owner/name/resolve/main/FILE` as huggingface.co answers it; `files` and `status` are the test's to set."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    status = 200
+    announced: str | None = None  # another hash than the content's
+
+    def do_HEAD(self):
+        name = self.path.rsplit("/", 1)[-1]
+        missing = {} if "/owner/name/" in self.path else {"X-Error-Code": "RepoNotFound"}
+        if self.status != 200 or missing or name not in self.files:
+            code = self.status if self.status != 200 else 404
+            headers = missing or ({"X-Error-Code": "EntryNotFound"} if code == 404 else {})
+            return self.answer(code, headers, b"")
+        data = self.files[name]
+        digest = self.announced or hashlib.sha256(data).hexdigest()
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))}
+        self.answer(200, headers, data)
+
+    do_GET = do_HEAD
+
+    def answer(self, code, headers, data):
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def go_to(address, monkeypatch):
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    handler = type("ThisHub", (Hub,), {"files": {"weights.bin": CONTENT}})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    go_to(f"http://127.0.0.1:{server.server_port}", monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_file_comes_whole(hub):
+    assert hub_file("owner/name", "weights.bin").read_bytes() == CONTENT
+
+
+def test_a_file_is_fetched_once(hub):
+    first = hub_file("owner/name", "weights.bin")
+    hub.status = 503  # nothing more can be had
+    assert hub_file("owner/name", "weights.bin") == first
+
+
+def test_other_content_than_announced_is_refused(hub):
+    hub.announced = hashlib.sha256(b"something else").hexdigest()
+    with pytest.raises(MinclipError, match=r"weights\.bin was changed or cut off: its hash is .* Delete"):
+        hub_file("owner/name", "weights.bin")
+
+
+def test_a_file_that_was_changed_in_the_cache_is_refused(hub):
+    path = hub_file("owner/name", "weights.bin")
+    path.resolve().write_bytes(CONTENT[:-1])
+    with pytest.raises(MinclipError, match="was changed or cut off"):
+        hub_file("owner/name", "weights.bin")
+
+
+def test_a_file_that_the_repository_lacks_is_told(hub):
+    with pytest.raises(NoSuchFile, match=r"owner/name has no file other\.bin"):
+        hub_file("owner/name", "other.bin")
+
+
+def test_a_repository_that_is_not_there_is_told(hub):
+    with pytest.raises(MinclipError, match="no repository 'owner/nothing', or it is private or gated"):
+        hub_file("owner/nothing", "weights.bin")
+
+
+def test_without_a_network_the_message_tells_what_to_fetch(hub, monkeypatch):
+    go_to("http://127.0.0.1:9", monkeypatch)  # the discard port: nobody listens
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's pauses between its attempts
+    with pytest.raises(
+        MinclipError, match=r"can't be reached.*download https://huggingface\.co/owner/name/.*/weights\.bin.*; or ask"
+    ):
+        hub_file("owner/name", "weights.bin", instead="ask a friend")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_error_of_the_server_is_told(hub, status):
+    hub.status = status
+    with pytest.raises(MinclipError, match="owner/name"):
+        hub_file("owner/name", "weights.bin")
+
+
+def test_a_name_that_can_be_none_is_told(hub):
+    with pytest.raises(MinclipError, match="can't be fetched"):
+        hub_file("a/b/c", "weights.bin")
+
+
+def test_small_files_are_checked_against_gits_hash(tmp_path):
+    digest = hashlib.sha1(b"blob 3\0abc").hexdigest()
+    (tmp_path / digest).write_bytes(b"abc")
+    check_hub_hash(tmp_path / digest)
+    (tmp_path / digest).write_bytes(b"abd")
+    with pytest.raises(MinclipError, match="was changed"):
+        check_hub_hash(tmp_path / digest)
+
+
+def test_sha256_is_that_of_the_whole_file(tmp_path):
+    data = bytes(range(256)) * 9000  # more than one piece
+    (tmp_path / "file").write_bytes(data)
+    assert sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()

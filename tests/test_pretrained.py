@@ -1,0 +1,335 @@
+"""What `load` finds by name and path, what it refuses and how it says so; equality with the peers stands in tests/parity."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import minclip.pretrained
+from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
+from minclip.convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
+from minclip.pretrained import OPEN_CLIP_FILES, OPENAI, Preprocess, find_openai, read_hub, save
+
+CONFIG = CLIPConfig(
+    embed_dim=32,
+    vision=VisionConfig(image_size=16, patch_size=8, width=64, layers=1, heads=1),
+    text=TextConfig(context_length=8, vocab_size=520, width=64, layers=1, heads=1),
+    activation="quick_gelu",
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch, data_home):
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    return tmp_path
+
+
+@pytest.fixture
+def model():
+    return CLIP(CONFIG)
+
+
+def equal(a, b):
+    x, y = a.state_dict(), b.state_dict()
+    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+
+
+# ---- OpenAI's nine names
+
+
+def test_openais_nine_names_are_known():
+    assert list(OPENAI) == [
+        *("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"),
+        *("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"),
+    ]
+
+
+def openais_file(model, folder, name, monkeypatch, right_hash=True):
+    """The model's weights as if they were OpenAI's file of that name."""
+    folder.mkdir(parents=True)
+    path = folder / (name.replace("/", "-").replace("@", "-") + ".pt")
+    torch.save(to_theirs(model, OPEN_CLIP_NAMES), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if right_hash else "0" * 64
+    monkeypatch.setitem(OPENAI, name, (digest, "timm/none"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["ViT-B/32", "ViT-L/14@336px"])
+@pytest.mark.parametrize("place", ["data", "cache"])
+def test_openais_file_is_found_where_it_lies(model, here, data_home, monkeypatch, name, place):
+    folder = data_home if place == "data" else here / "home" / ".cache" / "clip"
+    openais_file(model, folder, name, monkeypatch)
+    loaded = load(name)[0]
+    assert equal(loaded, model) and loaded.config.activation == "quick_gelu"
+
+
+def test_a_file_with_another_hash_is_refused(model, data_home, monkeypatch):
+    path = openais_file(model, data_home, "ViT-B/32", monkeypatch, right_hash=False)
+    with pytest.raises(MinclipError, match=r"ViT-B-32\.pt is not OpenAI's ViT-B/32: its SHA-256 is .*, OpenAI's 0000"):
+        load("ViT-B/32")
+    assert equal(load(path, activation="quick_gelu")[0], model)  # by its path it is one's own file
+
+
+@pytest.mark.parametrize("name", OPENAI)
+def test_without_a_network_the_message_tells_what_to_download_and_where_to_put_it(name, data_home):
+    with pytest.raises(MinclipError) as error:
+        load(name)
+    message = str(error.value)
+    assert OPENAI[name][1] in message and OPENAI[name][0] in message and str(data_home) in message
+    assert "can't be reached" in message and message.count("https://") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ViT-B/23", "ViT-B/32"),
+        ("ViT-B-32", "ViT-B/32"),
+        ("RN51", "RN50"),
+        ("ViT-L/14@336", "ViT-L/14@336px"),
+        ("rn50", "RN50"),
+    ],
+)
+def test_an_unknown_name_tells_the_nearest(name, nearest):
+    with pytest.raises(MinclipError, match=f"no run or model is named '{name}' \\(did you mean '{nearest}'\\?\\)"):
+        load(name)
+
+
+# ---- the hub
+
+
+@pytest.fixture
+def hub(model, here, monkeypatch):
+    """A hub with one repository, in a folder."""
+    repository = here / "hub"
+    repository.mkdir()
+
+    def hub_file(repo, name, instead=""):
+        if not (repository / name).exists():
+            raise minclip.pretrained.NoSuchFile(f"no {name}")
+        return repository / name
+
+    monkeypatch.setattr(minclip.pretrained, "hub_file", hub_file)
+    return repository
+
+
+@pytest.mark.parametrize("format", ["open_clip", "transformers"])
+@pytest.mark.parametrize("prefix", ["", "hf-hub:"])
+def test_a_repository_is_opened_in_either_format(model, hub, format, prefix):
+    save(hub, model, format=format)
+    loaded = load(f"{prefix}owner/name")[0]
+    assert equal(loaded, model) and loaded.config.activation == "quick_gelu"
+
+
+def test_a_repository_with_pickled_weights_only_is_opened(model, hub):
+    save(hub, model, format="open_clip")
+    (hub / OPEN_CLIP_FILES[0]).unlink()
+    torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / OPEN_CLIP_FILES[1])
+    assert equal(read_hub("owner/name", None)[0], model)
+
+
+def test_a_repository_without_weights_is_refused(hub):
+    with pytest.raises(MinclipError, match=r"repository owner/name has nothing.*open_clip_model\.safetensors"):
+        load("owner/name")
+
+
+def test_openais_weights_come_from_the_hub(model, hub, monkeypatch):
+    save(hub, CLIP(CONFIG), format="open_clip")
+    assert find_openai("ViT-B/32") == hub / "open_clip_model.safetensors"
+
+
+# ---- files that are no CLIP
+
+
+def weights(model, here, change, names=OPEN_CLIP_NAMES):
+    tensors = to_theirs(model, names)
+    change(tensors)
+    torch.save(tensors, here / "weights.pt")
+    return here / "weights.pt"
+
+
+def test_weights_of_something_else_are_refused(here):
+    torch.save({"conv1.weight": torch.zeros(3), "fc.bias": torch.zeros(2)}, here / "resnet.pt")
+    with pytest.raises(MinclipError, match=r"resnet\.pt does not hold a CLIP .* begins with conv1\.weight, fc\.bias"):
+        load(here / "resnet.pt")
+
+
+@pytest.mark.parametrize("names", [OPEN_CLIP_NAMES, TRANSFORMERS_NAMES])
+def test_missing_weights_are_listed_by_their_own_names(model, here, names):
+    gone = [name for name in to_theirs(model, names) if "mlp" in name]
+    path = weights(model, here, lambda tensors: [tensors.pop(name) for name in gone], names)
+    with pytest.raises(MinclipError, match=f"8 missing: {', '.join(sorted(gone))}"):
+        load(path, activation="gelu")
+
+
+def test_surplus_weights_are_listed_ten_at_most(model, here):
+    path = weights(
+        model, here, lambda tensors: tensors.update({f"visual.extra{i:02}": torch.zeros(1) for i in range(12)})
+    )
+    with pytest.raises(MinclipError, match=r"12 not known: visual\.extra00, .*visual\.extra09 and 2 more$"):
+        load(path, activation="gelu")
+
+
+def test_weights_of_another_shape_are_listed(model, here):
+    path = weights(
+        model, here, lambda tensors: tensors.update({"transformer.resblocks.0.mlp.c_fc.bias": torch.zeros(7)})
+    )
+    with pytest.raises(MinclipError, match=r"text\.transformer\.blocks\.0\.mlp\.up\.bias \(7,\), not \(256,\)"):
+        load(path, activation="gelu")
+
+
+def test_a_tower_that_is_missing_is_told(model, here):
+    path = weights(model, here, lambda tensors: [tensors.pop(n) for n in list(tensors) if n.startswith("visual.")])
+    with pytest.raises(
+        MinclipError, match=r"weights\.pt is not a CLIP that minclip knows: it has no visual\.class_embedding"
+    ):
+        load(path, activation="gelu")
+
+
+def test_our_own_weights_without_their_config_are_told(model, here):
+    model.save_pretrained(here / "mine")
+    (here / "mine" / "config.json").unlink()
+    with pytest.raises(MinclipError, match=r"minclip's own weights, but no config\.json"):
+        load(here / "mine" / "model.safetensors")
+
+
+def test_our_own_weights_by_file_take_their_config_along(model, here):
+    model.save_pretrained(here / "mine")
+    assert equal(load(here / "mine" / "model.safetensors")[0], model)
+
+
+def test_an_activation_that_does_not_exist_is_refused(model, here):
+    path = weights(model, here, lambda tensors: None)
+    with pytest.raises(MinclipError, match="activation 'relu' is neither"):
+        load(path, activation="relu")
+
+
+# ---- configs of other architectures
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"),
+    [
+        ("vision_cfg", "timm_model_name", "vit_base_patch16_224"),
+        ("vision_cfg", "mlp_ratio", 4.9),
+        ("vision_cfg", "ls_init_value", 1e-5),
+        ("vision_cfg", "attentional_pool", True),
+        ("text_cfg", "hf_model_name", "roberta-base"),
+        ("text_cfg", "no_causal_mask", True),
+        ("text_cfg", "pool_type", "last"),
+    ],
+)
+def test_another_architecture_of_open_clip_is_refused_by_its_field(model, here, group, field, value):
+    save(here / "theirs", model, format="open_clip")
+    path = here / "theirs" / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    values["model_cfg"][group][field] = value
+    path.write_text(json.dumps(values))
+    with pytest.raises(MinclipError, match=rf"open_clip_config\.json: {group}\.{field} = .* isn't CLIP's"):
+        load(here / "theirs")
+
+
+@pytest.mark.parametrize(("field", "value"), [("mlp_ratio", 4.0), ("ls_init_value", None), ("pool_type", "tok")])
+def test_a_field_that_says_what_clip_does_is_fine(model, here, field, value):
+    save(here / "theirs", model, format="open_clip")
+    path = here / "theirs" / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    values["model_cfg"]["vision_cfg"][field] = value
+    path.write_text(json.dumps(values))
+    assert equal(load(here / "theirs")[0], model)
+
+
+def change_transformers_config(folder, change):
+    values = json.loads((folder / "config.json").read_text())
+    change(values)
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+def test_another_type_of_transformers_is_refused(model, here):
+    save(here / "theirs", model, format="transformers")
+    change_transformers_config(here / "theirs", lambda values: values.update(model_type="siglip"))
+    with pytest.raises(MinclipError, match="a model of type 'siglip' is not CLIP's"):
+        load(here / "theirs")
+
+
+def test_two_activations_are_refused(model, here):
+    save(here / "theirs", model, format="transformers")
+    change_transformers_config(here / "theirs", lambda values: values["vision_config"].update(hidden_act="gelu"))
+    with pytest.raises(MinclipError, match=r"\['gelu', 'quick_gelu'\] are not one"):
+        load(here / "theirs")
+
+
+@pytest.mark.parametrize("format", ["open_clip", "transformers"])
+def test_a_folder_without_weights_is_told(model, here, format):
+    save(here / "theirs", model, format=format)
+    next((here / "theirs").glob("*.safetensors")).unlink()
+    with pytest.raises(MinclipError, match="theirs has a config, but no weights"):
+        load(here / "theirs")
+
+
+def test_another_way_of_preparing_images_is_warned_about(model, here):
+    save(here / "theirs", model, format="open_clip")
+    path = here / "theirs" / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    values["preprocess_cfg"]["resize_mode"] = "squash"
+    path.write_text(json.dumps(values))
+    with pytest.warns(UserWarning, match="images are prepared CLIP's way"):
+        load(here / "theirs")
+
+
+# ---- saving for others
+
+
+@pytest.mark.parametrize("format", ["minclip", "open_clip", "transformers"])
+def test_a_tokenizer_travels_along(model, here, format):
+    tokenizer = Tokenizer.train(["a red circle"] * 4, 520)
+    model.save_pretrained(here / "there", format, tokenizer)
+    assert load(here / "there")[2].merges == tokenizer.merges
+
+
+@pytest.mark.parametrize(
+    ("change", "format"),
+    [
+        ({"vision": {"stem": "conv"}}, "open_clip"),
+        ({"vision": {"pool": "mean"}}, "transformers"),
+        ({"vision": {"tower": "resnet", "image_size": 32}}, "transformers"),
+        ({"text": {"tower": "bag"}}, "open_clip"),
+        ({"text": {"eot_id": 3}}, "open_clip"),
+    ],
+)
+def test_a_model_that_the_others_lack_is_refused(here, change, format):
+    from dataclasses import replace
+
+    groups = {name: replace(getattr(CONFIG, name), **fields) for name, fields in change.items()}
+    with pytest.raises(MinclipError, match=f"{format} has no such model: it needs a plain ViT"):
+        CLIP(replace(CONFIG, **groups)).save_pretrained(here / "there", format)
+    assert not (here / "there").exists()
+
+
+def test_an_unknown_format_tells_the_nearest(model, here):
+    with pytest.raises(MinclipError, match=r"'openclip' is none of .* \(did you mean 'open_clip'\?\)"):
+        model.save_pretrained(here / "there", "openclip")
+
+
+# ---- images
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I", "F", "I;16"])
+def test_an_image_of_one_pixel_in_any_mode_works(mode):
+    out = Preprocess(CONFIG.vision)(Image.new(mode, (1, 1)))
+    assert out.shape == (3, 16, 16) and out.dtype == torch.float32 and out.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(1, 500), (500, 1), (2000, 3)])
+def test_a_very_long_image_works(size):
+    assert Preprocess(CONFIG.vision)(Image.new("RGB", size)).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("image", [None, 5, "photo.jpg"])
+def test_what_is_no_image_is_refused(image):
+    with pytest.raises(MinclipError, match=f"an image must be a PIL image, not {type(image).__name__}"):
+        Preprocess(CONFIG.vision)(image)

@@ -1,0 +1,119 @@
+"""ModifiedResNet: its shapes, its anti-aliased strides, its attention pooling; equality with open_clip's stands in tests/parity."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from minclip.model import CLIP
+from minclip.resnet import AttentionPool, Bottleneck, ModifiedResNet
+
+VISION = VisionConfig(tower="resnet", image_size=64, width=16, heads=8, stages=(1, 2, 1, 1))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def test_an_image_becomes_one_vector_of_the_embedding_size():
+    assert ModifiedResNet(VISION, 48)(torch.randn(5, 3, 64, 64)).shape == (5, 48)
+
+
+def test_each_stage_but_the_first_halves_the_picture_and_doubles_the_channels():
+    tower, shapes = ModifiedResNet(VISION, 48), []
+    for stage in tower.stages:
+        stage.register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[1:])))
+    tower(torch.randn(1, 3, 64, 64))
+    assert shapes == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
+
+
+def test_stages_have_the_blocks_that_the_config_says():
+    assert [len(stage) for stage in ModifiedResNet(VISION, 48).stages] == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 3, 64, 32), (2, 1, 64, 64), (3, 64, 64)])
+def test_an_image_of_another_shape_is_refused(shape):
+    with pytest.raises(MinclipError, match=r"this tower takes \(B, 3, 64, 64\)"):
+        ModifiedResNet(VISION, 48)(torch.randn(shape))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 60}, "60 is not a multiple of 32, by which a ResNet shrinks it"),
+        ({"width": 15}, "width 15 is odd"),
+        ({"heads": 7}, r"32 · model.vision.width = 512 is not a multiple of model.vision.heads 7"),
+        ({"stages": (1, 0, 1, 1)}, "sizes must be positive"),
+        ({"tower": "convnet"}, "tower 'convnet' is neither"),
+    ],
+)
+def test_an_impossible_config_is_refused(change, message):
+    with pytest.raises(MinclipError, match=message):
+        replace(VISION, **change)
+
+
+def test_a_new_block_begins_as_its_shortcut():
+    # its last norm starts at 0
+    block = Bottleneck(64, 16, stride=1).eval()
+    x = torch.rand(2, 64, 8, 8)  # positive: the last relu leaves it
+    assert torch.equal(block(x), x)
+
+
+def test_a_stride_is_an_average_and_skips_no_pixel():
+    block = Bottleneck(64, 16, stride=2).eval()
+    torch.nn.init.ones_(block.expand.norm.weight)
+    x = torch.randn(1, 64, 8, 8, requires_grad=True)
+    block(x).sum().backward()
+    assert (x.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_the_mean_asks_and_all_places_answer():
+    pool = AttentionPool(32, 9, 4, 16)
+    x = torch.randn(2, 32, 3, 3)
+    tokens = x.flatten(2).mT
+    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + pool.positional_embedding
+    torch.testing.assert_close(pool(x), pool.attention(tokens)[:, 0])
+
+
+def test_attention_pooling_sees_where_something_is():
+    pool, x = AttentionPool(32, 9, 4, 16), torch.zeros(1, 32, 3, 3)
+    first, last = x.clone(), x.clone()
+    first[..., 0, 0], last[..., 2, 2] = 1, 1
+    assert (pool(first) - pool(last)).abs().max() > 1e-3
+
+
+def test_the_poolings_map_is_of_one_layer_and_sums_to_one():
+    maps = ModifiedResNet(VISION, 48).eval().attention_maps(torch.randn(2, 3, 64, 64))
+    assert maps.shape == (1, 2, 8, 1, 5)
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(1, 2, 8, 1))
+
+
+def test_a_resized_tower_takes_the_new_size_only():
+    tower = ModifiedResNet(VISION, 48).eval()
+    tower.resize(96)
+    assert tower(torch.randn(2, 3, 96, 96)).shape == (2, 48) and tower.pool.positional_embedding.shape == (10, 512)
+    with pytest.raises(MinclipError, match="takes"):
+        tower(torch.randn(2, 3, 64, 64))
+
+
+def test_every_parameter_of_a_clip_with_it_gets_a_gradient():
+    text = TextConfig(context_length=8, vocab_size=20, width=32, layers=1, heads=2)
+    model = CLIP(CLIPConfig(24, VISION, text))
+    for block in (b for stage in model.vision.stages for b in stage):
+        torch.nn.init.ones_(block.expand.norm.weight)
+    ids = torch.tensor([[1, 2, 19, 0], [3, 4, 5, 19]])
+    image, text, scale = model(torch.randn(2, 3, 64, 64), ids)
+    F.cross_entropy(scale * image @ text.T, torch.arange(2)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_openais_rn50_has_its_known_number_of_parameters():
+    # paper, table 19 and OpenAI's file: 102,007,137 with the text tower
+    with torch.device("meta"):
+        model = CLIP(
+            CLIPConfig(1024, VisionConfig(tower="resnet", width=64, heads=32, stages=(3, 4, 6, 3)), TextConfig())
+        )
+    assert sum(p.numel() for p in model.parameters()) == 102_007_137
