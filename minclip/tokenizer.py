@@ -168,7 +168,7 @@ class Tokenizer:
             merges.append(pair)
             changed: set[tuple[str, str]] = set()
             for w in words_with.pop(pair):
-                before, after = words[w], _join(words[w], pair)
+                before, after = words[w], join(words[w], pair)
                 for old in zip(before, before[1:]):
                     pair_counts[old] -= weights[w]
                     changed.add(old)
@@ -293,7 +293,8 @@ def spell(word: str) -> list[str]:
     return [*symbols[:-1], symbols[-1] + END]
 
 
-def _join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+def join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+    """One merge: the symbols with `pair` joined wherever it stands, from left to right."""
     out, i = [], 0
     while i < len(symbols):
         if i + 1 < len(symbols) and (symbols[i], symbols[i + 1]) == pair:
