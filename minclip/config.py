@@ -39,6 +39,7 @@ class VisionConfig:
     # the rest, but for mean and std, is the Vision Transformer's
     patch_size: int = 32
     layers: int = 12
+    mlp_width: int = 0  # of the layer within each MLP; 0 is four times the width, OpenAI's
     stem: Literal["patch", "conv"] = "patch"  # CLIP's flat patches, or a few convolutions, which learn from less data
     stem_width: int = 16  # channels of the first convolution
     pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
@@ -77,6 +78,7 @@ class VisionConfig:
             not resnet or self.width % 2 == 0,
             f"model.vision.width {self.width} is odd: a ResNet's stem begins with half of it",
         )
+        _need(self.mlp_width >= 0, f"model.vision.mlp_width {self.mlp_width} is negative")
         _need(0 <= self.patch_dropout < 1, f"model.vision.patch_dropout {self.patch_dropout} is not in [0, 1)")
 
 

@@ -69,6 +69,12 @@ TRANSFORMERS_NAMES = {
     ".mlp.up": ".mlp.fc1",
     ".mlp.down": ".mlp.fc2",
 }
+# Fields of OpenCLIP's config that CLIP's architecture has, and those that say what it does anyway
+OPEN_CLIP_SIZES = {
+    "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},
+    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers"},
+}
+OPEN_CLIP_SAME = {"vision_cfg": {"pool_type": "tok"}, "text_cfg": {"pool_type": "argmax", "mlp_ratio": 4}}
 # what stands beside the weights and follows from the config
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 
@@ -121,10 +127,13 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], known: Kn
         )
     else:
         width, patch_size = shape("vision.class_embedding")[0], shape("vision.stem.projection.weight")[-1]
+        up = "vision.transformer.blocks.0.mlp.up.weight"
+        mlp_width = shape(up)[0] if has(up) else 0  # missing weights are told later, all at once
         vision = VisionConfig(
             image_size=patch_size * math.isqrt(shape("vision.positional_embedding")[0] - 1),
             patch_size=patch_size,
             width=width,
+            mlp_width=0 if mlp_width == 4 * width else mlp_width,
             layers=count("vision.transformer.blocks.{}.norm1.weight"),
             heads=known.vision_heads or width // 64,
             **look,
@@ -139,26 +148,9 @@ def open_clip_config(values: dict[str, Any], where: Path) -> Known:
         raise MinclipError(f"{where} is damaged: it has no model_cfg")
     model = values["model_cfg"]
     vision, text, look = model.get("vision_cfg", {}), model.get("text_cfg", {}), values.get("preprocess_cfg", {})
-    sizes = {
-        "image_size",
-        "layers",
-        "width",
-        "patch_size",
-        "head_width",
-        "heads",
-        "context_length",
-        "vocab_size",
-        "patch_dropout",
-    }
-    same = {"mlp_ratio": 4, "mlp_ratio_": 4.0, "pool_type": "tok" if vision else None}
     for group, fields in (("vision_cfg", vision), ("text_cfg", text)):
         for name, value in fields.items():
-            if name not in sizes and value not in (
-                None,
-                False,
-                same.get(name),
-                "argmax" if group == "text_cfg" else None,
-            ):
+            if value and name not in OPEN_CLIP_SIZES[group] and value != OPEN_CLIP_SAME[group].get(name):
                 raise MinclipError(f"{where}: {group}.{name} = {value!r} makes a model whose architecture isn't CLIP's")
     if look.get("resize_mode", "shortest") != "shortest" or look.get("interpolation", "bicubic") != "bicubic":
         warnings.warn(f"{where}: images are prepared CLIP's way (short side, bicubic), not {look}", stacklevel=3)
@@ -258,6 +250,8 @@ def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
         size |= {"layers": list(vision.stages), "patch_size": None, "head_width": 32 * vision.width // vision.heads}
     else:
         size |= {"layers": vision.layers, "patch_size": vision.patch_size, "head_width": vision.width // vision.heads}
+        if vision.mlp_width:
+            size["mlp_ratio"] = (vision.mlp_width + 0.5) / vision.width  # OpenCLIP multiplies and rounds down
     text_size = {name: getattr(text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
     quick = config.activation == "quick_gelu"
     model = {"embed_dim": config.embed_dim, "quick_gelu": quick, "vision_cfg": size, "text_cfg": text_size}
@@ -268,7 +262,7 @@ def for_transformers(config: CLIPConfig) -> dict[str, Any]:
     def tower(of: VisionConfig | TextConfig) -> dict[str, Any]:
         return {
             "hidden_size": of.width,
-            "intermediate_size": 4 * of.width,
+            "intermediate_size": getattr(of, "mlp_width", 0) or 4 * of.width,
             "num_hidden_layers": of.layers,
             "num_attention_heads": of.heads,
             "hidden_act": config.activation,

@@ -73,13 +73,13 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers with four times the width between them, (B, L, W) -> (B, L, W)."""
+    """Two layers with four times the width between them, or `mlp_width`, (B, L, W) -> (B, L, W)."""
 
-    def __init__(self, width: int, activation: str) -> None:
+    def __init__(self, width: int, activation: str, mlp_width: int = 0) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 4 * width)
+        self.up = nn.Linear(width, mlp_width or 4 * width)
         self.activation = ACTIVATIONS[activation]()
-        self.down = nn.Linear(4 * width, width)
+        self.down = nn.Linear(mlp_width or 4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x)))
@@ -88,12 +88,12 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)): the norm stands before, so that the sum runs through untouched."""
 
-    def __init__(self, width: int, heads: int, activation: str) -> None:
+    def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, activation)
+        self.mlp = MLP(width, activation, mlp_width)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, past: Tensor | None = None, query: Tensor | None = None
@@ -107,9 +107,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`layers` blocks, (B, L, W) -> (B, L, W)."""
 
-    def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
+    def __init__(self, width: int, layers: int, heads: int, activation: str, mlp_width: int = 0) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, activation, mlp_width) for _ in range(layers))
         # OpenAI's initialisation: what adds to the residual sum starts smaller, by the number of additions
         residual = width**-0.5 * (2 * layers) ** -0.5
         for block in self.blocks:

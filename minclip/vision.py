@@ -27,7 +27,7 @@ class VisionTransformer(nn.Module):
             self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(patches + (config.pool == "cls"), config.width))
         self.norm_pre = nn.LayerNorm(config.width)
-        self.transformer = Transformer(config.width, config.layers, config.heads, activation)
+        self.transformer = Transformer(config.width, config.layers, config.heads, activation, config.mlp_width)
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ def test_an_activation_that_does_not_exist_is_refused(model, here):
     ("group", "field", "value"),
     [
         ("vision_cfg", "timm_model_name", "vit_base_patch16_224"),
-        ("vision_cfg", "mlp_ratio", 4.9),
+        ("text_cfg", "mlp_ratio", 4.9),
         ("vision_cfg", "ls_init_value", 1e-5),
         ("vision_cfg", "attentional_pool", True),
         ("text_cfg", "hf_model_name", "roberta-base"),

@@ -327,6 +327,20 @@ def test_means_and_heads_come_from_the_config(here):
     assert (preprocess.config.mean, preprocess.config.heads) == ((0.5, 0.4, 0.3), 4)
 
 
+def test_another_width_within_the_mlps_is_read_and_written(here):
+    # as in OpenCLIP's ViT-g-14 and ViT-bigG-14
+    vision = VIT | {"mlp_ratio": 4.9231}
+    theirs = open_clip_model(vision, False)
+    ours = load(open_clip_folder(theirs, vision, False, here / "folder"))[0]
+    features_equal(ours, theirs)
+    ours.save_pretrained(here / "there", "open_clip")
+    features_equal(ours, open_clip.create_model(f"local-dir:{here / 'there'}", load_weights=True).eval())
+    ours.save_pretrained(here / "hugging", "transformers")
+    images, _ = batch(32)
+    again = transformers.CLIPModel.from_pretrained(here / "hugging").get_image_features(pixel_values=images)
+    torch.testing.assert_close(again.pooler_output, ours.encode_image(images), rtol=1e-5, atol=1e-5)
+
+
 # ---- another resolution
 
 
