@@ -1,5 +1,6 @@
 """Tensors out of anybody's weights file, read as data: nothing in the file is executed."""
 
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from .config import MinclipError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a safetensors file, a state dict (`torch.save`) or a TorchScript archive (OpenAI's `.pt`).
+    """Name -> tensor of a safetensors file, a state dict (`torch.save`), a TorchScript archive (OpenAI's `.pt`), or an index.
 
     A state dict may lie within a checkpoint, under "state_dict", "model_state_dict" or "model", and its names may begin
     with `module.` (DDP) or `_orig_mod.` (`torch.compile`), which is taken off.  TorchScript's own loader would build the
@@ -23,6 +24,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     MinclipError: a file that is cut off, isn't a weights file, or holds anything but data.
     """
     try:
+        if path.name.endswith(".index.json"):
+            return {name: t for shard in shards(path) for name, t in read_tensors(path.with_name(shard)).items()}
         if path.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(path)
         elif zipfile.is_zipfile(path) and (root := _torchscript_root(path)) is not None:
@@ -40,6 +43,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # bytes that are no pickle may raise anything
         raise MinclipError(f"{path} is cut off, damaged, or not a weights file: {_first_line(error)}") from None
     return strip_prefixes(tensors)
+
+
+def shards(index: Path) -> list[str]:
+    """The files that a `*.index.json` of Hugging Face names: a large model's weights lie in several."""
+    return sorted({Path(file).name for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

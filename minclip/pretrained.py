@@ -1,6 +1,5 @@
 """Weights that others trained: OpenAI's, OpenCLIP's and Hugging Face's, opened by name or path, and written for others."""
 
-import contextlib
 import dataclasses
 import json
 import warnings
@@ -11,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .archive import read_tensors
+from .archive import read_tensors, shards
 from .config import CLIPConfig, MinclipError, VisionConfig, data_folder, nearest
 from .convert import (
     OPEN_CLIP_NAMES,
@@ -57,7 +56,10 @@ OPENAI = {
 }
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")
+TRANSFORMERS_FILES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `tokenizer.json` is another format
 
 
@@ -132,8 +134,13 @@ def read_hub(repo: str, activation: str | None) -> tuple[CLIP, Tokenizer | None]
         except NoSuchFile:
             continue
         for file in files:
-            with contextlib.suppress(NoSuchFile):
-                return read_any_folder(hub_file(repo, file).parent, activation)
+            try:
+                path = hub_file(repo, file)
+            except NoSuchFile:
+                continue
+            for shard in shards(path) if file.endswith(".index.json") else ():
+                hub_file(repo, shard)
+            return read_any_folder(path.parent, activation)
     raise MinclipError(
         f"the hub's repository {repo} has nothing that OpenCLIP or transformers could load: {some(OPEN_CLIP_FILES + TRANSFORMERS_FILES)}"
     )

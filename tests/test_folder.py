@@ -87,6 +87,7 @@ def test_half_precision_is_rounded_and_comes_back_as_fp32(model, here):
     write_folder(here / "half", model, dtype=torch.float16)
     loaded = CLIP.from_pretrained(here / "half")
     for name, parameter in loaded.named_parameters():
+        assert parameter.dtype == torch.float32, name
         assert torch.equal(parameter, model.get_parameter(name).half().float()), name
 
 

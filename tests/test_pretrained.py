@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import minclip.pretrained
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
@@ -130,6 +132,27 @@ def test_a_repository_with_pickled_weights_only_is_opened(model, hub):
     (hub / OPEN_CLIP_FILES[0]).unlink()
     torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / OPEN_CLIP_FILES[1])
     assert equal(read_hub("owner/name", None)[0], model)
+
+
+def test_a_repository_with_weights_in_several_files_is_opened(model, hub):
+    save(hub, model, format="transformers")
+    tensors = to_theirs(model, TRANSFORMERS_NAMES)
+    (hub / "model.safetensors").unlink()
+    halves = {"a.safetensors": list(tensors)[::2], "b.safetensors": list(tensors)[1::2]}
+    for file, names in halves.items():
+        save_file({name: tensors[name] for name in names}, hub / file)
+    index = {"weight_map": {name: file for file, names in halves.items() for name in names}}
+    (hub / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert equal(read_hub("owner/name", None)[0], model)
+
+
+def test_a_shard_that_is_missing_is_told(model, hub):
+    save(hub, model, format="transformers")
+    (hub / "model.safetensors").rename(hub / "a.safetensors")
+    index = {"weight_map": {"logit_scale": "b.safetensors"}}
+    (hub / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(MinclipError, match=r"b\.safetensors is not there"):
+        load(hub)
 
 
 def test_a_repository_without_weights_is_refused(hub):
@@ -271,6 +294,13 @@ def test_a_folder_without_weights_is_told(model, here, format):
         load(here / "theirs")
 
 
+@pytest.mark.parametrize("format", ["open_clip", "transformers"])
+def test_mean_and_std_come_back(here, format):
+    vision = replace(CONFIG.vision, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    CLIP(replace(CONFIG, vision=vision)).save_pretrained(here / "there", format)
+    assert load(here / "there")[1].config == vision
+
+
 def test_another_way_of_preparing_images_is_warned_about(model, here):
     save(here / "theirs", model, format="open_clip")
     path = here / "theirs" / "open_clip_config.json"
@@ -302,8 +332,6 @@ def test_a_tokenizer_travels_along(model, here, format):
     ],
 )
 def test_a_model_that_the_others_lack_is_refused(here, change, format):
-    from dataclasses import replace
-
     groups = {name: replace(getattr(CONFIG, name), **fields) for name, fields in change.items()}
     with pytest.raises(MinclipError, match=f"{format} has no such model: it needs a plain ViT"):
         CLIP(replace(CONFIG, **groups)).save_pretrained(here / "there", format)

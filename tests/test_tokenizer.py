@@ -310,6 +310,7 @@ OPENAI_TEXTS = [
     "ſs 'ſ",
     "ﬁne ﬂat “curly” ‘quotes’ — dash … ellipsis",
     "&lt;b&gt; &amp;amp;lt; &nbsp; &#39; &#x1F600; &notanentity; & &eacute;&Eacute; AT&T",
+    "a < b &amp;lt; c &amp;amp;",  # with a < in it, ftfy leaves entities alone
     "schÃ¶n, Ã©tÃ©, donâ€™t, mojibakeâ„¢",
     "nul \0 bell \x07 delete \x7f escape \x1b[31mred\x1b[0m",
     "\ufeffbyte order mark \ufffd replacement \U0010ffff last",

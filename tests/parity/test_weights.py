@@ -296,6 +296,15 @@ def test_transformers_pickles_are_read(here):
     torch.testing.assert_close(load(here / "hf")[0].encode_image(images), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_weights_in_several_files_are_read(here):
+    theirs = transformers_model("gelu")
+    theirs.save_pretrained(here / "hf", max_shard_size="500KB")
+    assert len(list((here / "hf").glob("*.safetensors"))) > 1
+    images, _ = batch(32)
+    expected = theirs.get_image_features(pixel_values=images).pooler_output
+    torch.testing.assert_close(load(here / "hf")[0].encode_image(images), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_old_end_token_of_transformers_configs_is_understood(here):
     # their first files say eos_token_id 2, and mean the largest id
     theirs = transformers_model("gelu")
