@@ -45,6 +45,7 @@ _CHARACTERS = byte_characters()
 _BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
 _ALPHABET = sorted(_CHARACTERS)  # visible characters first, as in OpenAI's file
 
+KNOWN_CHUNKS = 1_000_000  # remembered at most, some 200 MB
 OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
 OPENAI_MERGES = 49152 - 256 - 2  # the file holds more; OpenAI's vocabulary stops here
 _OPENAI_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"  # of those lines
@@ -112,10 +113,10 @@ class Tokenizer:
 
     def __call__(self, texts: str | Sequence[str], context_length: int = 77) -> torch.Tensor:
         """(B, L) int64: SOT, the text, EOT, then `pad_id`; a longer text is cut, counted, and keeps its EOT."""
-        if context_length < 3:
-            raise MinclipError(f"context_length {context_length} leaves no room for a token between SOT and EOT")
         if not isinstance(texts, Iterable):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
+        if context_length < 3:
+            raise MinclipError(f"context_length {context_length} leaves no room for a token between SOT and EOT")
         rows = []
         for text in [texts] if isinstance(texts, str) else texts:
             ids = self.encode(text)
@@ -240,6 +241,8 @@ class _Known(dict[str, list[int]]):
         self.ids_of = ids_of
 
     def __missing__(self, chunk: str) -> list[int]:
+        if len(self) >= KNOWN_CHUNKS:  # the web's captions have no end of new ones
+            self.clear()
         self[chunk] = ids = self.ids_of(chunk)
         return ids
 
@@ -250,11 +253,8 @@ def _find_openai() -> Path:
     for folder in (Path(peer.origin).parent if peer and peer.origin else Path(), data_folder()):
         if (folder / OPENAI_FILE).exists():
             return folder / OPENAI_FILE
-    return hub_file(
-        "openai/clip-vit-base-patch32",
-        "merges.txt",
-        instead=f"pip install open_clip_torch, or put {OPENAI_FILE} into {data_folder()}",
-    )
+    instead = f"pip install open_clip_torch, or put {OPENAI_FILE} into {data_folder()}"
+    return hub_file("openai/clip-vit-base-patch32", "merges.txt", instead)
 
 
 def clean_openai(text: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import pickle
 import random
 import re
 import shutil
@@ -81,6 +82,17 @@ def test_decode_drops_sot_eot_and_replaces_what_is_no_utf8():
 def test_decode_takes_a_row_of_ids():
     row = TOKENIZER("a red circle", 16)[0]
     assert TOKENIZER.decode(row[row != TOKENIZER.pad_id]) == "a red circle"
+
+
+def test_what_is_remembered_has_an_end_and_changes_no_id(monkeypatch):
+    monkeypatch.setattr("minclip.tokenizer.KNOWN_CHUNKS", 3)
+    tokenizer, text = Tokenizer(TOKENIZER.merges), "a red circle and a blue square on the edge of été"
+    assert tokenizer.encode(text) == TOKENIZER.encode(text) and len(tokenizer._known) <= 3
+
+
+def test_a_tokenizer_travels_to_other_processes():
+    again = pickle.loads(pickle.dumps(TOKENIZER))
+    assert again.encode("a red circle, été and more") == TOKENIZER.encode("a red circle, été and more")
 
 
 # ---- a text that is no text
