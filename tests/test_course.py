@@ -332,3 +332,134 @@ def test_counts_and_runs_are_all_drawn():
     figure = plots.accuracy_curves([1, 2], {"bag": [[0.5, 0.5]] * 2, "tower": [[0.5, 1.0]]})
     assert len(figure.axes[0].lines) == 3
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["bag", "tower"]
+
+
+# ---- notebook 02: the Vision Transformer
+
+
+def my_patchify(image, p):
+    c, h, w = image.shape
+    return image.reshape(c, h // p, p, w // p, p).permute(1, 3, 0, 2, 4).reshape(-1, c * p * p)
+
+
+def patches_in_order(*order):
+    """A patchify that permutes (c, h, p, w, q) to `order`, right or wrong."""
+    return lambda image, p: image.reshape(3, 2, p, 3, p).permute(order).reshape(6, -1)
+
+
+def my_attend(q, k, v, size=2.0, dim=1):
+    return (q @ k.T / size).softmax(dim=dim) @ v
+
+
+def my_rollout(maps, own=0.5, reverse=False):
+    out, eye = torch.eye(maps.shape[-1]), torch.eye(maps.shape[-1])
+    for layer in maps.mean(dim=1):
+        step = (1 - own) * layer + own * eye
+        out = out @ step if reverse else step @ out
+    return out
+
+
+VISION_SOLUTIONS = [
+    (checks.patchify, my_patchify),
+    (checks.attention, my_attend),
+    (checks.attention_rollout, my_rollout),
+]
+VISION_WRONG = [
+    (checks.patchify, lambda image, p: image.reshape(6, 12), "cuts the memory"),
+    (checks.patchify, patches_in_order(3, 1, 0, 2, 4), "row by row"),
+    (checks.patchify, patches_in_order(1, 3, 2, 4, 0), "colours come first"),
+    (checks.patchify, patches_in_order(1, 3, 0, 4, 2), "within a patch the pixels"),
+    (checks.patchify, lambda image, p: my_patchify(image, p).view(6, 3, p, p), "should be flat"),
+    (checks.patchify, lambda image, p: my_patchify(image, 1), "should have shape"),
+    (checks.patchify, lambda image, p: [image], "should be a tensor"),
+    (checks.attention, lambda q, k, v: my_attend(q, k, v, size=1), "√d before"),
+    (checks.attention, lambda q, k, v: my_attend(q, k, v, size=4), "not by d"),
+    (checks.attention, lambda q, k, v: my_attend(q, k, v, dim=0), "wrong way"),
+    (checks.attention, lambda q, k, v: q @ k.T / 2 @ v, "softmax is missing"),
+    (checks.attention, lambda q, k, v: (q @ k.T).softmax(dim=1) / 2 @ v, "not its result"),
+    (checks.attention, lambda q, k, v: (q @ k.T / 2).softmax(dim=1), "these are the weights"),
+    (checks.attention, lambda q, k, v: my_attend(q, v, k), "the numbers are not"),
+    (checks.attention_rollout, lambda maps: my_rollout(maps, own=0), "residual sum is missing"),
+    (checks.attention_rollout, lambda maps: 8 * my_rollout(maps), "half of both"),
+    (checks.attention_rollout, lambda maps: my_rollout(maps, reverse=True), "order is wrong"),
+    (checks.attention_rollout, lambda maps: (maps.mean(dim=1) / 2 + torch.eye(4) / 2).prod(dim=0), "number by number"),
+    (checks.attention_rollout, lambda maps: (maps.mean(dim=(0, 1)) + torch.eye(4)) / 2, "layers' mean"),
+    (checks.attention_rollout, lambda maps: my_rollout(maps[-1:]), "last layer alone"),
+]
+
+
+@pytest.mark.parametrize(("check", "solution"), VISION_SOLUTIONS)
+def test_each_solution_of_the_image_towers_exercises_is_right(check, solution, capsys):
+    test_each_solution_is_right(check, solution, capsys)
+
+
+@pytest.mark.parametrize(("check", "answer", "message"), VISION_WRONG)
+def test_a_wrong_answer_about_the_image_tower_fails_and_the_message_names_the_mistake(check, answer, message):
+    test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message)
+
+
+@pytest.mark.parametrize("check", [check for check, _ in VISION_SOLUTIONS])
+@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
+def test_an_untouched_stub_about_the_image_tower_is_not_an_error(check, stub, capsys):
+    test_an_untouched_stub_is_not_an_error(check, stub, capsys)
+
+
+def test_the_solutions_of_the_image_towers_exercises_equal_the_package():
+    from minclip.transformer import attend, rollout
+    from minclip.vision import PatchStem, VisionConfig
+
+    torch.manual_seed(0)
+    stem, image = PatchStem(VisionConfig(image_size=16, patch_size=4, width=8, heads=1)), torch.randn(3, 16, 16)
+    torch.testing.assert_close(stem.projection(my_patchify(image, 4)), stem(image[None])[0])
+    q, k, v = torch.randn(3, 5, 4)
+    torch.testing.assert_close(my_attend(q, k, v), attend(q, k, v, None))
+    maps = torch.rand(3, 2, 4, 4).softmax(dim=-1)
+    torch.testing.assert_close(my_rollout(maps), rollout(maps[:, None])[0])
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_each_control_of_the_attention_viewer_redraws_the_picture(pool):
+    from minclip.vision import VisionConfig, VisionTransformer
+
+    torch.manual_seed(0)
+    tower = VisionTransformer(VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, pool=pool))
+    images = np.random.default_rng(0).integers(0, 255, (3, 3, 16, 16), dtype=np.uint8)
+    image, layer, head, picture = widgets.attention_viewer(tower, images).children
+    for control, value in ((image, 2), (head, 2), (layer, 1), (head, 0), (layer, 0)):
+        before = bytes(picture.value)
+        control.value = value
+        assert bytes(picture.value) != before and before.startswith(b"\x89PNG"), control.description
+
+
+@pytest.mark.parametrize(("layer", "head"), [(1, 0), (2, 1), (0, 0)])
+def test_the_attention_figure_shows_what_the_class_token_looks_at(layer, head):
+    from minclip.data.batches import normalize
+    from minclip.transformer import rollout
+    from minclip.vision import VisionConfig, VisionTransformer
+
+    torch.manual_seed(0)
+    tower = VisionTransformer(VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2)).eval()
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, 16, 16), dtype=np.uint8)
+    with torch.no_grad():
+        maps = tower.attention_maps(normalize(torch.from_numpy(images[1:]), tower.config))
+    expected = {(1, 0): maps[0, 0].mean(dim=0), (2, 1): maps[1, 0, 0], (0, 0): rollout(maps)[0]}[layer, head]
+    shown = widgets.attention_figure(tower, images, 1, layer, head).axes[1].images[0].get_array()
+    np.testing.assert_allclose(np.asarray(shown).ravel(), 100 * expected[0, 1:].numpy(), rtol=1e-4)
+
+
+def test_the_patch_grid_numbers_its_patches_and_holds_all_pixels():
+    image = np.random.default_rng(0).integers(0, 200, (3, 8, 8), dtype=np.uint8)
+    right = plots.patch_grid(image, 4).axes[1]
+    assert [text.get_text() for text in right.texts] == ["0", "1", "2", "3"]
+    cut = np.asarray(right.images[0].get_array())
+    assert (cut < 255).all(axis=2).sum() == 64 and np.array_equal(cut[5:, 5:], image.transpose(1, 2, 0)[4:, 4:])
+
+
+def test_maps_and_lines_are_all_drawn():
+    figure = plots.heat_maps([np.eye(3), np.eye(2), np.eye(4)], ["a", "b", "c"], marks=[(0, 1)] * 3, columns=2)
+    drawn = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title(loc="left") for axis in drawn] == ["a", "b", "c"]
+    assert drawn[0].lines[0].get_xydata().tolist() == [[1, 0]]  # column 1 of row 0
+    assert len(plots.looked_at(np.zeros((2, 3, 8, 8), dtype=np.uint8), np.eye(2)[[0, 1], None], ["a", "b"]).axes) == 4
+    axis = plots.lines([1, 2, 4], {"a": [1, 2, 3], "b": [3, 2, 1]}, log=True, xlabel="size").axes[0]
+    assert len(axis.lines) == 2 and axis.get_xscale() == "log" and axis.get_xlabel() == "size"

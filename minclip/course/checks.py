@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from ..losses import clip_loss
 
@@ -246,4 +247,71 @@ def attend_with_past(function: Callable) -> None:
             raise AssertionError(name)
     if not torch.allclose(answer, attention(), atol=1e-5):
         raise AssertionError("these are not the outputs of the full pass: compare the scores, then the mask")
+    print("right!")
+
+
+def patchify(function: Callable) -> None:
+    """Exercise of notebook 02: `function(image, p)`, image (C, H, W), should be its patches, (P, C·p·p), row by row."""
+    image = torch.arange(3 * 4 * 6).view(3, 4, 6)
+
+    def cut(order: str) -> torch.Tensor:
+        return rearrange(image, f"c (h p) (w q) -> {order}", p=2, q=2)
+
+    mistakes = {
+        "that cuts the memory, not the picture: split H and W first, then bring the axes into order": image.view(6, 12),
+        "the patches go down the columns: take them row by row": cut("(w h) (c p q)"),
+        "within a patch the colours come first, not last": cut("(h w) (p q c)"),
+        "within a patch the pixels go down the columns: take them row by row": cut("(h w) (c q p)"),
+        "each patch should be flat: (P, C·p·p)": cut("(h w) c p q"),
+    }
+    _match(function, (image, 2), cut("(h w) (c p q)"), mistakes)
+
+
+def attention(function: Callable) -> None:
+    """Exercise of notebook 02: `function(q, k, v)`, (L, d) and (M, d) twice, should be the attention's output, (L, d)."""
+    q, k, v = torch.randn(13, 4, generator=torch.Generator().manual_seed(0)).split([3, 5, 5])
+    scores = q @ k.T
+    weights = (scores / 2).softmax(dim=1)
+    mistakes = {
+        "divide the scores by √d before the softmax": scores.softmax(dim=1) @ v,
+        "divide by √d, not by d": (scores / 4).softmax(dim=1) @ v,
+        "softmax along the wrong way: each row, a token that looks, sums to 1": (scores / 2).softmax(dim=0) @ v,
+        "the softmax is missing: turn each row of scores into weights": scores / 2 @ v,
+        "divide the scores, before the softmax, not its result": scores.softmax(dim=1) / 2 @ v,
+        "these are the weights: take the weighted sum of v": weights,
+    }
+    _match(function, (q, k, v), weights @ v, mistakes)
+
+
+def attention_rollout(function: Callable) -> None:
+    """Exercise of notebook 02: `function(maps)`, (layers, H, L, L), should be the rollout, (L, L)."""
+    maps = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    means = maps.mean(dim=1)
+    steps = (means + torch.eye(4)) / 2
+    mistakes = {
+        "the residual sum is missing: half of each step is the token itself": means[2] @ means[1] @ means[0],
+        "take half of both, so that each row sums to 1": 8 * steps[2] @ steps[1] @ steps[0],
+        "the order is wrong: a later layer stands to the left of an earlier one": steps[0] @ steps[1] @ steps[2],
+        "multiply matrices (@), not number by number": steps.prod(dim=0),
+        "that is the layers' mean: what goes through all of them is their product": steps.mean(dim=0),
+        "that is the last layer alone": steps[2],
+    }
+    _match(function, (maps,), steps[2] @ steps[1] @ steps[0], mistakes)
+
+
+def _match(function: Callable, arguments: tuple, right: torch.Tensor, mistakes: dict[str, torch.Tensor]) -> None:
+    """Prints that the tensor is right, or raises an AssertionError that names the mistake."""
+    answer = _run(function, *arguments)
+    if answer is NOT_ATTEMPTED:
+        print(NOT_ATTEMPTED)
+        return
+    if not isinstance(answer, torch.Tensor):
+        raise AssertionError(f"the answer should be a tensor, not {type(answer).__name__}")
+    for name, wrong in mistakes.items():
+        if answer.shape == wrong.shape and torch.allclose(answer.float(), wrong.float(), atol=1e-5):
+            raise AssertionError(name)
+    if answer.shape != right.shape:
+        raise AssertionError(f"the answer should have shape {tuple(right.shape)}; yours has {tuple(answer.shape)}")
+    if not torch.allclose(answer.float(), right.float(), atol=1e-5):
+        raise AssertionError("the shape is right, the numbers are not: compare them with a small example by hand")
     print("right!")

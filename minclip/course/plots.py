@@ -330,7 +330,7 @@ def token_attention(
         axis.set_yticks(range(length), tokens, fontsize=8, parse_math=False)
         axis.tick_params(length=0)
         for (row, column), value in np.ndenumerate(values if numbers else np.empty((0, 0))):
-            dark = not later[row, column] and value < 0.5
+            dark = value < 0.5 and not np.ma.getmaskarray(cells)[row, column]
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
     if not numbers:
         figure.colorbar(shown, ax=axes, shrink=0.7, extend="neither" if top == 1 else "max", label="share")
@@ -382,4 +382,84 @@ def moved_cosines(
     axis.set_axisbelow(True)
     for text in figure.legend(loc="outside lower left", ncols=2, fontsize=9).get_texts():
         text.set_parse_math(False)
+    return figure
+
+
+def patch_grid(image: np.ndarray | Tensor, patch_size: int, title: str = "") -> Figure:
+    """A (3, S, S) uint8 image, and beside it its patches, cut apart and numbered in the order of the sequence."""
+    pixels, gap = np.asarray(image).transpose(1, 2, 0), max(1, patch_size // 8)
+    side, step = len(pixels) // patch_size, patch_size + gap
+    cut = np.full((side * step - gap, side * step - gap, 3), 255, dtype=np.uint8)
+    figure = new_figure(8, 4.2)
+    left, right = _axes(figure, 1, 2)[0]
+    for i in range(side * side):
+        row, column = divmod(i, side)
+        y, x = row * patch_size, column * patch_size
+        cut[row * step :, column * step :][:patch_size, :patch_size] = pixels[y : y + patch_size, x : x + patch_size]
+        label = {"boxstyle": "square,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+        right.text(column * step + 1, row * step + 1, i, fontsize=6, ha="left", va="top", bbox=label)
+    show_image(left, pixels.transpose(2, 0, 1))
+    show_image(right, cut.transpose(2, 0, 1))
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def heat_maps(
+    maps: Sequence[np.ndarray | Tensor],
+    names: Sequence[str],
+    title: str = "",
+    limits: tuple[float, float] = (0.0, 1.0),
+    marks: Sequence[tuple[int, int]] = (),
+    columns: int = 4,
+    colours: str = "cividis",
+) -> Figure:
+    """Maps (h, w) in rows, on one scale from `limits`; `marks[i]`, a row and a column of map i, gets a cross."""
+    rows, columns = math.ceil(len(maps) / columns), min(columns, len(maps))
+    figure = new_figure(1.9 * columns + 0.9, 2.1 * rows + 0.4)
+    axes = _axes(figure, rows, columns)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (axis, values, name) in enumerate(zip(axes.flat, maps, names)):
+        shown = axis.imshow(np.asarray(values), vmin=limits[0], vmax=limits[1], cmap=colours, interpolation="nearest")
+        axis.set_title(name, fontsize=9, loc="left")
+        if marks:
+            axis.plot(*reversed(marks[i]), marker="x", color="black", markersize=7, markeredgewidth=2)
+    figure.colorbar(shown, ax=axes, shrink=0.7)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], title: str = "") -> Figure:
+    """Images (n, 3, S, S) uint8, and below each one its map (G, G) of attention, on a scale of its own.
+
+    A single image has its map beside it, in percent.
+    """
+    n, maps = len(images), 100 * np.asarray(maps)
+    figure = new_figure(*((5.2, 2.8) if n == 1 else (1.75 * n, 4.1)))
+    axes = _axes(figure, *((1, 2) if n == 1 else (2, n)))
+    for image, values, name, (above, below) in zip(images, maps, names, axes.reshape(2, n).T):
+        show_image(above, image)
+        above.set_title(name, fontsize=9, loc="left")
+        shown = below.imshow(values, vmin=0, cmap="cividis")
+        below.set_axis_off()
+    if n == 1:
+        figure.colorbar(shown, ax=axes[-1], shrink=0.9, label="% of the attention")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def lines(
+    x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", log: bool = False, **labels: str
+) -> Figure:
+    """A line for each of `ys` over `x` (`log`: by powers of two), drawn in different ways; `xlabel` and `ylabel` name the axes."""
+    figure = new_figure(6, 3)
+    axis = _axes(figure)[0, 0]
+    for i, (name, values) in enumerate(ys.items()):
+        axis.plot(x, values, label=name, linestyle=["-", "--", ":"][i % 3], linewidth=2, marker="o" if log else None)
+    if log:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(x, [str(value) for value in x])
+        axis.minorticks_off()
+    axis.legend()
+    axis.set(title=title, **labels)
     return figure

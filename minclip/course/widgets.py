@@ -15,6 +15,8 @@ from ..data.batches import normalize
 from ..evaluate import embed_texts, zero_shot_classifier
 from ..model import CLIP
 from ..tokenizer import Tokenizer
+from ..transformer import rollout
+from ..vision import VisionTransformer
 from . import plots
 
 
@@ -103,4 +105,34 @@ def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, others: 
         caption=ipywidgets.Text(caption, description="caption", layout=wide, continuous_update=False),
         position=ipywidgets.IntSlider(1, 1, 12, description="which word"),
         word=ipywidgets.Text("green", description="new word", continuous_update=False),
+    )
+
+
+@torch.no_grad()
+def attention_figure(tower: VisionTransformer, images: np.ndarray, image: int, layer: int, head: int) -> Figure:
+    """Where the feature of images[image], (3, S, S) uint8, comes from; `layer` and `head` count from 1.
+
+    Layer 0 is the rollout through all layers, head 0 the heads' mean.  Without a class token all rows count alike.
+    """
+    x = normalize(torch.from_numpy(images[image])[None], tower.config)
+    maps = tower.attention_maps(x)  # (layers, 1, H, L, L)
+    if layer == 0:
+        name, rows = "rollout through all layers", rollout(maps)[0]
+    else:
+        name = f"layer {layer}, " + (f"head {head}" if head else "mean of its heads")
+        rows = maps[layer - 1, 0, head - 1] if head else maps[layer - 1, 0].mean(dim=0)
+    row = rows[0, 1:] if tower.config.pool == "cls" else rows.mean(dim=0)
+    side = tower.config.image_size // tower.config.patch_size
+    return plots.looked_at(images[image][None], row.view(1, side, side), [f"image {image}"], name)
+
+
+def attention_viewer(tower: VisionTransformer, images: np.ndarray) -> ipywidgets.VBox:
+    """Choose an image, a layer or the rollout, and a head, and see which patches are looked at."""
+    layers = [(f"layer {i}", i) for i in range(1, tower.config.layers + 1)]
+    heads = [(f"head {i}", i) for i in range(1, tower.config.heads + 1)]
+    return redrawn(
+        lambda image, layer, head: attention_figure(tower, images, image, layer, head),
+        image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
+        layer=ipywidgets.Dropdown(options=[*layers, ("rollout", 0)], value=tower.config.layers, description="layer"),
+        head=ipywidgets.Dropdown(options=[("mean", 0), *heads], value=0, description="head"),
     )
