@@ -1,9 +1,12 @@
 """Tensors out of anybody's weights file, read as data: nothing in the file is executed."""
 
+import contextlib
 import json
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise MinclipError(f"{path} is not there") from None
     except pickle.UnpicklingError as error:
+        # not the whole message: torch's tells how to switch the safety off
+        named = re.search(r"(?:GLOBAL|it names) ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
         raise MinclipError(
-            f"{path} is damaged or holds more than tensors, and nothing from a weights file is executed here: {_first_line(error)}"
+            f"{path} is damaged or holds more than tensors{what}, and nothing from a weights file is executed here"
         ) from None
     except MinclipError:
         raise
@@ -47,7 +53,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def shards(index: Path) -> list[str]:
     """The files that a `*.index.json` of Hugging Face names: a large model's weights lie in several."""
-    return sorted({Path(file).name for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    with blame(index):
+        return sorted(
+            {Path(file).name for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        )
+
+
+@contextlib.contextmanager
+def blame(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file causes into a MinclipError that names the file."""
+    try:
+        yield
+    except MinclipError as error:
+        raise MinclipError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except Exception as error:
+        raise MinclipError(f"{path} is damaged: {type(error).__name__}: {_first_line(error)}") from None
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -87,7 +107,7 @@ def _read_torchscript(path: Path, root: str) -> dict[str, Tensor]:
         module = _TorchScriptUnpickler(data, archive, root).load()
     if not isinstance(module, _Module):
         raise MinclipError(f"{path} is a TorchScript archive of a {type(module).__name__}, not of a module")
-    return dict(module.tensors())
+    return _tensors_of(module, "", set())
 
 
 _STORAGES = {
@@ -97,6 +117,9 @@ _STORAGES = {
     "DoubleStorage": torch.float64,
     "LongStorage": torch.int64,
     "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
 
@@ -104,14 +127,17 @@ _STORAGES = {
 class _Module:
     """Stands in for every class of an archive: a holder of attributes, without the archive's code."""
 
-    def tensors(self, prefix: str = "") -> "list[tuple[str, Tensor]]":
-        found = []
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                found.append((prefix + name, value))
-            elif isinstance(value, _Module):
-                found += value.tensors(f"{prefix}{name}.")
-        return found
+
+def _tensors_of(module: _Module, prefix: str, seen: set[int]) -> dict[str, Tensor]:
+    """The tensors below `module` by their dotted names; a module that stands in two places is taken once."""
+    found: dict[str, Tensor] = {}
+    seen.add(id(module))
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            found[prefix + name] = value
+        elif isinstance(value, _Module) and id(value) not in seen:
+            found |= _tensors_of(value, f"{prefix}{name}.", seen)
+    return found
 
 
 class _TorchScriptUnpickler(pickle.Unpickler):
@@ -120,22 +146,27 @@ class _TorchScriptUnpickler(pickle.Unpickler):
     def __init__(self, data: Any, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(data)
         self.archive, self.root = archive, root
+        # of its own: a pickle may set attributes on what it is handed, and must not reach the next file's reader
+        self.module = type("Module", (_Module,), {})
+        self.ordered_dict = type("OrderedDict", (OrderedDict,), {})
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
-            return _Module
+            return self.module
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
+            return lambda *parts: _tensor(*parts)
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return self.ordered_dict
         if module == "torch.jit._pickle" and name.startswith(("build_", "restore_")):
             return lambda value, *_: value  # lists, which TorchScript marks with the type of their elements
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
     def persistent_load(self, pid: tuple[str, torch.dtype, str, str, int]) -> Tensor:
         _, dtype, key, _, length = pid
+        if length == 0:
+            return torch.empty(0, dtype=dtype)
         return torch.frombuffer(bytearray(self.archive.read(f"{self.root}data/{key}")), dtype=dtype)[:length]
 
 

@@ -78,6 +78,10 @@ class VisionConfig:
             not resnet or self.width % 2 == 0,
             f"model.vision.width {self.width} is odd: a ResNet's stem begins with half of it",
         )
+        _need(
+            len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
+            f"model.vision.mean {self.mean} and std {self.std} should be three numbers each, std above 0",
+        )
         _need(self.mlp_width >= 0, f"model.vision.mlp_width {self.mlp_width} is negative")
         _need(0 <= self.patch_dropout < 1, f"model.vision.patch_dropout {self.patch_dropout} is not in [0, 1)")
 
@@ -262,6 +266,9 @@ def preset(name: str) -> TrainConfig:
 # ---- to JSON and back
 
 
+YOUNGER = ("tower", "stages", "mlp_width")  # than the first files of this FORMAT
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
@@ -269,12 +276,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type, values: dict[str, Any], where: str = "config") -> Any:
     """Builds the dataclass `cls` from plain values; an unknown field and a value of the wrong type are MinclipErrors.
 
-    A field that is missing, because it is younger than the file, takes its default.
+    A missing field is one, too, unless it may be younger than the file: then it takes its default.
     """
     hints = typing.get_type_hints(cls)
     _need(isinstance(values, dict), f"{where} should be a group of fields, not {values!r}")
     for name in values:
         _need(name in hints, f"{where} has no field {name!r}{nearest(name, hints)}")
+    missing = [name for name in hints if name not in values and name not in YOUNGER]
+    _need(not missing, f"{where} lacks {', '.join(missing)}")
     return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
 
 

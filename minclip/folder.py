@@ -1,5 +1,6 @@
 """A model's folder, `config.json`, `model.safetensors` and `tokenizer.json`: written whole, read back, found by name."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -98,6 +99,9 @@ def build(config: CLIPConfig, tensors: dict[str, Tensor], where: str) -> CLIP:
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     check_names(wanted.keys(), found.keys(), where)
+    odd = [name for name, t in tensors.items() if t.layout != torch.strided or not is_number(name, t)]
+    if odd:
+        raise MinclipError(f"{where} holds tensors that are no plain floating-point numbers: {some(odd)}")
     wrong = [f"{name} {found[name]}, not {wanted[name]}" for name in wanted if wanted[name] != found[name]]
     if wrong:
         raise MinclipError(f"{where} does not fit its config: {some(wrong)}")
@@ -105,6 +109,11 @@ def build(config: CLIPConfig, tensors: dict[str, Tensor], where: str) -> CLIP:
     values = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model.load_state_dict(values, assign=True)
     return model.to(memory_format=torch.channels_last).eval()
+
+
+def is_number(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is of floats, or of whole numbers where it is BatchNorm's counter."""
+    return tensor.is_floating_point() or (name.endswith("num_batches_tracked") and not tensor.is_complex())
 
 
 def check_names(wanted: Iterable[str], found: Iterable[str], where: str) -> None:
@@ -132,11 +141,14 @@ def find_folder(name_or_path: str | Path) -> Path:
 def look_up(name_or_path: str | Path) -> Path | None:
     """What is there under that path, or under that name in `runs/` or `data/`; None where there is nothing."""
     places = [Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path]
-    return next((place for place in places if place.exists()), None)
+    with contextlib.suppress(OSError):  # a name that is too long for the system
+        return next((place for place in places if place.exists()), None)
+    return None
 
 
 def unknown_name(name: str, others: Iterable[str] = ()) -> MinclipError:
     """The error that tells the nearest name and those that are there."""
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
     there = f"there are {', '.join(here)}" if here else "there is none yet: minclip train shapes makes one"
-    return MinclipError(f"no run or model is named {name!r}{nearest(name, [*here, *others])}: {there}")
+    also = f"; others are {', '.join(others)}" if others else ""
+    return MinclipError(f"no run or model is named {name!r}{nearest(name, [*here, *others])}: {there}{also}")

@@ -10,17 +10,19 @@ class NoSuchFile(MinclipError):
     """The hub's repository is there, but has no file of that name."""
 
 
-def hub_file(repo: str, name: str, instead: str = "") -> Path:
+def hub_file(repo: str, name: str, by_hand: str = "") -> Path:
     """The file `name` of the hub's repository `repo` ("owner/name"), in the user's cache of `huggingface_hub`.
 
     That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  MinclipError where there is
-    no such file, no network, or another content than the hub announced; `instead` says what else would do.
+    no such file, no network, or another content than the hub announced; `by_hand` says what to do without a network.
     """
     from huggingface_hub import hf_hub_download  # a quarter of a second that `import minclip` should not cost
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    by_hand = f"Where there is a network, download https://huggingface.co/{repo}/resolve/main/{name} and name the file by its path"
-    by_hand += f"; or {instead}" if instead else ""
+    by_hand = by_hand or (
+        f"Where there is a network, download the config and the weights from https://huggingface.co/{repo}/tree/main "
+        "into one folder, and name that folder"
+    )
     try:
         path = Path(hf_hub_download(repo, name))
     except LocalEntryNotFoundError:

@@ -1,7 +1,9 @@
 """Weights that others trained: OpenAI's, OpenCLIP's and Hugging Face's, opened by name or path, and written for others."""
 
+import contextlib
 import dataclasses
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,24 +12,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .archive import read_tensors, shards
+from .archive import blame, read_tensors, shards
 from .config import CLIPConfig, MinclipError, VisionConfig, data_folder, nearest
-from .convert import (
-    OPEN_CLIP_NAMES,
-    TRANSFORMERS_NAMES,
+from .convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
+from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
+from .hub import NoSuchFile, hub_file, sha256
+from .model import CLIP
+from .peer_configs import (
     Known,
-    config_of,
     for_image_processor,
     for_open_clip,
     for_transformers,
     open_clip_config,
-    to_ours,
-    to_theirs,
     transformers_config,
 )
-from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
-from .hub import NoSuchFile, hub_file, sha256
-from .model import CLIP
 from .tokenizer import Tokenizer
 
 # OpenAI's nine models: the SHA-256 of the file that OpenAI published, and where the hub has the same weights
@@ -74,13 +72,16 @@ def load(
     tells; where that tells nothing, GELU is assumed, with a warning.
     """
     name, path = str(name_or_path), look_up(name_or_path)
-    if path is not None:
-        known_beside = path.name in OPEN_CLIP_FILES + TRANSFORMERS_FILES and list(path.parent.glob("*config.json"))
-        folder = path.parent if path.is_file() and known_beside else path
-        model, tokenizer = read_file(path, activation) if folder.is_file() else read_any_folder(folder, activation)
+    if path is not None and path.is_dir():
+        model, tokenizer = read_any_folder(path, activation)
+    elif path is not None:
+        check_openai(path)
+        model, tokenizer = read_file_and_config(path, activation)
     elif name in OPENAI:
         model, tokenizer = read_file(find_openai(name), activation or "quick_gelu")
-    elif "/" in name.strip("/") and not nearest(name, OPENAI):
+    elif Path(name).suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors") or name.startswith((".", "/", "~")):
+        raise MinclipError(f"{name} is not there")
+    elif re.fullmatch(r"(hf-hub:)?[\w.-]+/[\w.-]+", name) and not nearest(name, OPENAI):
         model, tokenizer = read_hub(name.removeprefix("hf-hub:"), activation)
     else:
         raise unknown_name(name, OPENAI)
@@ -99,6 +100,12 @@ class Preprocess:
 
         if not isinstance(image, Image.Image):
             raise MinclipError(f"an image must be a PIL image, not {type(image).__name__}: {image!r:.60}")
+        if min(image.size) == 0:
+            raise MinclipError(f"an image of {image.width} × {image.height} pixels has nothing to look at")
+        try:
+            image.load()
+        except OSError as error:
+            raise MinclipError(f"an image can't be read to its end: {error}") from None
         size = self.config.image_size
         steps = [
             v2.Resize(size, v2.InterpolationMode.BICUBIC),
@@ -111,52 +118,87 @@ class Preprocess:
         return v2.Compose(steps)(image)
 
 
+def openai_file(name: str) -> str:
+    """The name of OpenAI's file: "ViT-L/14@336px" -> "ViT-L-14-336px.pt"."""
+    return name.replace("/", "-").replace("@", "-") + ".pt"
+
+
 def find_openai(name: str) -> Path:
     """OpenAI's own file in `data/` or where its package keeps it, its hash checked; else the hub's copy of the weights."""
     digest, repo = OPENAI[name]
-    file = name.replace("/", "-").replace("@", "-") + ".pt"
-    for path in (data_folder() / file, Path.home() / ".cache" / "clip" / file):
-        if path.exists():
-            if (found := sha256(path)) != digest:
-                raise MinclipError(
-                    f"{path} is not OpenAI's {name}: its SHA-256 is {found[:12]}…, OpenAI's {digest[:12]}….  Delete it, or name it by its path to read it nevertheless"
-                )
+    for folder in (data_folder(), Path.home() / ".cache" / "clip"):
+        if (path := folder / openai_file(name)).exists():
+            check_openai(path)
             return path
-    url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{file}"
-    return hub_file(repo, "open_clip_model.safetensors", instead=f"put OpenAI's file, {url}, into {data_folder()}")
+    url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{openai_file(name)}"
+    by_hand = f"Where there is a network, download {url} and put it into {data_folder()}"
+    return hub_file(repo, OPEN_CLIP_FILES[0], by_hand)
+
+
+def check_openai(path: Path) -> None:
+    """Refuses a file in `data/` or `~/.cache/clip` that has one of OpenAI's names and another content."""
+    name = next((name for name in OPENAI if openai_file(name) == path.name), None)
+    theirs = path.parent.resolve() in (data_folder().resolve(), (Path.home() / ".cache" / "clip").resolve())
+    if name and theirs and (found := sha256(path)) != OPENAI[name][0]:
+        raise MinclipError(
+            f"{path} is not OpenAI's {name}: its SHA-256 is {found[:12]}…, OpenAI's {OPENAI[name][0][:12]}….  "
+            "Delete it; or, if it is your own, move it elsewhere"
+        )
 
 
 def read_hub(repo: str, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
     """A repository of the hub that OpenCLIP or `transformers` can load, too."""
     for config, files in (("open_clip_config.json", OPEN_CLIP_FILES), ("config.json", TRANSFORMERS_FILES)):
-        try:
-            hub_file(repo, config)
-        except NoSuchFile:
-            continue
         for file in files:
             try:
+                hub_file(repo, config)
                 path = hub_file(repo, file)
             except NoSuchFile:
                 continue
             for shard in shards(path) if file.endswith(".index.json") else ():
                 hub_file(repo, shard)
-            return read_any_folder(path.parent, activation)
+            for optional in ("preprocessor_config.json", TOKENIZER_FILE):
+                with contextlib.suppress(NoSuchFile):
+                    hub_file(repo, optional)
+            return read_file_and_config(path, activation)
     raise MinclipError(
         f"the hub's repository {repo} has nothing that OpenCLIP or transformers could load: {some(OPEN_CLIP_FILES + TRANSFORMERS_FILES)}"
     )
 
 
-def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
-    """A folder of minclip, OpenCLIP or Hugging Face, told apart by what lies in it."""
+def format_of(folder: Path) -> str:
+    """Whose model lies in a folder: "open_clip", "transformers", "minclip", or "" where there is no config."""
     if (folder / "open_clip_config.json").exists():
-        weights = _first(folder, OPEN_CLIP_FILES)
-        known = open_clip_config(_json(folder / "open_clip_config.json"), folder / "open_clip_config.json")
-    elif "model_type" in (values := _json(folder / "config.json")):
-        known = transformers_config(values, _json(folder / "preprocessor_config.json"), folder / "config.json")
-        weights = _first(folder, TRANSFORMERS_FILES)
-    else:
+        return "open_clip"
+    if "model_type" in _json(folder / "config.json"):
+        return "transformers"
+    return "minclip" if (folder / "config.json").exists() else ""
+
+
+def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+    """A folder of minclip, OpenCLIP or Hugging Face, told apart by its config."""
+    files = {"open_clip": OPEN_CLIP_FILES, "transformers": TRANSFORMERS_FILES}.get(format_of(folder))
+    if files is None:
         return read_folder(folder)
-    return read_file(weights, activation, known)
+    weights = next((folder / file for file in files if (folder / file).exists()), None)
+    if weights is None:
+        raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(files)}")
+    return read_file_and_config(weights, activation)
+
+
+def read_file_and_config(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+    """A file of weights, with the config that belongs to a file of that name where one lies beside it."""
+    ours, theirs = path.with_name("config.json"), path.with_name("open_clip_config.json")
+    if path.name in OPEN_CLIP_FILES and theirs.exists():
+        with blame(theirs):
+            return read_file(path, activation, open_clip_config(_json(theirs), theirs))
+    if path.name in TRANSFORMERS_FILES and "model_type" in (values := _json(ours)):
+        with blame(ours):
+            look = _json(path.with_name("preprocessor_config.json"))
+            return read_file(path, activation, transformers_config(values, look, ours))
+    if path.name == "model.safetensors" and "format" in _json(ours):
+        return read_folder(path.parent)
+    return read_file(path, activation)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -166,13 +208,6 @@ def _json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _first(folder: Path, files: tuple[str, ...]) -> Path:
-    for file in files:
-        if (folder / file).exists():
-            return folder / file
-    raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(files)}")
 
 
 def read_file(path: Path, activation: str | None = None, known: Known | None = None) -> tuple[CLIP, Tokenizer | None]:
@@ -202,7 +237,8 @@ def read_file(path: Path, activation: str | None = None, known: Known | None = N
             stacklevel=3,
         )
         known = dataclasses.replace(known, activation="gelu")
-    config = config_of(tensors, names, known, path)
+    with blame(path):
+        config = config_of(tensors, names, known, path)
     model = build(config, to_ours(tensors, names, config, path), str(path))
     return model, _tokenizer_of(config, path.parent)
 
@@ -228,13 +264,13 @@ def save(folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, fo
 
     MinclipError where the other library has no such tower, or where `format` is none of the three.
     """
-    folder = Path(folder)
+    folder, formats = Path(folder), ("minclip", "open_clip", "transformers")
+    if format not in formats:
+        raise MinclipError(f"the format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
+    if format_of(folder) not in ("", format):
+        raise MinclipError(f"{folder} holds a model in the format of {format_of(folder)}: choose another folder")
     if format == "minclip":
         return write_folder(folder, model, tokenizer)
-    if format not in ("open_clip", "transformers"):
-        raise MinclipError(
-            f"the format {format!r} is none of minclip, open_clip, transformers{nearest(format, ('minclip', 'open_clip', 'transformers'))}"
-        )
     config = model.config
     vision, text = config.vision, config.text
     plain_vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"

@@ -21,10 +21,11 @@ class TextTransformer(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         end = find_end(ids, self.config)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or ids.is_cuda or len(ids) == 0:
             causal = causal_mask(ids.shape[1], device=ids.device)
             return self.norm_final(self.transformer.pooled(self.embed(ids), end, causal))
-        # Without a graph to build, texts of one length go together, so that padding is never computed.
+        # On a CPU, and without a graph to build, texts of one length go together, so that padding is never computed.
+        # A GPU would rather have one large batch (trimmed by its caller) than many small ones.
         order = end.argsort(stable=True)
         lengths, counts = end[order].unique_consecutive(return_counts=True)
         groups = zip(ids[order].split(counts.tolist()), lengths.tolist())
@@ -91,4 +92,6 @@ def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
 
 def trim(ids: Tensor, eot_id: int) -> Tensor:
     """Cuts the padding that all rows share, (B, L) -> (B, L'): causal attention never looks at it."""
+    if len(ids) == 0:
+        return ids
     return ids[:, : int((ids == eot_id).int().argmax(dim=1).max()) + 1]

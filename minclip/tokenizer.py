@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import html
 import importlib.util
+import itertools
 import json
 import math
 import warnings
@@ -45,7 +46,7 @@ _CHARACTERS = byte_characters()
 _BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
 _ALPHABET = sorted(_CHARACTERS)  # visible characters first, as in OpenAI's file
 
-KNOWN_CHUNKS = 1_000_000  # remembered at most, some 200 MB
+KNOWN_CHUNKS, LONGEST_KNOWN = 1_000_000, 32  # how many are remembered at most, and of how many characters
 OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
 OPENAI_MERGES = 49152 - 256 - 2  # the file holds more; OpenAI's vocabulary stops here
 _OPENAI_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"  # of those lines
@@ -106,14 +107,17 @@ class Tokenizer:
         return symbols
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of some ids: words separated by single spaces; SOT, EOT and bytes that are no UTF-8 are dropped or replaced."""
-        symbols = "".join(self.vocab[i] for i in map(int, ids) if i not in (self.sot_id, self.eot_id))
+        """The text of some ids up to EOT, words separated by single spaces; bytes that are no UTF-8 become U+FFFD."""
+        ids = list(itertools.takewhile(lambda i: i != self.eot_id, map(int, ids)))
+        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
+            raise MinclipError(f"ids from {min(ids)} to {max(ids)}: this vocabulary has {self.vocab_size} tokens")
+        symbols = "".join(self.vocab[i] for i in ids if i != self.sot_id)
         words = (bytes(_BYTES[c] for c in word).decode("utf-8", errors="replace") for word in symbols.split(END))
         return " ".join(words).strip(" ")
 
     def __call__(self, texts: str | Sequence[str], context_length: int = 77) -> torch.Tensor:
         """(B, L) int64: SOT, the text, EOT, then `pad_id`; a longer text is cut, counted, and keeps its EOT."""
-        if not isinstance(texts, Iterable):
+        if not isinstance(texts, Iterable) or isinstance(texts, bytes):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
         if context_length < 3:
             raise MinclipError(f"context_length {context_length} leaves no room for a token between SOT and EOT")
@@ -241,9 +245,11 @@ class _Known(dict[str, list[int]]):
         self.ids_of = ids_of
 
     def __missing__(self, chunk: str) -> list[int]:
+        ids = self.ids_of(chunk)
         if len(self) >= KNOWN_CHUNKS:  # the web's captions have no end of new ones
             self.clear()
-        self[chunk] = ids = self.ids_of(chunk)
+        if len(chunk) <= LONGEST_KNOWN:  # a longer one, a whole sentence of Chinese, is hardly met again
+            self[chunk] = ids
         return ids
 
 
@@ -253,8 +259,8 @@ def _find_openai() -> Path:
     for folder in (Path(peer.origin).parent if peer and peer.origin else Path(), data_folder()):
         if (folder / OPENAI_FILE).exists():
             return folder / OPENAI_FILE
-    instead = f"pip install open_clip_torch, or put {OPENAI_FILE} into {data_folder()}"
-    return hub_file("openai/clip-vit-base-patch32", "merges.txt", instead)
+    by_hand = f"pip install open_clip_torch, or put https://github.com/openai/CLIP/raw/main/clip/{OPENAI_FILE} into {data_folder()}"
+    return hub_file("openai/clip-vit-base-patch32", "merges.txt", by_hand)
 
 
 def clean_openai(text: str) -> str:
@@ -262,7 +268,7 @@ def clean_openai(text: str) -> str:
 
     Lower case and white space, the rest of its clean-up, are `split_chunks`'s.
     """
-    # nothing to repair in plain text: most captions, and ten times faster
+    # nothing to repair in plain text, which most captions are
     if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):
         import ftfy  # 50 ms that plain text should not cost
 

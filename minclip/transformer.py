@@ -12,8 +12,8 @@ class QuickGELU(nn.Module):
     """x · sigmoid(1.702 x): OpenAI's cheap stand-in for GELU, with which its weights were trained."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # y · sigmoid(y) is one kernel, silu, and keeps one tensor for the backward pass instead of two; fresh memory costs
-        # a CPU more than the sigmoid does, so where there is no backward pass it is done in place
+        # y · sigmoid(y) is one kernel, silu, and keeps one tensor for the backward pass instead of two.  Where there is no
+        # backward pass it is done in place: fresh memory costs a CPU as much as the arithmetic.
         return F.silu(1.702 * x, inplace=not torch.is_grad_enabled()).mul_(1 / 1.702)
 
 
@@ -30,8 +30,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """The weights times v, (B, H, L, d); `mask`, which broadcasts to (B, H, L, L), is True where a token (row) may look (column)."""
-    # One fused kernel.  On a CPU it is the faster one in fp32, but in bf16 the plain products are, three times and more
-    # where there are gradients.
+    # One fused kernel.  On a CPU it is the faster one in fp32, but in bf16 the plain products are (tests/bench/towers.py).
     if q.is_cuda or q.dtype == torch.float32:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return attention_weights(q, k, mask) @ v

@@ -58,6 +58,19 @@ def test_an_unknown_field_that_resembles_nothing_gets_no_guess():
         from_dict(DataConfig, {**plain(DataConfig()), "zzz": 1})
 
 
+def test_a_missing_field_is_named():
+    values = plain(TrainConfig())
+    del values["train"]["seed"], values["train"]["lr"]
+    with pytest.raises(MinclipError, match=r"config\.train lacks seed, lr"):
+        from_dict(TrainConfig, values)
+
+
+@pytest.mark.parametrize("change", [{"mean": (0.5, 0.5)}, {"std": (0.5, 0.5, 0.0)}])
+def test_an_impossible_mean_or_std_is_refused(change):
+    with pytest.raises(MinclipError, match="should be three numbers each, std above 0"):
+        VisionConfig(**change)
+
+
 def test_a_field_that_is_younger_than_the_file_takes_its_default():
     values = plain(preset("flickr8k"))
     del values["model"]["vision"]["stages"], values["model"]["text"]["tower"]

@@ -105,10 +105,16 @@ def test_a_repository_that_is_not_there_is_told(hub):
 def test_without_a_network_the_message_tells_what_to_fetch(hub, monkeypatch):
     go_to("http://127.0.0.1:9", monkeypatch)  # the discard port: nobody listens
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's pauses between its attempts
+    with pytest.raises(MinclipError, match=r"can't be reached \(no network\?\)\.  ask a friend$"):
+        hub_file("owner/name", "weights.bin", by_hand="ask a friend")
+
+
+def test_the_message_without_a_network_tells_the_folders_way(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        MinclipError, match=r"can't be reached.*download https://huggingface\.co/owner/name/.*/weights\.bin.*; or ask"
+        MinclipError, match=r"https://huggingface\.co/owner/name/tree/main into one folder, and name that"
     ):
-        hub_file("owner/name", "weights.bin", instead="ask a friend")
+        hub_file("owner/name", "weights.bin")
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -1,8 +1,12 @@
 """What `load` finds by name and path, what it refuses and how it says so; equality with the peers stands in tests/parity."""
 
 import hashlib
+import io
 import json
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from safetensors.torch import save_file
 import minclip.pretrained
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
 from minclip.convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
-from minclip.pretrained import OPEN_CLIP_FILES, OPENAI, Preprocess, find_openai, read_hub, save
+from minclip.pretrained import OPEN_CLIP_FILES, OPENAI, Preprocess, read_hub, save
 
 CONFIG = CLIPConfig(
     embed_dim=32,
@@ -70,11 +74,16 @@ def test_openais_file_is_found_where_it_lies(model, here, data_home, monkeypatch
     assert equal(loaded, model) and loaded.config.activation == "quick_gelu"
 
 
-def test_a_file_with_another_hash_is_refused(model, data_home, monkeypatch):
+def test_a_file_with_another_hash_is_refused(model, here, data_home, monkeypatch):
     path = openais_file(model, data_home, "ViT-B/32", monkeypatch, right_hash=False)
     with pytest.raises(MinclipError, match=r"ViT-B-32\.pt is not OpenAI's ViT-B/32: its SHA-256 is .*, OpenAI's 0000"):
         load("ViT-B/32")
-    assert equal(load(path, activation="quick_gelu")[0], model)  # by its path it is one's own file
+    with pytest.raises(MinclipError, match="is not OpenAI's"):  # by its path, too
+        load(path)
+    with pytest.raises(MinclipError, match="is not OpenAI's"):  # and by its name in data/
+        load("ViT-B-32.pt")
+    path.rename(here / path.name)
+    assert equal(load(here / path.name, activation="quick_gelu")[0], model)  # elsewhere it is one's own file
 
 
 @pytest.mark.parametrize("name", OPENAI)
@@ -82,8 +91,8 @@ def test_without_a_network_the_message_tells_what_to_download_and_where_to_put_i
     with pytest.raises(MinclipError) as error:
         load(name)
     message = str(error.value)
-    assert OPENAI[name][1] in message and OPENAI[name][0] in message and str(data_home) in message
-    assert "can't be reached" in message and message.count("https://") == 2
+    assert f"{OPENAI[name][0]}/{name.replace('/', '-').replace('@', '-')}.pt and put it into {data_home}" in message
+    assert "can't be reached" in message and message.count("https://") == 1
 
 
 @pytest.mark.parametrize(
@@ -101,19 +110,32 @@ def test_an_unknown_name_tells_the_nearest(name, nearest):
         load(name)
 
 
+@pytest.mark.parametrize("name", ["./missing.pt", "/nowhere/model.pt", "weights/ViT-B-32.pt", "gone.safetensors"])
+def test_a_file_that_is_not_there_is_no_name(name):
+    with pytest.raises(MinclipError, match=f"{name} is not there"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/b/c", "ViT-B\\32"])
+def test_what_can_be_neither_path_nor_name_is_told(name):
+    with pytest.raises(MinclipError, match=r"no run or model is named .*; others are RN50, RN101"):
+        load(name)
+
+
 # ---- the hub
 
 
 @pytest.fixture
 def hub(model, here, monkeypatch):
-    """A hub with one repository, in a folder."""
-    repository = here / "hub"
+    """A hub with one repository, in a folder; a file comes into the cache when it is asked for, and not before."""
+    repository, cache = here / "hub", here / "cache"
     repository.mkdir()
+    cache.mkdir()
 
-    def hub_file(repo, name, instead=""):
+    def hub_file(repo, name, by_hand=""):
         if not (repository / name).exists():
             raise minclip.pretrained.NoSuchFile(f"no {name}")
-        return repository / name
+        return Path(shutil.copy(repository / name, cache / name))
 
     monkeypatch.setattr(minclip.pretrained, "hub_file", hub_file)
     return repository
@@ -160,9 +182,20 @@ def test_a_repository_without_weights_is_refused(hub):
         load("owner/name")
 
 
-def test_openais_weights_come_from_the_hub(model, hub, monkeypatch):
-    save(hub, CLIP(CONFIG), format="open_clip")
-    assert find_openai("ViT-B/32") == hub / "open_clip_model.safetensors"
+@pytest.mark.parametrize("format", ["open_clip", "transformers"])
+def test_all_that_belongs_to_a_model_comes_along(hub, format):
+    vision = replace(CONFIG.vision, mean=(0.1, 0.2, 0.3))
+    tokenizer = Tokenizer.train(["a red circle"] * 4, 520)
+    CLIP(replace(CONFIG, vision=vision)).save_pretrained(hub, format, tokenizer)
+    _, preprocess, read = load("owner/name")
+    assert preprocess.config.mean == (0.1, 0.2, 0.3) and read.merges == tokenizer.merges
+
+
+def test_openais_weights_come_from_the_hub(model, hub):
+    save(hub, model, format="open_clip")
+    (hub / "open_clip_config.json").unlink()  # the activation is the name's to tell
+    loaded = load("ViT-B/32")[0]
+    assert equal(loaded, model) and loaded.config.activation == "quick_gelu"
 
 
 # ---- files that are no CLIP
@@ -195,6 +228,37 @@ def test_surplus_weights_are_listed_ten_at_most(model, here):
     )
     with pytest.raises(MinclipError, match=r"12 not known: visual\.extra00, .*visual\.extra09 and 2 more$"):
         load(path, activation="gelu")
+
+
+@pytest.mark.parametrize("gone", ["visual.transformer.resblocks.1.ln_1.weight", "transformer.resblocks.0.ln_1.weight"])
+def test_a_missing_weight_is_named_wherever_it_stands(here, gone):
+    # and not taken for the end of the tower
+    vision, text = replace(CONFIG.vision, layers=3), replace(CONFIG.text, layers=3)
+    path = weights(CLIP(replace(CONFIG, vision=vision, text=text)), here, lambda tensors: tensors.pop(gone))
+    with pytest.raises(MinclipError, match=f"does not fit its config; 1 missing: {gone}$"):
+        load(path, activation="gelu")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("token_embedding.weight", torch.zeros(5)),
+        ("visual.class_embedding", torch.zeros(())),
+        ("visual.conv1.weight", torch.zeros(64)),
+        ("text_projection", torch.zeros(64)),
+        ("visual.positional_embedding", torch.zeros(0, 64)),
+        ("visual.positional_embedding", torch.zeros(6, 64)),
+        ("logit_scale", torch.zeros(2)),
+        ("ln_final.weight", torch.zeros(64, dtype=torch.int8)),
+        ("ln_final.weight", torch.zeros(64, dtype=torch.complex64)),
+        ("ln_final.weight", torch.zeros(64).to_sparse()),
+    ],
+)
+def test_a_tensor_that_can_not_be_right_is_told(model, here, name, tensor):
+    path = weights(model, here, lambda tensors: tensors.update({name: tensor}))
+    with pytest.raises(MinclipError, match=r"weights\.pt") as error:
+        load(path, activation="gelu")
+    assert name.split(".")[-2 if "." in name else 0].removeprefix("ln_") in str(error.value)
 
 
 def test_weights_of_another_shape_are_listed(model, here):
@@ -311,6 +375,86 @@ def test_another_way_of_preparing_images_is_warned_about(model, here):
         load(here / "theirs")
 
 
+def test_another_epsilon_is_refused(model, here):
+    save(here / "theirs", model, format="transformers")
+    change_transformers_config(here / "theirs", lambda values: values["text_config"].update(layer_norm_eps=0.1))
+    with pytest.raises(MinclipError, match="layer_norm_eps other than 1e-05"):
+        load(here / "theirs")
+
+
+def test_another_way_of_preparing_images_in_transformers_is_warned_about(model, here):
+    save(here / "theirs", model, format="transformers")
+    values = json.loads((here / "theirs" / "preprocessor_config.json").read_text())
+    (here / "theirs" / "preprocessor_config.json").write_text(json.dumps(values | {"do_center_crop": False}))
+    with pytest.warns(UserWarning, match="images are prepared CLIP's way"):
+        load(here / "theirs")
+
+
+def damage(folder, path, value):
+    """Sets one field of a folder's config, deep down, to something that it can't be."""
+    file = next(f for f in (folder / "open_clip_config.json", folder / "config.json") if f.exists())
+    values = json.loads(file.read_text())
+    place = values
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    file.write_text(json.dumps(values))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("format", "path", "value"),
+    [
+        ("open_clip", ["model_cfg"], []),
+        ("open_clip", ["model_cfg", "vision_cfg"], None),
+        ("open_clip", ["model_cfg", "vision_cfg", "width"], "64"),
+        ("open_clip", ["model_cfg", "vision_cfg", "head_width"], 0),
+        ("open_clip", ["preprocess_cfg", "mean"], 0.5),
+        ("open_clip", ["preprocess_cfg", "mean"], [0.5, 0.5]),
+        ("open_clip", ["preprocess_cfg", "std"], [0.5, 0.5, 0]),
+        ("transformers", ["vision_config"], [1]),
+        ("transformers", ["vision_config", "hidden_act"], ["gelu"]),
+        ("transformers", ["vision_config", "num_attention_heads"], "1"),
+        ("transformers", ["text_config", "eos_token_id"], None),
+    ],
+)
+def test_a_damaged_config_is_told_by_its_file(model, here, format, path, value):
+    save(here / "theirs", model, format=format)
+    file = damage(here / "theirs", path, value)
+    with pytest.raises(MinclipError, match=re.escape(str(file))):
+        load(here / "theirs")
+
+
+# ---- two formats side by side
+
+
+def test_a_file_that_was_named_is_the_one_that_is_opened(here):
+    # as in repositories that hold both formats
+    first, second = CLIP(CONFIG), CLIP(CONFIG)
+    save(here / "both", first, format="open_clip")
+    save(here / "other", second, format="transformers")
+    for file in (here / "other").iterdir():
+        shutil.copy(file, here / "both")
+    assert equal(load(here / "both" / "model.safetensors")[0], second)
+    assert equal(load(here / "both" / "open_clip_model.safetensors")[0], first)
+
+
+def test_a_file_beside_other_jsons_is_opened_alone(model, here):
+    save(here / "there", model, format="transformers")
+    (here / "there" / "config.json").unlink()
+    assert equal(load(here / "there" / "model.safetensors", activation="quick_gelu")[0], model)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("open_clip", "minclip"), ("open_clip", "transformers"), ("minclip", "transformers")]
+)
+def test_two_formats_do_not_share_a_folder(model, here, first, second):
+    model.save_pretrained(here / "there", first)
+    with pytest.raises(MinclipError, match=f"holds a model in the format of {first}: choose another"):
+        CLIP(CONFIG).save_pretrained(here / "there", second)
+    assert equal(load(here / "there")[0], model)
+
+
 # ---- saving for others
 
 
@@ -355,6 +499,18 @@ def test_an_image_of_one_pixel_in_any_mode_works(mode):
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (2000, 3)])
 def test_a_very_long_image_works(size):
     assert Preprocess(CONFIG.vision)(Image.new("RGB", size)).shape == (3, 16, 16)
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(MinclipError, match="0 × 5 pixels"):
+        Preprocess(CONFIG.vision)(Image.new("RGB", (0, 5)))
+
+
+def test_an_image_that_is_cut_off_is_told():
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(file, "PNG")
+    with pytest.raises(MinclipError, match="can't be read to its end"):
+        Preprocess(CONFIG.vision)(Image.open(io.BytesIO(file.getvalue()[:1000])))
 
 
 @pytest.mark.parametrize("image", [None, 5, "photo.jpg"])

@@ -79,6 +79,16 @@ def test_decode_drops_sot_eot_and_replaces_what_is_no_utf8():
     assert BARE.decode([BARE.sot_id, *BARE.encode("a"), *half, BARE.eot_id]) == "a \ufffd"
 
 
+def test_decode_ends_at_eot():
+    assert TOKENIZER.decode(TOKENIZER("a red circle", 16)[0]) == "a red circle"
+
+
+@pytest.mark.parametrize("ids", [[-1], [540], [1, 10**9]])
+def test_ids_beyond_the_vocabulary_are_refused(ids):
+    with pytest.raises(MinclipError, match=f"this vocabulary has {TOKENIZER.vocab_size} tokens"):
+        TOKENIZER.decode(ids)
+
+
 def test_decode_takes_a_row_of_ids():
     row = TOKENIZER("a red circle", 16)[0]
     assert TOKENIZER.decode(row[row != TOKENIZER.pad_id]) == "a red circle"
@@ -88,6 +98,11 @@ def test_what_is_remembered_has_an_end_and_changes_no_id(monkeypatch):
     monkeypatch.setattr("minclip.tokenizer.KNOWN_CHUNKS", 3)
     tokenizer, text = Tokenizer(TOKENIZER.merges), "a red circle and a blue square on the edge of été"
     assert tokenizer.encode(text) == TOKENIZER.encode(text) and len(tokenizer._known) <= 3
+
+
+def test_long_chunks_are_not_remembered():
+    tokenizer = Tokenizer(TOKENIZER.merges)
+    assert tokenizer.encode("a" * 100) == TOKENIZER.encode("a" * 100) and not tokenizer._known
 
 
 def test_a_tokenizer_travels_to_other_processes():
@@ -427,7 +442,7 @@ def test_openais_file_is_taken_from_the_data_folder(openai_file, data_home, no_o
 
 def test_without_openais_file_the_message_tells_what_to_do(data_home, no_open_clip):
     with pytest.raises(
-        MinclipError, match=r"can't be reached.*merges\.txt.*pip install open_clip_torch, or put bpe_simple"
+        MinclipError, match=r"can't be reached.*pip install open_clip_torch, or put https://\S+/bpe_simple"
     ):
         Tokenizer.from_openai()
 
@@ -463,7 +478,7 @@ def test_an_unknown_clean_up_is_refused():
         Tokenizer([], clean="upper")
 
 
-@pytest.mark.parametrize("texts", [None, 5, 1.5])
+@pytest.mark.parametrize("texts", [None, 5, 1.5, b"a cat"])
 def test_what_is_no_list_of_texts_is_refused(texts):
     with pytest.raises(MinclipError, match=f"list of them, not {type(texts).__name__}"):
         TOKENIZER(texts)

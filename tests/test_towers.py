@@ -141,6 +141,12 @@ def test_without_a_graph_no_padding_and_no_common_beginning_is_computed():
     assert sum(seen) == 5 + 50 * 5
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_texts_make_no_features(grad):
+    with torch.set_grad_enabled(grad):
+        assert TextTransformer(TEXT)(texts(batch=0)).shape == (0, 32)
+
+
 def test_a_row_without_an_end_token_is_refused():
     ids = texts()
     ids[2] = 1

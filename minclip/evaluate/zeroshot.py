@@ -9,14 +9,15 @@ from torch import Tensor
 from ..config import MinclipError
 from ..data.pairs import Task
 from ..model import CLIP
+from ..text import trim
 from ..tokenizer import Tokenizer
 
 
 @torch.no_grad()
 def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], block: int = 1024) -> Tensor:
-    """(M, D) vectors of length 1; `block` texts at a time, among which the tower computes no padding."""
+    """(M, D) vectors of length 1; `block` texts at a time, each block trimmed to its longest text."""
     ids = tokenizer(texts, model.config.text.context_length).to(model.device)
-    return torch.cat([model.encode_text(rows, normalize=True) for rows in ids.split(block)])
+    return torch.cat([model.encode_text(trim(rows, tokenizer.eot_id), normalize=True) for rows in ids.split(block)])
 
 
 @torch.no_grad()

@@ -43,7 +43,8 @@ def installed(package: str) -> str:
 
 
 def interleaved(runs: dict[str, Callable[[], object]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
-    """Seconds of each run in each round; within a round they take turns, so that a busy machine slows all alike.
+    """Seconds of each run in each round; within a round they take turns, so that a busy machine slows all alike, and
+    each round begins with another one.
 
     Python's garbage collector is off meanwhile, as in `timeit`: a full collection costs whoever happens to trigger it.
     """
@@ -54,10 +55,11 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int, warm_up: boo
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
-            for name, run in runs.items():
+        for number in range(rounds):
+            names = list(runs)
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 start = time.perf_counter()
-                run()
+                runs[name]()
                 if torch.cuda.is_available():
                     torch.cuda.synchronize()
                 seconds[name].append(time.perf_counter() - start)
