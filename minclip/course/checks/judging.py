@@ -1,0 +1,69 @@
+"""How an answer is judged: right, not attempted, or a mistake with a name."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+NOT_ATTEMPTED = "not attempted yet: fill in the function, then run this cell again"
+
+
+def run(function: Callable, *arguments: object) -> object:
+    """The function's answer, or a message where the stub is untouched (it returns None or ...)."""
+    answer = function(*arguments)
+    return NOT_ATTEMPTED if answer is None or answer is ... else answer
+
+
+def judge_number(answer: object, right: torch.Tensor, mistakes: dict[str, torch.Tensor]) -> None:
+    """Prints that the answer is right, or raises an AssertionError that names the mistake."""
+    try:
+        value = torch.as_tensor(answer, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"the answer should be one number, not {answer!r}") from None
+    if value.ndim:
+        raise AssertionError(f"the answer should be one number; yours has shape {tuple(value.shape)}")
+    if torch.isclose(value, right, atol=1e-4):
+        print("right!")
+        return
+    for name, wrong in mistakes.items():
+        if torch.isclose(value, wrong, atol=1e-4):
+            raise AssertionError(name)
+    raise AssertionError(f"got {value:.4f}, expected {right:.4f}")
+
+
+def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, object]]]) -> None:
+    """Each case: arguments, the right answer, and wrong ones by the mistake's name, which an AssertionError then tells."""
+    for arguments, right, mistakes in cases:
+        given = copy.deepcopy(arguments)
+        answer = run(function, *given)
+        if answer is NOT_ATTEMPTED:
+            print(NOT_ATTEMPTED)
+            return
+        answer = answer.tolist() if isinstance(answer, torch.Tensor) else answer
+        answer = list(answer) if isinstance(answer, tuple) else answer
+        for name, wrong in mistakes.items():
+            if answer == wrong:
+                raise AssertionError(name)
+        if answer != right:
+            raise AssertionError(f"for {', '.join(map(repr, arguments))}: got {answer!r}, expected {right!r}")
+        if given != arguments:
+            raise AssertionError("the function changed the list that it was given: build a new one")
+    print("right!")
+
+
+def judge_tensor(function: Callable, arguments: tuple, right: torch.Tensor, mistakes: dict[str, torch.Tensor]) -> None:
+    """Prints that the tensor is right, or raises an AssertionError that names the mistake."""
+    answer = run(function, *arguments)
+    if answer is NOT_ATTEMPTED:
+        print(NOT_ATTEMPTED)
+        return
+    if not isinstance(answer, torch.Tensor):
+        raise AssertionError(f"the answer should be a tensor, not {type(answer).__name__}")
+    for name, wrong in mistakes.items():
+        if answer.shape == wrong.shape and torch.allclose(answer.float(), wrong.float(), atol=1e-5):
+            raise AssertionError(name)
+    if answer.shape != right.shape:
+        raise AssertionError(f"the answer should have shape {tuple(right.shape)}; yours has {tuple(answer.shape)}")
+    if not torch.allclose(answer.float(), right.float(), atol=1e-5):
+        raise AssertionError("the shape is right, the numbers are not: compare them with a small example by hand")
+    print("right!")

@@ -1,0 +1,100 @@
+"""Figures as such: made, shown, saved, and the small parts that all pictures share."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..setup import STYLE
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure in the course's style; not pyplot's, so that nothing has to be closed and no screen is needed."""
+    with mpl.rc_context(STYLE):
+        return Figure(figsize=(width, height))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file's bytes, for files and for image widgets."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def show(figure: Figure) -> None:
+    """Displays the figure in a notebook, as a PNG: the same in JupyterLab, in Colab and on a page."""
+    from IPython.display import Image, display  # only notebooks have it
+
+    display(Image(data=png(figure)))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure to a PNG file, whole or not at all."""
+    from ...folder import atomic_write
+
+    atomic_write(path, png(figure))
+
+
+def axes_grid(figure: Figure, rows: int = 1, columns: int = 1, **keywords: Any) -> np.ndarray:
+    with mpl.rc_context(STYLE):
+        return figure.subplots(rows, columns, squeeze=False, **keywords)
+
+
+def wrap(text: str, width: int) -> str:
+    """Breaks a caption into lines of at most `width` characters, between words."""
+    lines = [""]
+    for word in text.split():
+        lines = [*lines[:-1], f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [*lines, word]
+    return "\n".join(lines)
+
+
+def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", width: int = 24) -> None:
+    """One (3, S, S) uint8 image with its caption below."""
+    axis.imshow(np.asarray(image).transpose(1, 2, 0))
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_xlabel(wrap(caption, width), fontsize=8)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, title: str = "") -> Figure:
+    """Images (n, 3, S, S) uint8 in rows, each above its caption."""
+    rows = math.ceil(len(images) / columns)
+    figure = new_figure(1.75 * columns, 2.3 * rows + 0.3)
+    axes = list(axes_grid(figure, rows, columns).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, caption in zip(axes, images, captions):
+        axis.set_axis_on()
+        show_image(axis, image, caption)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def faint(colour: str) -> str:
+    """A colour mixed with white: a background on which black text can be read."""
+    return mpl.colors.to_hex(0.35 * np.array(mpl.colors.to_rgb(colour)) + 0.65)
+
+
+def lines(
+    x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", log: bool = False, **labels: str
+) -> Figure:
+    """A line for each of `ys` over `x` (`log`: by powers of two), drawn in different ways; `xlabel` and `ylabel` name the axes."""
+    figure = new_figure(6, 3)
+    axis = axes_grid(figure)[0, 0]
+    for i, (name, values) in enumerate(ys.items()):
+        axis.plot(x, values, label=name, linestyle=["-", "--", ":"][i % 3], linewidth=2, marker="o" if log else None)
+    if log:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(x, [str(value) for value in x])
+        axis.minorticks_off()
+    axis.legend()
+    axis.set(title=title, **labels)
+    return figure

@@ -1,0 +1,109 @@
+"""Pictures of matching and training: similarity matrix, probabilities, curves of a run."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ...checkpoint import Run
+from ..setup import PALETTE, STYLE
+from .base import axes_grid, new_figure, show_image, wrap
+
+
+def similarity_matrix(
+    matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], title: str = ""
+) -> Figure:
+    """A similarity matrix (n, n): image i is drawn above column i, caption j beside row j, the number into each cell."""
+    matrix, n = np.asarray(matrix), len(captions)
+    figure = new_figure(3.2 + 0.85 * n, 0.85 * n + 1.4)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    with mpl.rc_context(STYLE):
+        grid = figure.add_gridspec(2, n, height_ratios=[1, n])
+        axis = figure.add_subplot(grid[1, :])
+        for i, image in enumerate(images):
+            show_image(figure.add_subplot(grid[0, i]), image)
+    axis.imshow(matrix, cmap="cividis", aspect="auto")
+    axis.set_xticks([])
+    axis.set_yticks(range(n), [wrap(caption, 34) for caption in captions], fontsize=8)
+    middle = (matrix.max() + matrix.min()) / 2
+    for (row, column), value in np.ndenumerate(matrix):
+        axis.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="black" if value > middle else "white",
+        )
+    return figure
+
+
+def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[float], title: str = "") -> Figure:
+    """One image, and beside it a bar for each label's probability."""
+    figure = new_figure(7, max(2.0, 0.35 * len(labels) + 0.9))
+    left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2.2])[0]
+    show_image(left, image)
+    best = int(np.argmax(values))
+    right.barh(labels, values, color=[PALETTE[1] if i == best else PALETTE[0] for i in range(len(labels))])
+    right.invert_yaxis()
+    right.set_xlim(0, 1.12)
+    right.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    for i, value in enumerate(values):
+        right.text(value + 0.01, i, f"{value:.0%}", va="center")
+    right.set_title(title)
+    return figure
+
+
+def loss_curve(losses: Sequence[float], batch_size: int, title: str = "") -> Figure:
+    """Loss by step, with the line ln(B) of a model that knows nothing."""
+    figure = new_figure(6, 3)
+    axis = axes_grid(figure)[0, 0]
+    axis.plot(range(1, len(losses) + 1), losses)
+    _mark_ln_b(axis, batch_size)
+    axis.set(xlabel="step", ylabel="loss", title=title, ylim=(0, None))
+    return figure
+
+
+def _mark_ln_b(axis: Any, batch_size: int) -> None:
+    axis.axhline(math.log(batch_size), color="black", linestyle="--", linewidth=1)
+    axis.annotate(
+        f"ln {batch_size}: knows nothing",
+        (1, math.log(batch_size)),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=9,
+    )
+
+
+def curves(run: Run) -> Figure:
+    """A run's loss, temperature, gradient norm and validation recall by step: what `curves.png` shows."""
+    steps = [line for line in run.metrics if "loss" in line]
+    validations = [line for line in run.metrics if "val" in line]
+    figure = new_figure(9, 5.5)
+    (loss, recall), (scale, norm) = axes_grid(figure, 2, 2, sharex=True)
+    x = [line["step"] for line in steps]
+    loss.plot(x, [line["loss"] for line in steps])
+    _mark_ln_b(loss, run.config.train.batch_size)
+    loss.set(title="training loss", ylim=(0, None))
+    for way, label in (("text_to_image_r@5", "text→image"), ("image_to_text_r@5", "image→text")):
+        recall.plot(
+            [line["step"] for line in validations],
+            [100 * line["val"][way] for line in validations],
+            marker="o",
+            markersize=4,
+            label=label,
+        )
+    recall.set(title="validation recall@5, %", ylim=(0, 100))
+    recall.legend()
+    scale.plot(x, [line["scale"] for line in steps])
+    scale.set(title="scale (1 / temperature)", xlabel="step")
+    norm.plot(x, [line["grad_norm"] for line in steps])
+    norm.axhline(run.config.train.grad_clip, color="black", linestyle="--", linewidth=1)
+    norm.set(title="gradient norm, clipped at the dashed line", xlabel="step", yscale="log")
+    return figure
