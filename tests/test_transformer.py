@@ -4,7 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minclip.transformer import MLP, Attention, Block, QuickGELU, Transformer, attend, attention_weights, rollout
+from minclip.transformer import (
+    MLP,
+    Attention,
+    Block,
+    QuickGELU,
+    Transformer,
+    attend,
+    attention_weights,
+    linear,
+    rollout,
+)
 
 WIDTH, HEADS, LENGTH = 32, 4, 7
 CAUSAL = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
@@ -90,9 +100,9 @@ def test_each_head_reads_its_own_slice():
 def test_a_block_whose_branches_are_silent_changes_nothing():
     # pre-norm: the residual sum itself passes no norm
     block = Block(WIDTH, HEADS, "gelu")
-    for linear in (block.attention.out, block.mlp.down):
-        torch.nn.init.zeros_(linear.weight)
-        torch.nn.init.zeros_(linear.bias)
+    for layer in (block.attention.out, block.mlp.down):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
     x = 100 * torch.randn(2, LENGTH, WIDTH)
     assert torch.equal(block(x), x)
 
@@ -202,6 +212,37 @@ def test_rollout_by_hand():
 def test_rollout_keeps_the_sum():
     maps = attention_weights(torch.randn(3, 2, HEADS, 5, 8), torch.randn(3, 2, HEADS, 5, 8), None)
     torch.testing.assert_close(rollout(maps).sum(dim=-1), torch.ones(2, 5))
+
+
+# ---- products
+
+
+@pytest.mark.parametrize("shape", [(256, 512), (2, 200, 512), (32, 50, 768), (255, 512), (400, 128), (0, 512)])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_product_is_the_same_by_either_way(shape, grad):
+    x, weight, bias = torch.randn(shape), torch.randn(96, shape[-1]), torch.randn(96)
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(linear(x, weight, bias), F.linear(x, weight, bias), rtol=1e-4, atol=1e-4)
+
+
+def test_a_large_product_takes_parts_of_a_weight_and_of_rows():
+    x, weight, bias = torch.randn(300, 1, 1024)[:, :, ::2], torch.randn(96, 512), torch.randn(96)
+    with torch.no_grad():
+        out = linear(x, weight[32:], bias[32:])
+    torch.testing.assert_close(out, F.linear(x, weight[32:], bias[32:]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_products_of_other_types_stay_what_they_are(dtype):
+    x, weight, bias = torch.randn(300, 512).to(dtype), torch.randn(96, 512).to(dtype), torch.randn(96).to(dtype)
+    with torch.no_grad():
+        assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
+
+
+def test_a_large_product_under_autocast_is_bf16s():
+    x, weight, bias = torch.randn(300, 512), torch.randn(96, 512), torch.randn(96)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert linear(x, weight, bias).dtype == torch.bfloat16
 
 
 # ---- initialisation (mistake 23)
