@@ -16,9 +16,9 @@ class MinclipError(ValueError):
     """A user's mistake, told in one sentence: what was wrong, where, and what to do.  The command line exits with 2."""
 
 
-def nearest(word: str, words: typing.Iterable[str]) -> str:
-    """`" (did you mean 'shapes'?)"`, or nothing where no word of `words` is near."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+def nearest(word: str, words: typing.Iterable[str], cutoff: float = 0.5) -> str:
+    """`" (did you mean 'shapes'?)"`, or nothing where no word of `words` is near; 1 would be the same word."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -81,7 +81,7 @@ def load(
         model, tokenizer = read_file(find_openai(name), activation or "quick_gelu")
     elif Path(name).suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors") or name.startswith((".", "/", "~")):
         raise MinclipError(f"{name} is not there")
-    elif re.fullmatch(r"(hf-hub:)?[\w.-]+/[\w.-]+", name) and not nearest(name, OPENAI):
+    elif re.fullmatch(r"(hf-hub:)?[\w.-]+/[\w.-]+", name) and not nearest(name, OPENAI, cutoff=0.8):
         model, tokenizer = read_hub(name.removeprefix("hf-hub:"), activation)
     else:
         raise unknown_name(name, OPENAI)

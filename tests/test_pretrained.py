@@ -142,10 +142,10 @@ def hub(model, here, monkeypatch):
 
 
 @pytest.mark.parametrize("format", ["open_clip", "transformers"])
-@pytest.mark.parametrize("prefix", ["", "hf-hub:"])
-def test_a_repository_is_opened_in_either_format(model, hub, format, prefix):
+@pytest.mark.parametrize("name", ["owner/name", "hf-hub:owner/name", "laion/CLIP-ViT-B-32", "openai/clip-vit-b-32"])
+def test_a_repository_is_opened_in_either_format(model, hub, format, name):
     save(hub, model, format=format)
-    loaded = load(f"{prefix}owner/name")[0]
+    loaded = load(name)[0]
     assert equal(loaded, model) and loaded.config.activation == "quick_gelu"
 
 
