@@ -45,6 +45,13 @@ class Known:
     mean: tuple[float, float, float] = VisionConfig.mean
     std: tuple[float, float, float] = VisionConfig.std
 
+    def __post_init__(self) -> None:
+        VisionConfig(mean=self.mean, std=self.std)  # which refuses what can't be a mean or a deviation
+        whole = {"heads": (self.vision_heads or 1, self.text_heads or 1), "the end token": (self.eot_id,)}
+        for name, values in whole.items():
+            if not all(isinstance(value, int) for value in values):
+                raise MinclipError(f"{name} should be whole numbers, not {values}")
+
 
 def open_clip_config(values: dict[str, Any], where: Path) -> Known:
     """What `open_clip_config.json` tells beyond the sizes; a field that makes another architecture is a MinclipError."""

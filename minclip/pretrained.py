@@ -191,11 +191,12 @@ def read_file_and_config(path: Path, activation: str | None) -> tuple[CLIP, Toke
     ours, theirs = path.with_name("config.json"), path.with_name("open_clip_config.json")
     if path.name in OPEN_CLIP_FILES and theirs.exists():
         with blame(theirs):
-            return read_file(path, activation, open_clip_config(_json(theirs), theirs))
+            known = open_clip_config(_json(theirs), theirs)
+        return read_file(path, activation, known)
     if path.name in TRANSFORMERS_FILES and "model_type" in (values := _json(ours)):
         with blame(ours):
-            look = _json(path.with_name("preprocessor_config.json"))
-            return read_file(path, activation, transformers_config(values, look, ours))
+            known = transformers_config(values, _json(path.with_name("preprocessor_config.json")), ours)
+        return read_file(path, activation, known)
     if path.name == "model.safetensors" and "format" in _json(ours):
         return read_folder(path.parent)
     return read_file(path, activation)

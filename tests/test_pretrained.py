@@ -425,6 +425,15 @@ def test_a_damaged_config_is_told_by_its_file(model, here, format, path, value):
         load(here / "theirs")
 
 
+@pytest.mark.parametrize("format", ["open_clip", "transformers"])
+def test_damaged_weights_are_not_blamed_on_the_config(model, here, format):
+    save(here / "theirs", model, format=format)
+    path = next((here / "theirs").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MinclipError, match=f"^{re.escape(str(path))} is cut off"):
+        load(here / "theirs")
+
+
 # ---- two formats side by side
 
 
