@@ -140,8 +140,8 @@ class Transformer(nn.Module):
             nn.init.normal_(block.attention.out.weight, std=residual)
             nn.init.normal_(block.mlp.up.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.down.weight, std=residual)
-            for linear in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
-                nn.init.zeros_(linear.bias)
+            for layer in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.blocks:
