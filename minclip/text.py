@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import MinclipError, TextConfig
-from .transformer import Transformer
+from .transformer import Packing, Transformer
 
 
 class TextTransformer(nn.Module):
@@ -20,31 +20,22 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def forward(self, ids: Tensor) -> Tensor:
-        end = find_end(ids, self.config)
-        if torch.is_grad_enabled() or ids.is_cuda or len(ids) == 0:
-            causal = causal_mask(ids.shape[1], device=ids.device)
-            return self.norm_final(self.transformer.pooled(self.embed(ids), end, causal))
-        # On a CPU, and without a graph to build, texts of one length go together, so that padding is never computed.
-        # A GPU would rather have one large batch (trimmed by its caller) than many small ones.
-        order = end.argsort(stable=True)
-        lengths, counts = end[order].unique_consecutive(return_counts=True)
-        groups = zip(ids[order].split(counts.tolist()), lengths.tolist())
-        x = torch.cat([self._of_one_length(rows[:, : last + 1]) for rows, last in groups])
-        return self.norm_final(x[order.argsort()])
+        end, x = find_end(ids, self.config), self.embed(ids)
+        causal = causal_mask(ids.shape[1], device=ids.device)
+        if ids.device.type != "cpu" or torch.compiler.is_compiling() or len(ids) == 0:
+            return self.norm_final(self.transformer.pooled(x, end, causal))
+        # On a CPU padding is never computed, and a beginning that all texts share ("a photo of a") once, where there are
+        # no gradients.  A GPU would rather have a batch whose shape it knows.
+        shared = 0 if torch.is_grad_enabled() else shared_beginning(ids, end)
+        past = self.transformer.keys_values(x[:1, :shared], causal[:shared, :shared]) if shared else None
+        last = end - shared
+        x = x[:, shared : shared + int(last.max()) + 1]
+        causal = causal[shared : shared + x.shape[1], : shared + x.shape[1]]
+        return self.norm_final(self.transformer.pooled(x, last, causal, past, Packing(last + 1)))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Tokens and their positions, (B, L) -> (B, L, W)."""
         return self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
-
-    def _of_one_length(self, ids: Tensor) -> Tensor:
-        """(B, L) ids whose last column is EOT -> (B, W).  A beginning that all share ("a photo of a") is computed once."""
-        last = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
-        causal, x = causal_mask(ids.shape[1], device=ids.device), self.embed(ids)
-        shared = min(int((ids == ids[0]).all(dim=0).cumprod(dim=0).sum()), ids.shape[1] - 1)
-        if len(ids) * shared < 64:  # not worth a pass of its own
-            return self.transformer.pooled(x, last, causal)
-        past = self.transformer.keys_values(x[:1, :shared], causal[:shared, :shared])
-        return self.transformer.pooled(x[:, shared:], last - shared, causal[shared:], past)
 
     def attention_maps(self, ids: Tensor) -> Tensor:
         """Who looks at whom in each block, (B, L) -> (layers, B, H, L, L); no token looks at a later one."""
@@ -83,6 +74,12 @@ def find_end(ids: Tensor, config: TextConfig) -> Tensor:
         row = int(is_end.any(dim=1).int().argmin())
         raise MinclipError(f"row {row} of the ids has no end token (id {config.eot_id % config.vocab_size})")
     return is_end.int().argmax(dim=1)
+
+
+def shared_beginning(ids: Tensor, end: Tensor) -> int:
+    """How many first tokens all rows of `ids` (B, L) share, their last one left out; 0 where a pass of its own isn't worth it."""
+    shared = min(int((ids == ids[0]).all(dim=0).cumprod(dim=0).sum()), int(end.min()))
+    return shared if len(ids) * shared >= 64 else 0
 
 
 def causal_mask(length: int, device: torch.device | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """Attention, MLP, Block and Transformer: the trunk that both towers share (Vaswani et al. 2017, pre-norm)."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,12 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
+def in_autocast(x: Tensor) -> Tensor:
+    """`x` in autocast's dtype where autocast is on: a residual sum in bf16 takes half the memory's time (as in open_clip)."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q kᵀ / √d): how much each token (row) looks at each one (column), (B, H, L, d) twice -> (B, H, L, L)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
@@ -57,6 +64,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return attention_weights(q, k, mask) @ v
 
 
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` whose output has its input's dtype, also under an autocast that would widen it to fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, (B, L, W) -> (B, L, W), or of another width at its end."""
 
@@ -67,26 +81,35 @@ class Attention(nn.Module):
         self.out = Linear(width, out_width or width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, past: Tensor | None = None, query: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        past: Tensor | None = None,
+        query: Tensor | None = None,
+        packing: "Packing | None" = None,
     ) -> Tensor:
         """Attention of all tokens of `x`, or of the tokens `query` (B, Q, W) alone, which then are what comes out.
 
-        `past` are the `keys_values` of tokens that stand before those of `x`; the mask's columns begin with them.
+        `past` are the `keys_values` of tokens that stand before those of `x`; the mask's columns begin with them.  With a
+        `packing`, `x` is (T, W): only the products between tokens need rows of one length.
         """
         if query is None:
-            q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+            qkv = self.qkv(x) if packing is None else packing.pad(self.qkv(x))
+            q, k, v = rearrange(qkv, "b l (three h d) -> three b h l d", three=3, h=self.heads)
         else:
-            width = x.shape[2]
+            width = x.shape[-1]
             q = linear(query, self.qkv.weight[:width], self.qkv.bias[:width])
-            q, (k, v) = rearrange(q, "b l (h d) -> b h l d", h=self.heads), self.keys_values(x)
+            q, (k, v) = rearrange(q, "b l (h d) -> b h l d", h=self.heads), self.keys_values(x, packing)
         if past is not None:
-            k, v = (torch.cat([old.expand(len(x), -1, -1, -1), new], dim=2) for old, new in zip(past, (k, v)))
-        return self.out(rearrange(attend(q, k, v, mask), "b h l d -> b l (h d)"))
+            k, v = (torch.cat([old.expand(len(k), -1, -1, -1), new], dim=2) for old, new in zip(past, (k, v)))
+        y = rearrange(attend(q, k, v, mask), "b h l d -> b l (h d)")
+        return self.out(y if packing is None or query is not None else packing.pack(y))
 
-    def keys_values(self, x: Tensor) -> Tensor:
-        """What other tokens see of these: (B, L, W) -> (2, B, H, L, d)."""
-        width = x.shape[2]
+    def keys_values(self, x: Tensor, packing: "Packing | None" = None) -> Tensor:
+        """What other tokens see of these: (B, L, W), or packed (T, W), -> (2, B, H, L, d)."""
+        width = x.shape[-1]
         kv = linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
+        kv = kv if packing is None else packing.pad(kv)
         return rearrange(kv, "b l (two h d) -> two b h l d", two=2, h=self.heads)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -113,17 +136,22 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = LayerNorm(width)
         self.attention = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = LayerNorm(width)
         self.mlp = MLP(width, activation, mlp_width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, past: Tensor | None = None, query: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        past: Tensor | None = None,
+        query: Tensor | None = None,
+        packing: "Packing | None" = None,
     ) -> Tensor:
         """All tokens of `x`, or the tokens `query` (B, Q, W) of it alone; arguments as for `Attention.forward`."""
         y = x if query is None else query
-        y = y + self.attention(self.norm1(x), mask, past, None if query is None else self.norm1(query))
+        y = y + self.attention(self.norm1(x), mask, past, None if query is None else self.norm1(query), packing)
         return y + self.mlp(self.norm2(y))
 
 
@@ -144,23 +172,34 @@ class Transformer(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = in_autocast(x)
         for block in self.blocks:
             x = block(x, mask)
         return x
 
     def pooled(
-        self, x: Tensor, chosen: Tensor, mask: Tensor | None = None, past: Sequence[Tensor] | None = None
+        self,
+        x: Tensor,
+        chosen: Tensor,
+        mask: Tensor | None = None,
+        past: Sequence[Tensor] | None = None,
+        packing: "Packing | None" = None,
     ) -> Tensor:
         """`forward`'s token `chosen` (B,) of each row, (B, L, W) -> (B, W): the last block leaves the others out.
 
-        `mask` is (L, L), or (L, P + L) where `past` holds each block's `keys_values` of P tokens that stand before.
+        `mask` is (L, L), or (L, P + L) where `past` holds each block's `keys_values` of P tokens that stand before.  With a
+        `packing` of the rows, what it calls padding is not computed.
         """
         past = past or [None] * len(self.blocks)
+        rows = torch.arange(len(x), device=x.device)
+        x = in_autocast(x)
+        if packing is not None:
+            x = packing.pack(x)
         for block, before in zip(self.blocks[:-1], past):
-            x = block(x, mask, before)
-        query = x[torch.arange(len(x), device=x.device), chosen][:, None]
+            x = block(x, mask, before, packing=packing)
+        query = x[rows, chosen] if packing is None else x[packing.place(rows, chosen)]
         row = None if mask is None else mask[chosen][:, None, None, :]
-        return self.blocks[-1](x, row, past[-1], query)[:, 0]
+        return self.blocks[-1](x, row, past[-1], query[:, None], packing)[:, 0]
 
     def keys_values(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Of each block, what tokens that follow will see of `x`: (B, L, W) -> (2, B, H, L, d) each."""
@@ -174,6 +213,55 @@ class Transformer(nn.Module):
         for block in self.blocks:
             yield block, x
             x = block(x, mask)
+
+
+class Packing:
+    """Rows of `lengths` (B,) tokens, (B, L, W), as one (T, W) without their padding, and back: T is the sum of the lengths."""
+
+    def __init__(self, lengths: Tensor) -> None:
+        self.shape = len(lengths), int(lengths.max())
+        self.first = lengths.cumsum(0) - lengths  # where each row begins
+        is_token = torch.arange(self.shape[1], device=lengths.device) < lengths[:, None]
+        self.tokens = is_token.flatten().nonzero()[:, 0]  # (T,) of B · L places
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, L, W) -> (T, W)."""
+        return _Select.apply(x.flatten(0, 1), self.tokens)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(T, W) -> (B, L, W), with zeros where there is no token."""
+        return _Spread.apply(x, self.tokens, self.shape[0] * self.shape[1]).unflatten(0, self.shape)
+
+    def place(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Where the token of `rows` and `columns` lies among the T."""
+        return self.first[rows] + columns
+
+
+class _Select(torch.autograd.Function):
+    """x[index] for an index without repeats: its gradient is `_Spread`, where autograd would add up row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Spread.apply(grad, *ctx.saved_tensors, ctx.rows), None
+
+
+class _Spread(torch.autograd.Function):
+    """`rows` rows of zeros, with x in those of `index`: the way back of `_Select`, and its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return x.new_zeros(rows, x.shape[1]).index_copy_(0, index, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Select.apply(grad, *ctx.saved_tensors), None, None
 
 
 def rollout(maps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.model import CLIP
-from minclip.text import BagOfWords, TextTransformer, causal_mask, trim
+from minclip.text import BagOfWords, TextTransformer, causal_mask, find_end, trim
 from minclip.vision import VisionTransformer, drop_patches, resize_positions
 
 VISION = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=4)
@@ -104,13 +104,20 @@ def of_lengths(*words):
     return torch.cat([texts(1, words=n) for n in words])
 
 
+@pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("lengths", [(5,), (5, 5, 5), (3, 9, 3, 1, 10), (1, 10)])
-def test_without_a_graph_the_features_are_the_same(lengths):
-    # there padding is left out, and rows of one length go together
+def test_leaving_the_padding_out_changes_no_feature_and_no_gradient(lengths, grad):
     tower, ids = TextTransformer(TEXT), of_lengths(*lengths)
-    with torch.no_grad():
-        without = tower(ids)
-    torch.testing.assert_close(without, tower(ids))
+    padded = tower.transformer(tower.embed(ids), causal_mask(ids.shape[1]))
+    padded = tower.norm_final(padded[torch.arange(len(ids)), find_end(ids, TEXT)])
+    with torch.set_grad_enabled(grad):
+        packed = tower(ids)
+    torch.testing.assert_close(packed, padded)
+    if grad:
+        weights = torch.randn_like(padded)
+        wanted = torch.autograd.grad((padded * weights).sum(), list(tower.parameters()))
+        got = torch.autograd.grad((packed * weights).sum(), list(tower.parameters()))
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_common_beginning_gives_the_same_features():
@@ -128,17 +135,30 @@ def test_equal_texts_give_the_same_features():
         torch.testing.assert_close(tower(ids), tower(ids[:1]).expand(100, -1))
 
 
-def test_without_a_graph_no_padding_and_no_common_beginning_is_computed():
-    tower, seen = TextTransformer(TEXT), []
-    tower.transformer.blocks[0].register_forward_hook(lambda module, args, out: seen.append(args[0].shape[:2].numel()))
-    with torch.no_grad():
+@pytest.fixture
+def seen():
+    """A tower, and how many tokens have gone through its first block."""
+    tower, tokens = TextTransformer(TEXT), []
+    block = tower.transformer.blocks[0]
+    block.register_forward_hook(lambda module, args, out: tokens.append(args[0].shape[:-1].numel()))
+    return tower, tokens
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_padding_is_computed(seen, grad):
+    tower, tokens = seen
+    with torch.set_grad_enabled(grad):
         tower(of_lengths(*[2] * 5, *[8] * 5))
-        assert sum(seen) == 5 * 4 + 5 * 10
-        seen.clear()
-        ids = texts(batch=50, words=8)
-        ids[:, 1:5] = ids[0, 1:5]
+    assert sum(tokens) == 5 * 4 + 5 * 10
+
+
+def test_without_a_graph_a_common_beginning_is_computed_once(seen):
+    tower, tokens = seen
+    ids = texts(batch=50, words=8)
+    ids[:, 1:5] = ids[0, 1:5]
+    with torch.no_grad():
         tower(ids)
-    assert sum(seen) == 5 + 50 * 5
+    assert sum(tokens) == 5 + 50 * 5
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -3,11 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minclip.transformer import (
     MLP,
     Attention,
     Block,
+    Packing,
     QuickGELU,
     Transformer,
     attend,
@@ -291,3 +294,36 @@ def test_the_gpu_computes_what_the_cpu_does():
     torch.testing.assert_close(
         trunk.cuda()(x.cuda(), CAUSAL.cuda()).cpu(), trunk.cpu()(x, CAUSAL), rtol=1e-3, atol=1e-4
     )
+
+
+# ---- packing
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_packing_leaves_out_what_is_behind_each_row_and_puts_it_back_as_zeros(lengths):
+    packing, x = Packing(torch.tensor(lengths)), torch.randn(len(lengths), max(lengths), 3)
+    packed, padded = packing.pack(x), packing.pad(packing.pack(x))
+    assert torch.equal(packed, torch.cat([row[:n] for row, n in zip(x, lengths)]))
+    for row, back, n in zip(x, padded, lengths):
+        assert torch.equal(back[:n], row[:n]) and not back[n:].any()
+    last = torch.tensor(lengths) - 1
+    rows = torch.arange(len(lengths))
+    assert torch.equal(packed[packing.place(rows, last)], x[rows, last])
+
+
+def test_packing_has_the_gradients_of_finite_differences():
+    packing = Packing(torch.tensor([2, 3, 1]))
+    assert torch.autograd.gradcheck(packing.pack, torch.randn(3, 3, 2, dtype=torch.double, requires_grad=True))
+    assert torch.autograd.gradcheck(packing.pad, torch.randn(6, 2, dtype=torch.double, requires_grad=True))
+
+
+# ---- autocast
+
+
+def test_under_autocast_the_residual_sum_is_bf16_and_without_it_fp32():
+    trunk, seen = Transformer(32, 2, 4, "gelu"), []
+    trunk.blocks[1].register_forward_hook(lambda module, args, out: seen.append((args[0].dtype, out.dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        trunk(torch.randn(2, 5, 32))
+    trunk(torch.randn(2, 5, 32))
+    assert seen == [(torch.bfloat16,) * 2, (torch.float32,) * 2]
