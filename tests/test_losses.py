@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minclip.config import MinclipError
 from minclip.losses import clip_loss, siglip_bias, siglip_loss, similarity
@@ -229,3 +232,88 @@ def test_siglip_bias_is_the_best_bias_for_undecided_pairs():
     bias = torch.tensor(siglip_bias(8), requires_grad=True)
     siglip_loss(image, text, 10.0, bias).backward()
     assert abs(bias.grad.item()) < 1e-5
+
+
+# ---- in chunks: the same values and gradients, without the matrix
+
+
+def in_both_ways(function, batch, dim, other, chunk_size, scale=14.2857):
+    """Value and gradients for image, text, scale (and SigLIP's bias), plain and in chunks."""
+    image, text = pairs(batch, dim)
+    for size in (0, chunk_size):
+        leaves = [x.clone().requires_grad_() for x in (image, text, torch.tensor(scale))]
+        if function is siglip_loss:
+            leaves.append(torch.tensor(other, requires_grad=True))
+            loss = function(*leaves, chunk_size=size)
+        else:
+            loss = function(*leaves, other, chunk_size=size)
+        yield loss.detach(), *torch.autograd.grad(3 * loss, leaves)  # 3: what comes from above is handed through
+
+
+@pytest.mark.parametrize("function", [clip_loss, siglip_loss])
+@given(st.integers(2, 40), st.integers(1, 50), st.sampled_from([1.0, 14.2857, 100.0]), st.integers(0, 99))
+def test_chunks_give_the_plain_values_and_gradients(function, batch, chunk_size, scale, seed):
+    torch.manual_seed(seed)
+    plain, chunked = in_both_ways(function, batch, 8, -3.0 if function is siglip_loss else None, chunk_size, scale)
+    for a, b in zip(chunked, plain):
+        assert (a - b).abs().max() <= 1e-5 * max(1, b.abs().max())
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=20), st.integers(1, 9))
+def test_chunks_know_captions_of_one_image(ids, chunk_size):
+    plain, chunked = in_both_ways(clip_loss, len(ids), 8, torch.tensor(ids), chunk_size)
+    for a, b in zip(chunked, plain):
+        assert (a - b).abs().max() <= 1e-5 * max(1, b.abs().max())
+
+
+@pytest.mark.parametrize("function", [clip_loss, lambda *args, **kwargs: siglip_loss(*args, -9.7, **kwargs)])
+def test_a_batch_of_16384_is_finite_at_scale_100(function):
+    image, text = pairs(16_384, 8, spread=0.5)
+    image[0] = -text[0]  # the worst that a pair can be
+    image.requires_grad_(), text.requires_grad_()
+    loss = function(image, text, 100.0, chunk_size=512)
+    loss.backward()
+    assert loss.isfinite() and image.grad.isfinite().all() and text.grad.isfinite().all()
+    assert loss > 0 and image.grad.any()
+
+
+def test_chunks_take_bf16_and_hand_back_bf16():
+    image, text = (x.bfloat16().requires_grad_() for x in pairs())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = clip_loss(image, text, 10.0, chunk_size=4)
+    loss.backward()
+    assert loss.dtype == torch.float32 and image.grad.dtype == text.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(loss, clip_loss(image, text, 10.0))
+
+
+def test_chunks_never_hold_the_matrix():
+    image, text = (x.requires_grad_() for x in pairs(512))
+    with SizesSeen() as seen:
+        clip_loss(image, text, 10.0, chunk_size=32).backward()
+    assert max(seen.sizes) <= 2 * 32 * 512
+    with SizesSeen() as seen:
+        clip_loss(image, text, 10.0).backward()
+    assert max(seen.sizes) == 512 * 512  # the check would see it
+
+
+class SizesSeen(TorchDispatchMode):
+    """Notes the number of elements of every tensor that is computed within."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        self.sizes += [
+            x.numel() for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, torch.Tensor)
+        ]
+        return out
+
+
+@pytest.mark.parametrize("loss", [clip_loss, lambda i, t, s, **more: siglip_loss(i, t, s, 0.0, **more)])
+def test_chunks_refuse_what_makes_no_batch(loss):
+    with pytest.raises(MinclipError, match=r"must both be \(B, D\)"):
+        loss(torch.zeros(4, 8), torch.zeros(5, 8), 1.0, chunk_size=2)
+    with pytest.raises(MinclipError, match="chunk_size -1 is negative"):
+        loss(torch.zeros(4, 8), torch.zeros(4, 8), 1.0, chunk_size=-1)

@@ -1,10 +1,12 @@
 """What the benchmarks share: the machine they ran on, interleaved rounds, a table and a JSON file."""
 
+import ctypes
 import gc
 import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -66,6 +68,37 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int, warm_up: boo
     finally:
         gc.enable()
     return seconds
+
+
+def keep_memory() -> None:
+    """Keeps freed blocks in the process, for both sides: glibc gives those above 32 MB back, and each step faults them anew."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Bytes that `run` takes at its peak on top of what is there before; on a CPU Linux tells, elsewhere it is 0."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if not reset.exists():
+        run()
+        return 0
+
+    def kilobytes(field: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
+
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is not there before
+    reset.write_text("5")  # the peak begins anew
+    before = kilobytes("VmRSS")
+    run()
+    return 1024 * (kilobytes("VmHWM") - before)
 
 
 def report(title: str, seconds: dict[str, list[float]], items: float, unit: str) -> dict[str, object]:

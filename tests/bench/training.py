@@ -6,17 +6,15 @@ script makes it.  Loss and gradients are compared in fp32 before anything is tim
 """
 
 import argparse
-import ctypes
 import functools
 import logging
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
 import torch
-from common import interleaved, report, write
+from common import interleaved, keep_memory, report, write
 
 from minclip import CLIP, clip_loss, load
 from minclip.text import trim
@@ -31,14 +29,6 @@ SIZES = {
     "L": (512, {"image_size": 224, "patch_size": 32, "width": 768, "layers": 12, "head_width": 64},
           {"context_length": 77, "vocab_size": 49408, "width": 512, "layers": 12, "heads": 8}, 8),
 }  # fmt: skip
-
-
-def keep_memory() -> None:
-    """Keeps freed blocks in the process, for both sides: glibc gives those above 32 MB back, and each step faults them anew."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def both_models(size: str) -> tuple[torch.nn.Module, CLIP]:
@@ -97,11 +87,9 @@ def main() -> None:
                 "open_clip": (theirs, open_clip.ClipLoss(), torch.optim.AdamW(groups, lr=1e-5), (images, ids)),
             }  # fmt: skip
             for name, (model, loss, optimizer, inputs) in sides.items():
-                bf16 = precision == "bf16"
-                runs[f"{name}, {precision}"] = lambda m=model, l=loss, o=optimizer, i=inputs, b=bf16: step(
-                    m, l, o, i, b
-                )
-                values[f"{name}, {precision}"] = runs[f"{name}, {precision}"]()
+                run = functools.partial(step, model, loss, optimizer, inputs, precision == "bf16")
+                runs[f"{name}, {precision}"] = run
+                values[f"{name}, {precision}"] = run()
                 grads[name] = [p.grad.norm() for p in model.parameters()]
         assert abs(values["minclip, fp32"] - values["open_clip, fp32"]) < 1e-4, values
         ours_norm, their_norm = (torch.stack(grads[name]).norm() for name in ("minclip", "open_clip"))

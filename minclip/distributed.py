@@ -1,0 +1,108 @@
+"""The few lines that torchrun needs: who am I, what do the others have, and do we agree."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .config import MinclipError
+
+
+def start(device: str, timeout: float = 600) -> str:
+    """Joins the processes that torchrun started and returns this one's device; without torchrun, `device` as it is.
+
+    On "auto" and "cuda" each process takes the GPU of its local rank.  A process that waits for another one longer than
+    `timeout` seconds ends with an error instead of hanging.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return device
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        if local >= torch.cuda.device_count():
+            raise MinclipError(
+                f"torchrun started {local + 1} processes or more on a machine with {torch.cuda.device_count()} GPUs: one process a GPU"
+            )
+        device = f"cuda:{local}"
+        torch.cuda.set_device(device)
+    elif device == "auto":
+        device = "cpu"
+    if not dist.is_initialized():
+        # gloo beside NCCL, for the few numbers that the processes agree on without waiting for the GPU
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    return device
+
+
+def stop() -> None:
+    """Leaves the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number among all, 0 where it is alone; process 0 writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gather(x: Tensor) -> Tensor:
+    """The (b, …) of all processes one below the other, (W · b, …), without a graph; all must have one shape."""
+    if world_size() == 1:
+        return x
+    out = x.new_empty(world_size() * len(x), *x.shape[1:])
+    dist.all_gather_into_tensor(out, x.contiguous())
+    return out
+
+
+def add_up(x: Tensor) -> Tensor:
+    """The sum over all processes, in place and returned."""
+    if world_size() > 1:
+        dist.all_reduce(x)
+    return x
+
+
+def largest(x: Tensor) -> Tensor:
+    """The elementwise maximum over all processes, in place and returned."""
+    if world_size() > 1:
+        dist.all_reduce(x, dist.ReduceOp.MAX)
+    return x
+
+
+def own_rows(x: Tensor) -> Tensor:
+    """This process's rows of `gather`'s order, (W · b, …) -> (b, …), summed over all processes."""
+    if world_size() == 1:
+        return x
+    out = x.new_empty(len(x) // world_size(), *x.shape[1:])
+    dist.reduce_scatter_tensor(out, x)
+    return out
+
+
+def pass_on(x: Tensor) -> Tensor:
+    """Sends `x` to the next process and returns what the previous one sent: after W times it is home again."""
+    size, me = world_size(), rank()
+    if size == 1:
+        return x
+    out = torch.empty_like(x)
+    sends = [
+        dist.P2POp(dist.isend, x.contiguous(), (me + 1) % size),
+        dist.P2POp(dist.irecv, out, (me - 1) % size),
+    ]
+    for request in dist.batch_isend_irecv(sends):
+        request.wait()
+    return out
+
+
+def everyones(value: Any) -> list[Any]:
+    """`value` as each process has it, by rank."""
+    if world_size() == 1:
+        return [value]
+    out: list[Any] = [None] * world_size()
+    dist.all_gather_object(out, value)
+    return out
