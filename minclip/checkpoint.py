@@ -3,13 +3,26 @@
 import io
 import json
 import pickle
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from .config import FORMAT, MinclipError, TrainConfig, from_dict, to_dict
+from .distributed import rank
+from .engine import Average
 from .folder import (
     atomic_write,
     find_folder,
@@ -75,39 +88,61 @@ def read_run_config(folder: Path) -> TrainConfig:
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
 
-def save_checkpoint(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+def whole_model(model: nn.Module) -> CLIP:
+    """The CLIP in what `engine.wrap` made of it; of shares on several processes a copy on each, so all must call this."""
+    if isinstance(model, DistributedDataParallel):
+        return model.module
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return model
+    whole = CLIP(model.config)
+    whole.load_state_dict(get_model_state_dict(model, options=WHOLE))
+    return whole.to(next(model.buffers(), model.logit_scale).device)
+
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    progress: dict[str, float],
+) -> None:
     """Writes `state.pt`, all that a resumed run needs in one file, and then `model.safetensors` for everybody else.
 
     The state holds the weights too: if the machine stops between the two files, they are of two steps, and resuming
-    must not mix them.
+    must not mix them.  `progress` is "step", "seconds" and "skipped".  Nothing in the state depends on the number of processes; all of them must call this, process 0 writes.
     """
-    state = {
-        "step": step,
-        "seconds": seconds,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
-    torch.save(state, buffer)
-    atomic_write(folder / "state.pt", buffer.getvalue())
-    write_weights(folder / "model.safetensors", model)
+    weights, of_optimizer = get_state_dict(model, optimizer, options=WHOLE)
+    with average.in_place() if average else nullcontext():
+        averages = get_model_state_dict(model, options=WHOLE) if average else {}
+        whole = whole_model(model)
+        if rank() > 0:
+            return
+        state = {**progress, "model": weights, "optimizer": of_optimizer, "average": averages}
+        buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
+        torch.save(state, buffer)
+        atomic_write(folder / "state.pt", buffer.getvalue())
+        write_weights(folder / "model.safetensors", whole)
 
 
-def load_checkpoint(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Puts the state back and returns the step and the seconds of training so far; (0, 0.0) where nothing was saved yet."""
-    path = folder / "state.pt"
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+) -> dict[str, float]:
+    """Puts the state back and returns the progress it was saved with; zeros where nothing was saved yet."""
+    path, names = folder / "state.pt", ("step", "seconds", "skipped")
     if not path.exists():
-        return 0, 0.0
+        return dict.fromkeys(names, 0)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-        return state["step"], state["seconds"]
+        if average:
+            set_model_state_dict(model, state["average"] or state["model"], options=WHOLE)
+            average.restart()
+        set_state_dict(
+            model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=WHOLE
+        )
+        return {name: state[name] for name in names}
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError, LookupError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MinclipError(

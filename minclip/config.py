@@ -44,6 +44,7 @@ class VisionConfig:
     stem_width: int = 16  # channels of the first convolution
     pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
     patch_dropout: float = 0.0  # share of the patches left out in training (FLIP, Li et al. 2023)
+    dropout: float = 0.0  # of what each block adds to its tokens, in training
     mean: tuple[float, float, float] = (
         0.48145466,
         0.4578275,
@@ -83,7 +84,8 @@ class VisionConfig:
             f"model.vision.mean {self.mean} and std {self.std} should be three numbers each, std above 0",
         )
         _need(self.mlp_width >= 0, f"model.vision.mlp_width {self.mlp_width} is negative")
-        _need(0 <= self.patch_dropout < 1, f"model.vision.patch_dropout {self.patch_dropout} is not in [0, 1)")
+        for name in ("patch_dropout", "dropout"):
+            _need(0 <= getattr(self, name) < 1, f"model.vision.{name} {getattr(self, name)} is not in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class TextConfig:
     vocab_size: int = 49408
     eot_id: int = -1  # the token whose feature stands for the text; -1 is the last one of the vocabulary
     width: int = 512
-    layers: int = 12  # this and heads: Transformer only
+    layers: int = 12  # this and what follows: Transformer only
     heads: int = 8
+    dropout: float = 0.0  # of what each block adds to its tokens, in training
 
     def __post_init__(self) -> None:
         _need(
@@ -115,6 +118,7 @@ class TextConfig:
             -1 <= self.eot_id < self.vocab_size,
             f"model.text.eot_id {self.eot_id} is not in the vocabulary of {self.vocab_size} tokens",
         )
+        _need(0 <= self.dropout < 1, f"model.text.dropout {self.dropout} is not in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,11 @@ class CLIPConfig:
     text: TextConfig = field(default_factory=TextConfig)
     activation: Literal["gelu", "quick_gelu"] = "gelu"  # OpenAI's weights were trained with quick_gelu
     logit_scale_init: float = math.log(1 / 0.07)  # paper, section 2.5
+    loss: Literal["clip", "siglip"] = "clip"  # what it learns by; SigLIP's sigmoids have a bias beside the scale
 
     def __post_init__(self) -> None:
         _need(self.embed_dim > 0, f"model.embed_dim {self.embed_dim} is not positive")
+        _need(self.loss in ("clip", "siglip"), f"model.loss {self.loss!r} is neither 'clip' nor 'siglip'")
         _need(
             self.activation in ("gelu", "quick_gelu"),
             f"model.activation {self.activation!r} is neither 'gelu' nor 'quick_gelu'",
@@ -139,16 +145,17 @@ class CLIPConfig:
 class DataConfig:
     """Which pairs to learn from, and how they are looked at."""
 
-    name: str = "shapes"  # "shapes", "flickr8k" or "flickr30k"
-    root: str = ""  # folder or zip of the photographs; the shapes world needs none
+    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k" or "shards"
+    root: str = ""  # folder or zip of the photographs, or the shards; the shapes world needs none
     image_size: int = 64  # side in pixels
     size: int = 0  # how many training images; 0 takes all
     min_crop: float = 1.0  # smallest share of the area that a random crop keeps; 1 does not crop
     flip: bool = False  # mirror half of the images, but never under a caption that says left or right
+    workers: int = 2  # shards only: processes that read and decode, for each process that trains
 
     def __post_init__(self) -> None:
         _need(self.image_size > 0, f"data.image_size {self.image_size} is not positive")
-        _need(self.size >= 0, f"data.size {self.size} is negative")
+        _need(self.size >= 0 and self.workers >= 0, "data.size and data.workers must not be negative")
         _need(0 < self.min_crop <= 1, f"data.min_crop {self.min_crop} is not in (0, 1]")
 
 
@@ -157,7 +164,9 @@ class LoopConfig:
     """The training loop."""
 
     seed: int = 0
-    batch_size: int = 256
+    batch_size: int = 256  # pairs whose loss is one: of all processes together
+    micro_batch: int = 0  # pairs that a process embeds at a time (gradient caching); 0 takes its whole share at once
+    loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, of more than 4,096 rows 1,024
     lr: float = 1e-3  # peak learning rate, after the warm-up
     warmup: float = 0.05  # share of the run in which the learning rate rises
     weight_decay: float = 0.1  # spares norms, biases, embeddings and the temperature
@@ -173,9 +182,26 @@ class LoopConfig:
     precision: Literal["auto", "fp32", "bf16"] = (
         "auto"  # of the towers; "auto" takes bf16 where the device is fast at it
     )
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or its share of them
+    compile: bool = False  # the towers, with torch.compile: minutes at first, faster steps on a GPU
+    grad_checkpointing: bool = False  # compute activations twice instead of keeping them
+    ema: float = 0.0  # decay of a moving average of the weights, which is then what is validated and saved
+    unmasked_last: float = 0.0  # share of the run, at its end, in which no patches are dropped (FLIP, section 3)
+    tensorboard: bool = False  # also log to the run's folder `tensorboard`
+    overfit: int = 0  # learn this many pairs by heart, to see whether anything is learned at all
 
     def __post_init__(self) -> None:
         _need(self.batch_size >= 2, f"train.batch_size {self.batch_size}: a contrastive loss needs at least 2 pairs")
+        _need(
+            min(self.micro_batch, self.loss_chunk, self.overfit) >= 0,
+            "train.micro_batch, train.loss_chunk and train.overfit must not be negative",
+        )
+        _need(self.overfit != 1, "train.overfit needs at least 2 pairs")
+        _need(0 <= self.ema < 1, f"train.ema {self.ema} is a decay, in [0, 1)")
+        _need(
+            0 <= self.unmasked_last <= 1, f"train.unmasked_last {self.unmasked_last} is a share of the run, in [0, 1]"
+        )
+        _need(self.parallel in ("ddp", "fsdp"), f"train.parallel {self.parallel!r} is neither 'ddp' nor 'fsdp'")
         _need(self.lr > 0, f"train.lr {self.lr} is not positive")
         _need(0 <= self.warmup < 1, f"train.warmup {self.warmup} is a share of the run, in [0, 1)")
         _need(
@@ -266,7 +292,10 @@ def preset(name: str) -> TrainConfig:
 # ---- to JSON and back
 
 
-YOUNGER = ("tower", "stages", "mlp_width")  # than the first files of this FORMAT
+YOUNGER = (  # than the first files of this FORMAT
+    *("tower", "stages", "mlp_width", "dropout", "loss", "workers", "micro_batch", "loss_chunk", "parallel", "compile"),
+    *("grad_checkpointing", "ema", "unmasked_last", "tensorboard", "overfit"),
+)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

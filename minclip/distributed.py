@@ -1,6 +1,9 @@
 """The few lines that torchrun needs: who am I, what do the others have, and do we agree."""
 
+import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +14,7 @@ from torch import Tensor
 from .config import MinclipError
 
 
-def start(device: str, timeout: float = 600) -> str:
+def start(device: str, timeout: float = 1800) -> str:
     """Joins the processes that torchrun started and returns this one's device; without torchrun, `device` as it is.
 
     On "auto" and "cuda" each process takes the GPU of its local rank.  A process that waits for another one longer than
@@ -33,6 +36,7 @@ def start(device: str, timeout: float = 600) -> str:
         # gloo beside NCCL, for the few numbers that the processes agree on without waiting for the GPU
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        atexit.register(stop)
     return device
 
 
@@ -97,6 +101,29 @@ def pass_on(x: Tensor) -> Tensor:
     for request in dist.batch_isend_irecv(sends):
         request.wait()
     return out
+
+
+def agreed(seconds: float, stop: bool) -> tuple[float, bool]:
+    """One clock and one decision for all: the longest time, and whether anybody wants to stop."""
+    longest, stopping = largest(torch.tensor([seconds, float(stop)], dtype=torch.float64)).tolist()
+    return longest, bool(stopping)
+
+
+def wait_for_all() -> None:
+    """Goes on when all processes have come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def on_each_machine_once() -> Iterator[None]:
+    """The first process of each machine goes through the block, then the others: what it leaves on the disk, they find."""
+    later = int(os.environ.get("LOCAL_RANK", 0)) > 0
+    if later:
+        wait_for_all()
+    yield
+    if not later:
+        wait_for_all()
 
 
 def everyones(value: Any) -> list[Any]:

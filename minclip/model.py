@@ -34,6 +34,8 @@ class CLIP(nn.Module):
         self.text_projection = nn.Linear(config.text.width, config.embed_dim, bias=False)
         # learned as a logarithm, so that a step multiplies the scale and it stays positive
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
+        if config.loss == "siglip":
+            self.logit_bias = nn.Parameter(torch.zeros(()))  # the training loop starts it at `siglip_bias` of the batch
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:

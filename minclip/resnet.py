@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import MinclipError, VisionConfig
+from .recompute import run
 from .transformer import Attention
 from .vision import resize_positions
 
@@ -34,6 +35,9 @@ class ModifiedResNet(nn.Module):
                 channels = 4 * width * 2**i
             self.stages.append(stage)
         self.pool = AttentionPool(channels, (config.image_size // 32) ** 2, config.heads, embed_dim)
+        self.checkpointing = (
+            False  # in training, compute each block's inside again in the backward pass instead of keeping it
+        )
         self.to(memory_format=torch.channels_last)  # a CPU's and a tensor core's favourite order for convolutions
 
     def embed(self, images: Tensor) -> Tensor:
@@ -45,8 +49,8 @@ class ModifiedResNet(nn.Module):
         for layer in self.stem:
             x = layer(x).relu()
         x = F.avg_pool2d(x, 2)
-        for stage in self.stages:
-            x = stage(x)
+        for block in (block for stage in self.stages for block in stage):
+            x = run(block, self.checkpointing, x)
         return x
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,16 +1,18 @@
 """Training: one loop that reads from top to bottom."""
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from . import diagnose, distributed, meters
 from .checkpoint import (
     Run,
     load_checkpoint,
@@ -19,126 +21,174 @@ from .checkpoint import (
     rewind_metrics,
     save_checkpoint,
     start_run,
+    whole_model,
     write_metrics,
     write_run_config,
 )
 from .config import MinclipError, TrainConfig, to_dict
 from .data import evaluation_splits, load_pairs
-from .data.batches import Batch, Captions, batches, tokenize
-from .data.pairs import Pairs
+from .data.stream import open_stream
+from .engine import Average, clip_gradients, gradients, keep_memory, norm, parameter_groups, pick_device, schedule, wrap
 from .evaluate import evaluate
-from .losses import clip_loss
+from .losses import siglip_bias
 from .model import CLIP
 from .tokenizer import Tokenizer
+
+MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = False) -> Run:
     """Trains a CLIP from nothing and returns its Run; `folder` (default `runs/<data set>`) keeps all of it.
 
     With `resume`, goes on from the last checkpoint in `folder`.  Ctrl-C ends the step, saves, and raises KeyboardInterrupt
-    with a message that tells how to go on.
+    with a message that tells how to go on.  Under torchrun every process calls this, and process 0 writes.
     """
     folder = Path(folder or Path("runs") / config.data.name)
-    device, autocast = pick_device(config.train.device, config.train.precision)
-    started = time.perf_counter()
+    config = diagnose.overfitting(config) if config.train.overfit else config
+    device, autocast = pick_device(distributed.start(config.train.device), config.train.precision)
+    if device.type == "cpu":
+        keep_memory()
+    loop, first, started = config.train, distributed.rank() == 0, time.perf_counter()
 
-    pairs = load_pairs(config.data.name, "train", config.data.image_size, config.data.root, config.data.size or None)
-    validation = load_pairs(config.data.name, "val", config.data.image_size, config.data.root)
-    for note in (*pairs.notes, *validation.notes):
-        tqdm.write(f"note: {note}")
-    if config.train.batch_size > len(pairs):
-        raise MinclipError(
-            f"a batch of {config.train.batch_size} is larger than the data set of {len(pairs)} images: lower train.batch_size"
-        )
-
+    stream = open_stream(config)
     if resume:
         config = resumed_config(folder, config)
-        write_run_config(folder, config)
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
     else:
-        tokenizer = Tokenizer.train(pairs.texts, config.model.text.vocab_size)
+        tokenizer = Tokenizer.train(stream.texts, config.model.text.vocab_size)
         text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
         config = replace(config, model=replace(config.model, text=text))
-        start_run(folder, config, tokenizer)
-    captions = tokenize(pairs, tokenizer, config.model.text.context_length)
+    check_agreement(config, tokenizer)
+    if first:
+        write_run_config(folder, config) if resume else start_run(folder, config, tokenizer)
+        for note in stream.notes:
+            tqdm.write(f"note: {note}")
 
-    torch.manual_seed(config.train.seed)
-    model = CLIP(config.model).to(device).train()
+    torch.manual_seed(loop.seed)
+    clip = CLIP(config.model).to(device).train()
+    if config.model.loss == "siglip":
+        clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
+    flops, peak = 0.0, meters.peak_flops(device, autocast) * distributed.world_size()
+    model = wrap(clip, loop)
+    parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, config.train.weight_decay),
-        lr=config.train.lr,
-        betas=(config.train.beta1, config.train.beta2),
+        parameter_groups(clip, loop.weight_decay),
+        lr=loop.lr,
+        betas=(loop.beta1, loop.beta2),
         fused=device.type != "mps",
     )
-    step, seconds_before = load_checkpoint(folder, model, optimizer) if resume else (0, 0.0)
-    if resume:
+    average = Average(model, loop.ema) if loop.ema else None
+    before = load_checkpoint(folder, model, optimizer, average) if resume else {"step": 0, "seconds": 0.0, "skipped": 0}
+    step, skipped, started = before["step"], before["skipped"], started - before["seconds"]
+    if resume and first:
         rewind_metrics(folder, step)
-    started -= seconds_before
+    distributed.wait_for_all()
+    board = meters.tensorboard(folder, step) if loop.tensorboard and first else None
+
+    def log(line: dict[str, Any]) -> None:
+        if first:
+            write_metrics(folder, line)
+        if board:
+            meters.log_scalars(board, line)
+
+    def validate() -> None:
+        with average.in_place() if average else nullcontext():
+            whole = whole_model(model)
+            if first:
+                line = {"step": step, "val": evaluate(whole, tokenizer, stream.validation, tasks=False)}
+                log(line)
+
+    def save() -> None:
+        progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
+        save_checkpoint(folder, model, optimizer, average, progress)
 
     bar = tqdm(
-        total=None if config.train.minutes else config.train.steps,
+        total=None if loop.minutes else loop.steps,
         initial=step,
         desc=folder.name,
         unit="step",
         mininterval=0.5,
+        disable=None if first else True,
     )
+    in_a_row, lately, watch = 0, [], diagnose.Watch(config)
     with bar, deferred_interrupt() as interrupted:
-        for batch in endless(pairs, captions, config, device, step):
-            seconds = time.perf_counter() - started
-            progress = seconds / (60 * config.train.minutes) if config.train.minutes else step / config.train.steps
-            if progress >= 1 or interrupted():
+        for batch in stream.start(tokenizer, device, step):
+            seconds, stop = distributed.agreed(time.perf_counter() - started, interrupted())
+            progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
+            if progress >= 1 or stop:
                 break
-
-            lr = config.train.lr * schedule(progress, config.train.warmup)
+            begun = time.perf_counter()
+            lr = loop.lr * schedule(progress, loop.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                image, text, scale = model(batch.images, batch.ids)
-            loss = clip_loss(image, text, scale)  # fp32, outside of autocast
-            optimizer.zero_grad()
-            loss.backward()
-            grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
-            optimizer.step()
-            model.clamp_logit_scale()
-            step += 1
+            if progress >= 1 - loop.unmasked_last:
+                clip.vision.patch_dropout = 0.0
 
-            if step == 1 or step % config.train.log_every == 0:
-                seconds = time.perf_counter() - started
-                rate = (step * config.train.batch_size) / seconds
+            flops = flops or meters.flops_per_pair(clip, batch, autocast)
+            # drawn anew from these numbers: a resumed run, on however many processes, needs no other random state
+            seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
+            optimizer.zero_grad()
+            loss, scale = gradients(model, batch, loop, autocast, seed)
+            grad_norm = clip_gradients(parameters, loop.grad_clip)
+            logged = step == 0 or (step + 1) % loop.log_every == 0
+            before = meters.snapshot(parameters) if logged else []
+            finite = bool((loss + grad_norm).isfinite())
+            if finite:
+                optimizer.step()
+                clip.clamp_logit_scale()
+                if average:
+                    average.update(step)
+            in_a_row, skipped = (0, skipped) if finite else (in_a_row + 1, skipped + 1)
+            step += 1
+            lately.append(time.perf_counter() - begun)
+
+            if logged:
+                rate = loop.batch_size * len(lately) / sum(lately)
+                update = [after - old for after, old in zip(parameters, before)]
                 line = {
                     "step": step,
                     "loss": loss.item(),
                     "scale": scale.item(),
                     "lr": lr,
                     "grad_norm": grad_norm.item(),
+                    "param_norm": norm(parameters).item(),
+                    "update_norm": norm(update).item(),
                     "images_per_s": rate,
-                    "seconds": seconds,
+                    "mfu": flops * rate / peak,
+                    "memory_gb": meters.memory_gb(device),
+                    "skipped": skipped,
+                    "seconds": time.perf_counter() - started,
                 }
-                if not math.isfinite(line["loss"] + line["grad_norm"]):
-                    raise MinclipError(
-                        f"step {step}: loss {line['loss']}, gradient norm {line['grad_norm']}: lower train.lr ({config.train.lr:g}); the last checkpoint in {folder} is whole"
-                    )
-                write_metrics(folder, line)
-                left = f", {config.train.minutes * 60 - seconds:.0f} s left" if config.train.minutes else ""
+                lately = []
+                log(line)
+                left = f", {loop.minutes * 60 - seconds:.0f} s left" if loop.minutes else ""
                 bar.set_postfix_str(
                     f"loss {line['loss']:.3f}, scale {line['scale']:.1f}, {rate:.0f} images/s{left}", refresh=False
                 )
+                if first and (hint := watch.see(line, progress, clip, batch)):
+                    tqdm.write(hint)
+            if in_a_row == MOST_SKIPPED:
+                raise MinclipError(
+                    f"step {step}: the gradient was not finite {in_a_row} times in a row (loss {loss.item()}, gradient norm {grad_norm.item()}): lower train.lr ({loop.lr:g}); the last checkpoint in {folder} is whole"
+                )
             bar.update()
-            if config.train.eval_every and step % config.train.eval_every == 0:
-                write_metrics(folder, {"step": step, "val": evaluate(model, tokenizer, validation, tasks=False)})
-            if step % config.train.checkpoint_every == 0:
-                save_checkpoint(folder, model, optimizer, step, time.perf_counter() - started)
+            if loop.eval_every and step % loop.eval_every == 0:
+                validate()
+            if step % loop.checkpoint_every == 0:
+                save()
 
-    save_checkpoint(folder, model, optimizer, step, time.perf_counter() - started)
-    if interrupted():
+    save()
+    if stop:
         raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")
-    model.eval()
-    if not config.train.eval_every or step % config.train.eval_every:  # else it was validated in the loop
-        write_metrics(folder, {"step": step, "val": evaluate(model, tokenizer, validation, tasks=False)})
-    write_metrics(
-        folder,
-        {"step": step, "final": final_figures(model, tokenizer, config), "seconds": time.perf_counter() - started},
-    )
+    if not loop.eval_every or step % loop.eval_every:  # else it was validated in the loop
+        validate()
+    if average:
+        average.swap()
+    model = whole_model(model).eval()
+    if first:
+        figures = {} if loop.overfit else final_figures(model, tokenizer, config)
+        log({"step": step, "final": figures, "seconds": time.perf_counter() - started})
+    distributed.wait_for_all()
     return Run(folder, config, tokenizer, model, read_metrics(folder))
 
 
@@ -151,79 +201,48 @@ def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dic
     }
 
 
-def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
-    """The device, and whether the towers run in bf16 on it; "auto" takes bf16 where the hardware multiplies it faster."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise MinclipError(f"train.device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
-    kind = torch.device(device)
-    if precision != "auto":
-        return kind, precision == "bf16"
-    if kind.type == "cuda":
-        return kind, torch.cuda.is_bf16_supported()
-    # without the bf16 instructions a CPU emulates them, several times slower than fp32
-    return kind, kind.type == "cpu" and bool(
-        torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
-    )
-
-
-def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
-    """Weight decay for matrices only: norms, biases, embeddings and the temperature have no direction to shrink."""
-    decayed, spared = [], []
-    for name, parameter in model.named_parameters():
-        is_embedding = name.endswith(("token_embedding.weight", "positional_embedding", "class_embedding"))
-        (spared if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-
-
-def schedule(progress: float, warmup: float) -> float:
-    """The learning rate's share of its peak: linear up over `warmup`, then half a cosine down to 0 (paper, section 2.5)."""
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)  # not 0: the first step should learn something
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def endless(pairs: Pairs, captions: Captions, config: TrainConfig, device: torch.device, step: int) -> Iterator[Batch]:
-    """All batches from `step` on, epoch after epoch."""
-    per_epoch = len(pairs) // config.train.batch_size
-    while True:
-        epoch, start = divmod(step, per_epoch)
-        for batch in batches(
-            pairs,
-            captions,
-            config.train.batch_size,
-            epoch,
-            config.train.seed,
-            config.data,
-            config.model.vision,
-            device,
-            start,
-        ):
-            yield batch
-            step += 1
+def check_agreement(config: TrainConfig, tokenizer: Tokenizer) -> None:
+    """A MinclipError where the processes were started with different configs, or see different data."""
+    everyones = distributed.everyones((leaves(to_dict(config)), tokenizer.to_json()))
+    for number, (values, merges) in enumerate(everyones):
+        different = [name for name, value in values.items() if value != everyones[0][0][name]]
+        if different:
+            raise MinclipError(
+                f"process {number} was started with other values of {', '.join(different)} than process 0: give all the same options"
+            )
+        if merges != everyones[0][1]:
+            raise MinclipError(f"process {number} reads other captions than process 0: its tokenizer differs")
 
 
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
-    """The saved run's config; what decides the length or the logging may be changed, nothing else."""
+    """The saved run's config; what decides the length, the logging or the machine may be changed, nothing else."""
     saved = read_run_config(folder)
-    free = {"root", "steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"}
+    free = (
+        *("root", "workers", "steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"),
+        *("micro_batch", "loss_chunk", "parallel", "compile", "grad_checkpointing", "tensorboard"),
+    )
     # the vocabulary's size is known only after the tokenizer was trained
     text = replace(config.model.text, vocab_size=saved.model.text.vocab_size, eot_id=saved.model.text.eot_id)
     config = replace(config, model=replace(config.model, text=text))
+    before, now = leaves(to_dict(saved)), leaves(to_dict(config))
     changed = [
-        f"{group}.{name}"
-        for group, fields in to_dict(saved).items()
-        for name, value in fields.items()
-        if to_dict(config)[group][name] != value and name not in free
+        f"{name} ({before[name]}, now {value})"
+        for name, value in now.items()
+        if before[name] != value and name.split(".")[-1] not in free
     ]
     if changed:
         raise MinclipError(
             f"{folder} was started with other values of {', '.join(changed)}: resume it with the same ones, or start another run with --name"
         )
     return config
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups of fields as one, `{"train.lr": …}`."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out
 
 
 @contextmanager

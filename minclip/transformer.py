@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .recompute import run
+
 
 class QuickGELU(nn.Module):
     """x · sigmoid(1.702 x): OpenAI's cheap stand-in for GELU, with which its weights were trained."""
@@ -134,12 +136,13 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)): the norm stands before, so that the sum runs through untouched."""
 
-    def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0) -> None:
+    def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1 = LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = LayerNorm(width)
         self.mlp = MLP(width, activation, mlp_width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -151,16 +154,22 @@ class Block(nn.Module):
     ) -> Tensor:
         """All tokens of `x`, or the tokens `query` (B, Q, W) of it alone; arguments as for `Attention.forward`."""
         y = x if query is None else query
-        y = y + self.attention(self.norm1(x), mask, past, None if query is None else self.norm1(query), packing)
-        return y + self.mlp(self.norm2(y))
+        added = self.attention(self.norm1(x), mask, past, None if query is None else self.norm1(query), packing)
+        y = y + self.dropout(added)
+        return y + self.dropout(self.mlp(self.norm2(y)))
 
 
 class Transformer(nn.Module):
     """`layers` blocks, (B, L, W) -> (B, L, W)."""
 
-    def __init__(self, width: int, layers: int, heads: int, activation: str, mlp_width: int = 0) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, activation: str, mlp_width: int = 0, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads, activation, mlp_width) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, activation, mlp_width, dropout) for _ in range(layers))
+        self.checkpointing = (
+            False  # in training, compute each block's inside again in the backward pass instead of keeping it
+        )
         # OpenAI's initialisation: what adds to the residual sum starts smaller, by the number of additions
         residual = width**-0.5 * (2 * layers) ** -0.5
         for block in self.blocks:
@@ -174,7 +183,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = in_autocast(x)
         for block in self.blocks:
-            x = block(x, mask)
+            x = run(block, self.checkpointing, x, mask)
         return x
 
     def pooled(
@@ -196,7 +205,7 @@ class Transformer(nn.Module):
         if packing is not None:
             x = packing.pack(x)
         for block, before in zip(self.blocks[:-1], past):
-            x = block(x, mask, before, packing=packing)
+            x = run(block, self.checkpointing, x, mask, before, None, packing)
         query = x[rows, chosen] if packing is None else x[packing.place(rows, chosen)]
         row = None if mask is None else mask[chosen][:, None, None, :]
         return self.blocks[-1](x, row, past[-1], query[:, None], packing)[:, 0]

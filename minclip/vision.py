@@ -21,13 +21,16 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: VisionConfig, activation: str = "gelu") -> None:
         super().__init__()
         self.config = config
+        self.patch_dropout = config.patch_dropout  # the training loop turns it off for a run's last part
         patches, scale = (config.image_size // config.patch_size) ** 2, config.width**-0.5
         self.stem = ConvStem(config) if config.stem == "conv" else PatchStem(config)
         if config.pool == "cls":
             self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(patches + (config.pool == "cls"), config.width))
         self.norm_pre = nn.LayerNorm(config.width)
-        self.transformer = Transformer(config.width, config.layers, config.heads, activation, config.mlp_width)
+        self.transformer = Transformer(
+            config.width, config.layers, config.heads, activation, config.mlp_width, config.dropout
+        )
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -37,8 +40,8 @@ class VisionTransformer(nn.Module):
             raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes (B, 3, {size}, {size})")
         x = self.stem(images)
         x = x + self.positional_embedding[-x.shape[1] :]
-        if self.training and self.config.patch_dropout > 0:
-            x = drop_patches(x, self.config.patch_dropout)
+        if self.training and self.patch_dropout > 0:
+            x = drop_patches(x, self.patch_dropout)
         if self.config.pool == "cls":
             first = repeat(self.class_embedding + self.positional_embedding[0], "w -> b 1 w", b=len(x))
             x = torch.cat([first.to(x.dtype), x], dim=1)

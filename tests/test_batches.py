@@ -217,7 +217,9 @@ images_st = st.integers(0, 2**31).map(
 
 def augmented(images, min_crop, flip=False, seed=0):
     may_flip = torch.full((len(images),), flip)
-    return augment(images, min_crop, may_flip, torch.Generator().manual_seed(seed))
+    return augment(
+        images, min_crop, may_flip, torch.rand(5, len(images), generator=torch.Generator().manual_seed(seed))
+    )
 
 
 @given(images_st, st.integers(0, 2**31))

@@ -19,8 +19,9 @@ from minclip.config import (
     TrainConfig,
     VisionConfig,
 )
+from minclip.engine import parameter_groups, pick_device, schedule
 from minclip.model import CLIP
-from minclip.train import final_figures, parameter_groups, pick_device, schedule, train
+from minclip.train import final_figures, train
 
 
 @pytest.fixture
@@ -88,7 +89,10 @@ def test_both_towers_and_the_scale_get_the_same_learning_rate(tiny):
 def test_weight_decay_spares_norms_biases_embeddings_and_the_scale(tiny):
     model = CLIP(tiny.model)
     names = {id(p): n for n, p in model.named_parameters()}
-    decayed, spared = ({names[id(p)] for p in group["params"]} for group in parameter_groups(model, 0.1))
+    groups = parameter_groups(model, 0.1)
+    decayed, *spared = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0, 0] and spared[1] == {"logit_scale"}
+    spared = spared[0] | spared[1]
     assert {
         n for n in spared if n.endswith(("bias", "logit_scale", "token_embedding.weight", "positional_embedding"))
     } >= {
@@ -109,7 +113,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing(tiny):
     assert max(logged) > 3 * logged[-1]
     # and the optimizer really has what was logged, for both towers and the scale
     groups = torch.load(run.folder / "state.pt", weights_only=True)["optimizer"]["param_groups"]
-    assert [group["lr"] for group in groups] == [logged[-1]] * 2
+    assert [group["lr"] for group in groups] == [logged[-1]] * 3
 
 
 def test_the_scale_is_clamped_at_100(tiny):
@@ -185,5 +189,8 @@ def test_the_final_figures_come_out_again_from_the_saved_run(tiny):
 def test_metrics_are_one_json_object_a_line(tiny):
     run = train(tiny)
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert {"step", "loss", "scale", "lr", "grad_norm", "images_per_s", "seconds"} == set(lines[0])
+    assert set(lines[0]) == {
+        *("step", "loss", "scale", "lr", "grad_norm", "param_norm", "update_norm", "images_per_s"),
+        *("mfu", "memory_gb", "skipped", "seconds"),
+    }
     assert [line["step"] for line in lines if "val" in line] == [6, 12]

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from ..text import trim
 from ..tokenizer import Tokenizer
 from .pairs import Pairs
 
+T = TypeVar("T")
 _SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
 
 
@@ -51,12 +55,19 @@ def batches(
     vision: VisionConfig,
     device: torch.device | str = "cpu",
     start: int = 0,
+    share: tuple[int, int] = (0, 1),
+    images: np.ndarray | Tensor | None = None,
 ) -> Iterator[Batch]:
     """The batches of one epoch, from number `start` on; the last images that fill no batch come in another epoch.
 
-    Everything random is drawn anew from (seed, epoch, batch), so that a resumed run sees what it would have seen.
+    Everything random is drawn anew from (seed, epoch, batch), so that a resumed run sees what it would have seen.  With
+    `share` = (rank, W), of each batch's rows only that process's W-th: all W together see what one process would have
+    seen.  `images` are those of the pairs where they lie elsewhere (see `resident`).
     """
-    n = len(pairs)
+    n, (rank, processes) = len(pairs), share
+    images = pairs.images if images is None else images
+    rows_each = batch_size // processes
+    mine = slice(rank * rows_each, (rank + 1) * rows_each)
     if batch_size > n:
         raise MinclipError(f"a batch of {batch_size} is larger than the data set of {n} images: lower train.batch_size")
     rng = np.random.default_rng([seed, epoch])
@@ -64,27 +75,80 @@ def batches(
     drawn = captions.first[:-1] + np.floor(rng.random(n) * np.diff(captions.first)).astype(np.int64)
     for number in range(start, n // batch_size):
         index = order[number * batch_size : (number + 1) * batch_size]
-        rows = drawn[index]
         generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([seed, epoch, number]).generate_state(1)[0])
         )
-        images = torch.from_numpy(pairs.images[index]).to(device, non_blocking=True)
-        may_flip = torch.from_numpy(~captions.sided[rows]) if data.flip else torch.zeros(batch_size, dtype=torch.bool)
+        luck = torch.rand(5, batch_size, generator=generator)[:, mine]
+        index, rows = index[mine], drawn[index[mine]]
+        pixels = images[index] if isinstance(images, np.ndarray) else images[torch.from_numpy(index).to(images.device)]
+        may_flip = torch.from_numpy(~captions.sided[rows]) if data.flip else torch.zeros(len(rows), dtype=torch.bool)
         yield Batch(
-            normalize(augment(images, data.min_crop, may_flip, generator), vision),
-            trim(captions.ids[torch.from_numpy(rows)], captions.eot_id).to(device, non_blocking=True),
+            normalize(augment(to_device(pixels, device), data.min_crop, may_flip, luck), vision),
+            to_device(trim(captions.ids[torch.from_numpy(rows)], captions.eot_id), device),
             torch.from_numpy(index).to(device),
         )
 
 
-def augment(images: Tensor, min_crop: float, may_flip: Tensor, generator: torch.Generator) -> Tensor:
+def to_device(x: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
+    """A copy on the device; to a GPU through pinned memory, so that the copy runs beside the computation."""
+    x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+    on_gpu = torch.device(device).type == "cuda" and not x.is_cuda
+    return x.pin_memory().to(device, non_blocking=True) if on_gpu else x.to(device)
+
+
+def resident(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """The images on a GPU as a whole where they take at most half of its free memory; else where they are."""
+    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return images
+    return torch.from_numpy(np.array(images)).to(device)
+
+
+def ahead(iterator: Iterator[T], count: int = 2) -> Iterator[T]:
+    """The same items, of which a thread makes up to `count` before they are asked for; its error is raised here."""
+    ready: Queue[Any] = Queue(count)
+    stop = Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except Full:
+                pass
+        return False
+
+    def work() -> None:
+        try:
+            for item in iterator:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:
+            put((None, error))
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def augment(images: Tensor, min_crop: float, may_flip: Tensor, luck: Tensor) -> Tensor:
     """Random-resized crops of (B, 3, S, S) uint8, a box of its own for each image, half of `may_flip` (B,) mirrored; float 0 to 255.
 
-    A box covers `min_crop` to 1 of the area, its sides 3:4 to 4:3, as in torchvision's RandomResizedCrop, bilinear.
+    `luck` (5, B) are numbers in [0, 1) that decide all of it: area, shape, place and side.  A box covers `min_crop` to 1 of the area, its sides 3:4 to 4:3, as in torchvision's RandomResizedCrop, bilinear.
     """
     x = images.float()
     b = len(x)
-    area, ratio, left, top, coin = torch.rand(5, b, generator=generator)
+    area, ratio, left, top, coin = luck
     flip = torch.where((coin < 0.5) & may_flip, -1.0, 1.0)
     if min_crop == 1:
         flipped = (flip < 0).to(x.device)

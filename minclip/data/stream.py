@@ -1,0 +1,112 @@
+"""What the training loop reads: batches without end, of pairs that lie in memory or of shards that flow past."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..config import MinclipError, TrainConfig
+from ..distributed import on_each_machine_once, rank, world_size
+from ..tokenizer import Tokenizer
+from . import load_pairs
+from .batches import Batch, ahead, batches, resident, tokenize
+from .pairs import Pairs
+
+TOKENIZER_TEXTS = 200_000  # of shards, whose texts have no end
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`texts` train the tokenizer; `start(tokenizer, device, step)` gives this process's batches from `step` on."""
+
+    texts: list[str]
+    validation: Pairs
+    notes: tuple[str, ...]
+    start: Callable[[Tokenizer, torch.device, int], Iterator[Batch]]
+
+
+def open_stream(config: TrainConfig) -> Stream:
+    """The data of a run; a MinclipError where they don't fit its batch or its processes."""
+    data, size, processes = config.data, config.train.batch_size, world_size()
+    if size % processes:
+        raise MinclipError(f"train.batch_size {size} can't be shared evenly among {processes} processes")
+    if config.train.micro_batch and (size // processes) % config.train.micro_batch:
+        raise MinclipError(
+            f"train.micro_batch {config.train.micro_batch} doesn't divide the {size // processes} pairs of each process"
+        )
+    if data.name == "shards":
+        return _of_shards(config)
+    with on_each_machine_once():  # photographs are packed by the first process; the others find them packed
+        pairs = load_pairs(data.name, "train", data.image_size, data.root, data.size or None)
+        validation = load_pairs(data.name, "val", data.image_size, data.root)
+    if config.train.overfit:
+        pairs = all_different(pairs, config.train.overfit)
+    if size > len(pairs):
+        raise MinclipError(
+            f"a batch of {size} is larger than the data set of {len(pairs)} images: lower train.batch_size"
+        )
+
+    def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Iterator[Batch]:
+        captions = tokenize(pairs, tokenizer, config.model.text.context_length)
+        images = resident(pairs.images, device)
+        per_epoch = len(pairs) // size
+
+        def endless() -> Iterator[Batch]:
+            number = step
+            while True:
+                epoch, first = divmod(number, per_epoch)
+                share = (rank(), processes)
+                for batch in batches(
+                    *(pairs, captions, size, epoch, config.train.seed, data, config.model.vision, device, first, share),
+                    images,
+                ):
+                    yield batch
+                    number += 1
+
+        # on a CPU the thread would take the time that it saves
+        return ahead(endless()) if device.type == "cuda" and images is pairs.images else endless()
+
+    return Stream(pairs.texts, validation, (*pairs.notes, *validation.notes), start)
+
+
+def all_different(pairs: Pairs, count: int) -> Pairs:
+    """The first `count` pairs with one caption each, all of which differ: what can be learned by heart without a doubt."""
+    chosen, seen = [], set()
+    for i, captions in enumerate(pairs.captions):
+        new = next((caption for caption in captions if caption not in seen), None)
+        if new is not None and len(chosen) < count:
+            chosen.append((i, new))
+            seen.add(new)
+    if len(chosen) < count:
+        raise MinclipError(f"only {len(chosen)} of the pairs have a caption of their own: lower train.overfit {count}")
+    index = [i for i, _ in chosen]
+    return replace(
+        pairs,
+        images=pairs.images[index],
+        captions=[[c] for _, c in chosen],
+        names=[pairs.names[i] for i in index],
+        tasks={},
+    )
+
+
+def _of_shards(config: TrainConfig) -> Stream:
+    """All shards but the last one are trained on; of that the first pairs are the validation split."""
+    from .shards import ShardBatches, find_shards, texts
+
+    data, loop = config.data, config.train
+    shards = find_shards(data.root)
+    if len(shards) < 2:
+        raise MinclipError(f"{data.root} is one shard: at least two are needed, the last one for validation")
+    if loop.overfit:
+        raise MinclipError("train.overfit takes pairs that lie in memory: try it on another data set")
+
+    def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Iterator[Batch]:
+        return iter(
+            ShardBatches(
+                *(shards[:-1], tokenizer, config.model.text.context_length, loop.batch_size // world_size(), loop.seed),
+                *(data, config.model.vision, device, step, rank(), world_size(), data.workers),
+            )
+        )
+
+    validation = load_pairs("shards", "val", data.image_size, data.root)
+    return Stream(texts(shards[:-1], TOKENIZER_TEXTS), validation, validation.notes, start)

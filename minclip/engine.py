@@ -1,0 +1,242 @@
+"""What a training step is made of: device, optimizer, gradients of whole and of cached batches, several processes, a moving average."""
+
+import ctypes
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import LoopConfig, MinclipError
+from .data.batches import Batch
+from .distributed import add_up, world_size
+from .losses import clip_loss, siglip_loss
+from .model import CLIP
+from .recompute import frozen_statistics
+
+
+def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
+    """The device, and whether the towers run in bf16 on it; "auto" takes bf16 where the hardware multiplies it faster."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MinclipError(f"train.device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
+    kind = torch.device(device)
+    if precision != "auto":
+        return kind, precision == "bf16"
+    if kind.type == "cuda":
+        return kind, torch.cuda.is_bf16_supported()
+    # without the bf16 instructions a CPU emulates them, several times slower than fp32
+    return kind, kind.type == "cpu" and bool(
+        torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
+    )
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed blocks: it gives those above 32 MB back, and each step would have them cleared anew."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD, bytes
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
+    """Weight decay for matrices only: norms, biases, embeddings and the temperature have no direction to shrink.
+
+    Single numbers are a group of their own: FSDP shares out all others, and an optimizer's group must be of one kind.
+    """
+    decayed, spared, numbers = [], [], []
+    for name, parameter in model.named_parameters():
+        is_embedding = name.endswith(("token_embedding.weight", "positional_embedding", "class_embedding"))
+        matrix = parameter.ndim >= 2 and not is_embedding
+        (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+        {"params": numbers, "weight_decay": 0.0},
+    ]
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """The learning rate's share of its peak: linear up over `warmup`, then half a cosine down to 0 (paper, section 2.5)."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)  # not 0: the first step should learn something
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+# ---- gradients
+
+
+def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
+    """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
+
+    `model` is a CLIP, or what `wrap` made of one.  With `loop.micro_batch` fewer pairs than the batch are embedded at a
+    time (gradient caching, Gao et al. 2021; the paper's batch of 32,768 by other means): features without a graph, the loss
+    over all of them, then each part again, with the same dropouts, for the loss's gradient at its features.  `seed`
+    decides all that is random.
+    """
+    clip = model.module if isinstance(model, DistributedDataParallel) else model
+    size = loop.micro_batch or len(batch.ids)
+    parts = list(zip(batch.images.split(size), batch.ids.split(size)))
+
+    def embed(number: int) -> tuple[Tensor, ...]:
+        torch.manual_seed(seed + number)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=autocast):
+            image, text, scale = model(*parts[number])
+        # SigLIP's bias goes the scale's way.  The zero makes it a part of this part's graph.
+        return image, text, scale, *([clip.logit_bias + 0.0] if clip.config.loss == "siglip" else [])
+
+    if len(parts) == 1:
+        image, text, *numbers = embed(0)
+        loss = contrastive_loss(clip, image, text, numbers, loop)
+        loss.backward()
+    else:
+        with torch.no_grad():
+            features = [embed(number) for number in range(len(parts))]
+        image, text = (torch.cat(rows).requires_grad_() for rows in list(zip(*features))[:2])
+        numbers = [number.requires_grad_() for number in features[0][2:]]
+        loss = contrastive_loss(clip, image, text, numbers, loop)
+        loss.backward()
+        shares = list(zip(image.grad.split(size), text.grad.split(size)))
+        with frozen_statistics(clip):  # they saw this batch in the first pass
+            for number, share in enumerate(shares):
+                last = number == len(parts) - 1
+                exchange(model, last)
+                # the scale belongs to the whole batch: its gradient counts once
+                grads = [*share, *(x.grad if last else torch.zeros_like(x) for x in numbers)]
+                torch.autograd.backward(embed(number), grads)
+    if loop.parallel == "fsdp" and world_size() > 1:
+        for parameter in clip.parameters():  # single numbers are not FSDP's
+            if parameter.ndim == 0:
+                parameter.grad = add_up(parameter.grad) / world_size()
+    return loss.detach(), numbers[0].detach()
+
+
+def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
+    """The loss of the model's kind, in fp32, over the features of all processes; `numbers` are scale and, for SigLIP, bias."""
+    everywhere = world_size() > 1
+    chunk = loop.loss_chunk or (1024 if len(image) * world_size() > 4096 else 0)
+    if clip.config.loss == "siglip":
+        return siglip_loss(image, text, *numbers, chunk, everywhere)
+    return clip_loss(image, text, numbers[0], None, chunk, everywhere)
+
+
+def exchange(model: nn.Module, on: bool) -> None:
+    """Whether the next backward pass averages the gradients over the processes: once a step is enough."""
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = on
+    elif hasattr(model, "set_requires_gradient_sync"):  # FSDP
+        model.set_requires_gradient_sync(on)
+
+
+def local(x: Tensor) -> Tensor:
+    """This process's share of a tensor that FSDP shares out; any other tensor itself."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def norm(tensors: list[Tensor]) -> Tensor:
+    """The length of all tensors as one vector, over all processes."""
+    kinds: dict[bool, list[Tensor]] = {False: [], True: []}
+    for x in tensors:
+        kinds[isinstance(x, DTensor)].append(local(x.detach()).float())
+    whole, shared = (
+        torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
+        for kind in kinds.values()
+    )
+    return (whole + (add_up(local(shared)) if kinds[True] else 0)).sqrt()
+
+
+@torch.no_grad()
+def clip_gradients(parameters: list[nn.Parameter], most: float) -> Tensor:
+    """Shortens the gradient to the length `most` where it is longer; returns its length before."""
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    length = norm(grads)
+    torch._foreach_mul_([local(grad) for grad in grads], (most / (length + 1e-6)).clamp(max=1.0))
+    return length
+
+
+# ---- several processes, and what else is done to a model before it is trained
+
+
+def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
+    """The model as it is trained: checkpointed and compiled by config, and one of many where there are several processes."""
+    if loop.grad_checkpointing:
+        for part in model.modules():
+            if hasattr(part, "checkpointing"):
+                part.checkpointing = True
+    device = model.device
+    if world_size() > 1 and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if loop.compile:
+        check_compiler(device)
+        model.vision.compile()  # in place: names in the state stay what they are
+        model.text.compile()
+    if world_size() == 1:
+        return model
+    if loop.parallel == "ddp":
+        return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (world_size(),))
+    numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
+    blocks = [block for tower in (model.vision, model.text) for block in tower.modules() if hasattr(block, "mlp")]
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    return fully_shard(model, mesh=mesh, ignored_params=numbers)
+
+
+def check_compiler(device: torch.device) -> None:
+    """A MinclipError where torch.compile has no compiler to work with."""
+    try:
+        torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
+    except Exception as error:  # whatever the compiler's absence raises, deep inside
+        raise MinclipError(
+            f"train.compile needs a compiler ({'Triton' if device.type == 'cuda' else 'a C++ one, such as g++'}) and can't use one here: {str(error).strip().splitlines()[0]:.200}; install it, or leave train.compile out"
+        ) from None
+
+
+class Average:
+    """A moving average of a model's weights and statistics (EMA), each process of its own share.
+
+    The decay begins smaller, at (1 + t)/(10 + t) after t steps, so that the average soon forgets the random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.model = decay, model
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins at the model as it is now."""
+        self.values = [local(x.detach()).clone() for x in self._tensors()]
+
+    def _tensors(self) -> list[Tensor]:
+        clip = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        return [x for x in (*clip.parameters(), *clip.buffers()) if x.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, steps: int) -> None:
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(self.values, [local(x.detach()) for x in self._tensors()], 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within it the model has the averages, and afterwards its own weights again."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """The averages into the model, its own weights here."""
+        for x, value in zip(self._tensors(), self.values):
+            own = local(x.detach()).clone()
+            local(x.detach()).copy_(value)
+            value.copy_(own)
