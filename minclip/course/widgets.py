@@ -10,9 +10,11 @@ import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ..data.batches import normalize
 from ..evaluate import embed_texts, zero_shot_classifier
+from ..losses import clip_loss
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..transformer import rollout
@@ -135,4 +137,63 @@ def attention_viewer(tower: VisionTransformer, images: np.ndarray) -> ipywidgets
         image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
         layer=ipywidgets.Dropdown(options=[*layers, ("rollout", 0)], value=tower.config.layers, description="layer"),
         head=ipywidgets.Dropdown(options=[("mean", 0), *heads], value=0, description="head"),
+    )
+
+
+def loss_figure(image: Tensor, text: Tensor, batch: int, scale: float) -> Figure:
+    """The loss of the first `batch` pairs of vectors (N, D) at every scale and at `scale`, and the right texts' chances."""
+    image, text = image[:batch], text[:batch]
+    scales = [100 ** (i / 20) for i in range(21)]
+    losses = [clip_loss(image, text, s).item() for s in scales]
+    right = (scale * image @ text.T).softmax(dim=1).diagonal()
+    best = min(zip(losses, scales))[1]
+    title = f"{batch} pairs, scale {scale:g}: the lowest loss would be near scale {best:.0f}"
+    return plots.batch_and_scale(right, scale, clip_loss(image, text, scale).item(), scales, losses, title)
+
+
+def loss_playground(image: Tensor, text: Tensor) -> ipywidgets.VBox:
+    """Choose a batch size and a scale, and see the loss and how sure the batch's images are of their texts."""
+    sizes = [2**i for i in range(1, len(image).bit_length())]
+    return redrawn(
+        lambda batch, scale: loss_figure(image, text, batch, scale),
+        batch=ipywidgets.SelectionSlider(options=sizes, value=sizes[-1] // 4, description="batch size"),
+        scale=ipywidgets.FloatSlider(value=14.3, min=1, max=100, step=0.1, description="scale"),
+    )
+
+
+def temperature_figure(matrix: Tensor, images: np.ndarray, scale: float, shift: float = 0.0) -> Figure:
+    """Cosines (n, n) of images (n, 3, S, S) and captions, all of them plus `shift`, at one scale: softmax, gradient, loss."""
+    loss = clip_loss(matrix + shift, torch.eye(len(matrix)), scale).item()
+    moved = f"all cosines {shift:+.2f}, " if shift else ""
+    return plots.temperature(
+        matrix + shift, scale, images, f"{moved}scale {scale:.1f}, temperature {1 / scale:.2g}: loss {loss:.2f}"
+    )
+
+
+def temperature_playground(matrix: Tensor, images: np.ndarray, scale: float) -> ipywidgets.VBox:
+    """Move the scale, by factors, and all cosines at once, and see similarities, softmax, gradient and loss."""
+    return redrawn(
+        lambda scale, shift: temperature_figure(matrix, images, scale, shift),
+        scale=ipywidgets.FloatLogSlider(value=scale, base=10, min=-1, max=3, step=0.05, description="scale"),
+        shift=ipywidgets.FloatSlider(value=0, min=-0.5, max=0.25, step=0.05, description="shift"),
+    )
+
+
+def scrubber_figure(matrices: Sequence[Tensor], steps: Sequence[int], moment: int, losses: Sequence[float], batch: int) -> Figure:
+    """Cosines (n, n) that were kept after `steps`, at one moment of them, beside the run's losses."""
+    matrix, n = matrices[moment], len(matrices[moment])
+    right = (matrix.argmax(dim=1) == torch.arange(n)).sum().item()
+    wrong = (matrix.sum() - matrix.trace()) / (n * n - n)
+    title = f"step {steps[moment]}: diagonal {matrix.diagonal().mean():.2f}, elsewhere {wrong:.2f}; {right} of {n} find their text"
+    return plots.matrix_and_loss(matrix, losses, steps[moment], batch, title)
+
+
+def training_scrubber(
+    matrices: Sequence[Tensor], steps: Sequence[int], losses: Sequence[float], batch: int
+) -> ipywidgets.VBox:
+    """Go through a training run, and see the matrix become diagonal while the loss falls."""
+    wide = ipywidgets.Layout(width="95%")
+    return redrawn(
+        lambda moment: scrubber_figure(matrices, steps, moment, losses, batch),
+        moment=ipywidgets.IntSlider(0, 0, len(matrices) - 1, description="moment", layout=wide),
     )

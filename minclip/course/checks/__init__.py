@@ -1,21 +1,33 @@
 """Checks of the exercises: `checks.name(function)` says what is right or names the mistake."""
 
 from .judging import NOT_ATTEMPTED
+from .loss import log_softmax, loss_gradient, merge
+from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
 from .towers import attend_with_past, attention, attention_rollout, causal_mask, find_end, patchify
+from .training import cached_gradients, clip_together, warmup_cosine
 
 __all__ = [
     "NOT_ATTEMPTED",
     "attend_with_past",
     "attention",
     "attention_rollout",
+    "cached_gradients",
     "causal_mask",
+    "clip_together",
+    "cosine_matrix",
+    "csls",
     "decode_tokens",
     "find_end",
     "join_pair",
+    "log_softmax",
+    "loss_gradient",
+    "merge",
     "patchify",
     "recall_at_1",
+    "scale_needed",
     "symmetric_loss",
     "to_row",
+    "warmup_cosine",
 ]

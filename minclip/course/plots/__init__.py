@@ -1,36 +1,52 @@
 """The course's pictures: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
+from .training import matrix_and_loss, run_norms, waterfall
 
 __all__ = [
     "accuracy_curves",
+    "arrows",
+    "batch_and_scale",
     "boxes",
     "byte_table",
     "bytes_of",
+    "cosine_histograms",
     "curves",
     "faint",
+    "gradient_norms",
     "heat_maps",
     "image_grid",
     "lines",
     "looked_at",
     "loss_curve",
+    "matrix_and_loss",
+    "memory",
     "merge_steps",
     "merge_tree",
     "moved_cosines",
     "new_figure",
+    "numbered",
+    "occurrences",
+    "on_circle",
     "patch_grid",
     "png",
     "probabilities",
+    "run_norms",
     "save",
     "show",
     "show_image",
     "similarity_matrix",
+    "temperature",
     "token_attention",
     "token_boxes",
     "token_counts",
+    "two_clouds",
     "vocabulary_curve",
+    "waterfall",
     "wrap",
 ]

@@ -1,0 +1,82 @@
+"""Pictures of training: the matrix by step, norms of several runs, what each option saves."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..setup import PALETTE
+from .base import axes_grid, new_figure
+
+
+def matrix_and_loss(
+    matrix: Tensor | np.ndarray, losses: Sequence[float], step: int, batch_size: int, title: str = ""
+) -> Figure:
+    """Left the cosines (n, n) of images and texts after `step` steps; right the loss of all steps, with a dot there."""
+    figure = new_figure(8.4, 3.4)
+    left, right = axes_grid(figure, 1, 2, width_ratios=[1, 1.4])[0]
+    shown = left.imshow(np.asarray(matrix), vmin=-0.4, vmax=1)
+    figure.colorbar(shown, ax=left, shrink=0.8)
+    left.set(xlabel="text", ylabel="image", xticks=[], yticks=[])
+    right.plot(range(1, len(losses) + 1), losses, linewidth=1)
+    right.plot(max(step, 1), losses[max(step, 1) - 1], "o", color=PALETTE[5], markersize=9)
+    _mark_nothing(right, batch_size)
+    right.set(xlabel="step", ylabel="loss", ylim=(0, 1.15 * max(losses)))
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def _mark_nothing(axis: Any, batch_size: int) -> None:
+    axis.axhline(math.log(batch_size), color="black", linestyle="--", linewidth=1)
+    place = (1, math.log(batch_size))
+    axis.annotate(f"ln {batch_size}", place, xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+
+
+def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, title: str = "") -> Figure:
+    """A column for each run's logged lines: loss, gradient norm, and how far a step moves the weights, of their length."""
+    figure = new_figure(2.3 * len(runs) + 0.6, 5.6)
+    axes = axes_grid(figure, 3, len(runs), sharex=True, sharey="row")
+    for column, (name, lines) in zip(axes.T, runs.items()):
+        x = [line["step"] for line in lines]
+        ratio = [line["update_norm"] / line["param_norm"] for line in lines]
+        for axis, values in zip(
+            column, ([line["loss"] for line in lines], [line["grad_norm"] for line in lines], ratio)
+        ):
+            axis.plot(x, values, linewidth=1.5)
+            axis.grid(axis="y", color="#e5e5e5")
+        _mark_nothing(column[0], batch_size)
+        column[0].set_title(name, fontsize=9)
+        column[1].axhline(1, color="black", linestyle="--", linewidth=1)
+        column[2].axhspan(3e-4, 1e-2, color=PALETTE[2], alpha=0.2, linewidth=0)
+        column[2].set_xlabel("step")
+    for axis, name in zip(axes[:, 0], ("loss", "gradient norm", "update / parameters")):
+        axis.set_ylabel(name)
+    axes[1, 0].set_yscale("log")
+    axes[2, 0].set_yscale("log")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def waterfall(panels: dict[str, dict[str, float]], title: str = "", digits: int = 0) -> Figure:
+    """For each panel (its name is the unit) some amounts, each option added to those above it: what it saves, what is left.
+
+    The part that an option has saved is hatched; where it costs more, there is nothing to hatch.
+    """
+    figure = new_figure(7.4, sum(0.42 * len(amounts) + 0.75 for amounts in panels.values()) + 0.4)
+    heights = [len(amounts) + 1 for amounts in panels.values()]
+    for axis, (unit, amounts) in zip(axes_grid(figure, len(panels), 1, height_ratios=heights)[:, 0], panels.items()):
+        names, values = list(amounts), list(amounts.values())
+        axis.barh(names, values, color=PALETTE[0])
+        for row, (before, now) in enumerate(zip(values, values[1:]), 1):
+            if now < before:
+                axis.barh(row, before - now, left=now, color="white", edgecolor=PALETTE[1], hatch="////")
+        for row, value in enumerate(values):
+            end = max(value, values[row - 1] if row else 0)
+            axis.text(end + 0.01 * max(values), row, f"{value:.{digits}f}", va="center", fontsize=9)
+        axis.invert_yaxis()
+        axis.set(xlabel=unit, xlim=(0, 1.1 * max(values)))
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
