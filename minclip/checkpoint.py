@@ -95,8 +95,10 @@ def whole_model(model: nn.Module) -> CLIP:
     if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return model
     whole = CLIP(model.config)
-    whole.load_state_dict(get_model_state_dict(model, options=WHOLE))
-    return whole.to(next(model.buffers(), model.logit_scale).device)
+    # one tensor after the other, so that no GPU holds more than one of them whole beside its share
+    values = {n: (x.full_tensor() if isinstance(x, DTensor) else x).cpu() for n, x in model.state_dict().items()}
+    whole.load_state_dict(values)
+    return whole.to(model.logit_scale.device)
 
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -16,12 +16,14 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from . import __version__
+from . import __version__, distributed
 from .checkpoint import Run
 from .config import PRESETS, MinclipError, TrainConfig, data_folder, nearest, preset
+from .diagnose import verdict
+from .engine import pick_device
 from .evaluate import zero_shot_classifier
 from .pretrained import load
-from .train import final_figures, pick_device, train
+from .train import final_figures, train
 
 console = Console(highlight=False, soft_wrap=True)
 Json = Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]
@@ -37,15 +39,25 @@ class Train(TrainConfig):
     resume: Annotated[
         tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="go on from the last checkpoint of the run")
     ] = False
+    overfit: Annotated[
+        int, tyro.conf.arg(help="learn so many pairs by heart (128), to see whether anything is learned at all")
+    ] = 0
     json: tyro.conf.FlagCreatePairsOff[Json] = False
 
     def run(self, preset_name: str) -> dict[str, Any]:
-        folder = Path("runs") / (self.name or (preset_name if self.resume else free_name(preset_name)))
+        distributed.start(self.train.device)  # under torchrun all processes come here, and one speaks
+        if distributed.rank() > 0:
+            console.quiet = True
+        default = preset_name + ("-overfit" if self.overfit else "")
+        name = self.name or (default if self.resume else free_name(default))
+        folder = Path("runs") / distributed.everyones(name)[0]
         if self.resume and not (folder / "config.json").exists():
             raise MinclipError(
                 f"{folder} holds no run to resume{nearest(folder.name, [p.parent.name for p in Path('runs').glob('*/config.json')])}"
             )
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        if self.overfit:
+            config = replace(config, train=replace(config.train, overfit=self.overfit))
         try:
             run = train(config, folder, self.resume)
         except KeyboardInterrupt as stop:
@@ -58,14 +70,18 @@ class Train(TrainConfig):
             raise MinclipError(
                 f"no space left on the disk while writing {folder}: free some and go on with: minclip train {preset_name} --name {folder.name} --resume; the last checkpoint is whole"
             ) from None
-        from .course import plots  # matplotlib, only now
+        if distributed.rank() == 0:
+            from .course import plots  # matplotlib, only now
 
-        plots.save(plots.curves(run), folder / "curves.png")
+            plots.save(plots.curves(run), folder / "curves.png")
         print_training(run)
-        print_figures(run.final)
-        console.print(
-            f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'"
-        )
+        if self.overfit:
+            console.print(verdict(run))
+        else:
+            print_figures(run.final)
+            console.print(
+                f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'"
+            )
         losses = [line["loss"] for line in run.metrics if "loss" in line]
         return {
             "run": str(folder),
@@ -164,6 +180,8 @@ VERBS = {"train": Train, "eval": Eval, "classify": Classify, "info": Info}
 USAGE = f"""minclip {__version__}: CLIP from nothing
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
+  minclip train PRESET --overfit 128            128 pairs by heart: is anything learned at all?
+  torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
   minclip eval RUN
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"
   minclip info
@@ -188,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stop.code and as_json:
             print(json.dumps({"error": "the command's options are wrong; see above"}))
         return int(stop.code or 0)
-    if as_json:
+    if as_json and distributed.rank() == 0:
         print(json.dumps(result))
     return 0
 

@@ -26,11 +26,12 @@ def has_statistics(module: nn.Module) -> bool:
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Within it BatchNorm still normalises by the batch, but its running statistics stand still: they saw the batch already."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, tracked in zip(norms, before):
-            norm.track_running_stats = tracked
+        for norm, (momentum, count) in zip(norms, before):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)

@@ -1,0 +1,241 @@
+"""What a training step is made of: gradients of cached batches, checkpointing, the moving average, norms, FLOPs."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minclip import meters
+from minclip.config import CLIPConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
+from minclip.data.batches import Batch
+from minclip.engine import Average, check_compiler, clip_gradients, gradients, norm, wrap
+from minclip.losses import clip_loss, siglip_loss
+from minclip.model import CLIP
+
+VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
+TEXT = TextConfig(context_length=10, vocab_size=50, eot_id=49, width=32, layers=2, heads=2, dropout=0.2)
+MODEL = CLIPConfig(16, VISION, TEXT)
+RESNET = replace(MODEL, vision=VisionConfig(tower="resnet", image_size=32, width=4, heads=4, stages=(1, 1, 1, 1)))
+CONV_STEM = replace(MODEL, vision=replace(VISION, stem="conv", stem_width=4, pool="mean", patch_dropout=0.0))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def batch(size=12, image_size=16):
+    ids = torch.randint(1, 48, (size, 10))
+    for row, end in enumerate(torch.randint(2, 10, (size,)).tolist()):
+        ids[row, end:] = 0
+        ids[row, end] = 49
+    return Batch(torch.randn(size, 3, image_size, image_size), ids, torch.arange(size))
+
+
+def grads_of(model):
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def close(ours, theirs, tolerance=1e-5):
+    """Equal within `tolerance` of the largest gradient of each parameter, or of 1."""
+    assert ours.keys() == theirs.keys()
+    for name, grad in theirs.items():
+        assert (ours[name] - grad).abs().max() <= tolerance * max(1, grad.abs().max()), name
+
+
+# ---- gradient caching (mistake 13)
+
+
+def all_graphs_at_once(model, batch, loop, seed):
+    """The true big batch: every micro-batch's graph is kept, and autograd goes through all of them."""
+    size = loop.micro_batch
+    image, text = [], []
+    for number in range(len(batch.ids) // size):
+        torch.manual_seed(seed + number)
+        rows = slice(number * size, (number + 1) * size)
+        i, t, scale = model(batch.images[rows], batch.ids[rows])
+        image.append(i), text.append(t)
+    image, text, scale = torch.cat(image), torch.cat(text), model.logit_scale.exp()
+    loss = (
+        siglip_loss(image, text, scale, model.logit_bias)
+        if model.config.loss == "siglip"
+        else clip_loss(image, text, scale)
+    )
+    loss.backward()
+    return loss.detach()
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 6])
+@pytest.mark.parametrize(
+    "config", [MODEL, replace(MODEL, loss="siglip"), RESNET, CONV_STEM], ids=["clip", "siglip", "resnet", "stem"]
+)
+def test_micro_batches_give_the_gradients_of_the_big_batch(config, micro_batch):
+    if config in (RESNET, CONV_STEM) and micro_batch == 1:
+        pytest.skip("BatchNorm of one image")
+    pairs, loop = batch(image_size=config.vision.image_size), LoopConfig(batch_size=12, micro_batch=micro_batch)
+    model = CLIP(config).train()
+    twin = copy.deepcopy(model)
+    wanted = all_graphs_at_once(twin, pairs, loop, seed=7)
+    loss, scale = gradients(model, pairs, loop, autocast=False, seed=7)
+    torch.testing.assert_close(loss, wanted)
+    assert scale == model.logit_scale.exp()
+    close(grads_of(model), grads_of(twin))
+    # BatchNorm's statistics saw each micro-batch once
+    for (name, ours), theirs in zip(model.named_buffers(), twin.buffers()):
+        assert torch.allclose(ours.float(), theirs.float(), atol=1e-6), name
+
+
+def test_without_dropout_micro_batches_give_the_gradients_of_the_whole():
+    config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
+    pairs, model = batch(), CLIP(config).train()
+    twin = copy.deepcopy(model)
+    gradients(twin, pairs, LoopConfig(batch_size=12), autocast=False, seed=7)
+    gradients(model, pairs, LoopConfig(batch_size=12, micro_batch=4), autocast=False, seed=7)
+    close(grads_of(model), grads_of(twin))
+
+
+def test_dropouts_do_something_and_the_seed_decides_them():
+    model, pairs, loop = CLIP(MODEL).train(), batch(), LoopConfig(batch_size=12)
+    losses = [gradients(model, pairs, loop, autocast=False, seed=seed)[0] for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("loss", ["clip", "siglip"])
+def test_chunks_of_the_loss_change_no_gradient(loss):
+    model, pairs = CLIP(replace(MODEL, loss=loss)).train(), batch()
+    twin = copy.deepcopy(model)
+    gradients(twin, pairs, LoopConfig(batch_size=12), autocast=False, seed=7)
+    gradients(model, pairs, LoopConfig(batch_size=12, loss_chunk=5), autocast=False, seed=7)
+    close(grads_of(model), grads_of(twin))
+
+
+# ---- gradient checkpointing
+
+
+@pytest.mark.parametrize("config", [MODEL, RESNET, CONV_STEM], ids=["vit", "resnet", "stem"])
+def test_checkpointing_changes_no_gradient_and_no_statistic(config):
+    pairs, loop = batch(image_size=config.vision.image_size), LoopConfig(batch_size=12)
+    model = CLIP(config).train()
+    twin = wrap(copy.deepcopy(model), replace(loop, grad_checkpointing=True))
+    for x in (model, twin):
+        gradients(x, pairs, loop, autocast=False, seed=7)
+    close(grads_of(twin), grads_of(model))
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), twin.buffers()))
+
+
+@pytest.mark.parametrize("config", [MODEL, RESNET], ids=["vit", "resnet"])
+def test_checkpointing_keeps_less_for_the_backward_pass(config):
+    def kept(checkpointing):
+        pairs, numbers = batch(image_size=config.vision.image_size), []
+        model = wrap(CLIP(config).train(), LoopConfig(grad_checkpointing=checkpointing))
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: (numbers.append(x.numel()), x)[1], lambda x: x):
+            model(pairs.images, pairs.ids)
+        return sum(numbers)
+
+    assert kept(True) < 0.7 * kept(False)
+
+
+# ---- the moving average
+
+
+def test_the_average_is_the_recursion():
+    model = CLIP(MODEL)
+    average, weight = Average(model, 0.9), model.text_projection.weight
+    wanted = weight.detach().clone()
+    for steps in range(5):
+        with torch.no_grad():
+            weight.add_(1.0)
+        average.update(steps)
+        decay = min(0.9, (1 + steps) / (10 + steps))
+        wanted = decay * wanted + (1 - decay) * weight.detach()
+    own = weight.detach().clone()
+    with average.in_place():
+        torch.testing.assert_close(weight.detach(), wanted)
+    assert torch.equal(weight, own)
+
+
+def test_the_average_has_batchnorms_statistics_too():
+    model = CLIP(RESNET)
+    average = Average(model, 0.5)
+    name, buffer = next((n, b) for n, b in model.named_buffers() if n.endswith("running_var"))
+    buffer.fill_(3.0)
+    average.update(1000)
+    with average.in_place():
+        assert dict(model.named_buffers())[name].eq(2.0).all()
+
+
+# ---- norms
+
+
+def test_norms_and_clipping_are_pytorchs():
+    model, twin = (CLIP(MODEL) for _ in range(2))
+    twin.load_state_dict(model.state_dict())
+    for x in (model, twin):
+        torch.manual_seed(3)
+        for parameter in x.parameters():
+            parameter.grad = torch.randn_like(parameter)
+    length = clip_gradients(list(model.parameters()), 0.5)
+    torch.testing.assert_close(length, torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.5))
+    close(grads_of(model), grads_of(twin), 1e-6)
+    torch.testing.assert_close(norm(list(model.parameters())), torch.nn.utils.get_total_norm(list(twin.parameters())))
+
+
+def test_short_gradients_are_left_alone():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([0.3, 0.4])
+    assert clip_gradients([parameter], 1.0) == 0.5 and torch.equal(parameter.grad, torch.tensor([0.3, 0.4]))
+
+
+# ---- FLOPs
+
+
+def test_flops_are_those_counted_by_hand():
+    vision = replace(VISION, layers=1, patch_dropout=0.0, dropout=0.0)
+    config = replace(MODEL, vision=vision, text=replace(TEXT, tower="bag", dropout=0.0))
+    model, pairs = CLIP(config).train(), batch(4)
+    width, tokens, patches = 32, 17, 16
+    by_hand = 2 * (
+        patches * 48 * width  # patches
+        + width * width + 2 * tokens * width * width  # query of the class token, keys and values of all
+        + 2 * tokens * width  # its products with them
+        + width * width + 8 * width * width  # the way out, and the MLP
+        + width * 16 + width * 16  # projections
+    )  # fmt: skip
+    assert meters.flops_per_pair(model, pairs, autocast=False) == pytest.approx(3 * by_hand)
+
+
+def test_counting_leaves_no_trace():
+    model, pairs = CLIP(RESNET).train(), batch(image_size=32)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert meters.flops_per_pair(model, pairs, autocast=False) > 0
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
+    assert torch.equal(state, torch.get_rng_state()) and all(p.grad is None for p in model.parameters())
+
+
+def test_the_peak_is_that_of_a_machine():
+    assert 1e8 < meters.peak_flops(torch.device("cpu"), autocast=False) < 1e16
+
+
+# ---- compiling
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_same_gradients_and_the_same_names():
+    config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
+    model, pairs, loop = CLIP(config).train(), batch(), LoopConfig(batch_size=12)
+    twin = wrap(copy.deepcopy(model), replace(loop, compile=True))
+    for x in (model, twin):
+        gradients(x, pairs, loop, autocast=False, seed=7)
+    assert list(model.state_dict()) == list(twin.state_dict())  # mistake 26: no _orig_mod.
+    close(grads_of(twin), grads_of(model))
+
+
+def test_without_a_compiler_compiling_is_refused(monkeypatch, tmp_path):
+    torch._dynamo.reset()
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing is compiled there yet
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "no-such-compiler"),))
+    with pytest.raises(MinclipError, match=r"train\.compile needs a compiler \(a C\+\+ one"):
+        check_compiler(torch.device("cpu"))
+    torch._dynamo.reset()
