@@ -110,9 +110,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         mininterval=0.5,
         disable=None if first else True,
     )
+    batches = stream.start(tokenizer, device, step)
     in_a_row, lately, watch = 0, [], diagnose.Watch(config)
     with bar, deferred_interrupt() as interrupted:
-        for batch in stream.start(tokenizer, device, step):
+        for batch in batches:
             seconds, stop = distributed.agreed(time.perf_counter() - started, interrupted())
             progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
             if progress >= 1 or stop:
@@ -157,6 +158,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                     "mfu": flops * rate / peak,
                     "memory_gb": meters.memory_gb(device),
                     "skipped": skipped,
+                    **({"bad_samples": batches.skipped} if hasattr(batches, "skipped") else {}),
                     "seconds": time.perf_counter() - started,
                 }
                 lately = []

@@ -3,11 +3,13 @@
 import importlib
 import json
 import math
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+from minclip import diagnose
 from minclip.checkpoint import Run, read_metrics, write_metrics
 from minclip.config import (
     PRESETS,
@@ -194,3 +196,189 @@ def test_metrics_are_one_json_object_a_line(tiny):
         *("mfu", "memory_gb", "skipped", "seconds"),
     }
     assert [line["step"] for line in lines if "val" in line] == [6, 12]
+
+
+# ---- what can be switched on
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_and_counted(tiny, monkeypatch):
+    module = importlib.import_module("minclip.train")
+    clip_gradients, calls = module.clip_gradients, []
+
+    def broken_at_step_3(parameters, most):
+        calls.append(1)
+        length = clip_gradients(parameters, most)
+        return length * float("nan") if len(calls) == 3 else length
+
+    whole = train(change(tiny, steps=2), "runs/two")
+    monkeypatch.setattr(module, "clip_gradients", broken_at_step_3)
+    run = train(change(tiny, steps=3, lr=tiny.train.lr), "runs/three")
+    lines = [line for line in run.metrics if "loss" in line]
+    assert [line["skipped"] for line in lines] == [0, 0, 1] and lines[2]["update_norm"] == 0
+    assert lines[1]["param_norm"] == lines[2]["param_norm"] and len(calls) == 3
+    assert len([line for line in whole.metrics if "loss" in line]) == 2
+
+
+def test_patches_are_kept_in_the_runs_last_part(tiny, monkeypatch):
+    seen = []
+    module = importlib.import_module("minclip.vision")
+    drop = module.drop_patches
+    monkeypatch.setattr(module, "drop_patches", lambda x, share: (seen.append(share), drop(x, share))[1])
+    vision = replace(tiny.model.vision, patch_dropout=0.5)
+    run = train(
+        change(replace(tiny, model=replace(tiny.model, vision=vision)), steps=10, eval_every=0, unmasked_last=0.3)
+    )
+    assert len(seen) == 7 + 1 and set(seen) == {0.5}  # 7 steps, and the counting of FLOPs
+    assert run.model.config.vision.patch_dropout == 0.5  # the config tells how it was trained
+
+
+def test_the_average_is_what_is_validated_and_saved(tiny):
+    config = change(tiny, ema=0.99, warmup=0.9, lr=1e-2)
+    run, plain = train(config, "runs/average"), train(change(config, ema=0.0), "runs/plain")
+    assert not torch.equal(weights(run), weights(plain))
+    assert torch.equal(weights(Run.load("average")), weights(run))
+    state = torch.load(run.folder / "state.pt", weights_only=True)
+    assert torch.equal(state["model"]["logit_scale"], plain.model.logit_scale.detach())
+    assert torch.equal(state["average"]["logit_scale"], run.model.logit_scale.detach())
+
+
+def test_an_averaged_run_resumes_exactly(tiny):
+    config = change(tiny, ema=0.9, checkpoint_every=6)
+    whole = train(config, "runs/whole")
+    stopped_after(config, 6, "runs/cut")
+    assert torch.equal(weights(train(config, "runs/cut", resume=True)), weights(whole))
+
+
+def stopped_after(config, step, folder):
+    """Trains until the checkpoint of `step`, and breaks."""
+    module = importlib.import_module("minclip.train")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
+        save = module.save_checkpoint
+
+        def save_and_break(*args):
+            save(*args)
+            if args[-1]["step"] == step:
+                raise RuntimeError("the machine stops")
+
+        patch.setattr(module, "save_checkpoint", save_and_break)
+        train(config, folder)
+
+
+def test_tensorboard_gets_every_figure(tiny):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(change(tiny, tensorboard=True))
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    logged = {line["step"]: line["loss"] for line in run.metrics if "loss" in line}
+    assert {e.step: e.value for e in events.Scalars("train/loss")} == pytest.approx(logged)
+    assert "val/text_to_image_r@5" in events.Tags()["scalars"]
+
+
+def test_without_tensorboard_it_is_said_before_training(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MinclipError, match="pip install tensorboard"):
+        train(change(tiny, tensorboard=True))
+
+
+def test_the_norms_are_those_of_the_step(tiny):
+    run = train(change(tiny, steps=1, warmup=0.0, weight_decay=0.0))
+    line = run.metrics[0]
+    after = weights(run)
+    torch.manual_seed(tiny.train.seed)
+    before = torch.cat([p.detach().flatten() for p in CLIP(run.config.model).parameters()])
+    assert line["update_norm"] == pytest.approx((after - before).norm().item(), rel=1e-4)
+    assert line["param_norm"] == pytest.approx(after.norm().item(), rel=1e-5)
+    assert 0 < line["mfu"] < 1.5 and line["memory_gb"] > 0.1
+
+
+# ---- when it doesn't learn
+
+
+def test_pairs_are_learned_by_heart(tiny):
+    config = change(tiny, overfit=16, steps=150, lr=3e-3, log_every=5)
+    config = replace(config, data=replace(config.data, min_crop=0.5, size=0))
+    run = train(config)
+    assert run.config.train.batch_size == 16 and run.config.data.min_crop == 1 and run.final == {}
+    assert "16 pairs learned by heart" in diagnose.verdict(run)
+
+
+def test_pairs_that_are_not_learned_are_told_with_causes(tiny):
+    run = train(change(tiny, overfit=16, steps=20, lr=1e-9))
+    said = diagnose.verdict(run)
+    assert "16 pairs were not learned" in said and "train.lr 1e-09 is too low" in said
+
+
+def test_more_pairs_than_there_are_captions_cant_be_learned_by_heart(tiny):
+    with pytest.raises(MinclipError, match=r"only \d+ of the pairs have a caption of their own"):
+        train(change(tiny, overfit=128))
+
+
+def sabotaged(config, monkeypatch, capsys, spoil):
+    """What a run says whose model is spoiled."""
+    module = importlib.import_module("minclip.train")
+    monkeypatch.setattr(module, "CLIP", lambda c: spoil(CLIP(c)))
+    train(change(config, steps=40, log_every=1, eval_every=0, checkpoint_every=1000))
+    return capsys.readouterr().out
+
+
+def freeze_vision(model):
+    model.vision.requires_grad_(False)
+    model.image_projection.weight.data.zero_().add_(1e-3)
+    return model
+
+
+def long_features(model):
+    model.encode_image = lambda images, normalize=False: 50 * model.image_projection(model.vision(images)).float()
+    return model
+
+
+def one_image(model):
+    vision = model.vision.forward
+    model.vision.forward = lambda images: vision(torch.zeros_like(images))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("spoil", "hint"),
+    [
+        (freeze_vision, "no gradient reaches vision"),
+        (long_features, "the features are not of length 1, or the scale is used without exp"),
+        (one_image, "all image features are nearly one vector"),
+    ],
+)
+def test_a_run_that_does_not_learn_says_what_is_likely_wrong(tiny, monkeypatch, capsys, spoil, hint):
+    assert hint in sabotaged(tiny, monkeypatch, capsys, spoil)
+
+
+def test_a_learning_rate_that_is_too_low_is_named(tiny, capsys):
+    train(change(tiny, steps=40, lr=1e-9, eval_every=0, checkpoint_every=1000))
+    assert "train.lr 1e-09 is too low" in capsys.readouterr().out
+
+
+def test_a_run_that_learns_is_not_disturbed(tiny, capsys):
+    train(change(tiny, steps=150, lr=2e-3, eval_every=0, checkpoint_every=1000))
+    assert "Likely causes" not in capsys.readouterr().out
+
+
+# ---- shards
+
+
+def test_a_run_on_shards_learns_from_them_and_resumes_exactly(tiny, tmp_path):
+    from test_shards import BROKEN, folder
+
+    folder(tmp_path, change=BROKEN)
+    data = DataConfig("shards", root=str(tmp_path), image_size=16, workers=0)
+    config = change(replace(tiny, data=data), batch_size=8, steps=12, checkpoint_every=6)
+    whole = train(config, "runs/whole")
+    assert whole.final["val"]["text_to_image_r@10"] >= 0
+    assert [line["bad_samples"] for line in whole.metrics if "loss" in line][-1] >= len(BROKEN) - 1
+    stopped_after(config, 6, "runs/cut")
+    assert torch.equal(weights(train(config, "runs/cut", resume=True)), weights(whole))
+
+
+def test_one_shard_is_not_enough(tiny, tmp_path):
+    from test_shards import folder
+
+    with pytest.raises(MinclipError, match="at least two are needed"):
+        train(replace(tiny, data=DataConfig("shards", root=folder(tmp_path)[0], image_size=16)))

@@ -179,7 +179,9 @@ def temperature_playground(matrix: Tensor, images: np.ndarray, scale: float) -> 
     )
 
 
-def scrubber_figure(matrices: Sequence[Tensor], steps: Sequence[int], moment: int, losses: Sequence[float], batch: int) -> Figure:
+def scrubber_figure(
+    matrices: Sequence[Tensor], steps: Sequence[int], moment: int, losses: Sequence[float], batch: int
+) -> Figure:
     """Cosines (n, n) that were kept after `steps`, at one moment of them, beside the run's losses."""
     matrix, n = matrices[moment], len(matrices[moment])
     right = (matrix.argmax(dim=1) == torch.arange(n)).sum().item()

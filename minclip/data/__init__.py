@@ -1,4 +1,4 @@
-"""Data sets by name: `load_pairs("shapes" | "flickr8k" | "flickr30k", split)` gives Pairs."""
+"""Data sets by name: `load_pairs("shapes" | "flickr8k" | "flickr30k" | "shards", split)` gives Pairs."""
 
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +16,9 @@ def load_pairs(
 ) -> Pairs:
     """Images (N, 3, S, S) uint8 with their captions.
 
-    `name` is "shapes" (painted from `seed`), or "flickr8k" or "flickr30k" (read from the folder or zip `root`); `split` is
-    "train", "val", "test" or another one of the data set; `image_size` is S in pixels; `size` takes only the first images,
-    0 or None all.
+    `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (read from the folder or zip `root`), or "shards"
+    (the first of the last shard at `root`, for validation; the others are streamed); `split` is "train", "val", "test" or
+    another one of the data set; `image_size` is S in pixels; `size` takes only the first images, 0 or None all.
     """
     if size is not None and size < 0:
         raise MinclipError(f"size {size} is negative: give the number of images, or 0 for all")
@@ -26,20 +26,36 @@ def load_pairs(
         from .shapes import load_shapes
 
         return load_shapes(split, image_size, size, seed)
+    if name == "shards":
+        return _last_shard(root, split, image_size, size)
     return _flickr(name, root).load_flickr(root, split, image_size, size)
+
+
+def _last_shard(root: str | Path, split: str, image_size: int, size: int | None) -> Pairs:
+    from .shards import find_shards, first_pairs
+
+    if split != "val":
+        raise MinclipError(f"of shards only the split 'val' can be held in memory, not {split!r}")
+    if not str(root):
+        raise MinclipError(
+            "shards need their place: --data.root FOLDER, or a pattern such as 'there/{00000..00099}.tar'"
+        )
+    return first_pairs(find_shards(str(root))[-1:], image_size, size or 1000)
 
 
 def evaluation_splits(data: DataConfig) -> tuple[str, ...]:
     """The splits that a run's final figures are taken on: never those that it was chosen on, where there are others."""
     if data.name == "shapes":
         return ("test", "heldout")
+    if data.name == "shards":
+        return ("val",)
     return ("test",) if "test" in _flickr(data.name, data.root).flickr_splits(data.root) else ("val",)
 
 
 def _flickr(name: str, root: str | Path) -> ModuleType:
     if name not in FLICKR:
         raise MinclipError(
-            f"no data set is named {name!r}{nearest(name, ('shapes', *FLICKR))}: choose from shapes, {', '.join(FLICKR)}"
+            f"no data set is named {name!r}{nearest(name, ('shapes', *FLICKR, 'shards'))}: choose from shapes, {', '.join(FLICKR)}, shards"
         )
     if not str(root):
         raise MinclipError(

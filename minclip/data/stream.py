@@ -1,6 +1,6 @@
 """What the training loop reads: batches without end, of pairs that lie in memory or of shards that flow past."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +17,15 @@ TOKENIZER_TEXTS = 200_000  # of shards, whose texts have no end
 
 @dataclass(frozen=True)
 class Stream:
-    """`texts` train the tokenizer; `start(tokenizer, device, step)` gives this process's batches from `step` on."""
+    """`texts` train the tokenizer; `start(tokenizer, device, step)` gives this process's batches from `step` on.
+
+    What it gives counts the samples that could not be used as `skipped`, where there can be such.
+    """
 
     texts: list[str]
     validation: Pairs
     notes: tuple[str, ...]
-    start: Callable[[Tokenizer, torch.device, int], Iterator[Batch]]
+    start: Callable[[Tokenizer, torch.device, int], Iterable[Batch]]
 
 
 def open_stream(config: TrainConfig) -> Stream:
@@ -100,12 +103,10 @@ def _of_shards(config: TrainConfig) -> Stream:
     if loop.overfit:
         raise MinclipError("train.overfit takes pairs that lie in memory: try it on another data set")
 
-    def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Iterator[Batch]:
-        return iter(
-            ShardBatches(
-                *(shards[:-1], tokenizer, config.model.text.context_length, loop.batch_size // world_size(), loop.seed),
-                *(data, config.model.vision, device, step, rank(), world_size(), data.workers),
-            )
+    def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Iterable[Batch]:
+        return ShardBatches(
+            *(shards[:-1], tokenizer, config.model.text.context_length, loop.batch_size // world_size(), loop.seed),
+            *(data, config.model.vision, device, step, rank(), world_size(), data.workers),
         )
 
     validation = load_pairs("shards", "val", data.image_size, data.root)
