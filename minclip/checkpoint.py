@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -116,17 +116,19 @@ def save_checkpoint(
     The state holds the weights too: if the machine stops between the two files, they are of two steps, and resuming
     must not mix them.  `progress` is "step", "seconds" and "skipped".  Nothing in the state depends on the number of processes; all of them must call this, process 0 writes.
     """
-    weights, of_optimizer = get_state_dict(model, optimizer, options=WHOLE)
+    averages: dict[str, Tensor] = {}
     with average.in_place() if average else nullcontext():
-        averages = get_model_state_dict(model, options=WHOLE) if average else {}
         whole = whole_model(model)
-        if rank() > 0:
-            return
+        if average:  # copies: in a moment the model has its own weights again
+            averages = {name: x.clone() for name, x in get_model_state_dict(model, options=WHOLE).items()}
+    weights, of_optimizer = get_state_dict(model, optimizer, options=WHOLE)
+    if rank() == 0:
         state = {**progress, "model": weights, "optimizer": of_optimizer, "average": averages}
         buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
         torch.save(state, buffer)
         atomic_write(folder / "state.pt", buffer.getvalue())
-        write_weights(folder / "model.safetensors", whole)
+        with average.in_place() if average else nullcontext():
+            write_weights(folder / "model.safetensors", whole)
 
 
 def load_checkpoint(
@@ -171,7 +173,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return out
 
 
-def rewind_metrics(folder: Path, step: int) -> None:
-    """Forgets what was logged after the checkpoint at `step`: the resumed run will log it again."""
+def rewind(folder: Path, step: int) -> None:
+    """Forgets what was logged after the checkpoint at `step`, and removes what a killed process left half-written."""
+    for name in ("state.pt", "model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"):
+        for litter in folder.glob(f".{name}.*"):
+            litter.unlink()
     lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step and "final" not in line]
     atomic_write(folder / "metrics.jsonl", "".join(lines).encode())

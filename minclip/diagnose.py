@@ -130,7 +130,7 @@ def from_the_batch(clip: CLIP, batch: Batch) -> list[str]:
             if clip.config.loss == "siglip"
             else clip_loss(image, text, scale)
         )
-        parameters = dict(clip.named_parameters())
+        parameters = {name: x for name, x in clip.named_parameters() if x.requires_grad}
         grads = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)))
     out = []
     for part in ("vision", "text", "logit_scale"):

@@ -18,7 +18,7 @@ from .checkpoint import (
     load_checkpoint,
     read_metrics,
     read_run_config,
-    rewind_metrics,
+    rewind,
     save_checkpoint,
     start_run,
     whole_model,
@@ -81,7 +81,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     before = load_checkpoint(folder, model, optimizer, average) if resume else {"step": 0, "seconds": 0.0, "skipped": 0}
     step, skipped, started = before["step"], before["skipped"], started - before["seconds"]
     if resume and first:
-        rewind_metrics(folder, step)
+        rewind(folder, step)
     distributed.wait_for_all()
     board = meters.tensorboard(folder, step) if loop.tensorboard and first else None
 

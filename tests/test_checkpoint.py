@@ -12,7 +12,7 @@ from minclip.checkpoint import (
     load_checkpoint,
     read_metrics,
     read_run_config,
-    rewind_metrics,
+    rewind,
     save_checkpoint,
     start_run,
     write_metrics,
@@ -294,20 +294,20 @@ def test_a_damaged_line_in_the_middle_is_told_by_its_number(logged):
 
 @pytest.mark.parametrize(("step", "kept"), [(0, 0), (1, 1), (2, 2), (9, 3)])
 def test_rewinding_drops_what_came_after_the_checkpoint(logged, step, kept):
-    rewind_metrics(logged, step)
+    rewind(logged, step)
     assert read_metrics(logged) == LINES[:kept]
 
 
 def test_rewinding_drops_the_final_figures(logged):
     # the resumed run will end anew
     write_metrics(logged, {"step": 3, "final": {}})
-    rewind_metrics(logged, 3)
+    rewind(logged, 3)
     assert read_metrics(logged) == LINES
 
 
 def test_after_a_cut_off_line_logging_goes_on(logged):
     path = logged / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-5])
-    rewind_metrics(logged, 3)
+    rewind(logged, 3)
     write_metrics(logged, LINES[-1])
     assert read_metrics(logged) == LINES

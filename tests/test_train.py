@@ -311,7 +311,7 @@ def test_pairs_that_are_not_learned_are_told_with_causes(tiny):
 
 def test_more_pairs_than_there_are_captions_cant_be_learned_by_heart(tiny):
     with pytest.raises(MinclipError, match=r"only \d+ of the pairs have a caption of their own"):
-        train(change(tiny, overfit=128))
+        train(change(tiny, overfit=129))
 
 
 def sabotaged(config, monkeypatch, capsys, spoil):

@@ -1,6 +1,7 @@
 """Runs that are stopped for real: kill -9, Ctrl-C, a full disk."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -49,19 +50,64 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert step == logged[-1] >= 5  # it ended the step that it was in, and saved that one
 
 
+@pytest.fixture(scope="module")
+def ran_through(tmp_path_factory):
+    """The weights of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(folder, *LONG).wait(240) == 0
+    return Run.load(folder / "runs" / "a").model.state_dict()
+
+
+LONG = (
+    "--train.steps",
+    "60",
+    "--train.checkpoint-every",
+    "3",
+    "--train.ema",
+    "0.9",
+    "--model.vision.patch-dropout",
+    "0.5",
+)
+
+
+def ends_alike(folder, ran_through):
+    process = start(folder, *LONG, "--resume")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    ours = Run.load(folder / "runs" / "a").model.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in ran_through.items())
+    assert not [p.name for p in (folder / "runs" / "a").iterdir() if p.name.startswith(".")], "litter was left"
+
+
 @posix
-def test_a_killed_run_goes_on_and_ends_like_one_that_ran_through(tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    whole.mkdir(), cut.mkdir()
-    options = ("--train.steps", "60", "--train.checkpoint-every", "3")
-    assert start(whole, *options).wait(120) == 0
-    process = start(cut, *options)
-    wait_for_step(cut, 12)
-    process.kill()  # kill -9
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_killed_at_random_steps_ends_like_one_that_ran_through(tmp_path, ran_through, seed):
+    chance, step = random.Random(seed), 0
+    for number in range(3):  # kill -9 three times, further on each time
+        process = start(tmp_path, *LONG, *(["--resume"] if number else []))
+        step += chance.randint(2, 16)
+        wait_for_step(tmp_path, step)
+        time.sleep(0.1 * chance.random())
+        process.kill()
+        process.communicate()
+        Run.load(tmp_path / "runs" / "a")  # the last good checkpoint always opens
+    ends_alike(tmp_path, ran_through)
+
+
+@posix
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_ran_through(tmp_path, ran_through):
+    process = start(tmp_path, *LONG)
+    wait_for_step(tmp_path, 4)
+    folder, end = tmp_path / "runs" / "a", time.time() + 60
+    while time.time() < end:
+        if any(name.startswith(".state.pt") for name in os.listdir(folder)):
+            process.kill()
+            break
     process.communicate()
-    assert start(cut, *options, "--resume").wait(120) == 0
-    a, b = (Run.load(folder / "runs" / "a").model.state_dict() for folder in (whole, cut))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    half_written = [name for name in os.listdir(folder) if name.startswith(".")]
+    assert half_written, "the kill came too late"
+    torch.load(folder / "state.pt", weights_only=True)
+    ends_alike(tmp_path, ran_through)
 
 
 @pytest.fixture
