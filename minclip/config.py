@@ -166,7 +166,7 @@ class LoopConfig:
     seed: int = 0
     batch_size: int = 256  # pairs whose loss is one: of all processes together
     micro_batch: int = 0  # pairs that a process embeds at a time (gradient caching); 0 takes its whole share at once
-    loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, of more than 4,096 rows 1,024
+    loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, or 16 MB of more than 4,096 rows
     lr: float = 1e-3  # peak learning rate, after the warm-up
     warmup: float = 0.05  # share of the run in which the learning rate rises
     weight_decay: float = 0.1  # spares norms, biases, embeddings and the temperature

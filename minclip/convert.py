@@ -135,7 +135,9 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], known: Kn
             **look,
         )
     projection = shape("text_projection.weight", 2)
-    return CLIPConfig(projection[1 if names is OPEN_CLIP_NAMES else 0], vision, text, known.activation)
+    embed_dim = projection[1 if names is OPEN_CLIP_NAMES else 0]
+    loss = "siglip" if "logit_bias" in tensors else "clip"
+    return CLIPConfig(embed_dim, vision, text, known.activation, loss=loss)
 
 
 # ---- renaming, both ways
@@ -165,7 +167,7 @@ def to_ours(
         tensor = torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
         if ours == "vision.stem.projection.weight":
             tensor = tensor.flatten(1)  # a convolution's kernel, a row a channel
-        elif ours == "logit_scale" and tensor.numel() == 1:
+        elif ours in ("logit_scale", "logit_bias") and tensor.numel() == 1:
             tensor = tensor.reshape(())
         out[ours] = _turned(ours, tensor, names)
     return out

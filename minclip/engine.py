@@ -98,8 +98,9 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
     else:
         with torch.no_grad():
             features = [embed(number) for number in range(len(parts))]
-        image, text = (torch.cat(rows).requires_grad_() for rows in list(zip(*features))[:2])
+        image, text = (torch.cat([of_part[i] for of_part in features]).requires_grad_() for i in (0, 1))
         numbers = [number.requires_grad_() for number in features[0][2:]]
+        del features  # of a large batch they are large
         loss = contrastive_loss(clip, image, text, numbers, loop)
         loss.backward()
         shares = list(zip(image.grad.split(size), text.grad.split(size)))
@@ -120,7 +121,8 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
 def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
     """The loss of the model's kind, in fp32, over the features of all processes; `numbers` are scale and, for SigLIP, bias."""
     everywhere = world_size() > 1
-    chunk = loop.loss_chunk or (1024 if len(image) * world_size() > 4096 else 0)
+    pairs = len(image) * world_size()
+    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else 0)  # 16 MB at a time
     if clip.config.loss == "siglip":
         return siglip_loss(image, text, *numbers, chunk, everywhere)
     return clip_loss(image, text, numbers[0], None, chunk, everywhere)

@@ -120,6 +120,8 @@ def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
     text_size = {name: getattr(text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
     quick = config.activation == "quick_gelu"
     model = {"embed_dim": config.embed_dim, "quick_gelu": quick, "vision_cfg": size, "text_cfg": text_size}
+    if config.loss == "siglip":
+        model["init_logit_bias"] = 0.0  # so that OpenCLIP's model has a bias to load
     return {"model_cfg": model, "preprocess_cfg": {"mean": list(vision.mean), "std": list(vision.std)}}
 
 

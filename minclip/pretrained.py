@@ -276,9 +276,10 @@ def save(folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, fo
     vision, text = config.vision, config.text
     plain_vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
     plain = text.tower == "transformer" and (plain_vit or (vision.tower == "resnet" and format == "open_clip"))
+    plain = plain and (config.loss == "clip" or format == "open_clip")
     if not plain or text.eot_id % text.vocab_size != text.vocab_size - 1:
         raise MinclipError(
-            f"{format} has no such model: it needs a plain ViT{' or a ModifiedResNet' if format == 'open_clip' else ''}, a text Transformer and EOT as the last token"
+            f"{format} has no such model: it needs a plain ViT{' or a ModifiedResNet' if format == 'open_clip' else ''}, a text Transformer, EOT as the last token{'' if format == 'open_clip' else ' and the loss clip'}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     names = OPEN_CLIP_NAMES if format == "open_clip" else TRANSFORMERS_NAMES

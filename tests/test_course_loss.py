@@ -70,6 +70,7 @@ WRONG = [
     (checks.merge, lambda a, b, c, d: (a, b), "larger of both"),
     (checks.merge, lambda *parts: merge(*parts)[1], "two tensors"),
     (checks.merge, lambda a, b, c, d: (torch.maximum(a, c), 0 * b), "the numbers are not"),
+    (checks.merge, lambda a, b, c, d: (torch.maximum(a, c), merge(a, b, c, d)[1] + 0 * a), "still be empty"),
 ]
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 
 from minclip.config import DataConfig, MinclipError, VisionConfig
 from minclip.data import shards as module
-from minclip.data.shards import ShardBatches, Tally, find_shards, first_pairs, read_shard, texts
+from minclip.data.shard_batches import ShardBatches
+from minclip.data.shards import Tally, find_shards, first_pairs, read_shard, texts
 from minclip.tokenizer import Tokenizer
 
 VISION = VisionConfig(

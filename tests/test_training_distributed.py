@@ -49,7 +49,12 @@ def together(tmp_path_factory):
 def same(ours, wanted, tolerance=1e-5):
     assert ours.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(ours[name], value, rtol=tolerance, atol=tolerance)
+        mine = ours[name]
+        if name.endswith("qkv.bias"):
+            # a bias of the keys shifts all scores of a row alike and does nothing: its gradient is rounding, which Adam's
+            # step makes as large as any other
+            mine, value = (x.unflatten(0, (3, -1))[[0, 2]] for x in (mine, value))
+        torch.testing.assert_close(mine, value, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("world", "way"), [*((2, way) for way in WAYS), *((4, way) for way in OF_FOUR)])

@@ -18,7 +18,7 @@ from ..tokenizer import Tokenizer
 from .pairs import Pairs
 
 T = TypeVar("T")
-_SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
+SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Captions:
 def tokenize(pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> Captions:
     texts = pairs.texts
     first = np.concatenate([[0], np.cumsum([len(captions) for captions in pairs.captions])])
-    sided = np.array([bool(_SIDED.search(text)) for text in texts])
+    sided = np.array([bool(SIDED.search(text)) for text in texts])
     return Captions(tokenizer(texts, context_length), first, sided, tokenizer.eot_id)
 
 

@@ -94,7 +94,8 @@ def all_different(pairs: Pairs, count: int) -> Pairs:
 
 def _of_shards(config: TrainConfig) -> Stream:
     """All shards but the last one are trained on; of that the first pairs are the validation split."""
-    from .shards import ShardBatches, find_shards, texts
+    from .shard_batches import ShardBatches
+    from .shards import find_shards, texts
 
     data, loop = config.data, config.train
     shards = find_shards(data.root)

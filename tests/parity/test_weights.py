@@ -14,8 +14,10 @@ from open_clip.loss import ClipLoss  # noqa: E402
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg  # noqa: E402
 
 from minclip import CLIP, load  # noqa: E402
+from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig  # noqa: E402
 from minclip.convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, their_names, to_theirs  # noqa: E402
-from minclip.losses import clip_loss  # noqa: E402
+from minclip.losses import clip_loss, siglip_loss  # noqa: E402
+from minclip.pretrained import save  # noqa: E402
 
 VOCAB = 100
 EOT = VOCAB - 1
@@ -423,3 +425,32 @@ def test_the_real_size_is_equal(name, here):
         torch.testing.assert_close(
             gradients[name], parameter.grad, rtol=1e-4, atol=tolerance, msg=(name + ": {}").format
         )
+
+
+# ---- SigLIP's bias
+
+
+def test_a_siglip_model_goes_to_open_clip_and_back_with_its_bias(tmp_path):
+    text = TextConfig(context_length=12, vocab_size=VOCAB, width=64, layers=1, heads=1)
+    config = CLIPConfig(48, VisionConfig(image_size=32, patch_size=8, width=64, layers=1, heads=1), text, loss="siglip")
+    ours = disturbed(CLIP(config))
+    ours.logit_bias.data.fill_(-4.5)
+    save(tmp_path / "there", ours, format="open_clip")
+    theirs = open_clip.create_model(f"local-dir:{tmp_path / 'there'}").eval()
+    images, ids = batch(32)
+    with torch.no_grad():
+        image, text_features, scale, bias = theirs(images, ids)
+        torch.testing.assert_close(ours(images, ids), (image, text_features, scale), rtol=1e-5, atol=1e-5)
+        assert bias == -4.5
+    again = load(tmp_path / "there")[0]
+    assert again.config.loss == "siglip" and again.logit_bias == -4.5
+    with pytest.raises(MinclipError, match="the loss clip"):
+        save(tmp_path / "elsewhere", ours, format="transformers")
+
+
+def test_the_siglip_loss_is_open_clips():
+    image, text = (torch.nn.functional.normalize(torch.randn(6, 8), dim=-1).requires_grad_() for _ in range(2))
+    scale, bias = torch.tensor(10.0, requires_grad=True), torch.tensor(-3.0, requires_grad=True)
+    losses = open_clip.loss.SigLipLoss()(image, text, scale, bias), siglip_loss(image, text, scale, bias)
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, (image, text, scale, bias)) for loss in losses))

@@ -50,30 +50,30 @@ def warmup_cosine(function: Callable) -> None:
 
 def clip_together(function: Callable) -> None:
     """Exercise of notebook 06: `function(grads, most)` should return the list of gradients, shortened as one vector."""
-    grads = [torch.tensor([3.0, 0.0]), torch.tensor([[0.0], [4.0]]), torch.tensor(12.0)]  # together 13 long
+    grads = [torch.tensor([1.0, 7.0]), torch.tensor([[5.0], [3.0]]), torch.tensor(4.0)]  # together 10 long
 
     def flat(parts: list[Tensor]) -> Tensor:
         return torch.cat([part.flatten() for part in parts])
 
     mistakes = {
         "each gradient was shortened on its own: the direction of the whole has changed": flat(
-            [g * min(1.0, 6.5 / g.norm().item()) for g in grads]
+            [g * min(1.0, 5 / g.norm().item()) for g in grads]
         ),
-        "single numbers were cut off: the direction of the whole has changed": flat([g.clamp(-6.5, 6.5) for g in grads]),
+        "single numbers were cut off: the direction of the whole has changed": flat([g.clamp(-5, 5) for g in grads]),
         "lengths don't add up: the square root of the sum of their squares is the length of the whole": flat(
-            [g * 6.5 / 19 for g in grads]
+            [g * 5 / sum(x.norm() for x in grads) for g in grads]
         ),
-        "the square root is missing: the length is the root of the sum of squares": flat([g * 6.5 / 169 for g in grads]),
-        "the whole is 1 long now, not `most`": flat([g / 13 for g in grads]),
+        "the square root is missing: the length is the root of the sum of squares": flat([g * 5 / 100 for g in grads]),
+        "the whole is 1 long now, not `most`": flat([g / 10 for g in grads]),
         "nothing was shortened, though the whole is longer than `most`": flat(grads),
     }  # fmt: skip
-    answer = run(function, [g.clone() for g in grads], 6.5)
+    answer = run(function, [g.clone() for g in grads], 5.0)
     if answer is NOT_ATTEMPTED:
         print(NOT_ATTEMPTED)
         return
     if not isinstance(answer, list | tuple) or [getattr(a, "shape", None) for a in answer] != [g.shape for g in grads]:
         raise AssertionError("the answer should be a list of tensors, of the same shapes as those given")
-    short = flat(list(function([g.clone() for g in grads], 26.0)))
+    short = flat(list(function([g.clone() for g in grads], 20.0)))
     if torch.allclose(short, 2 * flat(grads), rtol=1e-3):
         raise AssertionError("a gradient that is shorter than `most` was made longer: it should stay as it is")
     judge_tensor(lambda: flat(list(answer)), (), 0.5 * flat(grads), mistakes)

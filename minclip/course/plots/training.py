@@ -29,10 +29,10 @@ def matrix_and_loss(
     return figure
 
 
-def _mark_nothing(axis: Any, batch_size: int) -> None:
+def _mark_nothing(axis: Any, batch_size: int, side: str = "bottom") -> None:
     axis.axhline(math.log(batch_size), color="black", linestyle="--", linewidth=1)
     place = (1, math.log(batch_size))
-    axis.annotate(f"ln {batch_size}", place, xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+    axis.annotate(f"ln {batch_size}", place, xycoords=("axes fraction", "data"), ha="right", va=side, fontsize=9)
 
 
 def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, title: str = "") -> Figure:
@@ -47,7 +47,7 @@ def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, titl
         ):
             axis.plot(x, values, linewidth=1.5)
             axis.grid(axis="y", color="#e5e5e5")
-        _mark_nothing(column[0], batch_size)
+        _mark_nothing(column[0], batch_size, "top")
         column[0].set_title(name, fontsize=9)
         column[1].axhline(1, color="black", linestyle="--", linewidth=1)
         column[2].axhspan(3e-4, 1e-2, color=PALETTE[2], alpha=0.2, linewidth=0)
