@@ -1,5 +1,7 @@
 """Batches: every image once, one caption each, the same from the same seed; crops and flips that keep captions true."""
 
+import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from minclip.config import DataConfig, MinclipError, VisionConfig
 from minclip.data import Pairs
-from minclip.data.batches import augment, batches, normalize, tokenize
+from minclip.data.batches import ahead, augment, batches, normalize, resident, tokenize
 from minclip.tokenizer import Tokenizer
 
 VISION = VisionConfig(
@@ -327,3 +329,63 @@ def test_normalize_is_the_formula():
     x = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     mean, std = np.array(VISION.mean)[:, None, None], np.array(VISION.std)[:, None, None]
     np.testing.assert_allclose(normalize(x, VISION), (x.numpy() / 255 - mean) / std, atol=1e-5)
+
+
+# ---- several processes, and what is fetched ahead
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_shares_of_a_batch_are_the_batch(processes):
+    pairs = noise(16)
+    captions = tokenize(pairs, TOKENIZER, 32)
+    given = (pairs, captions, 8, 0, 3, DataConfig(image_size=8, min_crop=0.5, flip=True), VISION)
+    whole = list(batches(*given))
+    parts = [list(batches(*given, share=(rank, processes))) for rank in range(processes)]
+    for number, batch in enumerate(whole):
+        of_all = [part[number] for part in parts]
+        assert torch.equal(torch.cat([part.index for part in of_all]), batch.index)
+        torch.testing.assert_close(torch.cat([part.images for part in of_all]), batch.images)
+        for part, rows in zip(of_all, batch.ids.split(8 // processes)):  # each trimmed to its own longest caption
+            assert torch.equal(part.ids, rows[:, : part.ids.shape[1]])
+            assert (rows[:, part.ids.shape[1] :] == TOKENIZER.pad_id).all()
+
+
+def test_what_is_made_ahead_is_the_same_and_made_before_it_is_asked_for():
+    made = []
+
+    def count():
+        for i in range(10):
+            made.append(i)
+            yield i
+
+    items = ahead(count(), 2)
+    assert next(items) == 0
+    deadline = time.monotonic() + 10
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert 3 <= len(made) <= 5
+    assert list(items) == list(range(1, 10))
+
+
+def test_an_error_while_fetching_ahead_is_raised_where_it_is_asked_for():
+    def broken():
+        yield 1
+        raise MinclipError("the disk is gone")
+
+    items = ahead(broken())
+    assert next(items) == 1
+    with pytest.raises(MinclipError, match="the disk is gone"):
+        next(items)
+
+
+def test_nobody_goes_on_fetching_after_the_end():
+    before = threading.active_count()
+    items = ahead(iter(range(1000)))
+    next(items)
+    items.close()
+    assert threading.active_count() == before
+
+
+def test_on_a_cpu_the_images_stay_where_they_are():
+    images = np.zeros((2, 3, 4, 4), np.uint8)
+    assert resident(images, torch.device("cpu")) is images
