@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import pickle
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,19 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_state_dict,
-    set_model_state_dict,
-    set_state_dict,
-)
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import FORMAT, MinclipError, TrainConfig, from_dict, to_dict
 from .distributed import rank
-from .engine import Average
+from .engine import Average, is_shared
 from .folder import (
     atomic_write,
     find_folder,
@@ -58,6 +51,11 @@ class Run:
         return cls(folder, config, tokenizer, model, read_metrics(folder))
 
     @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The logged steps; those that were skipped because something was not finite are left out."""
+        return [line for line in self.metrics if None not in (line.get("loss"), line.get("grad_norm"))]
+
+    @property
     def final(self) -> dict[str, dict[str, float]]:
         """Split -> figures at the end of the run; empty where it did not end."""
         return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
@@ -89,19 +87,16 @@ def read_run_config(folder: Path) -> TrainConfig:
 
 
 def whole_model(model: nn.Module) -> CLIP:
-    """The CLIP in what `engine.wrap` made of it; of shares on several processes a copy on each, so all must call this."""
+    """The CLIP in what `engine.wrap` made of it; of shares a copy on the CPU of each process, so all must call this."""
     if isinstance(model, DistributedDataParallel):
         return model.module
-    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    if not any(map(is_shared, model.parameters())):
         return model
     whole = CLIP(model.config)
     # one tensor after the other, so that no GPU holds more than one of them whole beside its share
-    values = {n: (x.full_tensor() if isinstance(x, DTensor) else x).cpu() for n, x in model.state_dict().items()}
+    values = {n: (x.full_tensor() if is_shared(x) else x).cpu() for n, x in model.state_dict().items()}
     whole.load_state_dict(values)
-    return whole.to(model.logit_scale.device)
-
-
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return whole
 
 
 def save_checkpoint(
@@ -116,12 +111,15 @@ def save_checkpoint(
     The state holds the weights too: if the machine stops between the two files, they are of two steps, and resuming
     must not mix them.  `progress` is "step", "seconds" and "skipped".  Nothing in the state depends on the number of processes; all of them must call this, process 0 writes.
     """
+    from torch.distributed.checkpoint import state_dict  # half a second, which only training needs
+
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     averages: dict[str, Tensor] = {}
     with average.in_place() if average else nullcontext():
         whole = whole_model(model)
         if average:  # copies: in a moment the model has its own weights again
-            averages = {name: x.clone() for name, x in get_model_state_dict(model, options=WHOLE).items()}
-    weights, of_optimizer = get_state_dict(model, optimizer, options=WHOLE)
+            averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
+    weights, of_optimizer = state_dict.get_state_dict(model, optimizer, options=options)
     if rank() == 0:
         state = {**progress, "model": weights, "optimizer": of_optimizer, "average": averages}
         buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
@@ -138,14 +136,16 @@ def load_checkpoint(
     path, names = folder / "state.pt", ("step", "seconds", "skipped")
     if not path.exists():
         return dict.fromkeys(names, 0)
+    from torch.distributed.checkpoint import state_dict
+
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if average:
-            set_model_state_dict(model, state["average"] or state["model"], options=WHOLE)
+            state_dict.set_model_state_dict(model, state["average"] or state["model"], options=options)
             average.restart()
-        set_state_dict(
-            model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=WHOLE
-        )
+        parts = {"model_state_dict": state["model"], "optim_state_dict": state["optimizer"]}
+        state_dict.set_state_dict(model, optimizer, **parts, options=options)
         return {name: state[name] for name in names}
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError, LookupError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -155,6 +155,8 @@ def load_checkpoint(
 
 
 def write_metrics(folder: Path, line: dict[str, Any]) -> None:
+    """Appends a line; a number that is not finite becomes null, since JSON knows none."""
+    line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -82,7 +82,7 @@ class Train(TrainConfig):
             console.print(
                 f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'"
             )
-        losses = [line["loss"] for line in run.metrics if "loss" in line]
+        losses = [line["loss"] for line in run.steps]
         return {
             "run": str(folder),
             "step": run.metrics[-1]["step"],
@@ -265,7 +265,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def print_training(run: Run) -> None:
-    losses = [line["loss"] for line in run.metrics if "loss" in line]
+    losses = [line["loss"] for line in run.steps]
     last = run.metrics[-1]
     b = run.config.train.batch_size
     console.print(

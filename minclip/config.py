@@ -231,6 +231,10 @@ class TrainConfig:
     train: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
+        _need(
+            not self.train.unmasked_last or self.model.vision.patch_dropout > 0,
+            "train.unmasked_last is the part without model.vision.patch_dropout, which is 0 all the time",
+        )
         # The picture's size is said once: the tower follows the data.
         if self.model.vision.image_size != self.data.image_size:
             vision = dataclasses.replace(self.model.vision, image_size=self.data.image_size)

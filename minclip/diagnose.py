@@ -13,6 +13,7 @@ from .data.batches import Batch
 from .distributed import world_size
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
+from .recompute import frozen_statistics
 
 BY_HEART = 0.1  # a loss below it is "near 0"
 
@@ -34,6 +35,7 @@ def overfitting(config: TrainConfig) -> TrainConfig:
             minutes=0.0,
             weight_decay=0.0,
             ema=0.0,
+            unmasked_last=0.0,
             eval_every=0,
         ),
     )
@@ -41,7 +43,7 @@ def overfitting(config: TrainConfig) -> TrainConfig:
 
 def verdict(run: Run) -> str:
     """What a run of `--overfit` says: that its pairs are known by heart, or what is likely wrong."""
-    lines = [line for line in run.metrics if "loss" in line]
+    lines = run.steps
     count, last = run.config.train.overfit, lines[-1]["loss"]
     if last < BY_HEART:
         return f"{count} pairs learned by heart: loss {last:.4f}, from {lines[0]['loss']:.2f}.  Model, loss and optimizer work together."
@@ -54,7 +56,8 @@ class Watch:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.lines, self.spoken = config, [], False
-        self.nothing = math.log(config.train.batch_size)  # the loss of a model that knows nothing
+        b = config.train.batch_size  # the loss of a model that knows nothing, and of SigLIP's best that does
+        self.nothing = math.log(b) + (b - 1) * math.log(b / (b - 1)) * (config.model.loss == "siglip")
 
     def see(self, line: dict[str, Any], progress: float, clip: CLIP, batch: Batch) -> str:
         """A hint, or nothing; `line` is what was logged, `progress` the share of the run that is over."""
@@ -66,13 +69,13 @@ class Watch:
         if len(self.lines) == 1 and not sigmoid and start > 1.5 * self.nothing + 1:
             self.spoken = True
             causes = [
-                "the features are not of length 1, or the scale is used without exp",
+                "the features are not of length 1, or the scale is far above 14.3",
                 *from_the_batch(clip, batch),
             ]
             return listing(f"the first loss is {start:.2f}, far above ln B = {self.nothing:.2f}", causes)
         lately = [line["loss"] for line in self.lines[-10:]]
-        level = start if sigmoid else self.nothing
-        # a tenth of ln 2: what is known when a hundredth of the bits is
+        level = self.nothing
+        # 3 % below it a model has begun to learn: batches of 32 and more vary by less
         if progress > 0.25 and len(self.lines) >= 12 and min(lately) > level - 0.03 * level:
             self.spoken = True
             causes = [*from_the_batch(clip, batch), *from_the_log(self.lines, self.config)]
@@ -123,7 +126,7 @@ def from_the_batch(clip: CLIP, batch: Batch) -> list[str]:
         return ["(start it in one process: then a batch and its gradients are looked at)"]
     few = slice(64)
     images, ids = batch.images[few], batch.ids[few]
-    with torch.enable_grad():
+    with torch.enable_grad(), frozen_statistics(clip):  # to look must not change the run
         image, text, scale = clip(images, ids)
         loss = (
             siglip_loss(image, text, scale, clip.logit_bias)

@@ -20,7 +20,7 @@ def start(device: str, timeout: float = 1800) -> str:
     On "auto" and "cuda" each process takes the GPU of its local rank.  A process that waits for another one longer than
     `timeout` seconds ends with an error instead of hanging.
     """
-    if "WORLD_SIZE" not in os.environ:
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # schedulers set some of them, torchrun all
         return device
     local = int(os.environ.get("LOCAL_RANK", 0))
     if device in ("auto", "cuda") and torch.cuda.is_available():

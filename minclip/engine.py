@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import LoopConfig, MinclipError
@@ -31,7 +30,7 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     if precision != "auto":
         return kind, precision == "bf16"
     if kind.type == "cuda":
-        return kind, torch.cuda.is_bf16_supported()
+        return kind, torch.cuda.is_bf16_supported(including_emulation=False)
     # without the bf16 instructions a CPU emulates them, several times slower than fp32
     return kind, kind.type == "cpu" and bool(
         torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
@@ -137,15 +136,19 @@ def exchange(model: nn.Module, on: bool) -> None:
 
 
 def local(x: Tensor) -> Tensor:
-    """This process's share of a tensor that FSDP shares out; any other tensor itself."""
-    return x.to_local() if isinstance(x, DTensor) else x
+    """This process's share of a tensor that FSDP shares out (a DTensor); any other tensor itself."""
+    return x.to_local() if is_shared(x) else x
+
+
+def is_shared(x: Tensor) -> bool:
+    return hasattr(x, "to_local")  # isinstance would import DTensor, half a second that most runs have no use for
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
     """The length of all tensors as one vector, over all processes."""
     kinds: dict[bool, list[Tensor]] = {False: [], True: []}
     for x in tensors:
-        kinds[isinstance(x, DTensor)].append(local(x.detach()).float())
+        kinds[is_shared(x)].append(local(x.detach()).float())
     whole, shared = (
         torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
         for kind in kinds.values()
@@ -185,6 +188,8 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    for parameter in model.parameters():  # FSDP takes no channels-last convolutions
+        parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(device.type, (world_size(),))
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     blocks = [block for tower in (model.vision, model.text) for block in tower.modules() if hasattr(block, "mlp")]
@@ -199,7 +204,7 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
     except Exception as error:  # whatever the compiler's absence raises, deep inside
         raise MinclipError(
-            f"train.compile needs a compiler ({'Triton' if device.type == 'cuda' else 'a C++ one, such as g++'}) and can't use one here: {str(error).strip().splitlines()[0]:.200}; install it, or leave train.compile out"
+            f"train.compile needs a compiler ({'Triton' if device.type == 'cuda' else 'a C++ one, such as g++'}) and can't use one here ({(str(error).strip() or type(error).__name__).splitlines()[0]:.200}); install it, or leave train.compile out"
         ) from None
 
 

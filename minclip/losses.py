@@ -14,10 +14,14 @@ from .distributed import add_up, gather, largest, own_rows, pass_on, rank, world
 
 def similarity(image: Tensor, text: Tensor) -> Tensor:
     """Dot products (B, B) in fp32, also under autocast: bf16 would round cosines to about 0.004, logits to 0.4 at scale 100."""
-    if image.shape != text.shape:
-        raise MinclipError(f"image {tuple(image.shape)} and text {tuple(text.shape)} must both be (B, D)")
+    check_shapes(image, text)
     with torch.autocast(image.device.type, enabled=False):
         return image.float() @ text.float().T
+
+
+def check_shapes(image: Tensor, text: Tensor) -> None:
+    if image.shape != text.shape:
+        raise MinclipError(f"image {tuple(image.shape)} and text {tuple(text.shape)} must both be (B, D)")
 
 
 def clip_loss(
@@ -83,8 +87,7 @@ def _by_hand(
     chunk_size: int,
     everywhere: bool,
 ) -> Tensor:
-    if image.shape != text.shape:
-        raise MinclipError(f"image {tuple(image.shape)} and text {tuple(text.shape)} must both be (B, D)")
+    check_shapes(image, text)
     if chunk_size < 0:
         raise MinclipError(f"chunk_size {chunk_size} is negative; 0 takes all rows at once")
     return _WithGradients.apply(function, chunk_size or len(image), everywhere, image, text, scale, other)
@@ -100,7 +103,7 @@ class _WithGradients(torch.autograd.Function):
         with torch.autocast(image.device.type, enabled=False):
             loss, *gradients = function(image.float(), text.float(), scale, other, size, everywhere)
         # gradients are of the inputs' own kinds: a scale may be a number, an image bf16
-        ctx.kinds = [x.dtype if isinstance(x, Tensor) else None for x in (image, text, scale, other)]
+        ctx.kinds = [(x.dtype, x.shape) if isinstance(x, Tensor) else None for x in (image, text, scale, other)]
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -109,7 +112,8 @@ class _WithGradients(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         gradients = [*ctx.saved_tensors, None][:4]
         return (None, None, None) + tuple(
-            None if kind is None or g is None else (grad * g).to(kind) for g, kind in zip(gradients, ctx.kinds)
+            None if kind is None or g is None else (grad * g).to(kind[0]).view(kind[1])
+            for g, kind in zip(gradients, ctx.kinds)
         )
 
 

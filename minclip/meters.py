@@ -3,11 +3,11 @@
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import MinclipError
@@ -40,16 +40,18 @@ def peak_flops(device: torch.device, autocast: bool) -> float:
     """Operations a second that the device reaches in a large product of matrices, in the precision of the towers."""
     size = 8192 if device.type == "cuda" else 2048
     x = torch.randn(size, size, device=device, dtype=torch.bfloat16 if autocast else torch.float32)
+    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
     seconds = []
     for _ in range(6):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
         y = x @ x
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait()
         seconds.append(time.perf_counter() - start)
-    del y
+    del x, y
+    if device.type == "cuda":  # these two matrices are no part of the run's memory
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     return 2 * size**3 / statistics.median(seconds[1:])
 
 
@@ -70,7 +72,7 @@ def tensorboard(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MinclipError("train.tensorboard needs TensorBoard: pip install tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1, flush_secs=10)
 
 
 def log_scalars(writer: Any, line: dict[str, Any], prefix: str = "train") -> None:
@@ -78,10 +80,10 @@ def log_scalars(writer: Any, line: dict[str, Any], prefix: str = "train") -> Non
     for name, value in line.items():
         if isinstance(value, dict):
             log_scalars(writer, {"step": line["step"], **value}, name)
-        elif name != "step":
+        elif name != "step" and value is not None:
             writer.add_scalar(f"{prefix}/{name}", value, line["step"])
 
 
-def snapshot(parameters: list[nn.Parameter]) -> list[torch.Tensor]:
-    """Copies of the parameters, to see later how far a step went."""
-    return [parameter.detach().clone() for parameter in parameters]
+def snapshot(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """Copies, to see later how far a step went, or to go back."""
+    return [x.detach().clone() for x in tensors]

@@ -24,9 +24,9 @@ class TextTransformer(nn.Module):
         causal = causal_mask(ids.shape[1], device=ids.device)
         if ids.device.type != "cpu" or torch.compiler.is_compiling() or len(ids) == 0:
             return self.norm_final(self.transformer.pooled(x, end, causal))
-        # On a CPU padding is never computed, and a beginning that all texts share ("a photo of a") once, where there are
-        # no gradients.  A GPU would rather have a batch whose shape it knows.
-        shared = 0 if torch.is_grad_enabled() else shared_beginning(ids, end)
+        # On a CPU padding is never computed, and a beginning that all texts share ("a photo of a") once, except in
+        # training.  A GPU would rather have a batch whose shape it knows.
+        shared = 0 if self.training or torch.is_grad_enabled() else shared_beginning(ids, end)
         past = self.transformer.keys_values(x[:1, :shared], causal[:shared, :shared]) if shared else None
         last = end - shared
         x = x[:, shared : shared + int(last.max()) + 1]

@@ -50,15 +50,16 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         keep_memory()
     loop, first, started = config.train, distributed.rank() == 0, time.perf_counter()
 
+    check_agreement("was started with other values of", {**leaves(to_dict(config)), "--resume": resume})
     stream = open_stream(config)
     if resume:
         config = resumed_config(folder, config)
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
     else:
-        tokenizer = Tokenizer.train(stream.texts, config.model.text.vocab_size)
+        tokenizer = Tokenizer.train(stream.texts(), config.model.text.vocab_size)
         text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
         config = replace(config, model=replace(config.model, text=text))
-    check_agreement(config, tokenizer)
+    check_agreement("reads other captions: it has another", {"tokenizer": tokenizer.to_json()})
     if first:
         write_run_config(folder, config) if resume else start_run(folder, config, tokenizer)
         for note in stream.notes:
@@ -95,8 +96,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         with average.in_place() if average else nullcontext():
             whole = whole_model(model)
             if first:
-                line = {"step": step, "val": evaluate(whole, tokenizer, stream.validation, tasks=False)}
-                log(line)
+                log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})
 
     def save() -> None:
         progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
@@ -111,23 +111,24 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         disable=None if first else True,
     )
     batches = stream.start(tokenizer, device, step)
-    in_a_row, lately, watch = 0, [], diagnose.Watch(config)
+    in_a_row, told, watch = 0, 0, diagnose.Watch(config)
+    since, steps_since = time.perf_counter(), 0  # of the last logged step
     with bar, deferred_interrupt() as interrupted:
         for batch in batches:
             seconds, stop = distributed.agreed(time.perf_counter() - started, interrupted())
             progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
             if progress >= 1 or stop:
                 break
-            begun = time.perf_counter()
             lr = loop.lr * schedule(progress, loop.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            if progress >= 1 - loop.unmasked_last:
-                clip.vision.patch_dropout = 0.0
+            if loop.unmasked_last and progress >= 1 - loop.unmasked_last and getattr(clip.vision, "patch_dropout", 0):
+                clip.vision.patch_dropout, flops = 0.0, 0.0  # counted anew
 
             flops = flops or meters.flops_per_pair(clip, batch, autocast)
             # drawn anew from these numbers: a resumed run, on however many processes, needs no other random state
             seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
+            statistics = meters.snapshot(clip.buffers())  # of BatchNorm
             optimizer.zero_grad()
             loss, scale = gradients(model, batch, loop, autocast, seed)
             grad_norm = clip_gradients(parameters, loop.grad_clip)
@@ -139,12 +140,16 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                 clip.clamp_logit_scale()
                 if average:
                     average.update(step)
+            else:  # what is not finite would stay in them for ever
+                for buffer, old in zip(clip.buffers(), statistics):
+                    buffer.copy_(old)
             in_a_row, skipped = (0, skipped) if finite else (in_a_row + 1, skipped + 1)
-            step += 1
-            lately.append(time.perf_counter() - begun)
+            step, steps_since = step + 1, steps_since + 1
 
             if logged:
-                rate = loop.batch_size * len(lately) / sum(lately)
+                now = time.perf_counter()
+                rate = loop.batch_size * steps_since / (now - since)
+                since, steps_since = now, 0
                 update = [after - old for after, old in zip(parameters, before)]
                 line = {
                     "step": step,
@@ -161,7 +166,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                     **({"bad_samples": batches.skipped} if hasattr(batches, "skipped") else {}),
                     "seconds": time.perf_counter() - started,
                 }
-                lately = []
                 log(line)
                 left = f", {loop.minutes * 60 - seconds:.0f} s left" if loop.minutes else ""
                 bar.set_postfix_str(
@@ -169,15 +173,20 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                 )
                 if first and (hint := watch.see(line, progress, clip, batch)):
                     tqdm.write(hint)
+                for reason in getattr(batches, "reasons", [])[told:]:  # the first few bad samples, one by one
+                    tqdm.write(f"skipped {reason}")
+                    told += 1
             if in_a_row == MOST_SKIPPED:
                 raise MinclipError(
-                    f"step {step}: the gradient was not finite {in_a_row} times in a row (loss {loss.item()}, gradient norm {grad_norm.item()}): lower train.lr ({loop.lr:g}); the last checkpoint in {folder} is whole"
+                    f"step {step}: the gradient was not finite {in_a_row} times in a row (loss {loss.item()}, gradient norm {grad_norm.item()}): resume with a lower train.lr ({loop.lr:g}), or start anew with one where {folder} has no state.pt yet"
                 )
             bar.update()
+            paused = time.perf_counter()
             if loop.eval_every and step % loop.eval_every == 0:
                 validate()
             if step % loop.checkpoint_every == 0:
                 save()
+            since += time.perf_counter() - paused
 
     save()
     if stop:
@@ -186,10 +195,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         validate()
     if average:
         average.swap()
-    model = whole_model(model).eval()
+    clip.vision.patch_dropout = config.model.vision.patch_dropout
+    model = whole_model(model).to(device).eval()
     if first:
         figures = {} if loop.overfit else final_figures(model, tokenizer, config)
         log({"step": step, "final": figures, "seconds": time.perf_counter() - started})
+    if board:
+        board.close()
     distributed.wait_for_all()
     return Run(folder, config, tokenizer, model, read_metrics(folder))
 
@@ -203,17 +215,15 @@ def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dic
     }
 
 
-def check_agreement(config: TrainConfig, tokenizer: Tokenizer) -> None:
-    """A MinclipError where the processes were started with different configs, or see different data."""
-    everyones = distributed.everyones((leaves(to_dict(config)), tokenizer.to_json()))
-    for number, (values, merges) in enumerate(everyones):
-        different = [name for name, value in values.items() if value != everyones[0][0][name]]
+def check_agreement(what: str, mine: dict[str, Any]) -> None:
+    """A MinclipError where the processes don't have the same values."""
+    everyones = distributed.everyones(mine)
+    for number, values in enumerate(everyones):
+        different = [name for name, value in values.items() if value != everyones[0].get(name)]
         if different:
             raise MinclipError(
-                f"process {number} was started with other values of {', '.join(different)} than process 0: give all the same options"
+                f"process {number} {what} {', '.join(different)} than process 0: give all the same options"
             )
-        if merges != everyones[0][1]:
-            raise MinclipError(f"process {number} reads other captions than process 0: its tokenizer differs")
 
 
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
@@ -221,6 +231,7 @@ def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     saved = read_run_config(folder)
     free = (
         *("root", "workers", "steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"),
+        *("lr", "grad_clip"),  # what helps a run that has become unstable
         *("micro_batch", "loss_chunk", "parallel", "compile", "grad_checkpointing", "tensorboard"),
     )
     # the vocabulary's size is known only after the tokenizer was trained

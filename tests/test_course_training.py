@@ -68,6 +68,7 @@ WRONG = [
     (checks.warmup_cosine, lambda p, w: p / w if p < w else (1 - p) / (1 - w), "straight line"),
     (checks.warmup_cosine, lambda p, w: (1 + math.cos(math.pi * (p - w) / (1 - w))) / 2, "warm-up is missing"),
     (checks.warmup_cosine, lambda p, w: 0.5, "the numbers are not"),
+    (checks.warmup_cosine, lambda p, w: p / w if p < w else None, "nothing comes back"),
     (checks.clip_together, lambda g, m: [clip_together([x], m)[0] for x in g], "on its own"),
     (checks.clip_together, lambda g, m: [x.clamp(-m, m) for x in g], "cut off"),
     (checks.clip_together, lambda g, m: [x * m / sum(y.norm() for y in g) for x in g], "lengths don't add up"),
@@ -83,6 +84,7 @@ WRONG = [
     (checks.cached_gradients, lambda *given: cached_gradients(*given, first_pass=torch.enable_grad), "kept its graphs"),
     (checks.cached_gradients, twice, "there twice"),
     (checks.cached_gradients, lambda t, x, size, loss: [t(p) for p in x.split(size)], "no gradient has reached"),
+    (checks.cached_gradients, lambda t, x, size, loss: x, "no gradient has reached"),
 ]
 
 

@@ -86,6 +86,17 @@ def test_micro_batches_give_the_gradients_of_the_big_batch(config, micro_batch):
         assert torch.allclose(ours.float(), theirs.float(), atol=1e-6), name
 
 
+def test_a_common_beginning_of_all_captions_is_dropped_out_row_by_row():
+    # without a graph it would be computed once for all rows, with one dropout
+    pairs, loop = batch(128), LoopConfig(batch_size=128, micro_batch=64)
+    pairs.ids[:, 0] = 48
+    model = CLIP(MODEL).train()
+    twin = copy.deepcopy(model)
+    wanted = all_graphs_at_once(twin, pairs, loop, seed=7)
+    torch.testing.assert_close(gradients(model, pairs, loop, autocast=False, seed=7)[0], wanted)
+    close(grads_of(model), grads_of(twin))
+
+
 def test_without_dropout_micro_batches_give_the_gradients_of_the_whole():
     config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
     pairs, model = batch(), CLIP(config).train()

@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -214,9 +215,58 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_counted(tiny, monkeypat
     monkeypatch.setattr(module, "clip_gradients", broken_at_step_3)
     run = train(change(tiny, steps=3, lr=tiny.train.lr), "runs/three")
     lines = [line for line in run.metrics if "loss" in line]
+    assert lines[2]["grad_norm"] is None and len(run.steps) == 2  # JSON knows no NaN
     assert [line["skipped"] for line in lines] == [0, 0, 1] and lines[2]["update_norm"] == 0
     assert lines[1]["param_norm"] == lines[2]["param_norm"] and len(calls) == 3
     assert len([line for line in whole.metrics if "loss" in line]) == 2
+
+
+def test_a_skipped_step_leaves_batchnorms_statistics_alone(tiny, monkeypatch):
+    module = importlib.import_module("minclip.train")
+    step, calls = module.gradients, []
+
+    def broken_at_step_2(model, batch, *args):
+        calls.append(1)
+        batch.images[0, 0, 0, 0] = float("nan") if len(calls) == 2 else batch.images[0, 0, 0, 0]
+        return step(model, batch, *args)
+
+    monkeypatch.setattr(module, "gradients", broken_at_step_2)
+    vision = replace(tiny.model.vision, stem="conv", stem_width=4, pool="mean")
+    run = train(change(replace(tiny, model=replace(tiny.model, vision=vision)), steps=3, eval_every=0))
+    assert [line["skipped"] for line in run.metrics if "loss" in line] == [0, 1, 1]
+    assert all(buffer.isfinite().all() for buffer in run.model.buffers())
+
+
+def test_the_rate_counts_the_time_that_the_data_took(tiny, monkeypatch):
+    module = importlib.import_module("minclip.train")
+    open_stream = module.open_stream
+
+    def slow(config):
+        stream = open_stream(config)
+
+        def start(*args):
+            for batch in stream.start(*args):
+                time.sleep(0.2)
+                yield batch
+
+        return replace(stream, start=start)
+
+    monkeypatch.setattr(module, "open_stream", slow)
+    run = train(change(tiny, steps=3, eval_every=0))
+    assert all(line["images_per_s"] < 32 / 0.2 for line in run.steps)
+
+
+def test_a_run_may_go_on_with_a_lower_learning_rate(tiny):
+    train(tiny, "runs/a")
+    run = train(change(tiny, lr=1e-5, steps=14), "runs/a", resume=True)
+    assert run.steps[-1]["lr"] < 1e-5 and run.config.train.lr == 1e-5
+
+
+def test_siglip_on_its_plateau_is_told_too(tiny, monkeypatch, capsys):
+    config = replace(tiny, model=replace(tiny.model, loss="siglip"))
+    assert "all image features are nearly one vector" in sabotaged(
+        change(config, lr=1e-2), monkeypatch, capsys, one_image
+    )
 
 
 def test_patches_are_kept_in_the_runs_last_part(tiny, monkeypatch):
@@ -229,6 +279,7 @@ def test_patches_are_kept_in_the_runs_last_part(tiny, monkeypatch):
         change(replace(tiny, model=replace(tiny.model, vision=vision)), steps=10, eval_every=0, unmasked_last=0.3)
     )
     assert len(seen) == 7 + 1 and set(seen) == {0.5}  # 7 steps, and the counting of FLOPs
+    assert run.model.vision.patch_dropout == 0.5
     assert run.model.config.vision.patch_dropout == 0.5  # the config tells how it was trained
 
 
@@ -268,9 +319,11 @@ def test_tensorboard_gets_every_figure(tiny):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train(change(tiny, tensorboard=True))
-    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"scalars": 0})
+    run = train(change(tiny, tensorboard=True, steps=14), resume=True)  # which logs steps 13 and 14 to the same place
     events.Reload()
-    logged = {line["step"]: line["loss"] for line in run.metrics if "loss" in line}
+    logged = {line["step"]: line["loss"] for line in run.steps}
+    assert sorted(logged) == list(range(1, 15))
     assert {e.step: e.value for e in events.Scalars("train/loss")} == pytest.approx(logged)
     assert "val/text_to_image_r@5" in events.Tags()["scalars"]
 
@@ -343,7 +396,7 @@ def one_image(model):
     ("spoil", "hint"),
     [
         (freeze_vision, "no gradient reaches vision"),
-        (long_features, "the features are not of length 1, or the scale is used without exp"),
+        (long_features, "the features are not of length 1, or the scale is far above 14.3"),
         (one_image, "all image features are nearly one vector"),
     ],
 )

@@ -23,6 +23,7 @@ WAYS = {
        for name, more in {"": {}, ", cached": {"micro_batch": 4}}.items()},
     "clip by ddp, in chunks": tiny({"loss_chunk": 3}),
     "siglip by ddp, in chunks": tiny({"loss_chunk": 3}, loss="siglip"),
+    "clip by fsdp, cached in large parts": tiny({"parallel": "fsdp", "micro_batch": 16}),
     "averaged by ddp": tiny(AVERAGED),
     "averaged by fsdp": tiny({**AVERAGED, "parallel": "fsdp"}),
 }  # fmt: skip
@@ -102,6 +103,18 @@ def stopped_at_10(folder):
         minclip.train(tiny(), folder)
 
 
+def test_convolutions_and_batchnorm_are_shared_out_too(tmp_path):
+    # each process's BatchNorm sees its share: FSDP must do what DDP does
+    vision = replace(tiny().model.vision, stem="conv", stem_width=4, pool="mean")
+    runs = {
+        way: replace(tiny({"parallel": way, "steps": 5}), model=replace(tiny().model, vision=vision))
+        for way in ("ddp", "fsdp")
+    }
+    first, _ = in_processes(2, all_trained, tmp_path, runs)
+    parameters = {name for name in first["ddp"] if "running" not in name and "tracked" not in name}
+    same(*({name: first[way][name] for name in parameters} for way in ("fsdp", "ddp")))
+
+
 def test_processes_with_different_configs_are_told_which_fields(tmp_path):
     configs = [tiny(), tiny({"lr": 3e-4, "seed": 5})]
     for message in in_processes(2, failure, tmp_path / "run", configs):
@@ -125,8 +138,8 @@ def test_a_micro_batch_that_doesnt_divide_the_batch_is_refused(tmp_path, micro_b
 
 
 def torchrun(folder, *options, count=2):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--master-port", "0"]
-    command = [*command[:-2], "--standalone", "-m", "minclip", "train", "shapes", "--name", "a", *TINY, *options]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command += ["-m", "minclip", "train", "shapes", "--name", "a", *TINY, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

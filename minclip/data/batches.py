@@ -90,7 +90,7 @@ def batches(
 
 
 def to_device(x: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
-    """A copy on the device; to a GPU through pinned memory, so that the copy runs beside the computation."""
+    """A copy on the device; to a GPU through pinned memory, so that nobody waits for the copy."""
     x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
     on_gpu = torch.device(device).type == "cuda" and not x.is_cuda
     return x.pin_memory().to(device, non_blocking=True) if on_gpu else x.to(device)

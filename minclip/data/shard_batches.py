@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,14 @@ class ShardBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         pin, own = torch.device(self.device).type == "cuda", torch.Generator()  # or the loader draws from everybody's
-        loader = DataLoader(_Reader(self), batch_size=None, num_workers=self.workers, pin_memory=pin, generator=own)
+        loader = DataLoader(
+            _Reader(self),
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=pin,
+            generator=own,
+            worker_init_fn=_ignore_interrupts,
+        )
         self.skipped, self.reasons = 0, []
         for number, read in enumerate(loader, self.step):
             if isinstance(read, MinclipError):
@@ -74,6 +82,12 @@ class ShardBatches:
             yield Batch(
                 normalize(images, self.vision), ids, torch.arange(first, first + self.batch_size).to(self.device)
             )
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole group of processes; the loop ends its step and then the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Reader(IterableDataset):

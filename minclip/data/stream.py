@@ -22,7 +22,7 @@ class Stream:
     What it gives counts the samples that could not be used as `skipped`, where there can be such.
     """
 
-    texts: list[str]
+    texts: Callable[[], list[str]]
     validation: Pairs
     notes: tuple[str, ...]
     start: Callable[[Tokenizer, torch.device, int], Iterable[Batch]]
@@ -58,18 +58,15 @@ def open_stream(config: TrainConfig) -> Stream:
             number = step
             while True:
                 epoch, first = divmod(number, per_epoch)
-                share = (rank(), processes)
-                for batch in batches(
-                    *(pairs, captions, size, epoch, config.train.seed, data, config.model.vision, device, first, share),
-                    images,
-                ):
+                given = (pairs, captions, size, epoch, config.train.seed, data, config.model.vision, device)
+                for batch in batches(*given, start=first, share=(rank(), processes), images=images):
                     yield batch
                     number += 1
 
         # on a CPU the thread would take the time that it saves
         return ahead(endless()) if device.type == "cuda" and images is pairs.images else endless()
 
-    return Stream(pairs.texts, validation, (*pairs.notes, *validation.notes), start)
+    return Stream(lambda: pairs.texts, validation, (*pairs.notes, *validation.notes), start)
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:
@@ -101,6 +98,10 @@ def _of_shards(config: TrainConfig) -> Stream:
     shards = find_shards(data.root)
     if len(shards) < 2:
         raise MinclipError(f"{data.root} is one shard: at least two are needed, the last one for validation")
+    if data.size:
+        raise MinclipError(
+            "data.size takes the first images of a data set in memory; of shards, name fewer in data.root"
+        )
     if loop.overfit:
         raise MinclipError("train.overfit takes pairs that lie in memory: try it on another data set")
 
@@ -111,4 +112,4 @@ def _of_shards(config: TrainConfig) -> Stream:
         )
 
     validation = load_pairs("shards", "val", data.image_size, data.root)
-    return Stream(texts(shards[:-1], TOKENIZER_TEXTS), validation, validation.notes, start)
+    return Stream(lambda: texts(shards[:-1], TOKENIZER_TEXTS), validation, validation.notes, start)

@@ -44,7 +44,12 @@ def warmup_cosine(function: Callable) -> None:
     if first is NOT_ATTEMPTED:
         print(NOT_ATTEMPTED)
         return
-    answer = torch.tensor([float(function(p, warmup)) for p in places])
+    answers = [function(p, warmup) for p in places]
+    if any(answer is None or answer is ... for answer in answers):
+        raise AssertionError(
+            "for some values of progress nothing comes back: return a number before and after the warm-up"
+        )
+    answer = torch.tensor([float(answer) for answer in answers])
     judge_tensor(lambda: answer, (), right, mistakes)
 
 
@@ -119,7 +124,7 @@ def cached_gradients(function: Callable) -> None:
     if answer is NOT_ATTEMPTED and tower.weight.grad is None and not sizes:
         print(NOT_ATTEMPTED)
         return
-    if max(size for size, _ in sizes) > 2:
+    if max((size for size, _ in sizes), default=0) > 2:
         raise AssertionError("more than `size` rows went through the tower at once")
     if tower.weight.grad is None:
         raise AssertionError("no gradient has reached the tower: its second pass needs a graph, and backward(gradient)")

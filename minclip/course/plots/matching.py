@@ -83,7 +83,7 @@ def _mark_ln_b(axis: Any, batch_size: int) -> None:
 
 def curves(run: Run) -> Figure:
     """A run's loss, temperature, gradient norm and validation recall by step: what `curves.png` shows."""
-    steps = [line for line in run.metrics if "loss" in line]
+    steps = run.steps
     validations = [line for line in run.metrics if "val" in line]
     figure = new_figure(9, 5.5)
     (loss, recall), (scale, norm) = axes_grid(figure, 2, 2, sharex=True)
