@@ -1,0 +1,84 @@
+"""Training ViT-B/32 at 224 px on a CUDA GPU beside open_clip: `python tests/bench/gpu.py [--rounds 7] [--json PATH]`.
+
+bf16 autocast, both compiled, the largest batch (a power of two) that fits for both: images a second, model FLOPs
+utilisation against the measured peak of a matrix product, and the ratio.  Without a GPU it says so and ends;
+`--smoke` then runs a step of 4 pairs on the CPU, uncompiled, to see that the command works.
+"""
+
+import argparse
+import functools
+import logging
+import statistics
+from pathlib import Path
+
+import open_clip
+import torch
+from common import interleaved, report, write
+from training import both_models, captions, step
+
+from minclip import clip_loss, meters
+from minclip.data.batches import Batch
+from minclip.engine import check_compiler, parameter_groups
+from minclip.text import trim
+
+
+def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[str, functools.partial], float]:
+    """One training step of each side on the same pairs, and the FLOPs of one pair by our count."""
+    torch.manual_seed(0)
+    theirs, ours = (model.to(device) for model in both_models("L"))
+    images = torch.randn(batch, 3, 224, 224, device=device)
+    ids = captions("L")[torch.arange(batch) % 8].to(device)
+    short = trim(ids, 49407)
+    flops = meters.flops_per_pair(ours, Batch(images, short, torch.arange(batch)), autocast=True)
+    if compiled:
+        check_compiler(device)
+        ours.vision.compile(), ours.text.compile(), theirs.compile()
+    optimizers = [
+        torch.optim.AdamW(parameter_groups(ours, 0.2), lr=1e-5, fused=True),
+        torch.optim.AdamW(theirs.parameters(), lr=1e-5, weight_decay=0.2),
+    ]
+    runs = {
+        "minclip": functools.partial(step, ours, clip_loss, optimizers[0], (images, short), True),
+        "open_clip": functools.partial(step, theirs, open_clip.ClipLoss(), optimizers[1], (images, ids), True),
+    }
+    return runs, flops
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    logging.disable()
+    if not torch.cuda.is_available() and not args.smoke:
+        print("no CUDA device here: nothing measured")
+        return
+    device, batch = torch.device("cpu" if args.smoke else "cuda"), 4 if args.smoke else 256
+    runs, flops = both_steps(batch, device, compiled=not args.smoke)
+    while not args.smoke:
+        try:
+            for run in runs.values():
+                run()
+            batch, best = 2 * batch, batch
+            del runs, run
+            torch.cuda.empty_cache()
+            runs, flops = both_steps(batch, device, compiled=True)
+        except torch.OutOfMemoryError:
+            batch = best
+            runs = run = None
+            torch.cuda.empty_cache()
+            runs, flops = both_steps(batch, device, compiled=True)
+            break
+    peak = meters.peak_flops(device, autocast=True)
+    seconds = interleaved(runs, args.rounds)
+    results = {"steps": report(f"ViT-B/32, bf16, {batch} pairs", seconds, batch, "images"), "peak": peak}
+    for name, values in seconds.items():
+        print(
+            f"{name}: {flops * batch / statistics.median(values) / peak:.0%} of {peak / 1e12:.2f} TFLOP/s (FLOPs of our form)"
+        )
+    write(args.json, results)
+
+
+if __name__ == "__main__":
+    main()
