@@ -125,6 +125,11 @@ def test_a_folder_gives_its_tars_sorted(tmp_path):
     assert find_shards(str(tmp_path)) == sorted(shards) and len(shards) == 3
 
 
+def test_no_place_is_an_error():
+    with pytest.raises(MinclipError, match="shards need their place"):
+        find_shards("")
+
+
 def test_one_tar_is_one_shard(tmp_path):
     (shard,) = folder(tmp_path, 1)
     assert find_shards(shard) == [shard]

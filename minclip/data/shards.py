@@ -28,6 +28,10 @@ def find_shards(root: str) -> list[str]:
 
     URLs are not asked for here.  A MinclipError where a shard is not there.
     """
+    if not root:
+        raise MinclipError(
+            "shards need their place: --data.root FOLDER, or a pattern such as 'there/{00000..00099}.tar'"
+        )
     shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
         try:
