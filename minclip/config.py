@@ -45,11 +45,8 @@ class VisionConfig:
     pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
     patch_dropout: float = 0.0  # share of the patches left out in training (FLIP, Li et al. 2023)
     dropout: float = 0.0  # of what each block adds to its tokens, in training
-    mean: tuple[float, float, float] = (
-        0.48145466,
-        0.4578275,
-        0.40821073,
-    )  # of OpenAI's 400 million images, RGB in 0 to 1
+    # of OpenAI's 400 million images, RGB in 0 to 1
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
@@ -179,9 +176,8 @@ class LoopConfig:
     eval_every: int = 0  # steps between validations; 0 validates at the end only
     checkpoint_every: int = 200  # steps
     device: str = "auto"  # "auto" takes the first of cuda, mps, cpu that is there
-    precision: Literal["auto", "fp32", "bf16"] = (
-        "auto"  # of the towers; "auto" takes bf16 where the device is fast at it
-    )
+    # of the towers; "auto" takes bf16 where the device is fast at it
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or its share of them
     compile: bool = False  # the towers, with torch.compile: minutes at first, faster steps on a GPU
     grad_checkpointing: bool = False  # compute activations twice instead of keeping them

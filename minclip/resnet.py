@@ -35,9 +35,8 @@ class ModifiedResNet(nn.Module):
                 channels = 4 * width * 2**i
             self.stages.append(stage)
         self.pool = AttentionPool(channels, (config.image_size // 32) ** 2, config.heads, embed_dim)
-        self.checkpointing = (
-            False  # in training, compute each block's inside again in the backward pass instead of keeping it
-        )
+        # in training: compute each block's inside again in the backward pass instead of keeping it
+        self.checkpointing = False
         self.to(memory_format=torch.channels_last)  # a CPU's and a tensor core's favourite order for convolutions
 
     def embed(self, images: Tensor) -> Tensor:

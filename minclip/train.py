@@ -108,7 +108,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         desc=folder.name,
         unit="step",
         mininterval=0.5,
-        disable=None if first else True,
+        disable=not first,
     )
     batches = stream.start(tokenizer, device, step)
     in_a_row, told, watch = 0, 0, diagnose.Watch(config)

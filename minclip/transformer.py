@@ -167,9 +167,8 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, activation, mlp_width, dropout) for _ in range(layers))
-        self.checkpointing = (
-            False  # in training, compute each block's inside again in the backward pass instead of keeping it
-        )
+        # in training: compute each block's inside again in the backward pass instead of keeping it
+        self.checkpointing = False
         # OpenAI's initialisation: what adds to the residual sum starts smaller, by the number of additions
         residual = width**-0.5 * (2 * layers) ** -0.5
         for block in self.blocks:
