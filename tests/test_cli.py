@@ -81,7 +81,7 @@ MISTAKES = [
     (["train", "shapes", "--train.precision", "fp8"], "fp8"),
     (["train", "shapes", "--data.image-size", "60"], "not a multiple"),
     (["train", "shapes", "--model.vision.image-size", "32"], "--data.image-size"),
-    (["train", "shapes", "--data.name", "shades"], "did you mean 'shapes'?"),
+    (["train", "shapes", "--data.name", "shaped"], "did you mean 'shapes'?"),
     (["train", "shapes", "--resume"], "no run to resume"),
     (["train", "flickr8k"], "--data.root"),
     (["train", "flickr8k", "--data.root", "nowhere.zip"], "is not there"),

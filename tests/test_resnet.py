@@ -25,7 +25,7 @@ def test_an_image_becomes_one_vector_of_the_embedding_size():
 def test_each_stage_but_the_first_halves_the_picture_and_doubles_the_channels():
     tower, shapes = ModifiedResNet(VISION, 48), []
     for stage in tower.stages:
-        stage.register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[1:])))
+        stage[-1].register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[1:])))
     tower(torch.randn(1, 3, 64, 64))
     assert shapes == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
 
