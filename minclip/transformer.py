@@ -47,7 +47,8 @@ class Linear(nn.Linear):
 def in_autocast(x: Tensor) -> Tensor:
     """`x` in autocast's dtype where autocast is on: a residual sum in bf16 takes half the memory's time (as in open_clip)."""
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # "meta" knows no autocast
+    return x.to(torch.get_autocast_dtype(device)) if on else x
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
