@@ -4,12 +4,13 @@ model, preprocess, tokenizer = minclip.load("demo")
 """
 
 from .checkpoint import Run
-from .config import PRESETS, CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
 from .evaluate import retrieval, zero_shot_classifier
 from .folder import package_version
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
+from .presets import PRESETS
 from .pretrained import load
 from .tokenizer import Tokenizer
 from .train import train

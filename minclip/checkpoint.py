@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import FORMAT, MinclipError, TrainConfig, from_dict, to_dict
+from .config import MinclipError, TrainConfig
+from .config_json import FORMAT, from_dict, to_dict
 from .distributed import rank
 from .engine import Average, is_shared
 from .folder import (

@@ -18,10 +18,11 @@ from rich.table import Table
 
 from . import __version__, distributed
 from .checkpoint import Run
-from .config import PRESETS, MinclipError, TrainConfig, data_folder, nearest, preset
+from .config import MinclipError, TrainConfig, data_folder, nearest
 from .diagnose import verdict
 from .engine import pick_device
 from .evaluate import zero_shot_classifier
+from .presets import PRESETS, preset
 from .pretrained import load
 from .train import final_figures, train
 

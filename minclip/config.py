@@ -1,4 +1,4 @@
-"""Every knob of minclip as frozen dataclasses, the named presets, and their way to JSON and back."""
+"""Every knob of minclip as frozen dataclasses, each checked where it is set; and where things lie."""
 
 import dataclasses
 import difflib
@@ -7,9 +7,7 @@ import os
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
+from typing import Literal
 
 
 class MinclipError(ValueError):
@@ -235,109 +233,6 @@ class TrainConfig:
         if self.model.vision.image_size != self.data.image_size:
             vision = dataclasses.replace(self.model.vision, image_size=self.data.image_size)
             object.__setattr__(self, "model", dataclasses.replace(self.model, vision=vision))
-
-
-def small(image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int) -> CLIPConfig:
-    """A CLIP for few data and a laptop: convolutional stem, mean pooling, heads of 32, captions of at most 32 tokens."""
-    vision = VisionConfig(
-        image_size=image_size,
-        patch_size=patch_size,
-        width=width,
-        layers=layers,
-        heads=width // 32,
-        stem="conv",
-        pool="mean",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-    )
-    text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)
-    return CLIPConfig(embed_dim=256, vision=vision, text=text)
-
-
-PRESETS: dict[str, TrainConfig] = {
-    # the embedded data set on a laptop's CPU, three minutes
-    "shapes": TrainConfig(
-        DataConfig("shapes", image_size=64),
-        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
-        LoopConfig(batch_size=256, lr=2e-3, steps=1150, eval_every=300),
-    ),
-    # 6,000 photographs on a CPU, ten minutes
-    "flickr8k": TrainConfig(
-        DataConfig("flickr8k", image_size=64, min_crop=0.5, flip=True),
-        small(image_size=64, patch_size=16, width=192, layers=4, text_layers=2, vocab_size=4096),
-        LoopConfig(batch_size=256, lr=1e-3, weight_decay=0.2, minutes=9.5, eval_every=200),
-    ),
-    # 29,000 photographs on one GPU
-    "flickr30k": TrainConfig(
-        DataConfig("flickr30k", image_size=112, min_crop=0.5, flip=True),
-        small(image_size=112, patch_size=16, width=384, layers=8, text_layers=4, vocab_size=8192),
-        LoopConfig(batch_size=512, steps=5000, lr=5e-4, weight_decay=0.2, eval_every=500),
-    ),
-    # OpenAI's shape and recipe (paper, tables 18 to 20), for who has the data and the GPUs
-    "vit-b-32": TrainConfig(
-        DataConfig("flickr30k", image_size=224, min_crop=0.9),
-        CLIPConfig(activation="quick_gelu"),
-        LoopConfig(batch_size=256, lr=5e-4, weight_decay=0.2, steps=10_000, eval_every=1000),
-    ),
-}
-
-
-def preset(name: str) -> TrainConfig:
-    """The preset of that name; a MinclipError names the nearest one."""
-    if name not in PRESETS:
-        raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-# ---- to JSON and back
-
-
-YOUNGER = (  # than the first files of this FORMAT
-    *("tower", "stages", "mlp_width", "dropout", "loss", "workers", "micro_batch", "loss_chunk", "parallel", "compile"),
-    *("grad_checkpointing", "ema", "unmasked_last", "tensorboard", "overfit"),
-)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    return dataclasses.asdict(config)
-
-
-def from_dict(cls: type, values: dict[str, Any], where: str = "config") -> Any:
-    """Builds the dataclass `cls` from plain values; an unknown field and a value of the wrong type are MinclipErrors.
-
-    A missing field is one, too, unless it may be younger than the file: then it takes its default.
-    """
-    hints = typing.get_type_hints(cls)
-    _need(isinstance(values, dict), f"{where} should be a group of fields, not {values!r}")
-    for name in values:
-        _need(name in hints, f"{where} has no field {name!r}{nearest(name, hints)}")
-    missing = [name for name in hints if name not in values and name not in YOUNGER]
-    _need(not missing, f"{where} lacks {', '.join(missing)}")
-    return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)
-    if typing.get_origin(hint) is Literal:
-        _need(value in typing.get_args(hint), f"{where} {value!r} is none of {', '.join(typing.get_args(hint))}")
-        return value
-    if typing.get_origin(hint) is tuple:
-        kinds = typing.get_args(hint)
-        _need(
-            isinstance(value, list | tuple) and len(value) == len(kinds),
-            f"{where} should hold {len(kinds)} numbers, not {value!r}",
-        )
-        return tuple(_convert(kind, v, where) for kind, v in zip(kinds, value))
-    wanted = (int, float) if hint is float else hint
-    _need(
-        isinstance(value, wanted) and (hint is bool) == isinstance(value, bool),
-        f"{where} should be of type {hint.__name__}, not {value!r}",
-    )
-    return hint(value)
-
-
-# ---- where things lie
 
 
 def data_folder() -> Path:

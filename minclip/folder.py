@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .archive import read_tensors
-from .config import FORMAT, CLIPConfig, MinclipError, data_folder, from_dict, nearest, to_dict
+from .config import CLIPConfig, MinclipError, data_folder, nearest
+from .config_json import FORMAT, from_dict, to_dict
 from .model import CLIP
 from .tokenizer import Tokenizer
 

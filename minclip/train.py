@@ -25,7 +25,8 @@ from .checkpoint import (
     write_metrics,
     write_run_config,
 )
-from .config import MinclipError, TrainConfig, to_dict
+from .config import MinclipError, TrainConfig
+from .config_json import to_dict
 from .data import evaluation_splits, load_pairs
 from .data.stream import open_stream
 from .engine import Average, clip_gradients, gradients, keep_memory, norm, parameter_groups, pick_device, schedule, wrap

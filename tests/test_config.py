@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from minclip.config import (
-    PRESETS,
     CLIPConfig,
     DataConfig,
     LoopConfig,
@@ -16,11 +15,10 @@ from minclip.config import (
     TrainConfig,
     VisionConfig,
     data_folder,
-    from_dict,
     nearest,
-    preset,
-    to_dict,
 )
+from minclip.config_json import from_dict, to_dict
+from minclip.presets import PRESETS, preset
 
 
 def plain(config):

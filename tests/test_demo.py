@@ -61,7 +61,7 @@ def test_this_code_still_trains_like_the_demo(demo, tmp_path):
 
 
 def test_the_demo_and_a_new_run_have_the_same_architecture(demo):
-    from minclip.config import PRESETS
+    from minclip.presets import PRESETS
 
     wanted, shipped = PRESETS["shapes"].model, demo.config.model
     text = replace(wanted.text, vocab_size=shipped.text.vocab_size, eot_id=shipped.text.eot_id)

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import minclip
-from minclip.config import FORMAT, CLIPConfig, MinclipError, TextConfig, VisionConfig
+from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from minclip.config_json import FORMAT
 from minclip.folder import atomic_write, find_folder, write_folder
 from minclip.model import CLIP
 from minclip.pretrained import Preprocess, load

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minclip.config import CLIPConfig, TextConfig, VisionConfig, preset
+from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.losses import clip_loss
 from minclip.model import CLIP
+from minclip.presets import preset
 
 EOT = 49
 CONFIG = CLIPConfig(

@@ -13,7 +13,6 @@ import torch
 from minclip import diagnose
 from minclip.checkpoint import Run, read_metrics, write_metrics
 from minclip.config import (
-    PRESETS,
     CLIPConfig,
     DataConfig,
     LoopConfig,
@@ -24,6 +23,7 @@ from minclip.config import (
 )
 from minclip.engine import parameter_groups, pick_device, schedule
 from minclip.model import CLIP
+from minclip.presets import PRESETS
 from minclip.train import final_figures, train
 
 

@@ -1,0 +1,55 @@
+"""The named presets: whole configs to start from, any field of which can be overridden."""
+
+from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, nearest
+
+
+def small(image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int) -> CLIPConfig:
+    """A CLIP for few data and a laptop: convolutional stem, mean pooling, heads of 32, captions of at most 32 tokens."""
+    vision = VisionConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        width=width,
+        layers=layers,
+        heads=width // 32,
+        stem="conv",
+        pool="mean",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+    text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)
+    return CLIPConfig(embed_dim=256, vision=vision, text=text)
+
+
+PRESETS: dict[str, TrainConfig] = {
+    # the embedded data set on a laptop's CPU, three minutes
+    "shapes": TrainConfig(
+        DataConfig("shapes", image_size=64),
+        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
+        LoopConfig(batch_size=256, lr=2e-3, steps=1150, eval_every=300),
+    ),
+    # 6,000 photographs on a CPU, ten minutes
+    "flickr8k": TrainConfig(
+        DataConfig("flickr8k", image_size=64, min_crop=0.5, flip=True),
+        small(image_size=64, patch_size=16, width=192, layers=4, text_layers=2, vocab_size=4096),
+        LoopConfig(batch_size=256, lr=1e-3, weight_decay=0.2, minutes=9.5, eval_every=200),
+    ),
+    # 29,000 photographs on one GPU
+    "flickr30k": TrainConfig(
+        DataConfig("flickr30k", image_size=112, min_crop=0.5, flip=True),
+        small(image_size=112, patch_size=16, width=384, layers=8, text_layers=4, vocab_size=8192),
+        LoopConfig(batch_size=512, steps=5000, lr=5e-4, weight_decay=0.2, eval_every=500),
+    ),
+    # OpenAI's shape and recipe (paper, tables 18 to 20), for who has the data and the GPUs
+    "vit-b-32": TrainConfig(
+        DataConfig("flickr30k", image_size=224, min_crop=0.9),
+        CLIPConfig(activation="quick_gelu"),
+        LoopConfig(batch_size=256, lr=5e-4, weight_decay=0.2, steps=10_000, eval_every=1000),
+    ),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The preset of that name; a MinclipError names the nearest one."""
+    if name not in PRESETS:
+        raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
