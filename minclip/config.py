@@ -27,14 +27,14 @@ def _need(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image tower, a Vision Transformer or a ModifiedResNet; defaults are OpenAI's ViT-B/32."""
+    """The image tower, a Vision Transformer, a ModifiedResNet or a SmallResNet; defaults are OpenAI's ViT-B/32."""
 
-    tower: Literal["vit", "resnet"] = "vit"
+    tower: Literal["vit", "resnet", "small_resnet"] = "vit"
     image_size: int = 224  # side in pixels; in training it follows data.image_size
     width: int = 768  # of the tokens; of a ResNet, the channels of its first stage
-    heads: int = 12  # of the attention; of a ResNet, of its pooling
-    stages: tuple[int, int, int, int] = (3, 4, 6, 3)  # ResNet only: blocks of each stage
-    # the rest, but for mean and std, is the Vision Transformer's
+    heads: int = 12  # of the attention; of a ModifiedResNet, of its pooling
+    stages: tuple[int, int, int, int] = (3, 4, 6, 3)  # ResNets only: blocks of each stage
+    # the rest, but for dropout, mean and std, is the Vision Transformer's
     patch_size: int = 32
     layers: int = 12
     mlp_width: int = 0  # of the layer within each MLP; 0 is four times the width, OpenAI's
@@ -42,7 +42,7 @@ class VisionConfig:
     stem_width: int = 16  # channels of the first convolution
     pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
     patch_dropout: float = 0.0  # share of the patches left out in training (FLIP, Li et al. 2023)
-    dropout: float = 0.0  # of what each block adds to its tokens, in training
+    dropout: float = 0.0  # of what each block adds to its tokens, in training; of a SmallResNet, of its feature
     # of OpenAI's 400 million images, RGB in 0 to 1
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
@@ -50,7 +50,8 @@ class VisionConfig:
     def __post_init__(self) -> None:
         sizes = (self.patch_size, self.width, self.layers, self.heads, self.stem_width, *self.stages)
         _need(min(sizes) > 0, "model.vision: sizes must be positive")
-        _need(self.tower in ("vit", "resnet"), f"model.vision.tower {self.tower!r} is neither 'vit' nor 'resnet'")
+        towers = ("vit", "resnet", "small_resnet")
+        _need(self.tower in towers, f"model.vision.tower {self.tower!r} is none of {', '.join(towers)}")
         _need(self.stem in ("patch", "conv"), f"model.vision.stem {self.stem!r} is neither 'patch' nor 'conv'")
         _need(self.pool in ("cls", "mean"), f"model.vision.pool {self.pool!r} is neither 'cls' nor 'mean'")
         power_of_two = self.patch_size & (self.patch_size - 1) == 0 and self.patch_size > 1
@@ -59,17 +60,20 @@ class VisionConfig:
             f"model.vision.patch_size {self.patch_size} is not 2, 4, 8, …: each convolution of the stem halves the picture",
         )
         resnet = self.tower == "resnet"
-        stride, what = (
-            (32, "32, by which a ResNet shrinks it")
-            if resnet
-            else (self.patch_size, f"model.vision.patch_size {self.patch_size}")
-        )
+        stride, what = {
+            "vit": (self.patch_size, f"model.vision.patch_size {self.patch_size}"),
+            "resnet": (32, "32, by which a ResNet shrinks it"),
+            "small_resnet": (16, "16, by which a SmallResNet shrinks it"),
+        }[self.tower]
         _need(
             self.image_size > 0 and self.image_size % stride == 0,
             f"the image size {self.image_size} is not a multiple of {what}",
         )
         width, what = (32 * self.width, "32 · model.vision.width") if resnet else (self.width, "model.vision.width")
-        _need(width % self.heads == 0, f"{what} = {width} is not a multiple of model.vision.heads {self.heads}")
+        _need(
+            self.tower == "small_resnet" or width % self.heads == 0,
+            f"{what} = {width} is not a multiple of model.vision.heads {self.heads}",
+        )
         _need(
             not resnet or self.width % 2 == 0,
             f"model.vision.width {self.width} is odd: a ResNet's stem begins with half of it",
@@ -94,7 +98,7 @@ class TextConfig:
     width: int = 512
     layers: int = 12  # this and what follows: Transformer only
     heads: int = 8
-    dropout: float = 0.0  # of what each block adds to its tokens, in training
+    dropout: float = 0.0  # of what each block adds to its tokens, in training; of a bag, of its words
 
     def __post_init__(self) -> None:
         _need(
@@ -144,14 +148,23 @@ class DataConfig:
     root: str = ""  # folder or zip of the photographs, or the shards; the shapes world needs none
     image_size: int = 64  # side in pixels
     size: int = 0  # how many training images; 0 takes all
+    first_size: int = (
+        0  # side at the start of training, grown to image_size in three equal parts of the run; 0 is image_size
+    )
     min_crop: float = 1.0  # smallest share of the area that a random crop keeps; 1 does not crop
     flip: bool = False  # mirror half of the images, but never under a caption that says left or right
+    color: float = 0.0  # how far brightness, contrast and saturation may be off, as a share of 1
     workers: int = 2  # shards only: processes that read and decode, for each process that trains
 
     def __post_init__(self) -> None:
         _need(self.image_size > 0, f"data.image_size {self.image_size} is not positive")
         _need(self.size >= 0 and self.workers >= 0, "data.size and data.workers must not be negative")
         _need(0 < self.min_crop <= 1, f"data.min_crop {self.min_crop} is not in (0, 1]")
+        _need(0 <= self.color <= 1, f"data.color {self.color} is not in [0, 1]")
+        _need(
+            0 <= self.first_size <= self.image_size and self.first_size % 16 == 0,
+            f"data.first_size {self.first_size} is not a multiple of 16 from 0 to data.image_size {self.image_size}",
+        )
 
 
 @dataclass(frozen=True)
@@ -162,11 +175,15 @@ class LoopConfig:
     batch_size: int = 256  # pairs whose loss is one: of all processes together
     micro_batch: int = 0  # pairs that a process embeds at a time (gradient caching); 0 takes its whole share at once
     loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, or 16 MB of more than 4,096 rows
+    optimizer: Literal["adamw", "muon"] = (
+        "adamw"  # "muon" moves the matrices by orthogonalised momentum, the rest by AdamW
+    )
     lr: float = 1e-3  # peak learning rate, after the warm-up
     warmup: float = 0.05  # share of the run in which the learning rate rises
     weight_decay: float = 0.1  # spares norms, biases, embeddings and the temperature
     beta1: float = 0.9
     beta2: float = 0.98
+    label_smoothing: float = 0.0  # share of the target that is spread over all pairs of the batch; model.loss clip only
     grad_clip: float = 1.0  # largest norm of the gradient
     steps: int = 1000
     minutes: float = 0.0  # a budget of wall time instead of steps: the schedule follows the clock
@@ -202,6 +219,12 @@ class LoopConfig:
             self.weight_decay >= 0 and self.grad_clip > 0,
             "train.weight_decay must not be negative, train.grad_clip must be positive",
         )
+        _need(self.optimizer in ("adamw", "muon"), f"train.optimizer {self.optimizer!r} is neither 'adamw' nor 'muon'")
+        _need(
+            self.optimizer == "adamw" or self.parallel == "ddp",
+            "train.optimizer muon needs whole matrices, which train.parallel fsdp shares out: choose ddp or adamw",
+        )
+        _need(0 <= self.label_smoothing < 1, f"train.label_smoothing {self.label_smoothing} is not in [0, 1)")
         _need(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "train.beta1 and train.beta2 must be in [0, 1)")
         _need(
             self.steps >= 1 and self.minutes >= 0, "train.steps must be at least 1, train.minutes must not be negative"
@@ -228,6 +251,14 @@ class TrainConfig:
         _need(
             not self.train.unmasked_last or self.model.vision.patch_dropout > 0,
             "train.unmasked_last is the part without model.vision.patch_dropout, which is 0 all the time",
+        )
+        _need(
+            not self.data.first_size or self.model.vision.tower == "small_resnet",
+            "data.first_size needs a tower that takes pictures of any size: model.vision.tower small_resnet",
+        )
+        _need(
+            not self.train.label_smoothing or self.model.loss == "clip",
+            "train.label_smoothing is for model.loss clip: a sigmoid's target is not shared",
         )
         # The picture's size is said once: the tower follows the data.
         if self.model.vision.image_size != self.data.image_size:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import LoopConfig, MinclipError
+from .config import DataConfig, LoopConfig, MinclipError
 from .data.batches import Batch
 from .distributed import add_up, world_size
 from .losses import clip_loss, siglip_loss
@@ -45,7 +45,7 @@ def keep_memory() -> None:
 
 
 def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
-    """Weight decay for matrices only: norms, biases, embeddings and the temperature have no direction to shrink.
+    """Weight decay, and Muon's steps, for matrices only: norms, biases, embeddings and the temperature have no direction to shrink.
 
     Single numbers are a group of their own: FSDP shares out all others, and an optimizer's group must be of one kind.
     """
@@ -55,7 +55,7 @@ def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
         matrix = parameter.ndim >= 2 and not is_embedding
         (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
     return [
-        {"params": decayed, "weight_decay": weight_decay},
+        {"params": decayed, "weight_decay": weight_decay, "muon": True},
         {"params": spared, "weight_decay": 0.0},
         {"params": numbers, "weight_decay": 0.0},
     ]
@@ -66,6 +66,17 @@ def schedule(progress: float, warmup: float) -> float:
     if progress < warmup:
         return (progress + 1e-3) / (warmup + 1e-3)  # not 0: the first step should learn something
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def picture_size(progress: float, data: DataConfig) -> int:
+    """The side of the training pictures, in three steps from `data.first_size` to `data.image_size`: a multiple of 16.
+
+    Small pictures cost little and show what is large; a network that has learned that learns the rest faster.
+    """
+    if not data.first_size:
+        return data.image_size
+    part = min(2, int(3 * progress)) / 2
+    return round((data.first_size + part * (data.image_size - data.first_size)) / 16) * 16
 
 
 # ---- gradients
@@ -124,7 +135,7 @@ def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tens
     chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else 0)  # 16 MB at a time
     if clip.config.loss == "siglip":
         return siglip_loss(image, text, *numbers, chunk, everywhere)
-    return clip_loss(image, text, numbers[0], None, chunk, everywhere)
+    return clip_loss(image, text, numbers[0], None, chunk, everywhere, loop.label_smoothing)
 
 
 def exchange(model: nn.Module, on: bool) -> None:

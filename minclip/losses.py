@@ -31,6 +31,7 @@ def clip_loss(
     image_ids: Tensor | None = None,
     chunk_size: int = 0,
     everywhere: bool = False,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """The symmetric contrastive loss, a scalar (paper, figure 3).
 
@@ -42,7 +43,15 @@ def clip_loss(
     `everywhere`, the batch is that of all processes, and all must call this: each one gives its (b, D) and gets the loss
     of all W · b pairs.  Its gradients are W times those of that loss, because DDP and FSDP average them over the W
     processes.  Both have the plain one's values and gradients, but not gradients of gradients.
+
+    With `label_smoothing` e, a target is 1 - e for the row's own column and e shared by all (Szegedy et al. 2016).
     """
+    if label_smoothing:
+        if image_ids is not None:
+            raise MinclipError("clip_loss takes image_ids or label_smoothing, not both")
+        # All that a row's target loses at its own logit, it gains at the mean one; softmaxes don't change.
+        plain = clip_loss(image, text, scale, None, chunk_size, everywhere)
+        return plain + label_smoothing * scale * _own_above_mean(image.float(), text.float(), everywhere)
     if chunk_size or everywhere:
         return _by_hand(_clip, image, text, scale, image_ids, chunk_size, everywhere)
     logits = scale * similarity(image, text)
@@ -68,6 +77,18 @@ def siglip_loss(
     logits = scale * similarity(image, text) + bias
     sign = 2 * torch.eye(len(logits), device=logits.device) - 1
     return -F.logsigmoid(sign * logits).sum() / len(logits)
+
+
+def _own_above_mean(image: Tensor, text: Tensor, everywhere: bool) -> Tensor:
+    """How far the mean cosine of the pairs lies above that of all B² combinations, a scalar; gradients as in `clip_loss`."""
+    own, mean_image, mean_text = (image * text).sum(dim=1).mean(), image.mean(dim=0), text.mean(dim=0)
+    if not everywhere:
+        return own - (mean_image * mean_text).sum()
+    whole = add_up(torch.cat([own.detach()[None], mean_image.detach(), mean_text.detach()])) / world_size()
+    own_of_all, image_of_all, text_of_all = whole[0], *whole[1:].chunk(2)
+    # my share of the gradients, around the value of all
+    mine = own - (mean_image * text_of_all + image_of_all * mean_text).sum()
+    return mine - mine.detach() + own_of_all - (image_of_all * text_of_all).sum()
 
 
 def siglip_bias(batch_size: int) -> float:

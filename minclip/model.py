@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import CLIPConfig
-from .resnet import ModifiedResNet
+from .resnet import ModifiedResNet, SmallResNet
 from .text import BagOfWords, TextTransformer
 from .tokenizer import Tokenizer
 from .vision import VisionTransformer
@@ -26,9 +26,11 @@ class CLIP(nn.Module):
             self.vision = ModifiedResNet(config.vision, config.embed_dim)
             self.image_projection = nn.Identity()  # the tower's attention pooling has one
         else:
-            self.vision = VisionTransformer(config.vision, config.activation)
-            self.image_projection = nn.Linear(config.vision.width, config.embed_dim, bias=False)
-            nn.init.normal_(self.image_projection.weight, std=config.vision.width**-0.5)
+            small = config.vision.tower == "small_resnet"
+            self.vision = SmallResNet(config.vision) if small else VisionTransformer(config.vision, config.activation)
+            width = 8 * config.vision.width if small else config.vision.width
+            self.image_projection = nn.Linear(width, config.embed_dim, bias=False)
+            nn.init.normal_(self.image_projection.weight, std=width**-0.5)
         bag = config.text.tower == "bag"
         self.text = BagOfWords(config.text) if bag else TextTransformer(config.text, config.activation)
         self.text_projection = nn.Linear(config.text.width, config.embed_dim, bias=False)

@@ -1,4 +1,4 @@
-"""ModifiedResNet: CLIP's other image tower, a ResNet-D with anti-aliased strides and attention pooling (paper, section 2.4)."""
+"""ModifiedResNet, CLIP's other image tower, with attention pooling (paper, section 2.4), and SmallResNet for few, small pictures."""
 
 from dataclasses import replace
 
@@ -115,3 +115,53 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         return self.attention(x, query=x[:, :1])[:, 0]
+
+
+class SmallResNet(nn.Module):
+    """Small images (B, 3, S, S), float and normalised, to (B, 8 · width) for S = 32 and more: a ResNet that learns from a few thousand.
+
+    Blocks of two 3×3 convolutions (He et al. 2016, the ResNet-18's) in four stages of `width` to 8 · `width` channels.  The
+    picture is halved by the first convolution and by each later stage, and never pooled before: details are scarce at
+    64 pixels.  The feature is the mean of the last grid, so that pictures of any size do.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = ConvNorm(3, config.width, 3, stride=2)
+        self.blocks, channels = nn.ModuleList(), config.width
+        for i, blocks in enumerate(config.stages):
+            for j in range(blocks):
+                self.blocks.append(BasicBlock(channels, config.width * 2**i, stride=2 if i > 0 and j == 0 else 1))
+                channels = config.width * 2**i
+        self.dropout = nn.Dropout(config.dropout)
+        self.checkpointing = False  # as in ModifiedResNet
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes (B, 3, S, S)")
+        x = self.stem(images.contiguous(memory_format=torch.channels_last)).relu()
+        for block in self.blocks:
+            x = run(block, self.checkpointing, x)
+        return self.dropout(x.mean(dim=(2, 3)))
+
+    def resize(self, image_size: int) -> None:
+        """Makes this a tower for images of another size: nothing in it depends on the size."""
+        self.config = replace(self.config, image_size=image_size)
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut, (B, C, h, w) -> (B, width, h/stride, w/stride)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.first, self.second = ConvNorm(channels, width, 3), ConvNorm(width, width, 3)
+        self.shortcut = ConvNorm(channels, width, 1) if stride > 1 or channels != width else nn.Identity()
+        nn.init.zeros_(self.second.norm.weight)  # a new block begins as its shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride > 1:  # anti-aliased, as in the Bottleneck
+            x = F.avg_pool2d(x, self.stride)
+        return (self.shortcut(x) + self.second(self.first(x).relu())).relu()

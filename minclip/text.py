@@ -46,7 +46,8 @@ class TextTransformer(nn.Module):
 class BagOfWords(nn.Module):
     """Token ids (B, L) int64 to features (B, W): the mean of the tokens' vectors, in which order plays no part.
 
-    The paper's CBOW text encoder (figure 2, tables 9 and 10: "bag of words"); SOT and EOT count, padding doesn't.
+    The paper's CBOW text encoder (figure 2, tables 9 and 10: "bag of words"); SOT and EOT count, padding doesn't.  In
+    training the config's `dropout` is the share of the other tokens that are left out of the mean.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -58,8 +59,12 @@ class BagOfWords(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         end = find_end(ids, self.config)
-        counted = (torch.arange(ids.shape[1], device=ids.device) <= end[:, None])[..., None]
-        x = (self.token_embedding(ids) * counted).sum(dim=1) / counted.sum(dim=1)
+        place = torch.arange(ids.shape[1], device=ids.device)
+        counted = place <= end[:, None]
+        if self.training and self.config.dropout:
+            kept = torch.rand(ids.shape, device=ids.device) >= self.config.dropout
+            counted = counted & (kept | (place == 0) | (place == end[:, None]))
+        x = (self.token_embedding(ids) * counted[..., None]).sum(dim=1) / counted.sum(dim=1, keepdim=True)
         return self.norm_final(x)
 
 

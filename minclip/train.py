@@ -28,11 +28,24 @@ from .checkpoint import (
 from .config import MinclipError, TrainConfig
 from .config_json import to_dict
 from .data import evaluation_splits, load_pairs
+from .data.batches import shrink
 from .data.stream import open_stream
-from .engine import Average, clip_gradients, gradients, keep_memory, norm, parameter_groups, pick_device, schedule, wrap
+from .engine import (
+    Average,
+    clip_gradients,
+    gradients,
+    keep_memory,
+    norm,
+    parameter_groups,
+    pick_device,
+    picture_size,
+    schedule,
+    wrap,
+)
 from .evaluate import evaluate
 from .losses import siglip_bias
 from .model import CLIP
+from .muon import Muon
 from .tokenizer import Tokenizer
 
 MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up
@@ -70,10 +83,11 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     clip = CLIP(config.model).to(device).train()
     if config.model.loss == "siglip":
         clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
-    flops, peak = 0.0, meters.peak_flops(device, autocast) * distributed.world_size()
+    flops: dict[int, float] = {}  # of a pair, by the side of its picture
+    peak = meters.peak_flops(device, autocast) * distributed.world_size()
     model = wrap(clip, loop)
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(
+    optimizer = (Muon if loop.optimizer == "muon" else torch.optim.AdamW)(
         parameter_groups(clip, loop.weight_decay),
         lr=loop.lr,
         betas=(loop.beta1, loop.beta2),
@@ -124,9 +138,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
             for group in optimizer.param_groups:
                 group["lr"] = lr
             if loop.unmasked_last and progress >= 1 - loop.unmasked_last and getattr(clip.vision, "patch_dropout", 0):
-                clip.vision.patch_dropout, flops = 0.0, 0.0  # counted anew
+                clip.vision.patch_dropout = 0.0
+                flops.clear()  # counted anew
 
-            flops = flops or meters.flops_per_pair(clip, batch, autocast)
+            side = picture_size(progress, config.data)
+            batch = replace(batch, images=shrink(batch.images, side))
+            if side not in flops:
+                flops[side] = meters.flops_per_pair(clip, batch, autocast)
             # drawn anew from these numbers: a resumed run, on however many processes, needs no other random state
             seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
             statistics = meters.snapshot(clip.buffers())  # of BatchNorm
@@ -161,7 +179,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                     "param_norm": norm(parameters).item(),
                     "update_norm": norm(update).item(),
                     "images_per_s": rate,
-                    "mfu": flops * rate / peak,
+                    "mfu": flops[side] * rate / peak,
                     "memory_gb": meters.memory_gb(device),
                     "skipped": skipped,
                     **({"bad_samples": batches.skipped} if hasattr(batches, "skipped") else {}),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from minclip.config import DataConfig, MinclipError, VisionConfig
 from minclip.data import Pairs
-from minclip.data.batches import ahead, augment, batches, normalize, resident, tokenize
+from minclip.data.batches import ahead, augment, batches, normalize, recolor, resident, shrink, tokenize
 from minclip.tokenizer import Tokenizer
 
 VISION = VisionConfig(
@@ -389,3 +389,62 @@ def test_nobody_goes_on_fetching_after_the_end():
 def test_on_a_cpu_the_images_stay_where_they_are():
     images = np.zeros((2, 3, 4, 4), np.uint8)
     assert resident(images, torch.device("cpu")) is images
+
+
+# ---- colour and size
+
+
+def pictures(n=3):
+    return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 100 + 70
+
+
+def test_the_middle_of_the_luck_changes_no_colour():
+    torch.testing.assert_close(recolor(pictures(), 0.4, torch.full((3, 3), 0.5)), pictures())
+
+
+def test_brightness_contrast_and_saturation_are_torchvisions_one_by_one():
+    from torchvision.transforms.v2 import functional as theirs
+
+    x = pictures(1)
+    luck = torch.full((3, 1), 0.5)
+    for row in range(3):
+        low = luck.clone()
+        low[row] = 0.0  # 1 - most
+        ours = recolor(x, 0.4, low)
+        if row == 0:
+            expected = theirs.adjust_brightness(x / 255, 0.6) * 255
+        elif row == 1:  # theirs goes to the mean of its grey, which weighs green more
+            expected = x.mean() + 0.6 * (x - x.mean())
+        else:
+            expected = x.mean(dim=1, keepdim=True) + 0.6 * (x - x.mean(dim=1, keepdim=True))
+        torch.testing.assert_close(ours, expected)
+
+
+def test_without_saturation_a_picture_is_grey_and_without_contrast_of_one_colour():
+    x = pictures(1)
+    grey = recolor(x, 1.0, torch.tensor([[0.5], [0.5], [0.0]]))
+    torch.testing.assert_close(grey, x.mean(dim=1, keepdim=True).expand_as(x))
+    flat = recolor(x, 1.0, torch.tensor([[0.5], [0.0], [0.5]]))
+    torch.testing.assert_close(flat, x.mean().expand_as(x))
+
+
+def test_colours_stay_between_0_and_255():
+    x = torch.tensor([0.0, 255.0]).repeat(96).view(1, 3, 8, 8)
+    y = recolor(x, 1.0, torch.full((3, 1), 0.999))
+    assert y.min() == 0 and y.max() == 255
+
+
+def test_each_picture_has_a_colour_of_its_own():
+    x = pictures(1).expand(2, -1, -1, -1)
+    y = recolor(x, 0.4, torch.tensor([[0.1, 0.9]]).expand(3, 2))
+    assert y[0].mean() < x[0].mean() < y[1].mean()
+
+
+def test_shrinking_is_an_anti_aliased_mean_and_leaves_the_right_size_alone():
+    x = pictures()
+    assert shrink(x, 8) is x
+    small = shrink(x, 4)
+    assert small.shape == (3, 3, 4, 4)
+    torch.testing.assert_close(small.mean(), x.mean(), rtol=0.01, atol=0)
+    checks = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(16, 16)[None, None].expand(1, 3, 32, 32)
+    assert (shrink(checks, 8)[..., 1:-1, 1:-1] - 0.5).abs().max() < 0.01  # every second pixel would give 0 or 1

@@ -15,7 +15,7 @@ def batch():
     return F.normalize(image, dim=-1), F.normalize(image + torch.randn(12, 8), dim=-1)
 
 
-def part(name, image_ids, chunk_size, everywhere):
+def part(name, image_ids, smoothing, chunk_size, everywhere):
     """Loss and gradients of this process's rows, averaged over the processes as DDP does it."""
     mine = slice(None)
     if everywhere:
@@ -25,7 +25,7 @@ def part(name, image_ids, chunk_size, everywhere):
     scale, bias = torch.tensor(14.2857, requires_grad=True), torch.tensor(-2.0, requires_grad=True)
     ids = None if image_ids is None else image_ids[mine]
     if name == "clip":
-        loss, shared = clip_loss(image, text, scale, ids, chunk_size, everywhere), [scale]
+        loss, shared = clip_loss(image, text, scale, ids, chunk_size, everywhere, smoothing), [scale]
     else:
         loss, shared = siglip_loss(image, text, scale, bias, chunk_size, everywhere), [scale, bias]
     grads = torch.autograd.grad(loss, [image, text, *shared])
@@ -36,9 +36,10 @@ def part(name, image_ids, chunk_size, everywhere):
 
 
 CASES = {
-    "clip": ("clip", None),
-    "clip with image_ids": ("clip", torch.tensor([0, 1, 2, 0, 3, 4, 2, 5, 6, 0, 7, 1])),
-    "siglip": ("siglip", None),
+    "clip": ("clip", None, 0.0),
+    "clip with image_ids": ("clip", torch.tensor([0, 1, 2, 0, 3, 4, 2, 5, 6, 0, 7, 1]), 0.0),
+    "clip with label smoothing": ("clip", None, 0.2),
+    "siglip": ("siglip", None, 0.0),
 }
 
 

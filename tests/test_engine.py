@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from minclip import meters
-from minclip.config import CLIPConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
+from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
 from minclip.data.batches import Batch
-from minclip.engine import Average, check_compiler, clip_gradients, gradients, norm, wrap
+from minclip.engine import Average, check_compiler, clip_gradients, gradients, norm, picture_size, wrap
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
 
@@ -250,3 +250,26 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch, tmp_path):
     with pytest.raises(MinclipError, match=r"train\.compile needs a compiler \(a C\+\+ one"):
         check_compiler(torch.device("cpu"))
     torch._dynamo.reset()
+
+
+# ---- the size of the pictures
+
+
+def test_pictures_grow_in_three_parts_to_their_size():
+    data = DataConfig(image_size=64, first_size=32)
+    assert [picture_size(progress, data) for progress in (0, 0.33, 0.34, 0.66, 0.67, 0.999, 1.2)] == [
+        *(32, 32),
+        *(48, 48),
+        *(64, 64, 64),
+    ]
+    assert [picture_size(p, DataConfig(image_size=224, first_size=128)) for p in (0, 0.5, 0.9)] == [128, 176, 224]
+    assert {picture_size(p, DataConfig(image_size=100)) for p in (0, 0.5, 1)} == {100}
+
+
+def test_label_smoothing_reaches_the_loss():
+    model, data = CLIP(MODEL).eval(), batch()
+    loss, _ = gradients(model, data, LoopConfig(batch_size=12, label_smoothing=0.3), False, 0)
+    with torch.no_grad():
+        expected = clip_loss(*model(data.images, data.ids), label_smoothing=0.3)
+        assert abs(expected - clip_loss(*model(data.images, data.ids))) > 0.01
+    torch.testing.assert_close(loss, expected)

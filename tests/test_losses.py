@@ -317,3 +317,26 @@ def test_chunks_refuse_what_makes_no_batch(loss):
         loss(torch.zeros(4, 8), torch.zeros(5, 8), 1.0, chunk_size=2)
     with pytest.raises(MinclipError, match="chunk_size -1 is negative"):
         loss(torch.zeros(4, 8), torch.zeros(4, 8), 1.0, chunk_size=-1)
+
+
+# ---- label smoothing
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 4, 6])
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_label_smoothing_is_pytorchs(smoothing, chunk_size):
+    image, text = pairs()
+    scale = torch.tensor(14.2857)
+    inputs = [x.requires_grad_() for x in (image, text, scale)]
+    logits = scale * image @ text.T
+    target = torch.arange(6)
+    theirs = sum(F.cross_entropy(x, target, label_smoothing=smoothing) for x in (logits, logits.T)) / 2
+    ours = clip_loss(image, text, scale, chunk_size=chunk_size, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    for a, b in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, inputs)):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_label_smoothing_with_image_ids_is_refused():
+    with pytest.raises(MinclipError, match="not both"):
+        clip_loss(*pairs(), 10.0, torch.arange(6), label_smoothing=0.1)

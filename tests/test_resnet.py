@@ -1,4 +1,4 @@
-"""ModifiedResNet: its shapes, its anti-aliased strides, its attention pooling; equality with open_clip's stands in tests/parity."""
+"""ModifiedResNet: its shapes, its anti-aliased strides, its attention pooling; equality with open_clip's stands in tests/parity.  SmallResNet."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.model import CLIP
-from minclip.resnet import AttentionPool, Bottleneck, ModifiedResNet
+from minclip.resnet import AttentionPool, BasicBlock, Bottleneck, ModifiedResNet, SmallResNet
 
 VISION = VisionConfig(tower="resnet", image_size=64, width=16, heads=8, stages=(1, 2, 1, 1))
 
@@ -47,7 +47,7 @@ def test_an_image_of_another_shape_is_refused(shape):
         ({"width": 15}, "width 15 is odd"),
         ({"heads": 7}, r"32 · model.vision.width = 512 is not a multiple of model.vision.heads 7"),
         ({"stages": (1, 0, 1, 1)}, "sizes must be positive"),
-        ({"tower": "convnet"}, "tower 'convnet' is neither"),
+        ({"tower": "convnet"}, "tower 'convnet' is none of"),
     ],
 )
 def test_an_impossible_config_is_refused(change, message):
@@ -117,3 +117,83 @@ def test_openais_rn50_has_its_known_number_of_parameters():
             CLIPConfig(1024, VisionConfig(tower="resnet", width=64, heads=32, stages=(3, 4, 6, 3)), TextConfig())
         )
     assert sum(p.numel() for p in model.parameters()) == 102_007_137
+
+
+# ---- SmallResNet
+
+SMALL = VisionConfig(tower="small_resnet", image_size=64, width=8, stages=(1, 2, 1, 1))
+
+
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_a_small_resnet_takes_pictures_of_any_size(size):
+    assert SmallResNet(SMALL)(torch.randn(5, 3, size, size)).shape == (5, 64)
+
+
+def test_its_first_stage_sees_half_the_picture_and_each_later_one_half_of_that():
+    tower, shapes = SmallResNet(SMALL), []
+    for block in tower.blocks:
+        block.register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[1:])))
+    tower(torch.randn(1, 3, 64, 64))
+    assert shapes == [(8, 32, 32), (16, 16, 16), (16, 16, 16), (32, 8, 8), (64, 4, 4)]
+
+
+def test_its_block_is_torchvisions():
+    from torchvision.models.resnet import BasicBlock as Theirs
+
+    ours, theirs = BasicBlock(8, 8, stride=1), Theirs(8, 8)
+    names = {"conv1": ours.first.conv, "bn1": ours.first.norm, "conv2": ours.second.conv, "bn2": ours.second.norm}
+    torch.nn.init.uniform_(ours.second.norm.weight)  # begins at 0
+    for name, part in names.items():
+        getattr(theirs, name).load_state_dict(part.state_dict())
+    x, same = (torch.randn(3, 8, 10, 10, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
+    a, b = ours(x), theirs(same)
+    torch.testing.assert_close(a, b)
+    weights = torch.randn(a.shape)
+    (a * weights).sum().backward()
+    (b * weights).sum().backward()
+    torch.testing.assert_close(x.grad, same.grad)
+    torch.testing.assert_close(ours.first.conv.weight.grad, theirs.conv1.weight.grad)
+
+
+def test_its_stride_skips_no_pixel():
+    tower = SmallResNet(SMALL).eval()
+    x = torch.randn(1, 8, 8, 8, requires_grad=True)
+    tower.blocks[1](x).sum().backward()
+    assert (x.grad != 0).all()
+
+
+def test_its_feature_is_the_mean_of_the_grid():
+    tower = SmallResNet(SMALL).eval()
+    grids = []
+    tower.blocks[-1].register_forward_hook(lambda module, args, out: grids.append(out))
+    feature = tower(torch.randn(2, 3, 64, 64))
+    torch.testing.assert_close(feature, grids[0].flatten(2).mean(dim=2))
+
+
+def test_its_dropout_is_the_features_and_of_training_only():
+    tower = SmallResNet(replace(SMALL, dropout=0.5))
+    grids = []
+    tower.blocks[-1].register_forward_hook(lambda module, args, out: grids.append(out.mean(dim=(2, 3))))
+    x = torch.randn(8, 3, 64, 64)
+    kept = tower(x) != 0
+    assert 0.3 < kept.sum() / (grids[0] != 0).sum() < 0.7
+    torch.testing.assert_close(tower.eval()(x), grids[1])
+
+
+def test_a_clip_with_a_small_resnet_projects_its_feature():
+    model = CLIP(CLIPConfig(embed_dim=24, vision=SMALL, text=TextConfig(tower="bag", vocab_size=50, width=16)))
+    assert model.encode_image(torch.randn(2, 3, 64, 64)).shape == (2, 24)
+    model.resize(96)
+    assert model.config.vision.image_size == 96
+    assert model.encode_image(torch.randn(2, 3, 96, 96)).shape == (2, 24)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (3, 64, 64)])
+def test_a_small_resnet_refuses_what_is_no_picture(shape):
+    with pytest.raises(MinclipError, match=r"this tower takes \(B, 3, S, S\)"):
+        SmallResNet(SMALL)(torch.randn(shape))
+
+
+def test_a_small_resnets_size_is_a_multiple_of_16():
+    with pytest.raises(MinclipError, match="40 is not a multiple of 16"):
+        replace(SMALL, image_size=40)

@@ -24,6 +24,7 @@ from minclip.config import (
 from minclip.engine import parameter_groups, pick_device, schedule
 from minclip.model import CLIP
 from minclip.presets import PRESETS
+from minclip.resnet import SmallResNet
 from minclip.train import final_figures, train
 
 
@@ -72,6 +73,41 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
     first, again, other = (train(change(tiny, seed=s), f"runs/{i}") for i, s in enumerate((0, 0, 1)))
     assert torch.equal(weights(first), weights(again))
     assert not torch.equal(weights(first), weights(other))
+
+
+def small_recipe(tiny):
+    """A tiny run with all of the recipe for few photographs."""
+    vision = VisionConfig(tower="small_resnet", image_size=32, width=8, stages=(1, 1, 1, 1), dropout=0.2)
+    model = replace(tiny.model, vision=vision, text=replace(tiny.model.text, tower="bag"))
+    data = replace(tiny.data, image_size=32, first_size=16, min_crop=0.3, flip=True, color=0.4)
+    return change(replace(tiny, data=data, model=model), optimizer="muon", label_smoothing=0.1, ema=0.9)
+
+
+def test_the_pictures_of_a_run_grow(tiny, monkeypatch):
+    sides = []
+    forward = SmallResNet.forward
+
+    def watched(self, images):
+        if self.training:
+            sides.append(images.shape[-1])
+        return forward(self, images)
+
+    monkeypatch.setattr(SmallResNet, "forward", watched)
+    run = train(small_recipe(tiny))
+    steps = [side for i, side in enumerate(sides) if i not in (0, sides.index(32) if 32 in sides else 0)]
+    assert sorted(set(steps)) == [16, 32] and steps == sorted(steps)
+    assert run.model.config.vision.image_size == 32
+
+
+def test_muon_moves_the_matrices_and_adamw_the_rest(tiny):
+    config = small_recipe(tiny)
+    muon, adamw = (
+        train(change(config, optimizer=optimizer, steps=1, ema=0.0), f"runs/{optimizer}").model.state_dict()
+        for optimizer in ("muon", "adamw")
+    )
+    different = {name for name in muon if not torch.allclose(muon[name], adamw[name], atol=1e-7)}
+    assert {"image_projection.weight", "text_projection.weight", "vision.blocks.1.first.conv.weight"} <= different
+    assert not {"text.token_embedding.weight", "logit_scale", "vision.stem.norm.bias"} & different
 
 
 def test_every_parameter_moves_also_the_temperature(tiny):
@@ -124,8 +160,10 @@ def test_the_scale_is_clamped_at_100(tiny):
     assert run.metrics[1]["scale"] == pytest.approx(100)
 
 
-def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny, monkeypatch):
-    tiny = replace(tiny, model=replace(tiny.model, vision=replace(tiny.model.vision, patch_dropout=0.5)))
+@pytest.mark.parametrize("recipe", ["patch dropout", "small"])
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny, monkeypatch, recipe):
+    dropping = replace(tiny, model=replace(tiny.model, vision=replace(tiny.model.vision, patch_dropout=0.5)))
+    tiny = small_recipe(tiny) if recipe == "small" else dropping
     whole = train(tiny, "runs/whole")
 
     def break_at_step_10(folder, line):

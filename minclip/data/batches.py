@@ -82,8 +82,11 @@ def batches(
         index, rows = index[mine], drawn[index[mine]]
         pixels = images[index] if isinstance(images, np.ndarray) else images[torch.from_numpy(index).to(images.device)]
         may_flip = torch.from_numpy(~captions.sided[rows]) if data.flip else torch.zeros(len(rows), dtype=torch.bool)
+        x = augment(to_device(pixels, device), data.min_crop, may_flip, luck)
+        if data.color:
+            x = recolor(x, data.color, torch.rand(3, batch_size, generator=generator)[:, mine])
         yield Batch(
-            normalize(augment(to_device(pixels, device), data.min_crop, may_flip, luck), vision),
+            normalize(x, vision),
             to_device(trim(captions.ids[torch.from_numpy(rows)], captions.eot_id), device),
             torch.from_numpy(index).to(device),
         )
@@ -162,6 +165,26 @@ def augment(images: Tensor, min_crop: float, may_flip: Tensor, luck: Tensor) -> 
     theta[:, 1, 1], theta[:, 1, 2] = height, (2 * top - 1) * (1 - height)
     grid = F.affine_grid(theta.to(x.device), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def recolor(images: Tensor, most: float, luck: Tensor) -> Tensor:
+    """Brightness, contrast and saturation of each image (B, 3, S, S) from 0 to 255 times a factor of its own, within 1 ± `most`.
+
+    `luck` (3, B) are numbers in [0, 1) that decide the three.  Contrast is the distance from the image's mean, saturation
+    that from the mean of the colours at a place.
+    """
+    brightness, contrast, saturation = (1 + most * (2 * luck - 1)).to(images.device)[:, :, None, None, None]
+    # all three are linear: one product for the pixels, one for their grey, one number an image
+    mean, grey = images.mean(dim=(1, 2, 3), keepdim=True), images.mean(dim=1, keepdim=True)
+    gain = brightness * contrast
+    return (gain * saturation * images + gain * (1 - saturation) * grey + (brightness - gain) * mean).clamp(0, 255)
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """(B, 3, S, S) -> (B, 3, side, side), anti-aliased."""
+    if side == images.shape[-1]:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
 
 
 def normalize(images: Tensor, vision: VisionConfig) -> Tensor:

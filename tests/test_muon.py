@@ -1,0 +1,88 @@
+"""Muon against PyTorch's own, which takes matrices only, and against AdamW for everything else."""
+
+import pytest
+import torch
+from torch import nn
+
+from minclip.muon import Muon, orthogonal
+
+
+def moved(optimizer_of, shape, steps=4):
+    """A weight after some steps along the same gradients."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(shape))
+    optimizer = optimizer_of(weight)
+    for step in range(steps):
+        torch.manual_seed(step)
+        weight.grad = torch.randn(shape)
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 20), (20, 4)])
+def test_a_matrix_moves_as_in_pytorchs_muon(shape):
+    theirs = moved(
+        lambda w: torch.optim.Muon([w], lr=0.02, weight_decay=0.3, momentum=0.9, adjust_lr_fn="match_rms_adamw"), shape
+    )
+    ours = moved(lambda w: Muon([{"params": [w], "muon": True}], lr=0.02, weight_decay=0.3, betas=(0.9, 0.98)), shape)
+    torch.manual_seed(0)
+    way = (theirs - torch.randn(shape)).norm()
+    assert (ours - theirs).norm() < 0.05 * way  # both round to bf16
+    adamw = moved(lambda w: torch.optim.AdamW([w], lr=0.02, weight_decay=0.3), shape)
+    assert (adamw - theirs).norm() > 0.3 * way
+
+
+def test_a_convolution_moves_as_the_matrix_of_its_filters():
+    def flat(weight):
+        return Muon([{"params": [weight], "muon": True}], lr=0.02)
+
+    torch.manual_seed(0)
+    filters = nn.Parameter(torch.randn(6, 3, 3, 3).contiguous(memory_format=torch.channels_last))
+    matrix = nn.Parameter(filters.detach().flatten(1).clone())
+    for weight in (filters, matrix):
+        optimizer = flat(weight)
+        for step in range(3):
+            torch.manual_seed(step)
+            weight.grad = torch.randn(6, 27).view(weight.shape)
+            optimizer.step()
+    torch.testing.assert_close(filters.detach().flatten(1), matrix.detach(), rtol=1e-3, atol=1e-3)
+
+
+def test_other_groups_move_by_adamw():
+    options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.1}
+    torch.testing.assert_close(
+        moved(lambda w: Muon([w], **options), (5,)), moved(lambda w: torch.optim.AdamW([w], **options), (5,))
+    )
+
+
+def test_all_groups_are_still_there_after_a_step():
+    a, b = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    optimizer = Muon([{"params": [a], "muon": True}, {"params": [b]}], lr=0.1)
+    a.grad, b.grad = torch.eye(2), torch.ones(2)
+    optimizer.step()
+    assert [group["params"][0] is x for group, x in zip(optimizer.param_groups, (a, b))] == [True, True]
+    assert (a != 1).any() and (b != 1).all()
+
+
+def test_without_a_gradient_a_weight_stays():
+    weight = nn.Parameter(torch.ones(3, 3))
+    Muon([{"params": [weight], "muon": True}], lr=0.1, weight_decay=0.5).step()
+    assert torch.equal(weight.detach(), torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (3, 30), (30, 3)])
+def test_orthogonal_pulls_all_singular_values_to_one(shape):
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    y = orthogonal(x)
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    values = torch.linalg.svdvals(y)
+    assert y.shape == x.shape and y.dtype == torch.float32
+    assert 0.5 < values.min() and values.max() < 1.3
+    # and keeps their directions: what is left of u and v around it is nearly diagonal
+    around = u.T @ y @ v.T
+    assert (around - around.diagonal().diag()).abs().max() < 0.15
+
+
+def test_orthogonal_of_nothing_is_nothing():
+    assert torch.equal(orthogonal(torch.zeros(3, 4)), torch.zeros(3, 4))
