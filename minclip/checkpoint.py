@@ -4,19 +4,17 @@ import io
 import json
 import math
 import pickle
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from .average import Average
 from .config import MinclipError, TrainConfig
 from .config_json import FORMAT, from_dict, to_dict
 from .distributed import rank
-from .engine import Average, is_shared
 from .folder import (
     atomic_write,
     find_folder,
@@ -87,19 +85,6 @@ def read_run_config(folder: Path) -> TrainConfig:
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
 
-def whole_model(model: nn.Module) -> CLIP:
-    """The CLIP in what `engine.wrap` made of it; of shares a copy on the CPU of each process, so all must call this."""
-    if isinstance(model, DistributedDataParallel):
-        return model.module
-    if not any(map(is_shared, model.parameters())):
-        return model
-    whole = CLIP(model.config)
-    # one tensor after the other, so that no GPU holds more than one of them whole beside its share
-    values = {n: (x.full_tensor() if is_shared(x) else x).cpu() for n, x in model.state_dict().items()}
-    whole.load_state_dict(values)
-    return whole
-
-
 def save_checkpoint(
     folder: Path,
     model: nn.Module,
@@ -116,18 +101,17 @@ def save_checkpoint(
 
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     averages: dict[str, Tensor] = {}
-    with average.in_place() if average else nullcontext():
-        whole = whole_model(model)
-        if average:  # copies: in a moment the model has its own weights again
+    if average:
+        with average.in_place():  # copies: in a moment the model has its own weights again
             averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
     weights, of_optimizer = state_dict.get_state_dict(model, optimizer, options=options)
     if rank() == 0:
         state = {**progress, "model": weights, "optimizer": of_optimizer, "average": averages}
         buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
         torch.save(state, buffer)
-        atomic_write(folder / "state.pt", buffer.getvalue())
-        with average.in_place() if average else nullcontext():
-            write_weights(folder / "model.safetensors", whole)
+        atomic_write(folder / "state.pt", buffer.getbuffer())
+        del buffer  # as large as four models
+        write_weights(folder / "model.safetensors", averages or weights)
 
 
 def load_checkpoint(

@@ -1,10 +1,8 @@
-"""What a training step is made of: device, optimizer, gradients of whole and of cached batches, several processes, a moving average."""
+"""What a training step is made of: device, optimizer, learning rate, gradients of whole and of cached batches."""
 
 import ctypes
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from .data.batches import Batch
 from .distributed import add_up, world_size
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
+from .parallel import exchange, is_shared, local
 from .recompute import frozen_statistics
 
 
@@ -138,23 +137,6 @@ def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tens
     return clip_loss(image, text, numbers[0], None, chunk, everywhere, loop.label_smoothing)
 
 
-def exchange(model: nn.Module, on: bool) -> None:
-    """Whether the next backward pass averages the gradients over the processes: once a step is enough."""
-    if isinstance(model, DistributedDataParallel):
-        model.require_backward_grad_sync = on
-    elif hasattr(model, "set_requires_gradient_sync"):  # FSDP
-        model.set_requires_gradient_sync(on)
-
-
-def local(x: Tensor) -> Tensor:
-    """This process's share of a tensor that FSDP shares out (a DTensor); any other tensor itself."""
-    return x.to_local() if is_shared(x) else x
-
-
-def is_shared(x: Tensor) -> bool:
-    return hasattr(x, "to_local")  # isinstance would import DTensor, half a second that most runs have no use for
-
-
 def norm(tensors: list[Tensor]) -> Tensor:
     """The length of all tensors as one vector, over all processes."""
     kinds: dict[bool, list[Tensor]] = {False: [], True: []}
@@ -174,87 +156,3 @@ def clip_gradients(parameters: list[nn.Parameter], most: float) -> Tensor:
     length = norm(grads)
     torch._foreach_mul_([local(grad) for grad in grads], (most / (length + 1e-6)).clamp(max=1.0))
     return length
-
-
-# ---- several processes, and what else is done to a model before it is trained
-
-
-def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
-    """The model as it is trained: checkpointed and compiled by config, and one of many where there are several processes."""
-    if loop.grad_checkpointing:
-        for part in model.modules():
-            if hasattr(part, "checkpointing"):
-                part.checkpointing = True
-    device = model.device
-    if world_size() > 1 and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if loop.compile:
-        check_compiler(device)
-        model.vision.compile()  # in place: names in the state stay what they are
-        model.text.compile()
-    if world_size() == 1:
-        return model
-    if loop.parallel == "ddp":
-        return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    for parameter in model.parameters():  # FSDP takes no channels-last convolutions
-        parameter.data = parameter.data.contiguous()
-    mesh = init_device_mesh(device.type, (world_size(),))
-    numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}
-    blocks = [block for tower in (model.vision, model.text) for block in tower.modules() if hasattr(block, "mlp")]
-    for block in blocks:
-        fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh, ignored_params=numbers)
-
-
-def check_compiler(device: torch.device) -> None:
-    """A MinclipError where torch.compile has no compiler to work with."""
-    try:
-        torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
-    except Exception as error:  # whatever the compiler's absence raises, deep inside
-        raise MinclipError(
-            f"train.compile needs a compiler ({'Triton' if device.type == 'cuda' else 'a C++ one, such as g++'}) and can't use one here ({(str(error).strip() or type(error).__name__).splitlines()[0]:.200}); install it, or leave train.compile out"
-        ) from None
-
-
-class Average:
-    """A moving average of a model's weights and statistics (EMA), each process of its own share.
-
-    The decay begins smaller, at (1 + t)/(10 + t) after t steps, so that the average soon forgets the random start.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.model = decay, model
-        self.restart()
-
-    def restart(self) -> None:
-        """Begins at the model as it is now."""
-        self.values = [local(x.detach()).clone() for x in self._tensors()]
-
-    def _tensors(self) -> list[Tensor]:
-        clip = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
-        return [x for x in (*clip.parameters(), *clip.buffers()) if x.is_floating_point()]
-
-    @torch.no_grad()
-    def update(self, steps: int) -> None:
-        decay = min(self.decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(self.values, [local(x.detach()) for x in self._tensors()], 1 - decay)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Within it the model has the averages, and afterwards its own weights again."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """The averages into the model, its own weights here."""
-        for x, value in zip(self._tensors(), self.values):
-            own = local(x.detach()).clone()
-            local(x.detach()).copy_(value)
-            value.copy_(own)

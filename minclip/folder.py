@@ -26,7 +26,7 @@ def package_version() -> str:
         return "0"
 
 
-def atomic_write(path: str | Path, data: bytes) -> None:
+def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
     """Writes to a temporary name and moves it into place: whoever reads `path` finds the old file or the new one, whole."""
     path = Path(path)
     # not tempfile.mkstemp: its files are readable to their owner only, and a run is to be shared
@@ -53,14 +53,14 @@ def write_folder(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
-    write_weights(folder / "model.safetensors", model, dtype)
+    write_weights(folder / "model.safetensors", model.state_dict(), dtype)
     if tokenizer is not None:
         atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
 
 
-def write_weights(path: Path, model: CLIP, dtype: torch.dtype = torch.float32) -> None:
+def write_weights(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
     # through bytes, not safetensors' own file writer: a full disk is then an OSError like any other
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 

@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from . import diagnose, distributed, meters
+from .average import Average
 from .checkpoint import (
     Run,
     load_checkpoint,
@@ -21,7 +22,6 @@ from .checkpoint import (
     rewind,
     save_checkpoint,
     start_run,
-    whole_model,
     write_metrics,
     write_run_config,
 )
@@ -30,22 +30,12 @@ from .config_json import to_dict
 from .data import evaluation_splits, load_pairs
 from .data.batches import shrink
 from .data.stream import open_stream
-from .engine import (
-    Average,
-    clip_gradients,
-    gradients,
-    keep_memory,
-    norm,
-    parameter_groups,
-    pick_device,
-    picture_size,
-    schedule,
-    wrap,
-)
+from .engine import clip_gradients, gradients, keep_memory, norm, parameter_groups, pick_device, picture_size, schedule
 from .evaluate import evaluate
 from .losses import siglip_bias
 from .model import CLIP
 from .muon import Muon
+from .parallel import whole_model, wrap
 from .tokenizer import Tokenizer
 
 MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("course_answers")  # so that its failures show the values
+
 
 @pytest.fixture
 def data_home(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from course_answers import exercises
 
 from minclip.course import checks, plots, widgets
 from minclip.losses import clip_loss
@@ -40,23 +41,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "solution"), SOLUTIONS)
-def test_each_solution_is_right(check, solution, capsys):
-    check(solution)
-    assert capsys.readouterr().out == "right!\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
-def test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message):
-    with pytest.raises(AssertionError, match=message):
-        check(answer)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in SOLUTIONS])
-@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
-def test_an_untouched_stub_is_not_an_error(check, stub, capsys):
-    check(stub)
-    assert "not attempted" in capsys.readouterr().out
+TestExercises = exercises(SOLUTIONS, WRONG)
 
 
 def test_the_solution_of_the_exercise_is_the_loss_of_the_package():
@@ -193,20 +178,7 @@ TOKENIZER_WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "solution"), TOKENIZER_SOLUTIONS)
-def test_each_solution_of_the_tokenizers_exercises_is_right(check, solution, capsys):
-    test_each_solution_is_right(check, solution, capsys)
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), TOKENIZER_WRONG)
-def test_a_wrong_answer_about_tokens_fails_and_the_message_names_the_mistake(check, answer, message):
-    test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in TOKENIZER_SOLUTIONS])
-@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
-def test_an_untouched_stub_about_tokens_is_not_an_error(check, stub, capsys):
-    test_an_untouched_stub_is_not_an_error(check, stub, capsys)
+TestTokenizerExercises = exercises(TOKENIZER_SOLUTIONS, TOKENIZER_WRONG)
 
 
 def test_the_solutions_of_the_tokenizers_exercises_equal_the_package():
@@ -291,20 +263,7 @@ TEXT_WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "solution"), TEXT_SOLUTIONS)
-def test_each_solution_of_the_text_towers_exercises_is_right(check, solution, capsys):
-    test_each_solution_is_right(check, solution, capsys)
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), TEXT_WRONG)
-def test_a_wrong_answer_about_the_text_tower_fails_and_the_message_names_the_mistake(check, answer, message):
-    test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in TEXT_SOLUTIONS])
-@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
-def test_an_untouched_stub_about_the_text_tower_is_not_an_error(check, stub, capsys):
-    test_an_untouched_stub_is_not_an_error(check, stub, capsys)
+TestTextTowerExercises = exercises(TEXT_SOLUTIONS, TEXT_WRONG)
 
 
 def test_each_control_of_the_caption_playground_redraws_the_picture(model_and_tokenizer):
@@ -388,20 +347,7 @@ VISION_WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "solution"), VISION_SOLUTIONS)
-def test_each_solution_of_the_image_towers_exercises_is_right(check, solution, capsys):
-    test_each_solution_is_right(check, solution, capsys)
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), VISION_WRONG)
-def test_a_wrong_answer_about_the_image_tower_fails_and_the_message_names_the_mistake(check, answer, message):
-    test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in VISION_SOLUTIONS])
-@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
-def test_an_untouched_stub_about_the_image_tower_is_not_an_error(check, stub, capsys):
-    test_an_untouched_stub_is_not_an_error(check, stub, capsys)
+TestImageTowerExercises = exercises(VISION_SOLUTIONS, VISION_WRONG)
 
 
 def test_the_solutions_of_the_image_towers_exercises_equal_the_package():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from course_answers import exercises
 
 from minclip.course import checks, plots, widgets
 from minclip.losses import clip_loss, similarity
@@ -56,23 +57,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "solution"), SOLUTIONS)
-def test_each_solution_is_right(check, solution, capsys):
-    check(solution)
-    assert capsys.readouterr().out == "right!\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
-def test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message):
-    with pytest.raises(AssertionError, match=message):
-        check(answer)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in SOLUTIONS])
-@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
-def test_an_untouched_stub_is_not_an_error(check, stub, capsys):
-    check(stub)
-    assert "not attempted" in capsys.readouterr().out
+TestExercises = exercises(SOLUTIONS, WRONG)
 
 
 def test_the_solutions_hold_in_the_package():

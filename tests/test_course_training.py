@@ -4,11 +4,7 @@ import math
 
 import pytest
 import torch
-from test_course import (
-    test_a_wrong_answer_fails_and_the_message_names_the_mistake as wrong_answer_fails,
-)
-from test_course import test_an_untouched_stub_is_not_an_error as stub_is_not_an_error
-from test_course import test_each_solution_is_right as solution_is_right
+from course_answers import exercises
 
 from minclip.course import checks, plots, widgets
 from minclip.engine import clip_gradients, schedule
@@ -88,20 +84,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("check", "solution"), SOLUTIONS)
-def test_each_solution_is_right(check, solution, capsys):
-    solution_is_right(check, solution, capsys)
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
-def test_a_wrong_answer_fails_and_the_message_names_the_mistake(check, answer, message):
-    wrong_answer_fails(check, answer, message)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in SOLUTIONS])
-@pytest.mark.parametrize("stub", [lambda *arguments: None, lambda *arguments: ...])
-def test_an_untouched_stub_is_not_an_error(check, stub, capsys):
-    stub_is_not_an_error(check, stub, capsys)
+TestExercises = exercises(SOLUTIONS, WRONG)
 
 
 def test_the_solutions_are_the_packages():

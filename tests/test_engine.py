@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from minclip import meters
+from minclip.average import Average
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
 from minclip.data.batches import Batch
-from minclip.engine import Average, check_compiler, clip_gradients, gradients, norm, picture_size, wrap
+from minclip.engine import clip_gradients, gradients, norm, picture_size
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
+from minclip.parallel import check_compiler, wrap
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
 TEXT = TextConfig(context_length=10, vocab_size=50, eot_id=49, width=32, layers=2, heads=2, dropout=0.2)

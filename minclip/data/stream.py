@@ -107,8 +107,18 @@ def _of_shards(config: TrainConfig) -> Stream:
 
     def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Iterable[Batch]:
         return ShardBatches(
-            *(shards[:-1], tokenizer, config.model.text.context_length, loop.batch_size // world_size(), loop.seed),
-            *(data, config.model.vision, device, step, rank(), world_size(), data.workers),
+            shards[:-1],
+            tokenizer,
+            config.model.text.context_length,
+            loop.batch_size // world_size(),
+            loop.seed,
+            data,
+            config.model.vision,
+            device,
+            step,
+            rank(),
+            world_size(),
+            data.workers,
         )
 
     validation = load_pairs("shards", "val", data.image_size, data.root)

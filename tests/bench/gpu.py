@@ -18,7 +18,8 @@ from training import both_models, captions, step
 
 from minclip import clip_loss, meters
 from minclip.data.batches import Batch
-from minclip.engine import check_compiler, parameter_groups
+from minclip.engine import parameter_groups
+from minclip.parallel import check_compiler
 from minclip.text import trim
 
 
