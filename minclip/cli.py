@@ -155,7 +155,7 @@ class Classify:
 class Fetch:
     """Fetch a data set from Kaggle: flickr8k, flickr30k, or karpathy-splits, the official splits of both."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help=", ".join(SOURCES))]
     to: Annotated[str, tyro.conf.arg(help="the folder to make; NAME in the data folder by default")] = ""
     source: Annotated[
         str, tyro.conf.arg(help="another data set of Kaggle in its place, such as hsankesara/flickr-image-dataset")

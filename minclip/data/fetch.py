@@ -136,13 +136,14 @@ def _download(source: str, archive: Path) -> None:
                 raise MinclipError(_refusal(source, status)) from None
             if archive.exists() and archive.stat().st_size > before:
                 failures = 0  # a bad line, but one that gets on
-            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({_why(error)})"
+            busy = " (too many requests)" if status == 429 else ""
+            reason = f"Kaggle answers {status}{busy}" if status else f"the connection to Kaggle failed ({_why(error)})"
             told = error.response.headers.get("Retry-After", "") if status else ""
             pause = int(told) if told.isdigit() else PAUSES[min(failures, len(PAUSES) - 1)]
             if failures == len(PAUSES) or pause > LONGEST:
                 when = f"in {pause} s, as it asks" if pause > LONGEST else "later"
                 raise MinclipError(
-                    f"{reason}: run the same command again {when}; what was downloaded of {source} is kept"
+                    f"{reason}: run the same command again {when}; what was downloaded so far is kept"
                 ) from None
             failures += 1
             print(f"minclip: {reason}; trying again in {pause} s", file=sys.stderr)
