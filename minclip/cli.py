@@ -1,4 +1,4 @@
-"""The command line: minclip train | eval | classify | info.  A user's mistake is one sentence and exit code 2."""
+"""The command line: minclip train | eval | classify | fetch | info.  A user's mistake is one sentence and exit code 2."""
 
 import errno
 import json
@@ -19,6 +19,7 @@ from rich.table import Table
 from . import __version__, distributed
 from .checkpoint import Run
 from .config import MinclipError, TrainConfig, data_folder, nearest
+from .data.fetch import PAGE, SOURCES, fetch
 from .diagnose import verdict
 from .engine import pick_device
 from .evaluate import zero_shot_classifier
@@ -152,6 +153,29 @@ class Classify:
 
 
 @dataclass(frozen=True)
+class Fetch:
+    """Fetch a data set from Kaggle: flickr8k, flickr30k, or karpathy-splits, the official splits of both."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help=", ".join(SOURCES))]
+    to: Annotated[str, tyro.conf.arg(help="the folder to make; NAME in the data folder by default")] = ""
+    source: Annotated[
+        str, tyro.conf.arg(help="another data set of Kaggle in its place, such as hsankesara/flickr-image-dataset")
+    ] = ""
+    json: tyro.conf.FlagCreatePairsOff[Json] = False
+
+    def run(self) -> dict[str, Any]:
+        try:
+            made = fetch(self.name, self.to, self.source)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; what was downloaded is kept: run the same command again") from None
+        console.print(f"{made['source']} {'is' if made['new'] else 'was there already'} in [bold]{made['folder']}[/]")
+        if self.name in PRESETS:
+            root = f" --data.root {made['folder']}" if self.to else ""
+            console.print(f"try  minclip train {self.name}{root}  (licence and source: {PAGE}{made['source']})")
+        return made
+
+
+@dataclass(frozen=True)
 class Info:
     """Tell the version, the device, the presets and the runs that are here."""
 
@@ -177,7 +201,7 @@ class Info:
         return facts
 
 
-VERBS = {"train": Train, "eval": Eval, "classify": Classify, "info": Info}
+VERBS = {"train": Train, "eval": Eval, "classify": Classify, "fetch": Fetch, "info": Info}
 USAGE = f"""minclip {__version__}: CLIP from nothing
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
@@ -185,6 +209,7 @@ USAGE = f"""minclip {__version__}: CLIP from nothing
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
   minclip eval RUN
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"
+  minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {", ".join(SOURCES)}
   minclip info
 
 Each takes --help, and --json to print one JSON object as its last line.

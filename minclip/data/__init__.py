@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..config import DataConfig, MinclipError, nearest
+from .fetch import fetched
 from .pairs import Pairs, Task
 
 __all__ = ["Pairs", "Task", "evaluation_splits", "load_pairs"]
@@ -16,7 +17,8 @@ def load_pairs(
 ) -> Pairs:
     """Images (N, 3, S, S) uint8 with their captions.
 
-    `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (read from the folder or zip `root`), or "shards"
+    `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (read from the folder or zip `root`, or from where
+    `minclip fetch` brought it), or "shards"
     (the first of the last shard at `root`, for validation; the others are streamed); `split` is "train", "val", "test" or
     another one of the data set; `image_size` is S in pixels; `size` takes only the first images, 0 or None all.
     """
@@ -28,6 +30,7 @@ def load_pairs(
         return load_shapes(split, image_size, size, seed)
     if name == "shards":
         return _last_shard(root, split, image_size, size)
+    root = root or fetched(name)
     return _flickr(name, root).load_flickr(root, split, image_size, size)
 
 
@@ -45,7 +48,8 @@ def evaluation_splits(data: DataConfig) -> tuple[str, ...]:
         return ("test", "heldout")
     if data.name == "shards":
         return ("val",)
-    return ("test",) if "test" in _flickr(data.name, data.root).flickr_splits(data.root) else ("val",)
+    root = data.root or fetched(data.name)
+    return ("test",) if "test" in _flickr(data.name, root).flickr_splits(root) else ("val",)
 
 
 def _flickr(name: str, root: str | Path) -> ModuleType:
@@ -55,7 +59,7 @@ def _flickr(name: str, root: str | Path) -> ModuleType:
         )
     if not str(root):
         raise MinclipError(
-            f"{name} needs its photographs: --data.root FOLDER or ZIP, as Kaggle delivers them (adityajn105/{name})"
+            f"{name} needs its photographs: minclip fetch {name}, or --data.root FOLDER or ZIP, as Kaggle delivers them (adityajn105/{name})"
         )
     from . import flickr
 
