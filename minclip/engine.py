@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .borrowed import HuggingFaceTower, TimmTower, synchronize_norms
 from .config import LoopConfig, MinclipError
 from .data.batches import Batch
 from .distributed import add_up, world_size
@@ -44,21 +45,34 @@ def keep_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
+EMBEDDINGS = (
+    *("token_embedding.weight", "positional_embedding", "class_embedding"),
+    *("pos_embed", "_token", "bias_table", "_embeddings.weight", "attention_bias.weight"),  # timm's and Hugging Face's
+)
+
+
+def parameter_groups(model: CLIP, weight_decay: float, vision_lr: float = 0.0, text_lr: float = 0.0) -> list[dict]:
     """Weight decay for matrices only: norms, biases, embeddings and the temperature have no direction to shrink.
 
     Single numbers are a group of their own: FSDP shares out all others, and an optimizer's group must be of one kind.
+    A tower with a learning rate of its own has groups of its own, with that as their "lr"; what is frozen is in none.
     """
-    decayed, spared, numbers = [], [], []
-    for name, parameter in model.named_parameters():
-        is_embedding = name.endswith(("token_embedding.weight", "positional_embedding", "class_embedding"))
-        matrix = parameter.ndim >= 2 and not is_embedding
-        (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-        {"params": numbers, "weight_decay": 0.0},
-    ]
+    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
+    groups = []
+    for part in ("", *own):
+        decayed, spared, numbers = [], [], []
+        for name, parameter in model.named_parameters():
+            tower = name.split(".")[0]
+            if parameter.requires_grad and (tower if tower in own else "") == part:
+                matrix = parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
+                (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
+        rate = {"lr": own[part]} if part else {}
+        groups += [
+            {"params": decayed, "weight_decay": weight_decay, **rate},
+            {"params": spared, "weight_decay": 0.0, **rate},
+            {"params": numbers, "weight_decay": 0.0, **rate},
+        ]
+    return [group for group in groups if group["params"]]
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -174,9 +188,11 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
         for part in model.modules():
             if hasattr(part, "checkpointing"):
                 part.checkpointing = True
+            elif isinstance(part, TimmTower | HuggingFaceTower):
+                part.checkpoint()
     device = model.device
     if world_size() > 1 and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronize_norms(model)
     if loop.compile:
         check_compiler(device)
         model.vision.compile()  # in place: names in the state stay what they are

@@ -47,7 +47,7 @@ def test_an_image_of_another_shape_is_refused(shape):
         ({"width": 15}, "width 15 is odd"),
         ({"heads": 7}, r"32 · model.vision.width = 512 is not a multiple of model.vision.heads 7"),
         ({"stages": (1, 0, 1, 1)}, "sizes must be positive"),
-        ({"tower": "convnet"}, "tower 'convnet' is neither"),
+        ({"tower": "convnet"}, "tower 'convnet' is neither 'vit' nor 'resnet' nor 'timm:NAME'"),
     ],
 )
 def test_an_impossible_config_is_refused(change, message):
