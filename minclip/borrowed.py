@@ -102,22 +102,24 @@ class TimmTower(nn.Module):
         known = timm_config(self.config)
         size = {"img_size": self.config.image_size} if known.fixed_input_size else {}
         with torch.device("cpu"):  # also where only shapes are asked for: buffers that no file holds must have values
-            model = library("timm", "timm").create_model(self.config.tower[5:], num_classes=0, **size, **weights)
+            model = library("timm", "timm").create_model(self.config.tower[5:], **size, **weights)
+        model.reset_classifier(0)  # not built without: timm would then take weights that lack anything
         return model.to(memory_format=torch.channels_last)
 
     def fetch(self) -> None:
         """The weights that the name stands for; positions are interpolated to the image size."""
         repo = timm_config(self.config).hf_hub_id
         if not repo:
-            raise MinclipError(
-                f"the hub has no weights for {self.config.tower}: timm.list_models(pretrained=True) lists others"
-            )
+            raise MinclipError(f"the hub has no weights for {self.config.tower}: choose another of timm's models")
         path = hub_file(repo, "model.safetensors")
         try:
-            self.model = self.build(pretrained=True, pretrained_cfg_overlay={"state_dict": read_tensors(path)})
+            model = self.build(pretrained=True, pretrained_cfg_overlay={"state_dict": read_tensors(path)})
         except RuntimeError as error:
-            raise MinclipError(f"{path} does not fit {self.config.tower}: {error!s:.300}") from None
-        del self.model.pretrained_cfg["state_dict"]  # another copy of all weights
+            raise MinclipError(
+                f"{path} does not fit {self.config.tower}: {' '.join(str(error).split()):.300}"
+            ) from None
+        del model.pretrained_cfg["state_dict"]  # another copy of all weights
+        self.model = model.train(self.training)
 
     def forward(self, images: Tensor) -> Tensor:
         size = self.config.image_size
@@ -211,7 +213,7 @@ class HuggingFaceTower(nn.Module):
             raise MinclipError(
                 f"{folder} has no weights for {', '.join(missing[:5])}: it is not the model that its config tells"
             )
-        self.model = self.bare(model)
+        self.model = self.bare(model).train(self.training)
 
     def forward(self, ids: Tensor) -> Tensor:
         end = find_end(ids, self.config)
@@ -221,7 +223,8 @@ class HuggingFaceTower(nn.Module):
 
     def checkpoint(self) -> None:
         """In training, computes activations again in the backward pass instead of keeping them."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        new = getattr(self.model, "activation_checkpointing_enable", None)  # since transformers 5
+        (new or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 class HuggingFaceTokenizer:
