@@ -111,7 +111,10 @@ class TimmTower(nn.Module):
         repo = timm_config(self.config).hf_hub_id
         if not repo:
             raise MinclipError(f"the hub has no weights for {self.config.tower}: choose another of timm's models")
-        path = hub_file(repo, "model.safetensors")
+        by_hand = (
+            f"Where there is a network, run `hf download {repo}`, and copy ~/.cache/huggingface from there to here"
+        )
+        path = hub_file(repo, "model.safetensors", by_hand)
         try:
             model = self.build(pretrained=True, pretrained_cfg_overlay={"state_dict": read_tensors(path)})
         except RuntimeError as error:
@@ -152,7 +155,11 @@ def hf_folder(config: TextConfig) -> Path:
     name = config.tower.removeprefix("hf:")
     if Path(name).is_dir():
         return Path(name)
-    folder = hub_file(name, "config.json").parent
+    files = "config.json, tokenizer.json and model.safetensors"
+    by_hand = (
+        f"Where there is a network, download {files} from https://huggingface.co/{name}/tree/main; hf:FOLDER takes them"
+    )
+    folder = hub_file(name, "config.json", by_hand).parent
     for file in TOKENIZER_FILES:
         with contextlib.suppress(NoSuchFile):
             hub_file(name, file)

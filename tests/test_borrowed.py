@@ -219,6 +219,16 @@ def test_timms_weights_come_from_the_hub_and_not_from_chance(timm_hub):
     assert "state_dict" not in clip.vision.model.pretrained_cfg
 
 
+def test_without_a_network_the_message_tells_what_to_fetch(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MinclipError, match=rf"can't be reached.*`hf download {HUB_VIT}`, and copy"):
+        borrowed.TimmTower(VIT).fetch()
+    with pytest.raises(
+        MinclipError, match=r"can't be reached.*huggingface\.co/no/body/tree/main; hf:FOLDER takes them"
+    ):
+        borrow(CLIPConfig(24, VIT, of_bert("no/body")))
+
+
 def test_weights_that_do_not_fit_are_refused(timm_hub, hub):  # noqa: F811
     del timm_hub["norm.weight"]
     hub.files["model.safetensors"] = safetensors.torch.save(timm_hub)
