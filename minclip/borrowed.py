@@ -33,9 +33,7 @@ def library(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise MinclipError(
-            f'this tower is one of {name}\'s, which is not installed: pip install "minclip[{extra}]"'
-        ) from None
+        raise MinclipError(f'this tower needs {name}: pip install "minclip[{extra}]"') from None
 
 
 def borrow(config: CLIPConfig) -> CLIPConfig:
@@ -78,9 +76,7 @@ def timm_config(config: VisionConfig) -> Any:
         known = None
     if known is None or not timm.is_model(name):
         names = [*timm.list_models(), *timm.list_models(pretrained=True)]
-        raise MinclipError(
-            f"timm has no model {name!r}{nearest(name, names)}: timm.list_models(pretrained=True) lists them"
-        )
+        raise MinclipError(f"timm has no model {name!r}{nearest(name, names)}: see timm.list_models(pretrained=True)")
     return known
 
 
@@ -95,7 +91,7 @@ class TimmTower(nn.Module):
         patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
         if config.image_size % patch:
             raise MinclipError(
-                f"the image size {config.image_size} is not a multiple of {patch}, the patches of {config.tower}"
+                f"the image size {config.image_size} is not a multiple of {patch}, {config.tower}'s patch"
             )
 
     def build(self, **weights: Any) -> nn.Module:
@@ -141,9 +137,7 @@ class TimmTower(nn.Module):
     def checkpoint(self) -> None:
         """In training, computes activations again in the backward pass instead of keeping them."""
         if has_statistics(self.model):
-            raise MinclipError(
-                f"train.grad_checkpointing would show each batch twice to the BatchNorm of {self.config.tower}: lower train.micro_batch instead"
-            )
+            raise MinclipError(f"train.grad_checkpointing: BatchNorm of {self.config.tower} would see each batch twice")
         self.model.set_grad_checkpointing()
 
 
@@ -204,11 +198,10 @@ class HuggingFaceTower(nn.Module):
     def fetch(self) -> None:
         """The weights of the hub's repository or the folder; a MinclipError where they don't fill all of the model."""
         name, folder = self.config.tower.removeprefix("hf:"), hf_folder(self.config)
-        if not Path(name).is_dir():
-            for file in WEIGHTS_FILES:
-                with contextlib.suppress(NoSuchFile):
-                    hub_file(name, file)
-                    break
+        for file in () if Path(name).is_dir() else WEIGHTS_FILES:
+            with contextlib.suppress(NoSuchFile):
+                hub_file(name, file)
+                break
         try:
             model, report = library("transformers", "hf").AutoModel.from_pretrained(
                 folder, trust_remote_code=False, output_loading_info=True
@@ -217,9 +210,7 @@ class HuggingFaceTower(nn.Module):
             raise MinclipError(f"{folder} can't be read as a model of transformers: {error!s:.300}") from None
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
         if missing:
-            raise MinclipError(
-                f"{folder} has no weights for {', '.join(missing[:5])}: it is not the model that its config tells"
-            )
+            raise MinclipError(f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
         self.model = self.bare(model).train(self.training)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -281,20 +272,19 @@ class HuggingFaceTokenizer:
         """Reads what `save` wrote; anything else is a MinclipError."""
         tokenizers = library("tokenizers", "hf")
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except MinclipError:
-            raise
+            backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # it raises nothing more special
             raise MinclipError(f"{path} is not a tokenizer's file ({error})") from None
+        return cls(backend)
 
 
 def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokenizer | HuggingFaceTokenizer:
     """The tokenizer of a new run: the borrowed tower's own, or one that is trained on `texts()`."""
     if not config.tower.startswith("hf:"):
         return Tokenizer.train(texts(), config.vocab_size)
-    folder = hf_folder(config)
+    folder, transformers = hf_folder(config), library("transformers", "hf")
     try:
-        theirs = library("transformers", "hf").AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise MinclipError(f"{folder} has no tokenizer that transformers could read: {error!s:.300}") from None
     backend = getattr(theirs, "backend_tokenizer", None)
