@@ -142,8 +142,10 @@ class CLIPConfig:
 class DataConfig:
     """Which pairs to learn from, and how they are looked at."""
 
-    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k" or "shards"
+    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; the shapes world needs none
+    image_column: str = ""  # of an own table; "" looks for usual names such as image, file_name, path
+    caption_column: str = ""  # likewise: caption, text, title, …
     image_size: int = 64  # side in pixels
     size: int = 0  # how many training images; 0 takes all
     min_crop: float = 1.0  # smallest share of the area that a random crop keeps; 1 does not crop
@@ -151,6 +153,10 @@ class DataConfig:
     workers: int = 2  # shards only: processes that read and decode, for each process that trains
 
     def __post_init__(self) -> None:
+        _need(
+            self.name == "own" or not (self.image_column or self.caption_column),
+            "data.image_column and data.caption_column belong to an own table: --data.name own",
+        )
         _need(self.image_size > 0, f"data.image_size {self.image_size} is not positive")
         _need(self.size >= 0 and self.workers >= 0, "data.size and data.workers must not be negative")
         _need(0 < self.min_crop <= 1, f"data.min_crop {self.min_crop} is not in (0, 1]")
@@ -295,6 +301,7 @@ def preset(name: str) -> TrainConfig:
 YOUNGER = (  # than the first files of this FORMAT
     *("tower", "stages", "mlp_width", "dropout", "loss", "workers", "micro_batch", "loss_chunk", "parallel", "compile"),
     *("grad_checkpointing", "ema", "unmasked_last", "tensorboard", "overfit"),
+    *("image_column", "caption_column"),
 )
 
 
