@@ -91,6 +91,12 @@ def test_size_takes_the_first_images(tmp_path):
     assert load_flickr(root, "train", 16, 7).names == load_flickr(root, "train", 16).names[:7]
 
 
+def test_the_order_of_the_rows_is_not_that_of_the_images(tmp_path):
+    root = lay_out(tmp_path / "flickr", "captions.txt")
+    (root / "captions.txt").write_text(captions_txt(dict(reversed(CAPTIONS.items()))))
+    assert list(find_photographs("flickr30k", root).captions.items()) == list(CAPTIONS.items())
+
+
 def test_load_pairs_reads_both_names(tmp_path):
     root = lay_out(tmp_path / "flickr", "results.csv")
     assert load_pairs("flickr8k", "train", 16, root).names == load_pairs("flickr30k", "train", 16, root).names
