@@ -156,19 +156,23 @@ class CLIPConfig:
 class DataConfig:
     """Which pairs to learn from, and how they are looked at."""
 
-    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k" or "shards"
+    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; the shapes world needs none
+    image_column: str = ""  # of an own table; "" looks for usual names such as image, file_name, path
+    caption_column: str = ""  # likewise: caption, text, title, …
     image_size: int = 64  # side in pixels
     size: int = 0  # how many training images; 0 takes all
-    first_size: int = (
-        0  # side at the start of training, grown to image_size in three equal parts of the run; 0 is image_size
-    )
+    first_size: int = 0  # side at the start of training, which grows to image_size in three parts; 0 is image_size
     min_crop: float = 1.0  # smallest share of the area that a random crop keeps; 1 does not crop
     flip: bool = False  # mirror half of the images, but never under a caption that says left or right
     color: float = 0.0  # how far brightness, contrast and saturation may be off, as a share of 1
     workers: int = 2  # shards only: processes that read and decode, for each process that trains
 
     def __post_init__(self) -> None:
+        _need(
+            self.name == "own" or not (self.image_column or self.caption_column),
+            "data.image_column and data.caption_column belong to an own table: --data.name own",
+        )
         _need(self.image_size > 0, f"data.image_size {self.image_size} is not positive")
         _need(self.size >= 0 and self.workers >= 0, "data.size and data.workers must not be negative")
         _need(0 < self.min_crop <= 1, f"data.min_crop {self.min_crop} is not in (0, 1]")
@@ -187,9 +191,7 @@ class LoopConfig:
     batch_size: int = 256  # pairs whose loss is one: of all processes together
     micro_batch: int = 0  # pairs that a process embeds at a time (gradient caching); 0 takes its whole share at once
     loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, or 16 MB of more than 4,096 rows
-    optimizer: Literal["adamw", "muon"] = (
-        "adamw"  # "muon" moves the matrices by orthogonalised momentum, the rest by AdamW
-    )
+    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon" orthogonalises the steps of matrices (muon.py)
     lr: float = 1e-3  # peak learning rate, after the warm-up
     vision_lr: float = 0.0  # the image tower's own peak; 0 is lr, which is also the projections' and the scale's
     text_lr: float = 0.0  # the text tower's own peak; 0 is lr

@@ -229,9 +229,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
 
 def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dict[str, dict[str, float]]:
     """Split -> figures, in fp32: what a run ends with, and what `minclip eval` computes again."""
-    data = config.data
+    data, columns = config.data, (config.data.image_column, config.data.caption_column)
     return {
-        split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root))
+        split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root, columns=columns))
         for split in evaluation_splits(data)
     }
 
