@@ -70,9 +70,9 @@ def test_an_impossible_mean_or_std_is_refused(change):
 
 
 def test_a_field_that_is_younger_than_the_file_takes_its_default():
-    values = plain(preset("flickr8k"))
+    values = plain(preset("shapes"))
     del values["model"]["vision"]["stages"], values["model"]["text"]["tower"]
-    assert from_dict(TrainConfig, values) == preset("flickr8k")
+    assert from_dict(TrainConfig, values) == preset("shapes")
 
 
 WRONG_TYPES = [
