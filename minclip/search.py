@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import sqlite3
 import struct
@@ -20,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import MinclipError, data_folder, to_dict
+from .config import MinclipError, data_folder
 from .data.batches import ahead
 from .data.flickr import Source
 from .evaluate import embed_texts
@@ -182,7 +181,7 @@ def _stamps(source: Source) -> dict[str, str]:
 
 def _key(model: CLIP, preprocess: object) -> str:
     """A hash of all that an image's vector depends on."""
-    key = hashlib.sha256(f"{_VERSION} {json.dumps(to_dict(model.config))} {preprocess!r}".encode())
+    key = hashlib.sha256(f"{_VERSION} {model.config} {preprocess}".encode())
     for name, tensor in model.state_dict().items():
         key.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return key.hexdigest()[:16]

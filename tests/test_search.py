@@ -412,5 +412,8 @@ def test_the_search_figure_shows_rank_and_cosine_and_states_the_query(photos):
     index = Index.of(photos, *LOADED)
     figure = widgets.search_figure(index, "a red star", 3)
     assert figure.get_suptitle() == "“a red star”: nearest of 40 images"
-    wanted = [f"{i} · cosine {hit.cosine:.3f}\n{hit.path}" for i, hit in enumerate(index.search("a red star", 3), 1)]
+    wanted = [
+        f"{i} · cosine {hit.cosine:.3f}\n{Path(hit.path).name}"
+        for i, hit in enumerate(index.search("a red star", 3), 1)
+    ]
     assert [axis.get_xlabel() for axis in figure.axes] == wanted

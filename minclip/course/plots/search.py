@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ def contact_sheet(
     for rank, (axis, picture, path, cosine) in enumerate(zip(figure.axes, pictures, paths, cosines), 1):
         axis.set_axis_on()
         show_image(axis, np.asarray(picture).transpose(2, 0, 1))
-        name = path if len(path) <= 30 else f"…{path[-29:]}"
+        name = PurePosixPath(path).name
+        name = name if len(name) <= 32 else f"…{name[-31:]}"
         axis.set_xlabel(f"{rank} · cosine {cosine:.3f}\n{name}", fontsize=8, parse_math=False)
     figure.suptitle(wrap(title, 24 * columns), fontsize=11, x=0.01, ha="left", parse_math=False)
     return figure
