@@ -3,9 +3,11 @@
 import errno
 import json
 import math
+import os
 import platform
 import re
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -90,8 +92,8 @@ class Train(TrainConfig):
         return {
             "run": str(folder),
             "step": run.metrics[-1]["step"],
-            "first_loss": losses[0],
-            "last_loss": losses[-1],
+            "first_loss": losses[0] if losses else None,
+            "last_loss": losses[-1] if losses else None,
             "seconds": run.metrics[-1]["seconds"],
             "figures": run.final,
         }
@@ -232,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return fail(str(stop) or "interrupted", 130, as_json)
     except SystemExit as stop:  # tyro has printed its help (0) or what is wrong with the options (2)
-        if stop.code and as_json:
+        if stop.code and as_json and not distributed.local_rank():
             print(json.dumps({"error": "the command's options are wrong; see above"}))
         return int(stop.code or 0)
     if as_json and distributed.rank() == 0:
@@ -269,11 +271,20 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         default=Train(**{f.name: getattr(default, f.name) for f in fields(TrainConfig)}),
         args=options,
         prog=f"minclip train {name}",
+        console_outputs=not distributed.local_rank(),
     ).run(name)
 
 
 def fail(message: str, code: int, as_json: bool) -> int:
-    print(f"minclip: {message}", file=sys.stderr)
+    """Tells what went wrong and returns the exit code.
+
+    Under torchrun the first process of a machine speaks at once; another one waits, and then speaks if it still can: where
+    all fail alike, torchrun has ended it by then, and where it fails alone, nobody else would tell.
+    """
+    if distributed.local_rank():
+        time.sleep(10)
+    who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
+    print(f"minclip: {who}{message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": message}))
     return code
@@ -299,9 +310,12 @@ def print_training(run: Run) -> None:
     losses = [line["loss"] for line in run.steps]
     last = run.metrics[-1]
     b = run.config.train.batch_size
-    console.print(
-        f"\n{last['step']} steps in {last['seconds']:.0f} s.  Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at last.\n"
+    told = (
+        f"Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at last."
+        if losses
+        else "No logged step had a finite loss and gradient: lower train.lr."
     )
+    console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  {told}\n")
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

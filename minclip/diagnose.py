@@ -43,8 +43,10 @@ def overfitting(config: TrainConfig) -> TrainConfig:
 
 def verdict(run: Run) -> str:
     """What a run of `--overfit` says: that its pairs are known by heart, or what is likely wrong."""
-    lines = run.steps
-    count, last = run.config.train.overfit, lines[-1]["loss"]
+    lines, count = run.steps, run.config.train.overfit
+    if not lines:
+        return f"{count} pairs were not learned: no logged step had a finite loss and gradient; lower train.lr {run.config.train.lr:g}"
+    last = lines[-1]["loss"]
     if last < BY_HEART:
         return f"{count} pairs learned by heart: loss {last:.4f}, from {lines[0]['loss']:.2f}.  Model, loss and optimizer work together."
     causes = from_the_log(lines, run.config)
@@ -52,7 +54,7 @@ def verdict(run: Run) -> str:
 
 
 class Watch:
-    """Looks at what is logged and speaks once: where the first loss is too high, and where the loss stays where it began."""
+    """Looks at what is logged and speaks once: of a first loss far too high, or of a loss that stays what it costs to know nothing."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.lines, self.spoken = config, [], False
@@ -61,9 +63,9 @@ class Watch:
 
     def see(self, line: dict[str, Any], progress: float, clip: CLIP, batch: Batch) -> str:
         """A hint, or nothing; `line` is what was logged, `progress` the share of the run that is over."""
-        self.lines.append(line)
-        if self.spoken:
+        if self.spoken or not math.isfinite(line["loss"] + line["grad_norm"]):
             return ""
+        self.lines.append(line)
         sigmoid = self.config.model.loss == "siglip"
         start = self.lines[0]["loss"]
         if len(self.lines) == 1 and not sigmoid and start > 1.5 * self.nothing + 1:

@@ -22,7 +22,7 @@ def start(device: str, timeout: float = 1800) -> str:
     """
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # schedulers set some of them, torchrun all
         return device
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    local = local_rank()
     if device in ("auto", "cuda") and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             raise MinclipError(
@@ -49,6 +49,11 @@ def stop() -> None:
 def rank() -> int:
     """This process's number among all, 0 where it is alone; process 0 writes."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def local_rank() -> int:
+    """This process's number on its machine, as torchrun tells it, also before the processes have found each other."""
+    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def world_size() -> int:
@@ -93,9 +98,10 @@ def pass_on(x: Tensor) -> Tensor:
     size, me = world_size(), rank()
     if size == 1:
         return x
+    x = x.contiguous()
     out = torch.empty_like(x)
     sends = [
-        dist.P2POp(dist.isend, x.contiguous(), (me + 1) % size),
+        dist.P2POp(dist.isend, x, (me + 1) % size),
         dist.P2POp(dist.irecv, out, (me - 1) % size),
     ]
     for request in dist.batch_isend_irecv(sends):
@@ -118,7 +124,7 @@ def wait_for_all() -> None:
 @contextmanager
 def on_each_machine_once() -> Iterator[None]:
     """The first process of each machine goes through the block, then the others: what it leaves on the disk, they find."""
-    later = int(os.environ.get("LOCAL_RANK", 0)) > 0
+    later = local_rank() > 0
     if later:
         wait_for_all()
     yield

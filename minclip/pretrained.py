@@ -10,10 +10,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from .archive import blame, read_tensors, shards
-from .config import CLIPConfig, MinclipError, VisionConfig, data_folder, nearest
+from .config import CLIPConfig, MinclipError, data_folder, nearest
 from .convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
 from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
 from .hub import NoSuchFile, hub_file, sha256
@@ -26,6 +25,7 @@ from .peer_configs import (
     open_clip_config,
     transformers_config,
 )
+from .preprocess import Preprocess
 from .tokenizer import Tokenizer
 
 # OpenAI's nine models: the SHA-256 of the file that OpenAI published, and where the hub has the same weights
@@ -65,7 +65,7 @@ TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `toke
 
 def load(
     name_or_path: str | Path, device: torch.device | str = "cpu", activation: str | None = None
-) -> tuple[CLIP, "Preprocess", Tokenizer | None]:
+) -> tuple[CLIP, Preprocess, Tokenizer | None]:
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
     `name_or_path` is a run or a name in `data/` ("demo"); a folder that minclip, OpenCLIP or Hugging Face's `CLIPModel`
@@ -88,36 +88,6 @@ def load(
     else:
         raise unknown_name(name, OPENAI)
     return model.to(device), Preprocess(model.config.vision), tokenizer
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocess:
-    """A PIL image to (3, S, S) float: short side resized (bicubic), centre kept, RGB, normalised (OpenAI's evaluation transform)."""
-
-    config: VisionConfig
-
-    def __call__(self, image: Any) -> Tensor:
-        from PIL import Image  # these two take half a second that `import minclip` should not cost
-        from torchvision.transforms import v2
-
-        if not isinstance(image, Image.Image):
-            raise MinclipError(f"an image must be a PIL image, not {type(image).__name__}: {image!r:.60}")
-        if min(image.size) == 0:
-            raise MinclipError(f"an image of {image.width} × {image.height} pixels has nothing to look at")
-        try:
-            image.load()
-        except OSError as error:
-            raise MinclipError(f"an image can't be read to its end: {error}") from None
-        size = self.config.image_size
-        steps = [
-            v2.Resize(size, v2.InterpolationMode.BICUBIC),
-            v2.CenterCrop(size),
-            v2.RGB(),
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(self.config.mean, self.config.std),
-        ]
-        return v2.Compose(steps)(image)
 
 
 def openai_file(name: str) -> str:

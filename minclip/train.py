@@ -26,7 +26,7 @@ from .checkpoint import (
     write_metrics,
     write_run_config,
 )
-from .config import MinclipError, TrainConfig
+from .config import LoopConfig, MinclipError, TrainConfig
 from .config_json import to_dict
 from .data import evaluation_splits, load_pairs
 from .data.batches import shrink
@@ -45,8 +45,9 @@ MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run 
 def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = False) -> Run:
     """Trains a CLIP from nothing and returns its Run; `folder` (default `runs/<data set>`) keeps all of it.
 
-    With `resume`, goes on from the last checkpoint in `folder`.  Ctrl-C ends the step, saves, and raises KeyboardInterrupt
-    with a message that tells how to go on.  Under torchrun every process calls this, and process 0 writes.
+    With `resume`, goes on from the last checkpoint in `folder`; a finished run is given back as it is.  Ctrl-C ends the
+    step, saves, and raises KeyboardInterrupt with a message that tells how to go on.  Under torchrun every process calls
+    this, and process 0 writes.
     """
     folder = Path(folder or Path("runs") / config.data.name)
     config = diagnose.overfitting(config) if config.train.overfit else config
@@ -58,6 +59,12 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     check_agreement("was started with other values of", {**leaves(to_dict(config)), "--resume": resume})
     if resume:
         config = resumed_config(folder, config)
+        if is_finished(folder, config.train):
+            if first:
+                tqdm.write(f"note: {folder} is finished; a larger train.steps (or train.minutes) would go on with it")
+            run = Run.load(folder)
+            run.model.to(device)
+            return run
     else:
         with distributed.on_each_machine_once():  # what the first process fetches, the others find
             config = replace(config, model=borrow(config.model))
@@ -250,13 +257,13 @@ def check_agreement(what: str, mine: dict[str, Any]) -> None:
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     """The saved run's config; what decides the length, the logging or the machine may be changed, nothing else."""
     saved = read_run_config(folder)
-    free = (
-        *("root", "workers", "steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"),
-        *("lr", "grad_clip"),  # what helps a run that has become unstable
-        # a tower's own rate, too; but to get one it would need another optimizer
-        *(name for name in ("vision_lr", "text_lr") if getattr(saved.train, name) and getattr(config.train, name)),
-        *("micro_batch", "loss_chunk", "parallel", "compile", "grad_checkpointing", "tensorboard"),
-    )
+    pace = ("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard")
+    machine = ("root", "workers", "device", "precision", "parallel", "compile")
+    memory = ("micro_batch", "loss_chunk", "grad_checkpointing")
+    rescue = ("lr", "grad_clip")  # of a run that has become unstable
+    # a tower's own rate, too; but to get one it would need another optimizer
+    rates = tuple(n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n))
+    free = pace + machine + memory + rescue + rates
     # the vocabulary's size is known only after the tokenizer was trained, and a tower's owner was asked once
     vision, text = config.model.vision, saved.model.text
     text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
@@ -274,6 +281,12 @@ def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
             f"{folder} was started with other values of {', '.join(changed)}: resume it with the same ones, or start another run with --name"
         )
     return config
+
+
+def is_finished(folder: Path, loop: LoopConfig) -> bool:
+    """Whether the run has its final figures, at the end that `loop` has."""
+    last = (read_metrics(folder) or [{}])[-1]
+    return "final" in last and (last["seconds"] >= 60 * loop.minutes if loop.minutes else last["step"] >= loop.steps)
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -71,6 +71,32 @@ def test_classify_gives_probabilities_of_each_label(here, capsys):
     assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("more", [[], ["--overfit", "32"]], ids=["run", "overfit"])
+def test_a_run_in_which_no_step_was_finite_is_told(here, capsys, more):
+    # fewer steps than it takes to give a run up
+    assert main(["train", "shapes", *TINY, "--model.logit-scale-init", "1000", *more, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "No logged step had a finite loss and gradient: lower train.lr" in out
+    assert ("32 pairs were not learned: no logged step had a finite loss" in out) == bool(more)
+    assert last_json(out)["first_loss"] is last_json(out)["last_loss"] is None
+
+
+def test_a_process_that_is_not_the_first_of_its_machine_waits_and_tells_its_number(here, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr("minclip.cli.time.sleep", waited.append)
+    for rank, local in ((0, 0), (3, 1), (8, 0)):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        assert main(["train", "shape"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split("no preset")[0] for line in told] == [
+        "minclip: ",
+        "minclip: process 3: ",
+        "minclip: process 8: ",
+    ]
+    assert waited == [10]
+
+
 MISTAKES = [
     (["trian", "shapes"], "did you mean 'train'?"),
     (["train", "shape"], "did you mean 'shapes'?"),

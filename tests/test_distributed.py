@@ -1,11 +1,14 @@
 """Several processes against one: the same loss, the same gradients, and what they agree on."""
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
 from processes import in_processes
 
 from minclip import distributed
+from minclip.config import MinclipError
 from minclip.losses import clip_loss, siglip_loss
 
 
@@ -59,36 +62,67 @@ def test_the_loss_of_many_is_the_loss_of_one(world):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def helpers():
+def helpers(folder):
     """Everything that distributed.py offers, on this process's numbers."""
     me = distributed.rank()
     x = torch.tensor([[me, 10.0 * me]])
+    crooked = torch.arange(4.0).view(2, 2).T + 10 * me
+    own = [rows[4 * me : 4 * me + 4] for rows in batch()]
+    with distributed.on_each_machine_once():
+        there = (folder / "packed").exists()
+        time.sleep(0.5 * (me == 0))
+        (folder / "packed").touch()
+    torch.cuda.is_available = lambda: False
     return {
         "gather": distributed.gather(x).tolist(),
+        "gather, crooked": distributed.gather(crooked).tolist(),
         "add_up": distributed.add_up(x.clone()).tolist(),
         "largest": distributed.largest(x.clone()).tolist(),
-        "own_rows": distributed.own_rows(
-            torch.arange(4.0).repeat_interleave(2).view(4, 2)[: distributed.world_size()]
-        ).tolist(),
+        "own_rows": distributed.own_rows(torch.arange(3.0).repeat_interleave(2).view(3, 2)).tolist(),
         "pass_on": distributed.pass_on(x).tolist(),
+        "pass_on, crooked": distributed.pass_on(crooked).tolist(),
         "everyones": distributed.everyones(f"process {me}"),
+        "agreed": [distributed.agreed(1e9 + me, me == 1), distributed.agreed(-me, False)],
+        "local_rank": distributed.local_rank(),
+        "on_each_machine_once": there,
+        "start": distributed.start("auto"),
+        # a loss that is not of everywhere asks nobody
+        "clip": clip_loss(*own, 10.0, chunk_size=2).item() - clip_loss(*own, 10.0).item(),
+        "siglip": siglip_loss(*own, 10.0, -2.0, chunk_size=2).item() - siglip_loss(*own, 10.0, -2.0).item(),
     }
 
 
-def test_the_helpers_among_two():
-    first, second = in_processes(2, helpers)
+def test_the_helpers_among_three(tmp_path):
+    answers = in_processes(3, helpers, tmp_path)
     for name, value in {
-        "gather": [[0, 0], [1, 10]],
-        "add_up": [[1, 10]],
-        "largest": [[1, 10]],
-        "everyones": ["process 0", "process 1"],
+        "gather": [[0, 0], [1, 10], [2, 20]],
+        "gather, crooked": [[0, 2], [1, 3], [10, 12], [11, 13], [20, 22], [21, 23]],
+        "add_up": [[3, 30]],
+        "largest": [[2, 20]],
+        "everyones": ["process 0", "process 1", "process 2"],
+        "agreed": [(1e9 + 2, True), (0, False)],
+        "start": "cpu",
     }.items():
-        assert first[name] == second[name] == value
-    assert (first["own_rows"], second["own_rows"]) == ([[0, 0]], [[2, 2]])
-    assert (first["pass_on"], second["pass_on"]) == ([[1, 10]], [[0, 0]])
+        assert all(answer[name] == value for answer in answers), name
+    assert [answer["own_rows"] for answer in answers] == [[[0, 0]], [[3, 3]], [[6, 6]]]
+    assert [answer["pass_on"] for answer in answers] == [[[2, 20]], [[0, 0]], [[1, 10]]]
+    assert [answer["pass_on, crooked"][0] for answer in answers] == [[20, 22], [0, 2], [10, 12]]
+    assert [answer["local_rank"] for answer in answers] == [0, 1, 2]
+    assert [answer["on_each_machine_once"] for answer in answers] == [False, True, True]
+    assert all(abs(answer[loss]) < 1e-6 for answer in answers for loss in ("clip", "siglip"))
 
 
-def test_the_helpers_alone_change_nothing():
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(MinclipError, match="torchrun started 2 processes or more on a machine with 1 GPUs"):
+        distributed.start("auto")
+
+
+def test_the_helpers_alone_change_nothing(monkeypatch):
+    monkeypatch.setenv("RANK", "1")  # some schedulers set it
     x = torch.ones(2, 3)
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     for function in (

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from minclip import meters
 from minclip.average import Average
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
 from minclip.data.batches import Batch
-from minclip.engine import clip_gradients, gradients, norm, picture_size
+from minclip.engine import clip_gradients, contrastive_loss, gradients, norm, picture_size
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
 from minclip.parallel import check_compiler, wrap
+from minclip.recompute import frozen_statistics
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
 TEXT = TextConfig(context_length=10, vocab_size=50, eot_id=49, width=32, layers=2, heads=2, dropout=0.2)
@@ -114,6 +116,40 @@ def test_dropouts_do_something_and_the_seed_decides_them():
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_the_loss_and_the_scale_come_without_a_graph():
+    for loop in (LoopConfig(batch_size=12), LoopConfig(batch_size=12, micro_batch=4)):
+        assert not any(x.requires_grad for x in gradients(CLIP(MODEL), batch(), loop, autocast=False, seed=7))
+
+
+@pytest.mark.parametrize("micro_batch", [0, 4])
+def test_under_autocast_the_towers_alone_are_bf16(micro_batch):
+    config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
+    model, pairs, loop = CLIP(config), batch(), LoopConfig(batch_size=12, micro_batch=micro_batch)
+    exact, rounded = (gradients(model, pairs, loop, autocast, seed=7)[0] for autocast in (False, True))
+    assert rounded.dtype == torch.float32 and 0 < abs(exact - rounded) < 0.01 * exact
+    with torch.autocast("cpu", torch.bfloat16):
+        image, text, scale = model(pairs.images, pairs.ids)
+    torch.testing.assert_close(rounded, clip_loss(image, text, scale))
+    assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_processes_exchange_gradients_with_the_last_micro_batch():
+    model, said = CLIP(MODEL), []
+    model.set_requires_gradient_sync = said.append  # as FSDP's have it
+    gradients(model, batch(), LoopConfig(batch_size=12, micro_batch=4), autocast=False, seed=7)
+    assert said == [False, False, True]
+
+
+@pytest.mark.parametrize("loss", ["clip", "siglip"])
+@pytest.mark.parametrize(("size", "loop_chunk", "chunk"), [(4096, 0, 0), (8192, 0, 512), (8192, 100, 100), (8, 5, 5)])
+def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, size, loop_chunk, chunk):
+    model, seen = CLIP(replace(MODEL, loss=loss)), []
+    monkeypatch.setattr(f"minclip.engine.{loss}_loss", lambda *given: seen.append(given[-2:]))
+    features, numbers = torch.zeros(size, 2), [torch.ones(())] * (1 + (loss == "siglip"))
+    contrastive_loss(model, features, features, numbers, LoopConfig(loss_chunk=loop_chunk))
+    assert seen == [(chunk, False)]
+
+
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
 def test_chunks_of_the_loss_change_no_gradient(loss):
     model, pairs = CLIP(replace(MODEL, loss=loss)).train(), batch()
@@ -149,6 +185,23 @@ def test_checkpointing_keeps_less_for_the_backward_pass(config):
     assert kept(True) < 0.7 * kept(False)
 
 
+def test_statistics_that_were_frozen_move_again_also_after_an_error():
+    model, pairs = CLIP(RESNET).train(), batch(image_size=32)
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RuntimeError, match="stop"), frozen_statistics(model):
+        model(pairs.images, pairs.ids)
+        raise RuntimeError("stop")
+    assert all(torch.equal(before[name], x) for name, x in model.state_dict().items())
+    assert norms and all(part.momentum == 0.1 for part in norms)
+
+
+def test_a_model_that_asks_for_nothing_is_left_as_it_is():
+    model = CLIP(MODEL)
+    assert wrap(model, LoopConfig()) is model
+    assert not any(getattr(part, "checkpointing", False) for part in model.modules())
+
+
 # ---- the moving average
 
 
@@ -166,6 +219,19 @@ def test_the_average_is_the_recursion():
     with average.in_place():
         torch.testing.assert_close(weight.detach(), wanted)
     assert torch.equal(weight, own)
+
+
+def test_the_model_gets_its_own_weights_back_also_after_an_error():
+    model = CLIP(MODEL)
+    average = Average(model, 0.5)
+    model.logit_scale.data.fill_(1.0)
+    with pytest.raises(RuntimeError, match="stop"), average.in_place():
+        assert model.logit_scale != 1
+        raise RuntimeError("stop")
+    assert model.logit_scale == 1
+    average.restart()
+    with average.in_place():
+        assert model.logit_scale == 1
 
 
 def test_the_average_has_batchnorms_statistics_too():
@@ -218,16 +284,34 @@ def test_flops_are_those_counted_by_hand():
     assert meters.flops_per_pair(model, pairs, autocast=False) == pytest.approx(3 * by_hand)
 
 
+def test_flops_of_a_pair_are_the_same_in_any_batch():
+    few = batch(4)
+    many = Batch(few.images.repeat(3, 1, 1, 1), few.ids.repeat(3, 1), torch.arange(12))
+    one, other = (meters.flops_per_pair(CLIP(CONV_STEM), pairs, autocast=False) for pairs in (few, many))
+    assert one == other
+
+
 def test_counting_leaves_no_trace():
-    model, pairs = CLIP(RESNET).train(), batch(image_size=32)
+    config = replace(RESNET, text=replace(TEXT, dropout=0.5))
+    model, pairs = CLIP(config).train(), batch(image_size=32)
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     assert meters.flops_per_pair(model, pairs, autocast=False) > 0
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
     assert torch.equal(state, torch.get_rng_state()) and all(p.grad is None for p in model.parameters())
 
 
-def test_the_peak_is_that_of_a_machine():
+def test_the_peak_is_that_of_a_machine(monkeypatch):
     assert 1e8 < meters.peak_flops(torch.device("cpu"), autocast=False) < 1e16
+    seconds = iter([0, 90, 0, 2, 0, 2, 0, 4, 0, 4, 0, 4])  # the first product warms up
+    monkeypatch.setattr("minclip.meters.time.perf_counter", lambda: next(seconds))
+    assert meters.peak_flops(torch.device("cpu"), autocast=False) == 2 * 2048**3 / 4
+
+
+def test_tensorboard_is_told_numbers_alone():
+    told = []
+    writer = SimpleNamespace(add_scalar=lambda *given: told.append(given))
+    meters.log_scalars(writer, {"step": 3, "loss": None, "scale": 14.3, "val": {"recall": 0.5}})
+    assert told == [("train/scale", 14.3, 3), ("val/recall", 0.5, 3)]
 
 
 # ---- compiling

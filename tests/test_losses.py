@@ -286,6 +286,20 @@ def test_chunks_take_bf16_and_hand_back_bf16():
     torch.testing.assert_close(loss, clip_loss(image, text, 10.0))
 
 
+def test_a_gradient_has_its_inputs_shape():
+    image, text = pairs()
+    scale = torch.tensor([10.0], requires_grad=True)
+    clip_loss(image, text, scale, chunk_size=4).backward()
+    assert scale.grad.shape == (1,)
+
+
+def test_chunks_refuse_gradients_of_gradients():
+    (image, text), weight = (x.requires_grad_() for x in pairs()), torch.ones((), requires_grad=True)
+    (once,) = torch.autograd.grad(weight * clip_loss(image, text, 10.0, chunk_size=4), image, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        once.sum().backward()
+
+
 def test_chunks_never_hold_the_matrix():
     image, text = (x.requires_grad_() for x in pairs(512))
     with SizesSeen() as seen:

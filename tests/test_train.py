@@ -25,7 +25,7 @@ from minclip.engine import parameter_groups, pick_device, schedule
 from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.resnet import SmallResNet
-from minclip.train import final_figures, train
+from minclip.train import final_figures, is_finished, train
 
 
 @pytest.fixture
@@ -186,6 +186,25 @@ def test_metrics_hold_each_step_once_after_a_resume(tiny):
     assert steps == list(range(1, 21))
 
 
+def test_a_finished_run_is_given_back_as_it_is(tiny, capsys):
+    # it must not be validated or end twice, whatever of the log or the machine is changed
+    whole = train(tiny, "runs/a")
+    files = {p.name: p.read_bytes() for p in whole.folder.iterdir()}
+    capsys.readouterr()
+    again = train(change(tiny, log_every=5), "runs/a", resume=True)
+    assert "note: runs/a is finished; a larger train.steps (or train.minutes)" in capsys.readouterr().out
+    assert torch.equal(weights(again), weights(whole)) and again.final == whole.final
+    assert {p.name: p.read_bytes() for p in whole.folder.iterdir()} == files
+
+
+def test_a_run_ends_by_its_minutes_where_it_has_some(tmp_path):
+    write_metrics(tmp_path, {"step": 30, "final": {}, "seconds": 61.0})
+    for loop, finished in (({"minutes": 1.0}, True), ({"minutes": 2.0, "steps": 1}, False), ({"steps": 31}, False)):
+        assert is_finished(tmp_path, LoopConfig(**loop)) == finished
+    write_metrics(tmp_path, {"step": 30, "loss": 1.0, "seconds": 61.0})
+    assert not is_finished(tmp_path, LoopConfig(steps=30))
+
+
 def test_a_resume_with_another_model_names_the_fields(tiny):
     train(tiny, "runs/a")
     with pytest.raises(MinclipError, match=r"other values of model\.embed_dim|other values of model"):
@@ -213,6 +232,13 @@ def test_a_batch_larger_than_the_data_is_refused(tiny):
 def test_a_device_that_is_not_there_is_refused(tiny):
     with pytest.raises(MinclipError, match="nonsense"):
         pick_device("nonsense", "auto")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_takes_bf16_where_a_cpu_multiplies_it(monkeypatch, fast):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": fast, "amx_bf16": False})
+    assert pick_device("cpu", "auto") == (torch.device("cpu"), fast)
+    assert [pick_device("cpu", precision)[1] for precision in ("bf16", "fp32")] == [True, False]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tiny):

@@ -137,10 +137,10 @@ def test_a_micro_batch_that_doesnt_divide_the_batch_is_refused(tmp_path, micro_b
 # ---- with torchrun itself
 
 
-def torchrun(folder, *options, count=2):
+def torchrun(folder, *options, count=2, environment=None):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "minclip", "train", "shapes", "--name", "a", *TINY, *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -193,7 +193,38 @@ def test_a_users_mistake_under_torchrun_is_one_sentence(tmp_path):
     process = torchrun(tmp_path, "--train.micro-batch", "3", "--train.steps", "5")
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "minclip: train.micro_batch 3 doesn't divide the 8 pairs of each process" in err
+    assert err.count("minclip: train.micro_batch 3 doesn't divide the 8 pairs of each process") == 1
+    assert "process 1:" not in err  # both failed alike
+
+
+def test_wrong_options_under_torchrun_are_told_once(tmp_path):
+    process = torchrun(tmp_path, "--train.batch-sise", "3")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert (out + err).count("--train.batch-size") == 1
+
+
+def test_a_mistake_of_one_process_alone_is_told_by_its_number(tmp_path):
+    # its data lie elsewhere, and the other one waits for it
+    (tmp_path / "sitecustomize.py").write_text(ONE_FAILS)
+    process = torchrun(tmp_path, "--train.steps", "5", environment={"PYTHONPATH": path_with(tmp_path)})
+    _, err = process.communicate(timeout=180)
+    assert process.returncode != 0
+    assert err.count("minclip: process 1: its photographs are not there") == 1 and err.count("minclip: ") == 1
+
+
+ONE_FAILS = """
+import os
+if os.environ.get("RANK") == "1":
+    import minclip.data.stream, minclip.config
+    def load_pairs(*given):
+        raise minclip.config.MinclipError("its photographs are not there")
+    minclip.data.stream.load_pairs = load_pairs
+"""
+
+
+def path_with(folder):
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def test_resuming_with_another_architecture_names_the_fields(tmp_path):
