@@ -21,12 +21,11 @@ from tqdm.auto import tqdm
 
 from .config import MinclipError, data_folder
 from .data.batches import ahead
-from .data.flickr import Source
+from .data.source import IMAGES, Source
 from .evaluate import embed_texts
 from .model import CLIP
 from .tokenizer import Tokenizer
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 # what Pillow and zipfile raise on files that are broken or encrypted
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 _VERSION = 1  # of the index's tables and of how an image is read; raise it and indexes are made anew
@@ -142,7 +141,7 @@ class Index:
 
     def picture(self, path: str, side: int = 480) -> Image.Image:
         """A photograph of the index, no larger than `side` × `side`."""
-        image = read_image(self.source.reader()(path), side)
+        image = read_image(self.source.read(path), side)
         image.thumbnail((side, side))
         return image
 
@@ -174,8 +173,8 @@ def _stamps(source: Source) -> dict[str, str]:
     if source.root.is_file():
         with zipfile.ZipFile(source.root) as archive:
             stamps = {info.filename: f"{info.file_size} {info.CRC}" for info in archive.infolist()}
-        return {path: stamps[path] for path in source.files if path.lower().endswith(IMAGES)}
-    stats = {path: (source.root / path).stat() for path in source.files if path.lower().endswith(IMAGES)}
+        return {path: stamps[path] for path in source.images}
+    stats = {path: (source.root / path).stat() for path in source.images}
     return {path: f"{stat.st_size} {stat.st_mtime_ns}" for path, stat in stats.items()}
 
 
@@ -238,7 +237,7 @@ def _embed(
     block: int,
 ) -> None:
     """Puts the vectors of the paths in `stamps` into the file, `block` at a time; threads decode the next ones meanwhile."""
-    paths, read, size = list(stamps), source.reader(), model.config.vision.image_size
+    paths, read, size = list(stamps), source.read, model.config.vision.image_size
 
     def one(path: str) -> Tensor | str:
         try:

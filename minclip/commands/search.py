@@ -10,17 +10,15 @@ from typing import Annotated, Any
 import tyro
 from jinja2 import Environment
 from PIL import Image
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .config import MinclipError
-from .engine import pick_device
-from .folder import atomic_write
-from .pretrained import load
-from .search import Index, open_image
-
-console = Console(highlight=False, soft_wrap=True)
+from ..config import MinclipError
+from ..engine import pick_device
+from ..folder import atomic_write
+from ..pretrained import load
+from ..search import Index, open_image
+from .printing import Json, console
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,7 @@ class Search:
     image: Annotated[str, tyro.conf.arg(help="a photograph, to find others like it")] = ""
     top: Annotated[int, tyro.conf.arg(help="how many to find")] = 12
     out: Annotated[Path, tyro.conf.arg(help="where search.png and search.html are written")] = Path(".")
-    json: tyro.conf.FlagCreatePairsOff[
-        Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]
-    ] = False
+    json: Json = False
 
     def run(self) -> dict[str, Any]:
         if bool(self.query.strip()) == bool(self.image):
@@ -79,7 +75,7 @@ class Search:
 
     def draw(self, index: Index, hits: list[tuple[str, str, float]], asked: Image.Image | None) -> tuple[Path, Path]:
         """Writes search.png and search.html: "name to print, path, cosine" of each hit, with its picture."""
-        from .course import plots  # matplotlib, only now
+        from ..course import plots  # matplotlib, only now
 
         title = f"“{self.query.strip()}”" if self.query else f"Like {Path(self.image).name}"
         title = f"{title}: nearest of {len(index.paths):,} images"

@@ -1,0 +1,40 @@
+"""minclip info: versions, device, presets, runs."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..config import data_folder
+from ..engine import pick_device
+from ..presets import PRESETS
+from .printing import Json, console
+
+
+@dataclass(frozen=True)
+class Info:
+    """Tell the version, the device, the presets and the runs that are here."""
+
+    json: Json = False
+
+    def run(self) -> dict[str, Any]:
+        device, bf16 = pick_device("auto", "auto")
+        facts = {
+            "minclip": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "device": str(device),
+            "precision": "bf16" if bf16 else "fp32",
+            "threads": torch.get_num_threads(),
+            "data": str(data_folder()),
+            "presets": list(PRESETS),
+            "runs": sorted(
+                str(p.parent) for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json")
+            ),
+        }
+        for name, value in facts.items():
+            console.print(f"[bold]{name:10}[/] {', '.join(value) if isinstance(value, list) else value}")
+        return facts

@@ -1,0 +1,33 @@
+"""What several commands print: figures as tables; and how they take --json."""
+
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
+Json = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]]
+
+
+def print_figures(figures: dict[str, dict[str, float]]) -> None:
+    """Retrieval and zero-shot tables, a column a split."""
+    table = Table("", *figures, title="retrieval, all captions count", title_justify="left", box=None)
+    for way in ("text_to_image", "image_to_text"):
+        for k in (1, 5, 10):
+            row = [f"{of_split[f'{way}_r@{k}']:.1%}" for of_split in figures.values()]
+            table.add_row(f"{way.replace('_to_', '→')} recall@{k}", *row)
+        name = f"{way}_median_rank"  # an older run's figures have none
+        row = [f"{of_split[name]:g}" if name in of_split else "" for of_split in figures.values()]
+        table.add_row(f"{way.replace('_to_', '→')} median rank", *row)
+    console.print(table)
+    chances = {
+        key: value for of_split in figures.values() for key, value in of_split.items() if key.startswith("chance/")
+    }
+    if chances:
+        table = Table("", "chance", *figures, title="\nzero-shot accuracy", title_justify="left", box=None)
+        for key, chance in chances.items():
+            task = key.removeprefix("chance/")
+            row = [f"{f[f'zero_shot/{task}']:.1%}" if key in f else "" for f in figures.values()]
+            table.add_row(task, f"{chance:.1%}", *row)
+        console.print(table)
