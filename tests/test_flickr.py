@@ -19,7 +19,7 @@ from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs, photographs
 from minclip.data.photographs import find_photographs, load_photographs
 from minclip.data.source import Source
-from minclip.data.splits import bucket, read_splits
+from minclip.data.splits import bucket, by_hash, read_splits
 
 load_flickr = partial(load_photographs, "flickr30k")
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -277,6 +277,8 @@ def test_the_hash_split_never_changes():
     # a model that was trained on one split and is tried on another has seen the answers
     names = ["1000092795.jpg", "10002456.jpg", "1000268201.jpg", "2199200615.jpg", "1000268201_693b08cb0e.jpg"]
     assert [bucket(name) for name in names] == [22, 69, 9, 74, 73]
+    last_and_first = ["188.jpg", "110.jpg", "69.jpg", "90.jpg"]
+    assert [by_hash(name) for name in last_and_first] == ["train", "val", "val", "test"]
     few = [f"{i}.jpg" for i in range(100)]
     splits = read_splits(Source(Path("/nowhere/at/all"), ()), few)
     assert {s: [int(n[:-4]) for n in splits[s]] for s in ("val", "test")} == {

@@ -15,6 +15,7 @@ from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
 from minclip.data.photographs import find_photographs, load_photographs
 from minclip.data.source import Finder, Source
+from minclip.data.splits import bucket
 from minclip.data.tables import read_table
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -350,14 +351,18 @@ def test_where_no_split_is_for_validation_some_training_images_are(tmp_path):
     root = table(tmp_path, "image,caption\n" + "".join(f"{n},x\n" for n in NAMES), "train.csv", NAMES)
     table(tmp_path, "image,caption\nt.jpg,x\n", "test.csv", ["t.jpg"])
     splits = found(root).splits()
-    assert splits["test"] == ["t.jpg"] and sorted(splits["train"] + splits["val"]) == NAMES
-    assert 1 <= len(splits["val"]) <= 8
+    held = [n for n in NAMES if 90 <= bucket(n) < 95]
+    assert len(held) > 1 and splits["train"] == [n for n in NAMES if n not in held]
+    assert splits["val"] == held and splits["test"] == ["t.jpg"]
 
 
 # ---- Karpathy's JSON
 
 
-def karpathy(path, names=NAMES, splits=("train",) * 40 + ("restval",) * 5 + ("val",) * 5 + ("test",) * 10, **more):
+SPLIT_OF = ("train",) * 40 + ("restval",) * 5 + ("val",) * 5 + ("test",) * 10
+
+
+def karpathy(path, names=NAMES, splits=SPLIT_OF, **more):
     images = [
         {"filename": n, "split": s, "sentences": [{"raw": f"{n} {j}", "tokens": [n, str(j)]} for j in range(5)], **more}
         for n, s in zip(names, splits)
@@ -390,10 +395,10 @@ def test_karpathys_json_gives_captions_and_splits(pictures, data_home, name, pla
 @pytest.mark.parametrize("layout", ["captions.txt", "results.csv"])
 def test_captions_come_from_the_data_sets_own_file_and_the_split_from_the_json(pictures, layout):
     write(pictures / layout, "".join(f"{n},own\n" if layout == "captions.txt" else f"{n}|0|own\n" for n in NAMES))
-    karpathy(pictures.parent / "dataset_flickr8k.json", NAMES[:59])
+    karpathy(pictures.parent / "dataset_flickr8k.json", NAMES[5:], SPLIT_OF[5:])  # Karpathy's lists 31,014 of 31,783
     photographs = find_photographs("flickr8k", pictures)
     assert photographs.captions == {n: ["own"] for n in NAMES}
-    assert photographs.splits() == {**SPLITS, "test": NAMES[50:59]}
+    assert photographs.splits() == {**SPLITS, "train": NAMES[5:45]}
 
 
 def test_lists_come_before_karpathys_json(pictures):
@@ -413,6 +418,25 @@ def test_the_json_of_these_images_is_taken(pictures, data_home, theirs):
     karpathy(folder / "dataset_flickr8k.json")
     write(folder / "dataset_infos.json", '{"version": 1}')
     assert find_photographs("flickr8k", pictures).splits() == SPLITS
+
+
+def test_a_json_that_lists_only_a_few_of_these_images_is_not_taken(pictures):
+    write(pictures / "captions.txt", "".join(f"{n},own\n" for n in NAMES))
+    karpathy(pictures / "dataset_flickr8k.json", [*NAMES[:29], *(f"{n}.png" for n in NAMES[29:])])
+    assert len(find_photographs("flickr8k", pictures).splits()["train"]) > 45
+
+
+def test_another_data_sets_json_is_not_even_read(pictures, data_home):
+    karpathy(data_home / "karpathy-splits" / "dataset_flickr8k.json")
+    write(data_home / "karpathy-splits" / "dataset_coco.json", "cut off")
+    assert find_photographs("flickr8k", pictures).splits() == SPLITS
+
+
+def test_the_folders_of_the_json_may_be_called_otherwise(pictures):
+    put_photographs(pictures / "more", ["000.jpg"])  # a name that repeats is a path
+    write(pictures / "t.csv", "image,caption\n" + "".join(f"Images/{n},own\n" for n in NAMES))
+    karpathy(pictures / "dataset_coco.json", filepath="val2014")
+    assert find_photographs("own", pictures).splits() == {**SPLITS, "train": ["Images/000.jpg", *NAMES[1:45]]}
 
 
 def test_coco_has_a_folder_and_may_have_tokens_only(pictures):
