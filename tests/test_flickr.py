@@ -173,6 +173,14 @@ def test_captions_that_are_not_utf8_are_an_error(tmp_path):
 # ---- reading results.csv
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_only_line_ends_end_a_row(tmp_path, end):
+    text = end.join(["image_name| comment_number| comment", "a.jpg| 0| one\u2028two\x0cthree", "b.jpg|0|x", ""])
+    (tmp_path / "results.csv").write_bytes(text.encode())
+    expected = {"a.jpg": ["one\u2028two\x0cthree"], "b.jpg": ["x"]}
+    assert find_photographs("flickr30k", tmp_path).captions == expected
+
+
 def test_bars_and_spaces_are_read(tmp_path):
     text = 'image_name| comment_number| comment\na.jpg| 0| Two dogs , one cat .\na.jpg| 1|  A "dog" .  \nb.jpg|0|x\n'
     assert read(text, "results.csv", tmp_path) == {"a.jpg": ["Two dogs , one cat .", 'A "dog" .'], "b.jpg": ["x"]}
