@@ -440,18 +440,18 @@ def test_a_killed_pack_goes_on_and_ends_with_the_same_bytes(data_home, tmp_path,
     finished = 170 * len(list_of(data_home).read_bytes().splitlines())
     assert killed.returncode == -signal.SIGKILL and 0 < finished < 400
     second = child(tmp_path, "second")
-    assert second.communicate(timeout=120)[0].split() == ["342", "342", "58"]
+    assert second.communicate(timeout=300)[0].split() == ["342", "342", "58"]
     again = (tmp_path / "read-second").read_text().split()
     assert sorted(map(int, again)) == list(range(finished, 400))
     gone_on = {p.name: p.read_bytes() for p in (data_home / "cache").iterdir()}
     monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "other"))
-    assert child(tmp_path, "whole").communicate(timeout=120)[0].split() == ["342", "342", "58"]
+    assert child(tmp_path, "whole").communicate(timeout=300)[0].split() == ["342", "342", "58"]
     assert gone_on == {p.name: p.read_bytes() for p in (tmp_path / "other" / "cache").iterdir()}
 
 
 def test_of_processes_that_pack_the_same_at_once_one_decodes(tmp_path, data_home):
     processes = [child(tmp_path, f"at-once-{i}", 0.002) for i in range(3)]
-    assert [p.communicate(timeout=240)[0].split()[-3:] for p in processes] == [["342", "342", "58"]] * 3
+    assert [p.communicate(timeout=300)[0].split()[-3:] for p in processes] == [["342", "342", "58"]] * 3
     read = [line for log in tmp_path.glob("read-at-once-*") for line in log.read_text().split()]
     assert sorted(map(int, read)) == list(range(400))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..config import MinclipError
-from .pack import pack
+from .pack import broken_list, pack
 from .pairs import Pairs
 
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -170,7 +170,9 @@ def load_flickr(root: str | Path, split: str = "train", image_size: int = 64, si
         )
     read = source.reader()
     images, kept, broken = pack(names, lambda name: read(paths[name]), image_size, source.age)
-    notes.append(_note(broken, "images can't be decoded"))
+    notes.append(
+        _note(broken, "images can't be decoded") + (f"; all of them in {broken_list(images)}" if broken else "")
+    )
     return Pairs(images, [captions[name] for name in kept], kept, notes=tuple(note for note in notes if note))
 
 
