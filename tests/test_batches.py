@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from minclip.config import DataConfig, MinclipError, VisionConfig
 from minclip.data import Pairs
+from minclip.data import batches as module
 from minclip.data.batches import ahead, augment, batches, normalize, recolor, resident, shrink, tokenize
 from minclip.tokenizer import Tokenizer
 
@@ -250,11 +251,19 @@ def test_a_mirrored_crop_is_the_mirror_of_the_crop():
     assert all(a != b for a, b in zip(same_way, mirrored)) and any(mirrored) and any(same_way)
 
 
+@pytest.fixture(params=["whole batch", "whole pixels"])
+def way(request, monkeypatch):
+    """As on a GPU, with boxes between the pixels, and as on a CPU."""
+    if request.param == "whole batch":
+        monkeypatch.setattr(module, "_crop_pixels", module._crop)
+    return request.param
+
+
 def boxes(min_crop, n=2000, size=48):
     """The boxes (left, top, width, height as shares of the picture) of n crops, read off pictures of coordinates."""
-    axis = torch.arange(size)
+    axis = torch.arange(size) * 5  # so that rounding to bytes matters little
     picture = torch.stack([axis.expand(size, size), axis[:, None].expand(size, size), torch.zeros(size, size)])
-    x = augmented(picture.to(torch.uint8).expand(n, 3, size, size), min_crop)
+    x = augmented(picture.to(torch.uint8).expand(n, 3, size, size), min_crop) / 5
     # away from the edges a linear picture stays linear; a step from pixel to pixel is the box's side over the picture's
     a, b = 4, size - 5
     width = (x[:, 0, a, b] - x[:, 0, a, a]) / (b - a)
@@ -265,31 +274,36 @@ def boxes(min_crop, n=2000, size=48):
     return left, top, width, height
 
 
+def slack(way, exact):
+    """How far a side may be off: half a pixel where boxes are made of whole ones, and what reading it off bytes loses."""
+    return exact if way == "whole batch" else 0.5 / 48 + 5e-3
+
+
 crops = pytest.mark.parametrize("min_crop", [0.08, 0.5, 0.75, 0.9, 0.99])
 
 
 @crops
-def test_crops_lie_inside_the_picture(min_crop):
+def test_crops_lie_inside_the_picture(min_crop, way):
     left, top, width, height = boxes(min_crop)
-    eps = 1e-3
+    eps = slack(way, 1e-3)
     assert min(left.min(), top.min()) > -eps and max((left + width).max(), (top + height).max()) < 1 + eps
 
 
 @crops
-def test_crops_keep_min_crop_to_all_of_the_area(min_crop):
+def test_crops_keep_min_crop_to_all_of_the_area(min_crop, way):
     _, _, width, height = boxes(min_crop)
-    area = width * height
-    assert area.min() > min_crop - 2e-3 and area.max() < 1 + 2e-3
+    eps = slack(way, 1e-3)
+    assert ((width + eps) * (height + eps)).min() > min_crop and ((width - eps) * (height - eps)).max() < 1
 
 
 @crops
-def test_sides_of_crops_are_between_3_to_4_and_4_to_3(min_crop):
+def test_sides_of_crops_are_between_3_to_4_and_4_to_3(min_crop, way):
     _, _, width, height = boxes(min_crop)
-    ratio = width / height
-    assert ratio.min() > 3 / 4 - 5e-3 and ratio.max() < 4 / 3 + 5e-3
+    eps = slack(way, 1e-3)
+    assert ((width + eps) / (height - eps)).min() > 3 / 4 and ((width - eps) / (height + eps)).max() < 4 / 3
 
 
-def test_areas_are_spread_evenly_and_boxes_over_the_whole_picture():
+def test_areas_are_spread_evenly_and_boxes_over_the_whole_picture(way):
     left, top, width, height = boxes(0.2)
     assert float((width * height).mean()) == pytest.approx(0.6, abs=0.02)
     for offset, side in ((left, width), (top, height)):
@@ -297,14 +311,37 @@ def test_areas_are_spread_evenly_and_boxes_over_the_whole_picture():
         assert float(share.mean()) == pytest.approx(0.5, abs=0.03) and share.min() < 0.02 and share.max() > 0.98
 
 
-def test_wide_and_high_crops_are_equally_likely():
+def test_wide_and_high_crops_are_equally_likely(way):
     _, _, width, height = boxes(0.2)
-    assert float((width > height).float().mean()) == pytest.approx(0.5, abs=0.04)
+    assert float((width > height + 1e-2).float().mean()) == pytest.approx(0.48, abs=0.04)
+    assert float((width < height - 1e-2).float().mean()) == pytest.approx(0.48, abs=0.04)
 
 
-def test_each_image_of_a_batch_has_a_box_of_its_own():
-    left, *_ = boxes(0.3, n=100)
-    assert len(left.round(decimals=4).unique()) > 80
+def test_each_image_of_a_batch_has_a_box_of_its_own(way):
+    left, top, width, height = boxes(0.3, n=100)
+    assert len(torch.stack([left, top, width, height]).round(decimals=2).unique(dim=1).T) > 80
+
+
+def test_boxes_of_whole_pixels_are_the_others_rounded(monkeypatch):
+    pixels = boxes(0.2, 500)
+    monkeypatch.setattr(module, "_crop_pixels", module._crop)
+    for ours, between in zip(pixels, boxes(0.2, 500)):
+        assert (ours - between).abs().max() < 1.5 / 48 and (ours - between).mean().abs() < 3e-3
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_crops_do_not_depend_on_the_number_of_threads(threads, monkeypatch):
+    images = torch.randint(0, 256, (10, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = augmented(images, 0.3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert torch.equal(augmented(images, 0.3), expected)
+
+
+@pytest.mark.parametrize("min_crop", [0.3, 1])
+def test_channels_last_images_become_the_same(min_crop):
+    images = torch.randint(0, 256, (20, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert (augmented(images, min_crop, flip=True) - augmented(last, min_crop, flip=True)).abs().max() <= 1
 
 
 @given(images_st, st.floats(0.05, 1), st.booleans(), st.integers(0, 2**31))

@@ -390,7 +390,9 @@ def test_broken_images_are_counted_and_named_with_the_reason(root):
         (root / "Images" / name).write_bytes(photograph()[:400])
     pairs = load_flickr(root, "train", 16)
     (note,) = pairs.notes
-    assert note.startswith("6 images can't be decoded and were left out: ") and note.endswith(" …")
+    note, listed = note.split(" …; all of them in ")
+    assert note.startswith("6 images can't be decoded and were left out: ")
+    assert [line.split(" (")[0] for line in Path(listed).read_text().splitlines()] == NAMES[:6]
     assert [name in note for name in NAMES[:6]] == [True] * 5 + [False] and "truncated" in note.lower()
     assert pairs.names == NAMES[6:40] and pairs.captions == [CAPTIONS[name] for name in NAMES[6:40]]
 

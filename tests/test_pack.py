@@ -1,19 +1,27 @@
 """Packs: every kind of photograph upright and RGB, decoded once, and never half a file that passes for whole."""
 
-import errno
+import collections
 import io
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from minclip.config import MinclipError
-from minclip.data.pack import decode, pack
+from minclip.config import DataConfig, MinclipError, VisionConfig
+from minclip.data import Pairs
+from minclip.data import pack as module
+from minclip.data.batches import batches, tokenize
+from minclip.data.pack import broken_list, decode, pack
+from minclip.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("data_home")
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -21,7 +29,7 @@ RED, BLUE = (220, 30, 30), (30, 30, 220)
 
 def encoded(image, kind="JPEG", **options):
     file = io.BytesIO()
-    image.save(file, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}), **options)
+    image.save(file, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}) | options)
     return file.getvalue()
 
 
@@ -34,6 +42,17 @@ def halves(size=(64, 64)):
 
 def looks(pixels, colour, tolerance=12):
     return abs(pixels.reshape(3, -1).mean(axis=1) - colour).max() < tolerance
+
+
+def lively(seed, size=(500, 375)):
+    """A JPEG with even light, edges and some noise, as a photograph has them."""
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    for _ in range(12):
+        (x, y), (w, h) = rng.integers(0, 400, 2), rng.integers(10, 150, 2)
+        image.paste(tuple(rng.integers(0, 256, 3).tolist()), (x, y, x + w, y + h))
+    pixels = np.asarray(image) + rng.normal(0, 4, (size[1], size[0], 1))
+    return encoded(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), subsampling=2)
 
 
 def photographs(n=6, size=20):
@@ -120,6 +139,23 @@ def test_decoding_is_close_to_resizing_the_whole_photograph():
     assert abs(decode(encoded(image), 32).astype(int) - expected).max() <= 6
 
 
+@pytest.mark.parametrize(("image_size", "bound"), [(224, 0.1), (64, 2.5), (32, 3)])
+def test_decoding_is_close_to_pillow_on_the_whole_photograph(image_size, bound):
+    # at 224 px the photograph is decoded as it is, at 64 px at a half and at 32 px at a quarter of its size
+    file = lively(0)
+    with Image.open(io.BytesIO(file)) as image:
+        whole = image.crop((62, 0, 437, 375)).resize((image_size, image_size), Image.Resampling.BICUBIC)
+    difference = decode(file, image_size).astype(int) - np.asarray(whole).transpose(2, 0, 1)
+    assert abs(difference).mean() < bound and abs(difference.mean()) < 0.3
+
+
+@pytest.mark.parametrize("image_size", [16, 64])
+def test_what_torchvision_can_not_read_pillow_reads(image_size, monkeypatch):
+    expected = decode(encoded(halves()), image_size)
+    monkeypatch.setattr("torchvision.io.decode_jpeg", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("no")))
+    assert abs(decode(encoded(halves()), image_size).astype(int) - expected).max() <= 2
+
+
 def test_a_photograph_of_one_pixel_decodes():
     assert looks(decode(encoded(Image.new("RGB", (1, 1), RED), "PNG"), 16), RED, 1)
 
@@ -142,25 +178,28 @@ def test_the_pack_holds_what_decode_gives_in_order():
     np.testing.assert_array_equal(images, [decode(file, 16) for file in files.values()])
 
 
+def test_the_order_is_that_of_the_names_over_many_blocks(small_blocks):
+    files = {f"{i}.jpg": encoded(Image.new("RGB", (20, 20), (i, 2 * i, 3 * i)), "PNG") for i in range(80)}
+    files["40.jpg"] = b"broken"
+    images, kept, _ = packed(files)
+    assert kept == [name for name in files if name != "40.jpg"]
+    assert images[:, 1, 0, 0].tolist() == [2 * i for i in range(80) if i != 40]
+
+
 def test_the_pack_is_a_memory_map_that_can_not_be_written():
     images, *_ = packed(photographs())
-    assert isinstance(images, np.memmap) and not images.flags.writeable
+    assert isinstance(images, np.memmap) and not images.flags.writeable and images.shape == (6, 3, 16, 16)
 
 
 def test_the_file_is_exactly_as_long_as_its_images(data_home):
     packed({**photographs(3), "x.jpg": b"broken"})
-    (path,) = (data_home / "cache").glob("*.npy")
-    assert path.stat().st_size == 128 + 3 * 3 * 16 * 16
+    assert array_of(data_home).stat().st_size == 3 * 3 * 16 * 16
 
 
 def test_a_second_call_decodes_nothing():
     files = photographs()
     first = packed(files)
-
-    def read(name):
-        raise AssertionError(f"{name} was read again")
-
-    images, kept, broken = pack(list(files), read, 16, "here")
+    images, kept, broken = pack(list(files), never, 16, "here")
     assert (images == first[0]).all() and (kept, broken) == first[1:]
 
 
@@ -184,8 +223,19 @@ def test_broken_photographs_are_left_out_and_told_with_the_reason():
     for _ in range(2):  # the second time from the cache
         images, kept, broken = packed(files)
         assert kept == ["0.jpg", "2.jpg"] and images.shape == (2, 3, 16, 16)
-        assert [b.split(" ")[0] for b in broken] == ["bad.jpg", "cut.jpg"] and "cannot identify" in broken[0]
+        assert broken == ["bad.jpg (cannot identify image file)", "cut.jpg (Truncated File Read)"]
     assert looks(images[1], (80, 0, 0), 4)
+
+
+def test_broken_photographs_are_listed_in_a_file(small_blocks):
+    files = photographs(12) | {"1.jpg": b"nonsense", "11.jpg": b""}
+    images, _, broken = packed(files)
+    assert broken_list(images).read_text().splitlines() == broken and len(broken) == 2
+    assert broken_list(images).parent == Path(images.filename).parent
+
+
+def test_without_broken_photographs_there_is_no_such_file():
+    assert not broken_list(packed(photographs())[0]).exists()
 
 
 def test_a_photograph_that_can_not_be_read_is_left_out():
@@ -199,13 +249,32 @@ def test_a_photograph_that_can_not_be_read_is_left_out():
     assert pack(list(files), read, 16, "here")[1:] == (["0.jpg"], ["1.jpg (gone)"])
 
 
-def test_nothing_but_broken_photographs_is_an_error_and_leaves_no_file(data_home):
-    with pytest.raises(MinclipError, match="none of the 2 images can be decoded"):
-        packed({"a.jpg": b"x", "b.jpg": b"y"})
-    assert cached(data_home) == []
+def test_nothing_but_broken_photographs_is_an_error_the_second_time_too():
+    for read in ({"a.jpg": b"x", "b.jpg": b"y"}.__getitem__, never):
+        with pytest.raises(MinclipError, match=r"none of the 2 images can be decoded: a.jpg \(cannot identify"):
+            pack(["a.jpg", "b.jpg"], read, 16, "here")
 
 
-# ---- interrupted
+# ---- stopped and gone on with
+
+
+def never(name):
+    raise AssertionError(f"{name} was read again")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Three images of 16 px a block."""
+    monkeypatch.setattr(module, "_BLOCK", 3 * 3 * 16 * 16)
+
+
+def array_of(home):
+    (path,) = (home / "cache").glob("*.u8")
+    return path
+
+
+def list_of(home):
+    return array_of(home).with_suffix(".jsonl")
 
 
 class Stop(BaseException):
@@ -213,75 +282,246 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, MemoryError])
-def test_an_interrupted_pack_leaves_no_file(data_home, error):
-    files = photographs()
+@pytest.mark.parametrize("at", [0, 2, 3, 7, 11])
+def test_a_stopped_pack_goes_on_after_its_last_whole_block(data_home, small_blocks, error, at):
+    files, reads = photographs(12) | {"4.jpg": b"broken"}, []
 
     def read(name):
-        if name == "4.jpg":
+        reads.append(name)
+        if name == f"{at}.jpg" and reads.count(name) == 1:
             raise error
         return files[name]
 
     with pytest.raises(error):
         pack(list(files), read, 16, "here")
-    assert cached(data_home) == []
-    assert len(packed(files)[0]) == 6
+    finished = at // 3
+    assert len(list_of(data_home).read_bytes().splitlines()) == finished
+    reads[:] = ["stopped"] + [f"{at}.jpg"]
+    stopped, names, broken = pack(list(files), read, 16, "here")
+    assert sorted(reads[2:]) == sorted(list(files)[3 * finished :])
+    in_one_go = pack(list(files), files.__getitem__, 16, "elsewhere")
+    assert (stopped == in_one_go[0]).all() and (names, broken) == in_one_go[1:]
+    a, b = (Path(images.filename) for images in (stopped, in_one_go[0]))
+    assert a != b
+    assert all(a.with_suffix(s).read_bytes() == b.with_suffix(s).read_bytes() for s in (".u8", ".jsonl", ".broken.txt"))
 
 
-@pytest.mark.parametrize("step", ["array", "list"])
-def test_a_pack_that_fails_on_its_last_steps_is_not_taken_for_whole(data_home, monkeypatch, step):
-    files, replace = photographs(), type(data_home).replace
+@pytest.mark.parametrize(
+    "torn", ["line", "pixels", "line without its end", "first block flipped", "pixels lost", "no pixels"]
+)
+def test_what_was_written_in_part_is_written_again(data_home, small_blocks, torn):
+    files = photographs(12)
+    whole = np.array(packed(files)[0])
+    path, listed = array_of(data_home), list_of(data_home)
+    pixels, lines = path.read_bytes(), listed.read_bytes().splitlines(keepends=True)
+    row = 3 * 16 * 16
+    good = {"first block flipped": 0, "pixels lost": 1, "no pixels": 0}.get(torn, 2)
+    listed.write_bytes(
+        b"".join(lines[:2]) + {"line": lines[2][:9], "line without its end": lines[2][:-1]}.get(torn, b"")
+    )
+    path.write_bytes(pixels[: row * (8 if torn == "pixels" else 9)])
+    if torn == "first block flipped":
+        path.write_bytes(b"x" + pixels[1 : row * 6])
+    if torn == "pixels lost":
+        path.write_bytes(pixels[: row * 6 - 1])
+    if torn == "no pixels":
+        path.unlink()
+    reads = []
+    images, kept, _ = pack(list(files), lambda name: reads.append(name) or files[name], 16, "here")
+    assert sorted(reads) == sorted(list(files)[3 * good :]) and kept == list(files) and (images == whole).all()
+    assert path.read_bytes() == pixels and listed.read_bytes() == b"".join(lines)
 
-    def failing(self, target):
-        if target.suffix == {"array": ".npy", "list": ".json"}[step]:
-            raise OSError("stopped here")
-        return replace(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="stopped here"):
-        patch.setattr(type(data_home), "replace", failing)
-        packed(files)
-    assert not any(name.endswith((".json", ".tmp")) for name in cached(data_home))
-    assert len(packed(files)[0]) == 6
+def flip(path, place):
+    """Another byte at `place`, as a program would write it."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        old = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([old ^ 1]))
 
 
-def test_a_cache_whose_array_was_deleted_is_made_anew(data_home):
+@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "gone", "list flipped", "list of nonsense"])
+@pytest.mark.parametrize("small", [0, 2**28])
+def test_a_damaged_cache_is_made_anew(data_home, small_blocks, monkeypatch, capsys, damage, small):
+    monkeypatch.setattr(module, "_SMALL", small)
+    files = photographs(12)
+    whole = np.array(packed(files)[0])
+    path, listed = array_of(data_home), list_of(data_home)
+    time.sleep(0.01)  # the file system's clock
+    if damage in ("cut", "longer"):
+        os.truncate(path, path.stat().st_size + (-1 if damage == "cut" else 1))
+    elif damage == "flipped":
+        flip(path, 5000)
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "list flipped":
+        listed.write_bytes(listed.read_bytes().replace(b'"broken"', b'"brokem"', 1))
+    else:
+        listed.write_bytes(b"[1]\n" + b'{"sum": 0, "broken": 7}\n' + b"\xff\xfe\n")
+    images, kept, _ = packed(files)
+    assert (images == whole).all() and kept == list(files)
+    assert ("is not what was written, so it is made anew" in capsys.readouterr().out) == (not damage.startswith("list"))
+    assert (pack(list(files), never, 16, "here")[0] == whole).all()
+
+
+def test_a_small_cache_is_read_through_at_every_start(data_home, capsys):
+    whole = np.array(packed(photographs())[0])
+    path = array_of(data_home)
+    before = path.stat()
+    flip(path, 100)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk that rots
+    assert (packed(photographs())[0] == whole).all() and "made anew" in capsys.readouterr().out
+
+
+def test_a_large_cache_is_read_only_when_it_was_written_to(data_home, monkeypatch):
+    monkeypatch.setattr(module, "_SMALL", 0)
     packed(photographs())
-    next((data_home / "cache").glob("*.npy")).unlink()
-    assert len(packed(photographs())[0]) == 6
+    time.sleep(0.01)
+    list_of(data_home).touch()
+    counted, sound = [], module._sound
+    monkeypatch.setattr(module, "_sound", lambda *a: counted.append(1) or sound(*a))
+    packed(photographs())
+    assert counted == []
+    time.sleep(0.01)
+    array_of(data_home).touch()
+    for _ in range(3):
+        time.sleep(0.01)
+        packed(photographs())
+    assert counted == [1]  # and found to be whole, which is remembered
 
 
-KILLED = """
-import io, time
+def test_who_has_a_damaged_cache_mapped_keeps_it(data_home):
+    files = photographs()
+    before, *_ = packed(files)
+    flip(array_of(data_home), 100)
+    damaged = np.array(before)
+    after, *_ = packed(files)
+    assert (np.array(before) == damaged).all() and (after != damaged).sum() == 1
+
+
+CHILD = """
+import sys, time
 from pathlib import Path
-from PIL import Image
-from minclip.data.pack import pack
+from minclip.data import pack as module
+
+module._BLOCK = 170 * 3 * 64 * 64
+jpeg = Path("one.jpg").read_bytes()
 
 def read(name):
-    if name == "7.jpg":
-        Path("marker").touch()
-        time.sleep(60)
-    file = io.BytesIO()
-    Image.new("RGB", (256, 256)).save(file, "JPEG")
-    return file.getvalue()
+    with open(f"read-{sys.argv[1]}", "a") as log:
+        log.write(name + "\\n")
+    time.sleep(float(sys.argv[2]))
+    return jpeg if int(name) % 7 else b"broken"
 
-pack([f"{i}.jpg" for i in range(12)], read, 256, "here")
+images, kept, broken = module.pack([str(i) for i in range(400)], read, 64, "here")
+print(len(images), len(kept), len(broken))
 """
 
 
+def child(folder, log, pause=0.0):
+    (folder / "one.jpg").write_bytes(lively(1))
+    command = [sys.executable, "-c", CHILD, log, str(pause)]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_killed_pack_is_not_taken_for_whole(data_home, tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path, stderr=subprocess.DEVNULL)
+def test_a_killed_pack_goes_on_and_ends_with_the_same_bytes(data_home, tmp_path, monkeypatch):
+    killed = child(tmp_path, "first", 0.01)
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "marker").exists() and child.poll() is None and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while killed.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.2)
+            if list((data_home / "cache").glob("*.jsonl")) and list_of(data_home).stat().st_size > 0:
+                break
     finally:
-        child.kill()
-        child.wait()
-    left = cached(data_home)
-    assert (tmp_path / "marker").exists() and [name.rsplit(".", 1)[1] for name in left] == ["tmp"]
-    files = {f"{i}.jpg": encoded(Image.new("RGB", (256, 256))) for i in range(12)}
-    assert len(packed(files, 256)[0]) == 12
+        killed.kill()
+        killed.communicate()
+    finished = 170 * len(list_of(data_home).read_bytes().splitlines())
+    assert killed.returncode == -signal.SIGKILL and 0 < finished < 400
+    second = child(tmp_path, "second")
+    assert second.communicate(timeout=300)[0].split() == ["342", "342", "58"]
+    again = (tmp_path / "read-second").read_text().split()
+    assert sorted(map(int, again)) == list(range(finished, 400))
+    gone_on = {p.name: p.read_bytes() for p in (data_home / "cache").iterdir()}
+    monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "other"))
+    assert child(tmp_path, "whole").communicate(timeout=300)[0].split() == ["342", "342", "58"]
+    assert gone_on == {p.name: p.read_bytes() for p in (tmp_path / "other" / "cache").iterdir()}
+
+
+def test_of_processes_that_pack_the_same_at_once_one_decodes(tmp_path, data_home):
+    processes = [child(tmp_path, f"at-once-{i}", 0.002) for i in range(3)]
+    assert [p.communicate(timeout=300)[0].split()[-3:] for p in processes] == [["342", "342", "58"]] * 3
+    read = [line for log in tmp_path.glob("read-at-once-*") for line in log.read_text().split()]
+    assert sorted(map(int, read)) == list(range(400))
+
+
+def test_who_waits_for_another_process_is_told_so(data_home, capsys):
+    (data_home / "cache").mkdir(parents=True)
+    lock, done = module.FileLock(data_home / "cache" / "packing.lock", thread_local=False), []
+    lock.acquire()
+    thread = threading.Thread(target=lambda: done.append(packed(photographs())))
+    thread.start()
+    thread.join(0.5)
+    assert not done and "another process is packing photographs: waiting for it" in capsys.readouterr().out
+    lock.release()
+    thread.join(60)
+    assert len(done[0][0]) == 6
+
+
+# ---- memory and disk
+
+
+def private_bytes():
+    """This process's memory without the pages of mapped files, which the system takes back when it needs them."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's memory")
+def test_memory_does_not_grow_by_the_pack(data_home):
+    jpeg, names = lively(2, (240, 240)), [str(i) for i in range(800)]
+    packed({"warm": jpeg}, 224)
+    before, most, stop = private_bytes(), [0], threading.Event()
+
+    def sample():
+        while not stop.wait(0.005):
+            most[0] = max(most[0], private_bytes())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        images, *_ = pack(names, lambda name: jpeg, 224, "large")
+        pairs = Pairs(images, [["a dog"]] * len(names), names)
+        captions = tokenize(pairs, Tokenizer([]), 16)
+        data = DataConfig(image_size=224, min_crop=0.5)
+        shown = collections.Counter(
+            i
+            for batch in batches(pairs, captions, 8, 0, 0, data, VisionConfig(image_size=224))
+            for i in batch.index.tolist()
+        )
+    finally:
+        stop.set()
+        thread.join()
+    assert len(shown) == 800 and most[0] > 0
+    assert most[0] - before < images.nbytes / 2, f"{(most[0] - before) / 1e6:.0f} MB for {images.nbytes / 1e6:.0f} MB"
+
+
+def test_too_little_room_is_told_before_anything_is_decoded(data_home, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 7_000_000))
+    with pytest.raises(MinclipError, match=r"take 15 MB more in .*cache, where 7 MB are free.*MINCLIP_DATA"):
+        pack([str(i) for i in range(100)], never, 224, "here")
+
+
+def test_what_is_packed_already_needs_no_room(data_home, small_blocks, monkeypatch):
+    files = photographs(12)
+    packed(files)
+    listed = list_of(data_home)
+    listed.write_bytes(b"".join(listed.read_bytes().splitlines(keepends=True)[:3]))
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 3 * 3 * 16 * 16))
+    assert len(packed(files)[0]) == 12
 
 
 @pytest.fixture
@@ -299,11 +539,21 @@ def small_disk(tmp_path, monkeypatch):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_file(small_disk):
-    with pytest.raises(OSError) as caught:
-        packed(photographs(40, 32), 128)
-    assert caught.value.errno == errno.ENOSPC and cached(small_disk) == []
+def test_a_disk_that_fills_up_meanwhile_is_an_error_and_the_pack_goes_on_later(small_disk, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", 2 * 3 * 128 * 128)
+    files, other = photographs(14, 32), small_disk / "other"
 
+    def read(name):
+        if name == "6.jpg":  # somebody else fills the disk
+            other.write_bytes(bytes(600_000))
+        return files[name]
 
-def test_what_fits_on_a_small_disk_is_packed(small_disk):
-    assert len(packed(photographs(10, 32), 64)[0]) == 10
+    with pytest.raises(
+        MinclipError, match=r"where \d MB are free: free some and start again \(what is packed is kept\)"
+    ):
+        pack(list(files), read, 128, "here")
+    other.unlink()
+    reads = []
+    images, *_ = pack(list(files), lambda name: reads.append(name) or files[name], 128, "here")
+    assert len(images) == 14 and "0.jpg" not in reads and "13.jpg" in reads
+    np.testing.assert_array_equal(images, [decode(file, 128) for file in files.values()])

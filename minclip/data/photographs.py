@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import MinclipError
 from .layouts import read_flickr, read_own
-from .pack import pack
+from .pack import broken_list, pack
 from .pairs import Pairs
 from .source import Finder, Row, Source, file_name
 from .splits import WORDS, read_splits, split_of
@@ -109,7 +109,8 @@ def load_photographs(
             + "".join(f"; {note}" for note in found.notes)
         )
     images, kept, broken = pack(names, found.read, image_size, found.source.age)
-    notes = (*found.notes, _note(broken, "images can't be decoded"))
+    listed = f"; all of them in {broken_list(images)}" if broken else ""
+    notes = (*found.notes, _note(broken, "images can't be decoded") + listed)
     return Pairs(images, [found.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
 
 
