@@ -119,6 +119,10 @@ def test_faiss_finds_what_the_product_finds():
     found = rows == exact_rows
     assert found.float().mean() > 0.5
     torch.testing.assert_close(cosines[found], exact_cosines[found])
+    lists = index._faiss
+    some = index.search(vectors[0], 4000, exact=False)  # the lists that are looked into hold fewer
+    assert 8 < len(some) == len({hit.path for hit in some}) < 4000
+    assert index._faiss is lists  # sorted once
     few = Index(None, ["a", "b"], vectors[:2], *LOADED)
     assert [hit.path for hit in few.search(vectors[1], 5, exact=False)] == ["b", "a"]
 
@@ -145,7 +149,9 @@ def test_only_new_and_changed_photographs_are_embedded_and_deleted_ones_go(photo
     read[0] = 0
     (photos / "00.png").unlink()
     shutil.copy(photos / "02.png", photos / "new.PNG")
-    shutil.copy(photos / "04.png", photos / "06.png")  # another content under a known name
+    then = (photos / "06.png").stat().st_mtime_ns
+    shutil.copy(photos / "04.png", photos / "06.png")  # another content under a known name, and of the same age
+    os.utime(photos / "06.png", ns=(then, then))
     index = Index.of(photos, *LOADED)
     assert read[0] == 2 and len(index.paths) == 40
     expected = by_hand(photos) | {"new.PNG": by_hand(photos)["02.png"]}
@@ -169,6 +175,7 @@ def test_broken_photographs_are_listed_once_and_embedded_when_they_are_mended(ph
         index = Index.of(photos, *LOADED)
         assert read[0] == opened and len(index.paths) == 40
         assert [re.sub(r" \(.+\)", "", line) for line in index.broken] == ["cut.png", "empty.jpg", "text.png"]
+        assert "text.png (it is no image)" in index.broken
     (photos / "cut.png").write_bytes(good)
     assert "cut.png" in Index.of(photos, *LOADED).paths
 
@@ -194,12 +201,13 @@ def test_photographs_of_every_kind(tmp_path):
 
 def test_a_large_jpeg_is_decoded_smaller_and_means_the_same(tmp_path):
     image = minclip.load_pairs("shapes", "test", 64, size=1).images[0].transpose(1, 2, 0)
-    large = Image.fromarray(image).resize((1600, 1600), Image.Resampling.BICUBIC)
+    large = Image.fromarray(image).resize((800, 800), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
     assert search.read_image((tmp_path / "large.jpg").read_bytes(), 64).size == (200, 200)
     index = Index.of(tmp_path, *LOADED)
     with torch.no_grad():
         whole = MODEL.encode_image(PREPROCESS(large)[None], normalize=True)[0]
+    assert index.picture("large.jpg", 100).size == (100, 100)
     assert float(index.vectors[0] @ whole) > 0.98
 
 
@@ -222,8 +230,11 @@ def test_a_zip_is_searched_like_its_folder(photos, read):
     assert_is(index, by_hand(photos))
     assert read[0] == 40 and index.picture("more/07.png").size == (64, 64)
     with zipfile.ZipFile(packed, "a") as archive:
-        archive.write(photos / "00.png", "new.png")
+        archive.write(photos / "00.png", "new.PNG")
     assert len(Index.of(packed, *LOADED).paths) == 41 and read[0] == 42  # the picture, and the new one
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(photos / "00.png", "02.png")
+    assert_is(Index.of(packed, *LOADED), {"02.png": by_hand(photos)["00.png"]})
 
 
 def test_each_model_has_an_index_of_its_own(photos, read):

@@ -16,7 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+import minclip
 from minclip.checkpoint import Run, read_metrics
+from minclip.cli import main
+from minclip.search import Index
 
 TINY = (
     "--data.image-size 16 --data.size 96 --model.vision.patch-size 8 --model.vision.width 32 --model.vision.heads 1 "
@@ -181,3 +184,28 @@ def test_a_search_killed_while_it_embeds_goes_on_from_there(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and f"0/{1000 - kept}" in done.stderr  # the bar counts only what was left
     assert json.loads(done.stdout.splitlines()[-1])["images"] == 1000
+
+
+def test_a_read_only_disk_is_searched_from_an_index_in_the_cache(small_disk, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "data"))
+    for i in range(3):
+        Image.new("RGB", (64, 64), (80 * i, 0, 0)).save(small_disk / f"{i}.png")
+    loaded = minclip.load(DEMO)
+    assert Index.of(small_disk, *loaded).notes == []
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    index = Index.of(small_disk, *loaded)
+    assert len(index.paths) == 3 and len(index.notes) == 1 and "can't be written" in index.notes[0]
+    assert len(list((tmp_path / "data" / "cache").glob("*.sqlite"))) == 1
+
+
+# where there is no room for the table it lies in the cache; where there is none for its vectors, that is told
+@pytest.mark.parametrize("pages, code", [(3, 0), (11, 2)])
+def test_a_disk_that_is_too_full_for_the_index_is_told(small_disk, tmp_path, monkeypatch, capsys, pages, code):
+    monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "data"))
+    Image.new("RGB", (9, 9)).save(small_disk / "0.png")
+    for i in range(1, 60):
+        os.link(small_disk / "0.png", small_disk / f"{i}.png")
+    (small_disk / "rest").write_bytes(bytes(900 * 1024 - 4096 * (1 + pages)))
+    assert main(["search", str(DEMO), "--images", str(small_disk), "--query", "star", "--out", str(tmp_path)]) == code
+    told = "".join(capsys.readouterr())
+    assert "can't be written" in told and "disk is full" in told and "Traceback" not in told
