@@ -1,4 +1,4 @@
-"""The command line: minclip train | eval | classify | fetch | info.  A user's mistake is one sentence and exit code 2."""
+"""The command line: minclip train | eval | classify | search | fetch | info.  A user's mistake is one sentence and exit code 2."""
 
 import errno
 import json
@@ -25,6 +25,7 @@ from .engine import pick_device
 from .evaluate import zero_shot_classifier
 from .presets import PRESETS, preset
 from .pretrained import load
+from .search_command import Search
 from .train import final_figures, train
 
 console = Console(highlight=False, soft_wrap=True)
@@ -201,7 +202,7 @@ class Info:
         return facts
 
 
-VERBS = {"train": Train, "eval": Eval, "classify": Classify, "fetch": Fetch, "info": Info}
+VERBS = {"train": Train, "eval": Eval, "classify": Classify, "search": Search, "fetch": Fetch, "info": Info}
 USAGE = f"""minclip {__version__}: CLIP from nothing
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
@@ -209,6 +210,7 @@ USAGE = f"""minclip {__version__}: CLIP from nothing
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
   minclip eval RUN
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"
+  minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg
   minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {", ".join(SOURCES)}
   minclip info
 
@@ -306,6 +308,9 @@ def print_figures(figures: dict[str, dict[str, float]]) -> None:
         for k in (1, 5, 10):
             row = [f"{of_split[f'{way}_r@{k}']:.1%}" for of_split in figures.values()]
             table.add_row(f"{way.replace('_to_', '→')} recall@{k}", *row)
+        name = f"{way}_median_rank"  # an older run's figures have none
+        row = [f"{of_split[name]:g}" if name in of_split else "" for of_split in figures.values()]
+        table.add_row(f"{way.replace('_to_', '→')} median rank", *row)
     console.print(table)
     chances = {
         key: value for of_split in figures.values() for key, value in of_split.items() if key.startswith("chance/")

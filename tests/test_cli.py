@@ -51,6 +51,7 @@ def test_the_table_shows_every_task_against_chance(here, capsys):
         "recall@1",
         "recall@5",
         "recall@10",
+        "median rank",
         "chance",
         "colour",
         "count",

@@ -1,8 +1,11 @@
-"""recall@k equals a count by hand, whatever the number of captions an image."""
+"""Recalls and median ranks equal a count by hand and clip_benchmark's, whatever the number of captions an image."""
+
+import statistics
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,32 +19,108 @@ def vectors(n, d, rng):
 
 
 def by_hand(image, text, owner, ks):
-    """The definition, one query at a time: wrong ones that are better count 1, those that tie count one half."""
-    scores = image.numpy() @ text.numpy().T  # (N, M)
+    """The definition, one query at a time: wrong ones that are not below count 1, those that tie count one half."""
+    with np.errstate(invalid="ignore"):
+        scores = image.numpy() @ text.numpy().T  # (N, M)
 
     def rank(row, right):
-        best = max(row[j] for j in right)
+        best = np.max([row[j] for j in right])  # not a number, where one of them isn't
         wrong = [row[j] for j in range(len(row)) if j not in right]
-        return sum(w > best for w in wrong) + sum(w == best for w in wrong) / 2
+        return sum(not w < best for w in wrong) - sum(w == best for w in wrong) / 2
 
     text_ranks = [rank(scores[:, j], {owner[j]}) for j in range(len(text))]
     image_ranks = [
         rank(scores[i], right) for i in range(len(image)) if (right := {j for j in range(len(text)) if owner[j] == i})
     ]
-    return {
-        f"{way}_r@{k}": sum(r < k for r in ranks) / len(ranks)
-        for way, ranks in (("text_to_image", text_ranks), ("image_to_text", image_ranks))
-        for k in ks
-    }
+    ways = {"text_to_image": text_ranks, "image_to_text": image_ranks}
+    found = {f"{way}_r@{k}": sum(r < k for r in ranks) / len(ranks) for way, ranks in ways.items() for k in ks}
+    medians = {f"{way}_median_rank": statistics.median(ranks) + 1 for way, ranks in ways.items()}
+    return {**found, **medians, "mean_recall": statistics.mean(found.values())}
 
 
-@given(st.integers(1, 12), st.integers(1, 30), st.integers(1, 4), st.integers(1, 9), st.integers(0, 2**31))
-@settings(max_examples=150, deadline=None)
-def test_retrieval_is_the_count_by_hand(n, m, d, block, seed):
+def recalls(figures):
+    return {name: value for name, value in figures.items() if "_r@" in name}
+
+
+@given(
+    st.integers(1, 12),
+    st.integers(1, 30),
+    st.integers(1, 4),
+    st.integers(1, 13),
+    st.sampled_from(["none", "image", "text"]),
+    st.integers(0, 2**31),
+)
+@settings(max_examples=200, deadline=None)
+def test_retrieval_is_the_count_by_hand(n, m, d, block, diverged, seed):
     rng = np.random.default_rng(seed)
     image, text, owner = vectors(n, d, rng), vectors(m, d, rng), rng.integers(0, n, m)
+    if diverged != "none":  # some vectors are not numbers, or infinite
+        some = {"image": image, "text": text}[diverged]
+        some[rng.integers(0, len(some), 2), 0] = torch.tensor([float("nan"), float("inf")])
     got = retrieval(image, text, owner, (1, 2, 5), block=block)
     assert got == pytest.approx(by_hand(image, text, owner, (1, 2, 5)))
+
+
+@pytest.mark.parametrize("n, block", [(37, 16), (100, 512), (130, 64), (513, 512), (65, 64)])
+def test_equal_vectors_tie_whatever_block_they_are_in(n, block):
+    # sums of 200 products round otherwise in another order; last blocks are narrower, and a single row is a vector
+    generator = torch.Generator().manual_seed(n)
+    one = F.normalize(torch.randn(1, 200, generator=generator), dim=1)
+    many = F.normalize(torch.randn(n, 200, generator=generator), dim=1)
+    texts_tie = retrieval(many, one.expand(n, -1), np.arange(n), block=block)
+    assert texts_tie["image_to_text_median_rank"] == 1 + (n - 1) / 2
+    images_tie = retrieval(one.expand(n, -1), many, np.arange(n), block=block)
+    assert images_tie["text_to_image_median_rank"] == 1 + (n - 1) / 2
+
+
+@pytest.mark.parametrize("scrambled", [False, True], ids=["in order", "scrambled"])
+def test_a_rank_does_not_suffer_from_rounding(scrambled):
+    # each caption is its image's own vector, twice: nothing wrong comes near, and its twin stands beside it
+    image = F.normalize(torch.randn(300, 256, generator=torch.Generator().manual_seed(0)), dim=1)
+    owner = torch.arange(300).repeat_interleave(2)
+    owner = owner[torch.randperm(600, generator=torch.Generator().manual_seed(1))] if scrambled else owner
+    got = retrieval(image, image[owner], owner, ks=(1,), block=64)
+    assert set(got.values()) == {1.0}
+
+
+class Features:
+    """A model whose features are there already: what clip_benchmark asks of one."""
+
+    def __init__(self, image, text):
+        self.image, self.text = image, text
+
+    def encode_image(self, rows):
+        return self.image[rows]
+
+    def encode_text(self, rows):
+        return self.text[rows]
+
+
+@pytest.mark.parametrize("n, captions", [(60, 5), (33, 1)])
+def test_retrieval_equals_clip_benchmark(n, captions):
+    peer = pytest.importorskip("clip_benchmark.metrics.zeroshot_retrieval")
+    generator = torch.Generator().manual_seed(n)
+    image = torch.randn(n, 32, generator=generator)
+    text = 2 * torch.randn(n * captions, 32, generator=generator) + image.repeat_interleave(captions, 0)
+    batches = [
+        (rows, [list(range(captions * i, captions * (i + 1))) for i in rows.tolist()])
+        for rows in torch.arange(n).split(16)
+    ]
+    theirs = peer.evaluate(Features(image, text), batches, torch.tensor, "cpu", amp=False, recall_k_list=[1, 5, 10])
+    ours = retrieval(F.normalize(image, dim=1), F.normalize(text, dim=1), np.repeat(np.arange(n), captions), block=17)
+    names = {"text_to_image": "image_retrieval", "image_to_text": "text_retrieval"}
+    assert 0.1 < theirs["image_retrieval_recall@1"] < 0.9
+    for name, value in recalls(ours).items():
+        way, k = name.split("_r@")
+        assert value == pytest.approx(theirs[f"{names[way]}_recall@{k}"], abs=1e-6)
+
+
+def test_median_rank_and_mean_recall_by_hand():
+    scores = torch.tensor([[9, 8, 7, 6.5], [5, 6, 4, 6], [3, 2, 8, 7], [1, 9, 0, 6.2]])  # (texts, images)
+    got = retrieval(torch.eye(4), scores, np.arange(4), ks=(1, 2))
+    assert got["text_to_image_median_rank"] == 1.25  # of 1, 1½ (a tie), 1 and 2
+    assert got["image_to_text_median_rank"] == 2  # of 1, 3, 1 and 3
+    assert got["mean_recall"] == (3 / 4 + 4 / 4 + 2 / 4 + 2 / 4) / 4
 
 
 @pytest.mark.parametrize("block", [1, 7, 100])
@@ -63,6 +142,9 @@ def test_names_say_the_way_and_k():
         "text_to_image_r@7",
         "image_to_text_r@1",
         "image_to_text_r@7",
+        "text_to_image_median_rank",
+        "image_to_text_median_rank",
+        "mean_recall",
     }
 
 
@@ -73,7 +155,9 @@ def test_a_perfect_model_gets_1():
 
 def test_the_worst_model_gets_0():
     image = torch.eye(20)
-    assert set(retrieval(image, -image, np.arange(20)).values()) == {0.0}
+    got = retrieval(image, -image, np.arange(20))
+    assert set(recalls(got).values()) == {got["mean_recall"]} == {0.0}
+    assert got["text_to_image_median_rank"] == got["image_to_text_median_rank"] == 20
 
 
 @pytest.mark.parametrize("which", range(5))
@@ -107,7 +191,8 @@ def test_captions_need_not_be_in_order():
 def test_a_collapsed_model_gets_no_more_than_chance(n, captions):
     one = torch.nn.functional.normalize(torch.ones(1, 16), dim=1)
     got = retrieval(one.expand(n, 16), one.expand(n * captions, 16), np.repeat(np.arange(n), captions))
-    assert all(value <= int(name.split("@")[1]) / n for name, value in got.items())
+    assert all(value <= int(name.split("@")[1]) / n for name, value in recalls(got).items())
+    assert got["text_to_image_median_rank"] == (n + 1) / 2
 
 
 def test_a_random_model_gets_chance():
@@ -122,7 +207,9 @@ def test_a_random_model_gets_chance():
 def test_a_model_that_diverged_gets_0(which):
     nan = torch.full((10, 4), float("nan"))
     image, text = (nan if which in (name, "both") else torch.randn(10, 4) for name in ("image", "text"))
-    assert set(retrieval(image, text, np.arange(10), ks=(1, 5)).values()) == {0.0}
+    got = retrieval(image, text, np.arange(10), ks=(1, 5))
+    assert set(recalls(got).values()) == {0.0}
+    assert got["text_to_image_median_rank"] == got["image_to_text_median_rank"] == 10
 
 
 def test_an_image_without_captions_is_not_asked():
@@ -133,6 +220,9 @@ def test_a_caption_of_wrong_images_pushes_down():
     # two wrong images are nearer than the right one: rank 2, found among three, not among two
     image, text = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0]])
     assert retrieval(image, text, np.array([0]), ks=(1, 2, 3)) == {
+        "text_to_image_median_rank": 3.0,
+        "image_to_text_median_rank": 1.0,
+        "mean_recall": 4 / 6,
         "text_to_image_r@1": 0.0,
         "text_to_image_r@2": 0.0,
         "text_to_image_r@3": 1.0,
@@ -156,3 +246,9 @@ def test_no_texts_are_an_error():
 def test_owners_that_are_no_images_are_an_error(owner):
     with pytest.raises(MinclipError, match=rf"images {min(owner)} to {max(owner)}, but there are 3"):
         retrieval(torch.eye(3), torch.eye(3), np.array(owner))
+
+
+@pytest.mark.parametrize("ks", [(), (0, 1)])
+def test_ks_below_1_are_an_error(ks):
+    with pytest.raises(MinclipError, match="at least 1"):
+        retrieval(torch.eye(3), torch.eye(3), np.arange(3), ks=ks)

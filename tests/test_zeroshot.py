@@ -172,6 +172,7 @@ def test_evaluate_gives_retrieval_loss_and_each_task(model, pairs):
     figures = evaluate(model, TOKENIZER, pairs)
     assert set(figures) == {
         *(f"{way}_r@{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)),
+        *("text_to_image_median_rank", "image_to_text_median_rank", "mean_recall"),
         "loss",
         *(f"{what}/{name}" for what in ("zero_shot", "chance") for name in pairs.tasks),
     }

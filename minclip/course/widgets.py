@@ -16,6 +16,7 @@ from ..data.batches import normalize
 from ..evaluate import embed_texts, zero_shot_classifier
 from ..losses import clip_loss
 from ..model import CLIP
+from ..search import Index
 from ..tokenizer import Tokenizer
 from ..transformer import rollout
 from ..vision import VisionTransformer
@@ -198,4 +199,23 @@ def training_scrubber(
     return redrawn(
         lambda moment: scrubber_figure(matrices, steps, moment, losses, batch),
         moment=ipywidgets.IntSlider(0, 0, len(matrices) - 1, description="moment", layout=wide),
+    )
+
+
+def search_figure(index: Index, query: str, top: int) -> Figure:
+    """The `top` photographs of the index that are nearest to a text."""
+    if not query.strip():
+        return plots.contact_sheet([], [], [], "type what the picture should show")
+    paths, cosines = zip(*index.search(query, top))
+    title = f"“{query}”: nearest of {len(index.paths):,} images"
+    return plots.contact_sheet([index.picture(path, 240) for path in paths], paths, cosines, title)
+
+
+def search_box(index: Index, query: str, top: int = 8) -> ipywidgets.VBox:
+    """Type what a picture should show, and see which photographs of the index come nearest."""
+    wide = ipywidgets.Layout(width="95%")
+    return redrawn(
+        lambda query, top: search_figure(index, query, top),
+        query=ipywidgets.Text(query, description="search for", layout=wide, continuous_update=False),
+        top=ipywidgets.IntSlider(top, 1, 24, description="how many", continuous_update=False),
     )

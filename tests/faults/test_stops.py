@@ -1,15 +1,20 @@
 """Runs that are stopped for real: kill -9, Ctrl-C, a full disk."""
 
+import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from minclip.checkpoint import Run, read_metrics
 
@@ -18,6 +23,7 @@ TINY = (
     "--model.vision.layers 1 --model.text.width 32 --model.text.heads 1 --model.text.layers 1 --model.text.vocab-size 600 "
     "--train.batch-size 32 --train.device cpu --train.precision fp32 --train.eval-every 0 --train.log-every 1"
 ).split()
+DEMO = Path(__file__).parent.parent.parent / "data" / "demo"
 posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
@@ -133,3 +139,45 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(small_disk):
     assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], "a half-written file was left"
     if (folder / "state.pt").exists():
         assert torch.load(folder / "state.pt", weights_only=True)["step"] % 3 == 0
+
+
+@posix
+def test_a_search_killed_while_it_embeds_goes_on_from_there(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    image = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(image).save(photos / "0000.png")
+    for i in range(1, 1000):
+        os.link(photos / "0000.png", photos / f"{i:04}.png")
+    command = [
+        sys.executable,
+        "-m",
+        "minclip",
+        "search",
+        str(DEMO),
+        "--images",
+        "photos",
+        "--query",
+        "a star",
+        "--json",
+    ]
+
+    def rows():
+        files = list(photos.glob(".minclip/*.sqlite"))
+        try:
+            return sqlite3.connect(files[0]).execute("SELECT count(*) FROM images").fetchone()[0] if files else 0
+        except sqlite3.OperationalError:  # there is no table yet, or it is being written
+            return 0
+
+    for wanted in (1, 300):  # kill -9 twice, further on the second time
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        end = time.time() + 120
+        while rows() < wanted and time.time() < end:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        kept = rows()
+        assert wanted <= kept < 1000 and kept % 128 == 0, "not a number of whole blocks"
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and f"0/{1000 - kept}" in done.stderr  # the bar counts only what was left
+    assert json.loads(done.stdout.splitlines()[-1])["images"] == 1000

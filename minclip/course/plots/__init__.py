@@ -3,6 +3,7 @@
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .search import contact_sheet
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
@@ -15,6 +16,7 @@ __all__ = [
     "boxes",
     "byte_table",
     "bytes_of",
+    "contact_sheet",
     "cosine_histograms",
     "curves",
     "faint",
