@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -253,7 +254,9 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         if arguments[1:2] in (["-h"], ["--help"]):
             return {}
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
-    name, options = arguments[1], arguments[2:]
+    name = arguments[1]
+    # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
+    options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
     default = preset(name)
     if any(option.replace("_", "-").startswith("--model.vision.image-size") for option in options):
         raise MinclipError("the picture's size is said once, with --data.image-size: the image tower follows it")

@@ -27,9 +27,13 @@ def _need(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image tower, a Vision Transformer, a ModifiedResNet or a SmallResNet; defaults are OpenAI's ViT-B/32."""
+    """The image tower, a Vision Transformer, a ModifiedResNet, a SmallResNet or one of timm's; defaults are OpenAI's ViT-B/32.
 
-    tower: Literal["vit", "resnet", "small_resnet"] = "vit"
+
+    A tower of timm's has a shape of its own: of the fields only tower, image_size, mean and std are about it.
+    """
+
+    tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (see borrowed.py)
     image_size: int = 224  # side in pixels; in training it follows data.image_size
     width: int = 768  # of the tokens; of a ResNet, the channels of its first stage
     heads: int = 12  # of the attention; of a ModifiedResNet, of its pooling
@@ -50,8 +54,11 @@ class VisionConfig:
     def __post_init__(self) -> None:
         sizes = (self.patch_size, self.width, self.layers, self.heads, self.stem_width, *self.stages)
         _need(min(sizes) > 0, "model.vision: sizes must be positive")
-        towers = ("vit", "resnet", "small_resnet")
-        _need(self.tower in towers, f"model.vision.tower {self.tower!r} is none of {', '.join(towers)}")
+        timm, towers = self.tower.startswith("timm:"), ("vit", "resnet", "small_resnet")
+        _need(
+            timm or self.tower in towers,
+            f"model.vision.tower {self.tower!r} is none of {', '.join(towers)}, timm:NAME",
+        )
         _need(self.stem in ("patch", "conv"), f"model.vision.stem {self.stem!r} is neither 'patch' nor 'conv'")
         _need(self.pool in ("cls", "mean"), f"model.vision.pool {self.pool!r} is neither 'cls' nor 'mean'")
         power_of_two = self.patch_size & (self.patch_size - 1) == 0 and self.patch_size > 1
@@ -64,7 +71,7 @@ class VisionConfig:
             "vit": (self.patch_size, f"model.vision.patch_size {self.patch_size}"),
             "resnet": (32, "32, by which a ResNet shrinks it"),
             "small_resnet": (16, "16, by which a SmallResNet shrinks it"),
-        }[self.tower]
+        }.get(self.tower, (1, ""))  # of timm's, timm tells
         _need(
             self.image_size > 0 and self.image_size % stride == 0,
             f"the image size {self.image_size} is not a multiple of {what}",
@@ -89,9 +96,13 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower, a causal Transformer or a bag of words; defaults are OpenAI's."""
+    """The text tower, a causal Transformer, a bag of words or one of Hugging Face's; defaults are OpenAI's.
 
-    tower: Literal["transformer", "bag"] = "transformer"
+    A tower of Hugging Face's brings its shape and its tokenizer: of the fields only tower and context_length are about it.
+    """
+
+    tower: str = "transformer"  # "transformer", "bag", or "hf:NAME" for a pretrained one (see borrowed.py)
+    hf_config: str = ""  # Hugging Face's config of such a tower, as JSON; a run fills it in
     context_length: int = 77  # tokens, SOT and EOT included
     vocab_size: int = 49408
     eot_id: int = -1  # the token whose feature stands for the text; -1 is the last one of the vocabulary
@@ -102,7 +113,8 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _need(
-            self.tower in ("transformer", "bag"), f"model.text.tower {self.tower!r} is neither 'transformer' nor 'bag'"
+            self.tower in ("transformer", "bag") or self.tower.startswith("hf:"),
+            f"model.text.tower {self.tower!r} is neither 'transformer' nor 'bag' nor 'hf:NAME'",
         )
         _need(min(self.width, self.layers, self.heads) > 0, "model.text: sizes must be positive")
         _need(
@@ -144,19 +156,23 @@ class CLIPConfig:
 class DataConfig:
     """Which pairs to learn from, and how they are looked at."""
 
-    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k" or "shards"
+    name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; the shapes world needs none
+    image_column: str = ""  # of an own table; "" looks for usual names such as image, file_name, path
+    caption_column: str = ""  # likewise: caption, text, title, …
     image_size: int = 64  # side in pixels
     size: int = 0  # how many training images; 0 takes all
-    first_size: int = (
-        0  # side at the start of training, grown to image_size in three equal parts of the run; 0 is image_size
-    )
+    first_size: int = 0  # side at the start of training, which grows to image_size in three parts; 0 is image_size
     min_crop: float = 1.0  # smallest share of the area that a random crop keeps; 1 does not crop
     flip: bool = False  # mirror half of the images, but never under a caption that says left or right
     color: float = 0.0  # how far brightness, contrast and saturation may be off, as a share of 1
     workers: int = 2  # shards only: processes that read and decode, for each process that trains
 
     def __post_init__(self) -> None:
+        _need(
+            self.name == "own" or not (self.image_column or self.caption_column),
+            "data.image_column and data.caption_column belong to an own table: --data.name own",
+        )
         _need(self.image_size > 0, f"data.image_size {self.image_size} is not positive")
         _need(self.size >= 0 and self.workers >= 0, "data.size and data.workers must not be negative")
         _need(0 < self.min_crop <= 1, f"data.min_crop {self.min_crop} is not in (0, 1]")
@@ -175,10 +191,11 @@ class LoopConfig:
     batch_size: int = 256  # pairs whose loss is one: of all processes together
     micro_batch: int = 0  # pairs that a process embeds at a time (gradient caching); 0 takes its whole share at once
     loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, or 16 MB of more than 4,096 rows
-    optimizer: Literal["adamw", "muon"] = (
-        "adamw"  # "muon" moves the matrices by orthogonalised momentum, the rest by AdamW
-    )
+    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon" orthogonalises the steps of matrices (muon.py)
     lr: float = 1e-3  # peak learning rate, after the warm-up
+    vision_lr: float = 0.0  # the image tower's own peak; 0 is lr, which is also the projections' and the scale's
+    text_lr: float = 0.0  # the text tower's own peak; 0 is lr
+    freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers that are left as they are
     warmup: float = 0.05  # share of the run in which the learning rate rises
     weight_decay: float = 0.1  # spares norms, biases, embeddings and the temperature
     beta1: float = 0.9
@@ -214,6 +231,11 @@ class LoopConfig:
         )
         _need(self.parallel in ("ddp", "fsdp"), f"train.parallel {self.parallel!r} is neither 'ddp' nor 'fsdp'")
         _need(self.lr > 0, f"train.lr {self.lr} is not positive")
+        _need(min(self.vision_lr, self.text_lr) >= 0, "train.vision_lr and train.text_lr must not be negative")
+        _need(
+            self.freeze in ("none", "vision", "text", "both"),
+            f"train.freeze {self.freeze!r} is none of 'none', 'vision', 'text', 'both'",
+        )
         _need(0 <= self.warmup < 1, f"train.warmup {self.warmup} is a share of the run, in [0, 1)")
         _need(
             self.weight_decay >= 0 and self.grad_clip > 0,
@@ -260,6 +282,11 @@ class TrainConfig:
             not self.train.label_smoothing or self.model.loss == "clip",
             "train.label_smoothing is for model.loss clip: a sigmoid's target is not shared",
         )
+        for part, tower in (("vision", self.model.vision.tower), ("text", self.model.text.tower)):
+            _need(
+                self.train.freeze not in (part, "both") or ":" in tower,
+                f"train.freeze {self.train.freeze!r} would leave model.{part}.tower {tower!r} as random as it begins: it is for pretrained towers, 'timm:NAME' and 'hf:NAME'",
+            )
         # The picture's size is said once: the tower follows the data.
         if self.model.vision.image_size != self.data.image_size:
             vision = dataclasses.replace(self.model.vision, image_size=self.data.image_size)

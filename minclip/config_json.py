@@ -10,8 +10,8 @@ FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
 # Fields younger than the first files of this FORMAT, which lack them.
 YOUNGER = """
     tower stages mlp_width dropout loss
-    workers first_size color
-    optimizer label_smoothing micro_batch loss_chunk parallel compile grad_checkpointing ema unmasked_last tensorboard overfit
+    workers first_size color image_column caption_column
+    hf_config vision_lr text_lr freeze optimizer label_smoothing micro_batch loss_chunk parallel compile grad_checkpointing ema unmasked_last tensorboard overfit
 """.split()
 
 

@@ -137,7 +137,9 @@ def from_the_batch(clip: CLIP, batch: Batch) -> list[str]:
         grads = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)))
     out = []
     for part in ("vision", "text", "logit_scale"):
-        if not any(grad is not None and grad.any() for name, grad in grads.items() if name.startswith(part)):
+        if part not in clip.frozen and not any(
+            grad is not None and grad.any() for name, grad in grads.items() if name.startswith(part)
+        ):
             out.append(f"no gradient reaches {part}: it is frozen, detached, or dead")
     for name, x in (("image", image), ("text", text)):
         cosine = mean_cosine(x)

@@ -43,21 +43,33 @@ def keep_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
+EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
+    "pos_embed", "_token", "bias_table", "_embeddings.weight", "attention_bias.weight",  # timm's and Hugging Face's
+)  # fmt: skip
+
+
+def parameter_groups(model: CLIP, weight_decay: float, vision_lr: float = 0.0, text_lr: float = 0.0) -> list[dict]:
     """Weight decay, and Muon's steps, for matrices only: norms, biases, embeddings and the temperature have no direction to shrink.
 
     Single numbers are a group of their own: FSDP shares out all others, and an optimizer's group must be of one kind.
+    A tower with a learning rate of its own has groups of its own, with that as their "lr"; what is frozen is in none.
     """
-    decayed, spared, numbers = [], [], []
-    for name, parameter in model.named_parameters():
-        is_embedding = name.endswith(("token_embedding.weight", "positional_embedding", "class_embedding"))
-        matrix = parameter.ndim >= 2 and not is_embedding
-        (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": weight_decay, "muon": True},
-        {"params": spared, "weight_decay": 0.0},
-        {"params": numbers, "weight_decay": 0.0},
-    ]
+    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
+    groups = []
+    for part in ("", *own):
+        decayed, spared, numbers = [], [], []
+        for name, parameter in model.named_parameters():
+            tower = name.split(".")[0]
+            if parameter.requires_grad and (tower if tower in own else "") == part:
+                matrix = parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
+                (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
+        rate = {"lr": own[part]} if part else {}
+        groups += [
+            {"params": decayed, "weight_decay": weight_decay, "muon": True, **rate},
+            {"params": spared, "weight_decay": 0.0, **rate},
+            {"params": numbers, "weight_decay": 0.0, **rate},
+        ]
+    return [group for group in groups if group["params"]]
 
 
 def schedule(progress: float, warmup: float) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .archive import read_tensors
+from .borrowed import read_tokenizer
 from .config import CLIPConfig, MinclipError, data_folder, nearest
 from .config_json import FORMAT, from_dict, to_dict
 from .model import CLIP
@@ -89,8 +90,8 @@ def read_folder(folder: Path) -> tuple[CLIP, Tokenizer | None]:
     if not path.exists():
         raise MinclipError(f"{path} is not there: the run has not saved a checkpoint yet")
     model = build(config, read_tensors(path), str(path))
-    tokenizer = Tokenizer.load(folder / "tokenizer.json") if (folder / "tokenizer.json").exists() else None
-    return model, tokenizer
+    path = folder / "tokenizer.json"
+    return model, read_tokenizer(path, config.text) if path.exists() else None
 
 
 def build(config: CLIPConfig, tensors: dict[str, Tensor], where: str) -> CLIP:

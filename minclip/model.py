@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .borrowed import HuggingFaceTower, TimmTower
 from .config import CLIPConfig
 from .resnet import ModifiedResNet, SmallResNet
 from .text import BagOfWords, TextTransformer
@@ -22,23 +23,34 @@ class CLIP(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.config = config
-        if config.vision.tower == "resnet":
-            self.vision = ModifiedResNet(config.vision, config.embed_dim)
-            self.image_projection = nn.Identity()  # the tower's attention pooling has one
+        self.frozen: tuple[str, ...] = ()
+        tower, width = config.vision.tower, config.vision.width
+        if tower == "resnet":  # its attention pooling projects
+            self.vision, self.image_projection = ModifiedResNet(config.vision, config.embed_dim), nn.Identity()
         else:
-            small = config.vision.tower == "small_resnet"
-            self.vision = SmallResNet(config.vision) if small else VisionTransformer(config.vision, config.activation)
-            width = 8 * config.vision.width if small else config.vision.width
+            if tower == "small_resnet":
+                self.vision, width = SmallResNet(config.vision), 8 * width
+            elif tower.startswith("timm:"):
+                self.vision = TimmTower(config.vision)
+                width = self.vision.width
+            else:
+                self.vision = VisionTransformer(config.vision, config.activation)
             self.image_projection = nn.Linear(width, config.embed_dim, bias=False)
             nn.init.normal_(self.image_projection.weight, std=width**-0.5)
-        bag = config.text.tower == "bag"
-        self.text = BagOfWords(config.text) if bag else TextTransformer(config.text, config.activation)
-        self.text_projection = nn.Linear(config.text.width, config.embed_dim, bias=False)
+        width = config.text.width
+        if config.text.tower.startswith("hf:"):
+            self.text = HuggingFaceTower(config.text)
+            width = self.text.width
+        elif config.text.tower == "bag":
+            self.text = BagOfWords(config.text)
+        else:
+            self.text = TextTransformer(config.text, config.activation)
+        self.text_projection = nn.Linear(width, config.embed_dim, bias=False)
         # learned as a logarithm, so that a step multiplies the scale and it stays positive
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         if config.loss == "siglip":
             self.logit_bias = nn.Parameter(torch.zeros(()))  # the training loop starts it at `siglip_bias` of the batch
-        nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
+        nn.init.normal_(self.text_projection.weight, std=width**-0.5)
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """(B, 3, S, S) normalised float images -> (B, D) fp32; of length 1 with `normalize`."""
@@ -65,6 +77,19 @@ class CLIP(nn.Module):
     def clamp_logit_scale(self) -> None:
         """Keeps the scale at 100 or below; called after each step."""
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    def freeze(self, *towers: str) -> None:
+        """Leaves "vision", "text" or both as they are: no gradients, and in training neither dropout nor new statistics of BatchNorm."""
+        self.frozen = towers
+        for tower in towers:
+            getattr(self, tower).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "CLIP":
+        super().train(mode)
+        for tower in self.frozen:
+            getattr(self, tower).eval()
+        return self
 
     def resize(self, image_size: int) -> None:
         """Makes this a model for images of another size, with interpolated positions; preprocess anew."""

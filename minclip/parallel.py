@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .borrowed import HuggingFaceTower, TimmTower, synchronize_norms
 from .config import LoopConfig, MinclipError
 from .distributed import world_size
 from .model import CLIP
@@ -15,9 +16,11 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
         for part in model.modules():
             if hasattr(part, "checkpointing"):
                 part.checkpointing = True
+            elif isinstance(part, TimmTower | HuggingFaceTower):
+                part.checkpoint()
     device = model.device
     if world_size() > 1 and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronize_norms(model)
     if loop.compile:
         check_compiler(device)
         model.vision.compile()  # in place: names in the state stay what they are

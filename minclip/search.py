@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .config import MinclipError, data_folder
 from .config_json import to_dict
 from .data.batches import ahead
-from .data.flickr import Source
+from .data.source import Source
 from .evaluate import embed_texts
 from .model import CLIP
 from .tokenizer import Tokenizer
@@ -144,7 +144,7 @@ class Index:
 
     def picture(self, path: str, side: int = 480) -> Image.Image:
         """A photograph of the index, no larger than `side` × `side`."""
-        image = read_image(self.source.reader()(path), side)
+        image = read_image(self.source.read(path), side)
         image.thumbnail((side, side))
         return image
 
@@ -240,7 +240,7 @@ def _embed(
     block: int,
 ) -> None:
     """Puts the vectors of the paths in `stamps` into the file, `block` at a time; threads decode the next ones meanwhile."""
-    paths, read, size = list(stamps), source.reader(), model.config.vision.image_size
+    paths, read, size = list(stamps), source.read, model.config.vision.image_size
 
     def one(path: str) -> Tensor | str:
         try:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from . import diagnose, distributed, meters
 from .average import Average
+from .borrowed import borrow, fetch_weights, new_tokenizer, read_tokenizer
 from .checkpoint import (
     Run,
     load_checkpoint,
@@ -55,34 +56,44 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     loop, first, started = config.train, distributed.rank() == 0, time.perf_counter()
 
     check_agreement("was started with other values of", {**leaves(to_dict(config)), "--resume": resume})
-    stream = open_stream(config)
     if resume:
         config = resumed_config(folder, config)
-        tokenizer = Tokenizer.load(folder / "tokenizer.json")
     else:
-        tokenizer = Tokenizer.train(stream.texts(), config.model.text.vocab_size)
+        with distributed.on_each_machine_once():  # what the first process fetches, the others find
+            config = replace(config, model=borrow(config.model))
+    stream = open_stream(config)
+    if resume:
+        tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
+    else:
+        tokenizer = new_tokenizer(config.model.text, stream.texts)
         text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
         config = replace(config, model=replace(config.model, text=text))
     check_agreement("reads other captions: it has another", {"tokenizer": tokenizer.to_json()})
+
+    torch.manual_seed(loop.seed)
+    clip = CLIP(config.model)
+    if not resume or not (folder / "state.pt").exists():  # else they lie in there
+        with distributed.on_each_machine_once():
+            fetch_weights(clip)
+    clip = clip.to(device).train()
+    clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
     if first:
         write_run_config(folder, config) if resume else start_run(folder, config, tokenizer)
         for note in stream.notes:
             tqdm.write(f"note: {note}")
-
-    torch.manual_seed(loop.seed)
-    clip = CLIP(config.model).to(device).train()
     if config.model.loss == "siglip":
         clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
     flops: dict[int, float] = {}  # of a pair, by the side of its picture
     peak = meters.peak_flops(device, autocast) * distributed.world_size()
     model = wrap(clip, loop)
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = (Muon if loop.optimizer == "muon" else torch.optim.AdamW)(
-        parameter_groups(clip, loop.weight_decay),
+        parameter_groups(clip, loop.weight_decay, loop.vision_lr, loop.text_lr),
         lr=loop.lr,
         betas=(loop.beta1, loop.beta2),
         fused=device.type != "mps",
     )
+    peaks = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
     average = Average(model, loop.ema) if loop.ema else None
     before = load_checkpoint(folder, model, optimizer, average) if resume else {"step": 0, "seconds": 0.0, "skipped": 0}
     step, skipped, started = before["step"], before["skipped"], started - before["seconds"]
@@ -124,9 +135,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
             progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
             if progress >= 1 or stop:
                 break
-            lr = loop.lr * schedule(progress, loop.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            share = schedule(progress, loop.warmup)
+            lr = loop.lr * share
+            for group, highest in zip(optimizer.param_groups, peaks):
+                group["lr"] = highest * share
             if loop.unmasked_last and progress >= 1 - loop.unmasked_last and getattr(clip.vision, "patch_dropout", 0):
                 clip.vision.patch_dropout = 0.0
                 flops.clear()  # counted anew
@@ -217,9 +229,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
 
 def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dict[str, dict[str, float]]:
     """Split -> figures, in fp32: what a run ends with, and what `minclip eval` computes again."""
-    data = config.data
+    data, columns = config.data, (config.data.image_column, config.data.caption_column)
     return {
-        split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root))
+        split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root, columns=columns))
         for split in evaluation_splits(data)
     }
 
@@ -241,11 +253,16 @@ def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     free = (
         *("root", "workers", "steps", "minutes", "log_every", "eval_every", "checkpoint_every", "device", "precision"),
         *("lr", "grad_clip"),  # what helps a run that has become unstable
+        # a tower's own rate, too; but to get one it would need another optimizer
+        *(name for name in ("vision_lr", "text_lr") if getattr(saved.train, name) and getattr(config.train, name)),
         *("micro_batch", "loss_chunk", "parallel", "compile", "grad_checkpointing", "tensorboard"),
     )
-    # the vocabulary's size is known only after the tokenizer was trained
-    text = replace(config.model.text, vocab_size=saved.model.text.vocab_size, eot_id=saved.model.text.eot_id)
-    config = replace(config, model=replace(config.model, text=text))
+    # the vocabulary's size is known only after the tokenizer was trained, and a tower's owner was asked once
+    vision, text = config.model.vision, saved.model.text
+    text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
+    if vision.tower.startswith("timm:"):
+        vision = replace(vision, mean=saved.model.vision.mean, std=saved.model.vision.std)
+    config = replace(config, model=replace(config.model, vision=vision, text=text))
     before, now = leaves(to_dict(saved)), leaves(to_dict(config))
     changed = [
         f"{name} ({before[name]}, now {value})"

@@ -5,33 +5,27 @@ import io
 import os
 import shutil
 import zipfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import photograph, put_photographs, zipped
 from PIL import Image
 
 from minclip.config import DataConfig, MinclipError
-from minclip.data import evaluation_splits, flickr, load_pairs
-from minclip.data.flickr import Source, flickr_splits, load_flickr, read_captions, read_splits
+from minclip.data import evaluation_splits, load_pairs, photographs
+from minclip.data.photographs import find_photographs, load_photographs
+from minclip.data.source import Source
+from minclip.data.splits import bucket, read_splits
 
+load_flickr = partial(load_photographs, "flickr30k")
 pytestmark = pytest.mark.usefixtures("data_home")
 NAMES = [f"{1000 + i}_{i:x}.jpg" for i in range(60)]
 CAPTIONS = {name: [f"caption {j} of {name[:4]}, a dog" for j in range(5)] for name in NAMES}
 ROW_19999 = "2199200615.jpg| 4   A dog runs across the grass ."
-
-
-def photograph(value=0, size=24):
-    file = io.BytesIO()
-    Image.new("RGB", (size, size), (value, 100, 50)).save(file, "JPEG", quality=95)
-    return file.getvalue()
-
-
-def photographs(folder, names=NAMES):
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, name in enumerate(names):
-        (folder / name).write_bytes(photograph(4 * i))
 
 
 def captions_txt(captions):
@@ -51,31 +45,21 @@ def lay_out(root, layout, captions=CAPTIONS, names=NAMES):
     """A folder as Kaggle delivers it."""
     root.mkdir(parents=True, exist_ok=True)
     if layout == "captions.txt":
-        photographs(root / "Images", names)
+        put_photographs(root / "Images", names)
         (root / "captions.txt").write_text(captions_txt(captions), encoding="utf-8")
     else:  # hsankesara: the folder is there twice
-        photographs(root / "flickr30k_images" / "flickr30k_images", names)
+        put_photographs(root / "flickr30k_images" / "flickr30k_images", names)
         (root / "flickr30k_images" / "results.csv").write_text(results_csv(captions), encoding="utf-8")
     return root
 
 
-def zipped(folder, junk=False):
-    path = folder.with_name(folder.name + ".zip")
-    with zipfile.ZipFile(path, "w") as archive:
-        for p in sorted(folder.rglob("*")):
-            archive.write(p, p.relative_to(folder))
-            if junk and p.is_file():
-                archive.writestr(f"__MACOSX/{p.parent.relative_to(folder)}/._{p.name}", b"\x00\x05\x16\x07")
-        if junk:
-            archive.writestr("Images/.DS_Store", b"junk")
-            archive.writestr("Images/._hidden.jpg", b"junk")
-    shutil.rmtree(folder)
-    return path
+def flickr_splits(root):
+    return find_photographs("flickr30k", root).splits()
 
 
 def read(text, layout="captions.txt", tmp=None):
     (tmp / layout).write_text(text, encoding="utf-8")
-    return read_captions(Source.open(tmp))
+    return find_photographs("flickr30k", tmp).captions
 
 
 # ---- layouts
@@ -107,6 +91,12 @@ def test_size_takes_the_first_images(tmp_path):
     assert load_flickr(root, "train", 16, 7).names == load_flickr(root, "train", 16).names[:7]
 
 
+def test_the_order_of_the_rows_is_not_that_of_the_images(tmp_path):
+    root = lay_out(tmp_path / "flickr", "captions.txt")
+    (root / "captions.txt").write_text(captions_txt(dict(reversed(CAPTIONS.items()))))
+    assert list(find_photographs("flickr30k", root).captions.items()) == list(CAPTIONS.items())
+
+
 def test_load_pairs_reads_both_names(tmp_path):
     root = lay_out(tmp_path / "flickr", "results.csv")
     assert load_pairs("flickr8k", "train", 16, root).names == load_pairs("flickr30k", "train", 16, root).names
@@ -134,7 +124,7 @@ def test_a_quote_inside_an_unquoted_caption_is_text(tmp_path):
 def test_line_ends_byte_order_marks_and_empty_lines_do_no_harm(tmp_path, end):
     text = "\ufeff" + end.join(["image,caption", "a.jpg,One .", "", "b.jpg,Zwei Hündchen .", ""])
     (tmp_path / "captions.txt").write_bytes(text.encode())
-    assert read_captions(Source.open(tmp_path)) == {"a.jpg": ["One ."], "b.jpg": ["Zwei Hündchen ."]}
+    assert find_photographs("flickr30k", tmp_path).captions == {"a.jpg": ["One ."], "b.jpg": ["Zwei Hündchen ."]}
 
 
 def test_a_header_is_not_needed(tmp_path):
@@ -177,7 +167,7 @@ def test_a_quote_that_is_not_closed_is_an_error_with_its_line(tmp_path, lines):
 def test_captions_that_are_not_utf8_are_an_error(tmp_path):
     (tmp_path / "captions.txt").write_bytes("image,caption\na.jpg,Zwei Hündchen".encode("latin-1"))
     with pytest.raises(MinclipError, match=r"captions\.txt is not UTF-8"):
-        read_captions(Source.open(tmp_path))
+        find_photographs("flickr30k", tmp_path)
 
 
 # ---- reading results.csv
@@ -276,15 +266,27 @@ def test_train_alone_is_no_official_split(tmp_path):
 
 def test_without_lists_a_hash_splits_about_90_5_5():
     names = [f"{i}.jpg" for i in range(4000)]
-    splits = read_splits(Source(flickr.Path("/nowhere/at/all"), ()), names)
+    splits = read_splits(Source(Path("/nowhere/at/all"), ()), names)
     assert {s: round(len(m) / 40) for s, m in splits.items()} == pytest.approx(
         {"train": 90, "val": 5, "test": 5}, abs=1
     )
     assert sorted(n for members in splits.values() for n in members) == sorted(names)
 
 
+def test_the_hash_split_never_changes():
+    # a model that was trained on one split and is tried on another has seen the answers
+    names = ["1000092795.jpg", "10002456.jpg", "1000268201.jpg", "2199200615.jpg", "1000268201_693b08cb0e.jpg"]
+    assert [bucket(name) for name in names] == [22, 69, 9, 74, 73]
+    few = [f"{i}.jpg" for i in range(100)]
+    splits = read_splits(Source(Path("/nowhere/at/all"), ()), few)
+    assert {s: [int(n[:-4]) for n in splits[s]] for s in ("val", "test")} == {
+        "val": [5, 58, 69, 83, 85],
+        "test": [2, 39, 41, 53, 90],
+    }
+
+
 def test_the_hash_split_stays_when_images_are_added():
-    source, names = Source(flickr.Path("/nowhere/at/all"), ()), [f"{i}.jpg" for i in range(900)]
+    source, names = Source(Path("/nowhere/at/all"), ()), [f"{i}.jpg" for i in range(900)]
     few, many = read_splits(source, names[100:400]), read_splits(source, names)
     assert all(set(few[split]) == set(many[split]) & set(names[100:400]) for split in ("train", "val", "test"))
 
@@ -292,7 +294,7 @@ def test_the_hash_split_stays_when_images_are_added():
 def test_an_unknown_split_is_an_error_that_names_those_there_are(tmp_path):
     root = lay_out(tmp_path / "flickr", "captions.txt")
     write_lists(root, "plain", {"train": NAMES[:40], "val": NAMES[40:]})
-    with pytest.raises(MinclipError, match="no split 'test': it has train, val"):
+    with pytest.raises(MinclipError, match=r"no split 'test': it has train \(40\), val \(20\)"):
         load_flickr(root, "test", 16)
 
 
@@ -323,11 +325,11 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_another_layout_is_an_error_that_tells_what_was_looked_for_and_found(tmp_path):
-    photographs(tmp_path / "pictures", NAMES[:8])
+    put_photographs(tmp_path / "pictures", NAMES[:8])
     (tmp_path / "annotations.json").write_text("{}")
     with pytest.raises(
         MinclipError,
-        match=r"looked for captions\.txt or results\.csv, found annotations\.json, pictures/1000_0\.jpg.* …",
+        match=r"looked for captions\.txt or results\.csv or dataset_\*\.json, found annotations\.json, pictures/1000_0\.jpg.* …",
     ):
         load_flickr(tmp_path)
 
@@ -367,7 +369,7 @@ def test_missing_images_are_counted_and_the_first_five_named(root):
 
 
 def test_images_without_captions_are_counted_and_named(root):
-    photographs(root / "Images", ["stray.jpg", "alone.jpg"])
+    put_photographs(root / "Images", ["stray.jpg", "alone.jpg"])
     pairs = load_flickr(root, "train", 16)
     assert pairs.notes == ("2 images have no caption and were left out: alone.jpg, stray.jpg",)
     assert pairs.names == NAMES[:40]
@@ -386,7 +388,7 @@ def test_broken_images_are_counted_and_named_with_the_reason(root):
 def test_all_three_are_told_together(root):
     (root / "Images" / NAMES[0]).unlink()
     (root / "Images" / NAMES[1]).write_bytes(b"")
-    photographs(root / "Images", ["stray.jpg"])
+    put_photographs(root / "Images", ["stray.jpg"])
     assert [note.split(" and were")[0] for note in load_flickr(root, "train", 16).notes] == [
         "1 captioned images are missing",
         "1 images have no caption",
@@ -437,8 +439,8 @@ def test_photographs_of_every_kind_load(root):
 @pytest.fixture
 def decoded(monkeypatch):
     """How many photographs have been decoded so far."""
-    count, decode = [], flickr.pack.__globals__["decode"]
-    monkeypatch.setitem(flickr.pack.__globals__, "decode", lambda *a: count.append(1) or decode(*a))
+    count, decode = [], photographs.pack.__globals__["decode"]
+    monkeypatch.setitem(photographs.pack.__globals__, "decode", lambda *a: count.append(1) or decode(*a))
     return count
 
 

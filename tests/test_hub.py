@@ -16,15 +16,16 @@ COMMIT = "c" * 40
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """`/owner/name/resolve/main/FILE` as huggingface.co answers it; `files` and `status` are the test's to set."""
+    """`/REPO/resolve/main/FILE` as huggingface.co answers it; `repo`, `files` and `status` are the test's to set."""
 
     files: ClassVar[dict[str, bytes]] = {}
+    repo = "owner/name"
     status = 200
     announced: str | None = None  # another hash than the content's
 
     def do_HEAD(self):
         name = self.path.rsplit("/", 1)[-1]
-        missing = {} if "/owner/name/" in self.path else {"X-Error-Code": "RepoNotFound"}
+        missing = {} if f"/{self.repo}/" in self.path else {"X-Error-Code": "RepoNotFound"}
         if self.status != 200 or missing or name not in self.files:
             code = self.status if self.status != 200 else 404
             headers = missing or ({"X-Error-Code": "EntryNotFound"} if code == 404 else {})

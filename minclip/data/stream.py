@@ -40,8 +40,9 @@ def open_stream(config: TrainConfig) -> Stream:
     if data.name == "shards":
         return _of_shards(config)
     with on_each_machine_once():  # photographs are packed by the first process; the others find them packed
-        pairs = load_pairs(data.name, "train", data.image_size, data.root, data.size or None)
-        validation = load_pairs(data.name, "val", data.image_size, data.root)
+        columns = data.image_column, data.caption_column
+        pairs = load_pairs(data.name, "train", data.image_size, data.root, data.size or None, columns=columns)
+        validation = load_pairs(data.name, "val", data.image_size, data.root, columns=columns)
     if config.train.overfit:
         pairs = all_different(pairs, config.train.overfit)
     if size > len(pairs):
