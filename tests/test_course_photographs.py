@@ -177,3 +177,11 @@ def test_what_was_found_stands_beside_its_query_and_its_own_image_is_framed():
     labels = [axis.get_xlabel() for axis in figure.axes]
     assert labels.count("its image") == 1 and labels[2] == "its image"
     assert figure.axes[0].texts[0].get_text() == "a $1 dog" and sum(bool(axis.images) for axis in figure.axes) == 6
+
+
+def test_the_best_of_the_right_scores_has_the_thick_frame():
+    scores, right = torch.tensor([[0.9, 0.1, 0.4], [0.2, 0.3, 0.1]]), torch.tensor([[0, 1, 1], [1, 0, 0]]).bool()
+    axis = plots.five_each(scores, right).axes[0]
+    frames = [(round(p.get_x() + 0.46), round(p.get_y() + 0.46), p.get_linewidth()) for p in axis.patches]
+    assert frames == [(1, 0, 1), (2, 0, 4), (0, 1, 4)]
+    assert [text.get_text() for text in axis.texts][:3] == ["0.90", "0.10", "0.40"]

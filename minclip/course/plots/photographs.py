@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..setup import PALETTE
@@ -60,12 +61,32 @@ def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
     axis = axes_grid(figure)[0, 0]
     for row, splits in enumerate(strips.values()):
         for split, colour in SPLIT_COLOURS.items():
-            bars = [(i, 0.9) for i, s in enumerate(splits) if s == split]
+            bars = [(i - 0.5, 1) for i, s in enumerate(splits) if s == split]
             axis.broken_barh(bars, (row - 0.36, 0.72), color=colour, label=split if row == 0 else None, linewidth=0)
     axis.set_yticks(range(len(strips)), list(strips))
     axis.invert_yaxis()
     axis.set(xlabel="image, by its name", title=title)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=3)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
+    """Scores (n, m) written into their cells; the `right` ones (n, m) have a frame, and the best right one of a row a thick one."""
+    scores = scores.detach()
+    figure = new_figure(8.4, 0.42 * len(scores) + 1)
+    axis = axes_grid(figure)[0, 0]
+    axis.imshow(scores, vmin=0, vmax=1.5 * float(scores.max()), aspect="auto")
+    best = (scores * right).argmax(dim=1)
+    for row, column in np.ndindex(*scores.shape):
+        axis.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center", fontsize=8, color="white")
+        if right[row, column]:
+            width = 4 if column == best[row] else 1
+            axis.add_patch(
+                Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, color=PALETTE[1], linewidth=width)
+            )
+    axis.set_xticks(range(scores.shape[1]))
+    axis.set_yticks(range(len(scores)), [f"image {row}" for row in range(len(scores))])
+    axis.set(xlabel="caption", title=title)
     return figure
 
 
