@@ -9,6 +9,8 @@ ROOT = Path(__file__).parent
 # Two threads on every machine: sums in another order would change printed digits.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MPLBACKEND", "agg") if "JPY_PARENT_PID" not in os.environ else None
+# Stored outputs come from the shapes world, whatever photographs are here.
+os.environ.setdefault("MINCLIP_COURSE_SHAPES", "1")
 # A test must not find the caches or runs of the person who runs it.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

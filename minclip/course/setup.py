@@ -8,8 +8,14 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
+from ..config import MinclipError, nearest
+from ..data.fetch import fetched
+from ..engine import pick_device
+
 # Okabe and Ito (2008): eight colours that people with any colour vision can tell apart; yellow last, it is faint on white
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
+
+PHOTOGRAPHS = ("flickr8k", "flickr30k")
 
 STYLE = {
     "figure.dpi": 100,
@@ -37,3 +43,25 @@ def setup(seed: int = 0) -> torch.device:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     mpl.rcParams.update(STYLE)
     return torch.device(os.environ.get("MINCLIP_DEVICE", "cpu"))
+
+
+def dataset(name: str) -> str:
+    """`name` where its photographs are (`minclip fetch`), and a GPU for "flickr30k"; else "shapes".  Prints which, and why.
+
+    With the environment variable MINCLIP_COURSE_SHAPES always "shapes": stored outputs come from there.
+    """
+    if name != "shapes" and name not in PHOTOGRAPHS:
+        raise MinclipError(
+            f"DATA {name!r} is none of shapes, {', '.join(PHOTOGRAPHS)}{nearest(name, ('shapes', *PHOTOGRAPHS))}"
+        )
+    if name == "shapes":
+        reason = "as asked"
+    elif os.environ.get("MINCLIP_COURSE_SHAPES") or not fetched(name):
+        reason = f"{name} is not here (minclip fetch {name} brings it)"
+    elif name == "flickr30k" and pick_device("auto", "fp32")[0].type == "cpu":
+        reason = 'flickr30k is here, but no GPU to train on it (DATA = "flickr8k" does with a CPU)'
+    else:
+        print(f"{name}: {fetched(name)}")
+        return name
+    print(f"{reason}: the same cells run on the shapes world.")
+    return "shapes"

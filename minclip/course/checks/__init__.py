@@ -2,6 +2,7 @@
 
 from .judging import NOT_ATTEMPTED
 from .loss import log_softmax, loss_gradient, merge
+from .photographs import rank_of, smoothed_target, split_of
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -25,8 +26,11 @@ __all__ = [
     "loss_gradient",
     "merge",
     "patchify",
+    "rank_of",
     "recall_at_1",
     "scale_needed",
+    "smoothed_target",
+    "split_of",
     "symmetric_loss",
     "to_row",
     "warmup_cosine",

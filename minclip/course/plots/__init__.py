@@ -3,6 +3,7 @@
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .search import contact_sheet
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
@@ -12,6 +13,7 @@ from .training import matrix_and_loss, run_norms, waterfall
 __all__ = [
     "accuracy_curves",
     "arrows",
+    "band",
     "batch_and_scale",
     "boxes",
     "byte_table",
@@ -20,9 +22,11 @@ __all__ = [
     "cosine_histograms",
     "curves",
     "faint",
+    "five_each",
     "gradient_norms",
     "heat_maps",
     "image_grid",
+    "lengths_and_words",
     "lines",
     "looked_at",
     "loss_curve",
@@ -38,11 +42,14 @@ __all__ = [
     "patch_grid",
     "png",
     "probabilities",
+    "retrieved",
     "run_norms",
     "save",
     "show",
     "show_image",
     "similarity_matrix",
+    "singular_values",
+    "split_strips",
     "temperature",
     "token_attention",
     "token_boxes",
@@ -50,5 +57,6 @@ __all__ = [
     "two_clouds",
     "vocabulary_curve",
     "waterfall",
+    "with_texts",
     "wrap",
 ]
