@@ -354,6 +354,9 @@ def test_a_frozen_tower_stays_as_it_was(bert, tmp_path, monkeypatch, freeze, fro
     if "vision" not in frozen:
         assert any("running_mean" in name for name in moved)
     assert {"image_projection.weight", "text_projection.weight", "logit_scale"} <= moved
+    trained = [p for name, p in run.model.named_parameters() if not name.startswith(tuple(t + "." for t in frozen))]
+    length = sum(p.detach().square().sum() for p in trained).sqrt()  # of what is trained, as the log tells it
+    assert run.steps[-1]["param_norm"] == pytest.approx(float(length), rel=0.01)
     optimizer = torch.load(run.folder / "state.pt", weights_only=True)["optimizer"]
     known = {name for group in optimizer["param_groups"] for name in group["params"]} | optimizer["state"].keys()
     assert not [name for name in known if name.startswith(tuple(tower + "." for tower in frozen))]
