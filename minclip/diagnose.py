@@ -68,7 +68,7 @@ class Watch:
         self.lines.append(line)
         sigmoid = self.config.model.loss == "siglip"
         start = self.lines[0]["loss"]
-        if len(self.lines) == 1 and not sigmoid and start > 1.5 * self.nothing + 1:
+        if not sigmoid and start > 1.5 * self.nothing + 1:
             self.spoken = True
             causes = [
                 "the features are not of length 1, or the scale is far above 14.3",

@@ -123,8 +123,8 @@ class _WithGradients(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
             loss, *gradients = function(image.float(), text.float(), scale, other, size, everywhere)
-        # gradients are of the inputs' own kinds: a scale may be a number, an image bf16
-        ctx.kinds = [(x.dtype, x.shape) if isinstance(x, Tensor) else None for x in (image, text, scale, other)]
+        # a scale may be a number, which has no gradient, or of shape (1,); autograd itself rounds to an input's dtype
+        ctx.shapes = [x.shape if isinstance(x, Tensor) else None for x in (image, text, scale, other)]
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -133,8 +133,7 @@ class _WithGradients(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         gradients = [*ctx.saved_tensors, None][:4]
         return (None, None, None) + tuple(
-            None if kind is None or g is None else (grad * g).to(kind[0]).view(kind[1])
-            for g, kind in zip(gradients, ctx.kinds)
+            None if shape is None or g is None else (grad * g).view(shape) for g, shape in zip(gradients, ctx.shapes)
         )
 
 

@@ -277,6 +277,19 @@ def test_a_batch_of_16384_is_finite_at_scale_100(function):
     assert loss > 0 and image.grad.any()
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]])
+def test_chunks_are_finite_wherever_the_largest_logits_lie(order):
+    # from chunk to chunk a column's largest logit goes from 100 to -100, or back
+    image, text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])[order], torch.tensor([[1.0, 0.0]] * 3)
+    answers = []
+    for size in (0, 1):
+        leaves = [x.clone().requires_grad_() for x in (image, text)]
+        loss = clip_loss(*leaves, 100.0, chunk_size=size)
+        answers.append([loss, *torch.autograd.grad(loss, leaves)])
+    for chunked, plain in zip(*reversed(answers)):
+        torch.testing.assert_close(chunked, plain)
+
+
 def test_chunks_take_bf16_and_hand_back_bf16():
     image, text = (x.bfloat16().requires_grad_() for x in pairs())
     with torch.autocast("cpu", torch.bfloat16):

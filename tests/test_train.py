@@ -147,6 +147,7 @@ def test_the_learning_rate_rises_then_falls_to_nothing(tiny):
     rates = [schedule(i / 100, 0.1) for i in range(101)]
     assert rates[0] > 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0)
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert schedule(0.0, 0.1) == 0.001 / 0.101 and schedule(0.0999, 0.1) < 1
     run = train(tiny)
     logged = [line["lr"] for line in run.metrics if "lr" in line]
     assert max(logged) > 3 * logged[-1]
