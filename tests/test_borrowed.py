@@ -29,7 +29,8 @@ from minclip import borrowed
 from minclip.borrowed import HuggingFaceTokenizer, borrow, fetch_weights, new_tokenizer, read_tokenizer
 from minclip.checkpoint import Run
 from minclip.cli import main
-from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, from_dict, to_dict
+from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from minclip.config_json import from_dict, to_dict
 from minclip.engine import parameter_groups
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer

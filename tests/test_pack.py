@@ -92,6 +92,15 @@ def test_a_cmyk_jpeg_decodes_right():
     assert looks(decode(encoded(Image.new("RGB", (40, 30), RED).convert("CMYK")), 16), RED)
 
 
+def test_a_cmyk_jpeg_without_adobes_mark_decodes_as_pillow_does():
+    file = encoded(Image.new("CMYK", (40, 30), (0, 200, 200, 0)))
+    start = file.index(b"\xff\xee")
+    unmarked = file[:start] + file[start + 2 + int.from_bytes(file[start + 2 : start + 4], "big") :]
+    with Image.open(io.BytesIO(unmarked)) as image:
+        colour = image.convert("RGB").getpixel((20, 15))
+    assert looks(decode(unmarked, 16), colour, 2)
+
+
 def test_a_palette_png_decodes_right():
     pixels = decode(encoded(halves().quantize(8), "PNG"), 32)
     assert looks(pixels[:, :14], RED) and looks(pixels[:, 18:], BLUE)
@@ -215,6 +224,7 @@ def test_anything_else_is_packed_anew(change):
     names = list(files)[::-1] if change == "names" else list(files)
     images, kept, _ = pack(names, read, 24 if change == "size" else 16, "there" if change == "source" else "here")
     assert sorted(reads) == sorted(files) and kept == names and len(images) == 6
+    assert len(pack(list(files), never, 16, "here")[0]) == 6  # which is kept beside it
 
 
 def test_broken_photographs_are_left_out_and_told_with_the_reason():
@@ -363,6 +373,16 @@ def test_a_damaged_cache_is_made_anew(data_home, small_blocks, monkeypatch, caps
     assert (images == whole).all() and kept == list(files)
     assert ("is not what was written, so it is made anew" in capsys.readouterr().out) == (not damage.startswith("list"))
     assert (pack(list(files), never, 16, "here")[0] == whole).all()
+
+
+def test_a_list_that_names_images_of_another_block_is_not_believed(data_home, small_blocks):
+    files = photographs(12) | {"4.jpg": b"broken"}
+    packed(files)
+    listed = list_of(data_home)
+    listed.write_bytes(listed.read_bytes().replace(b'"4.jpg"', b'"9.jpg"'))
+    images, kept, broken = packed(files)
+    assert "9.jpg" in kept and broken == ["4.jpg (cannot identify image file)"]
+    np.testing.assert_array_equal(images, [decode(files[name], 16) for name in kept])
 
 
 def test_a_small_cache_is_read_through_at_every_start(data_home, capsys):

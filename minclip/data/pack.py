@@ -35,7 +35,7 @@ def decode(jpeg: bytes, image_size: int) -> np.ndarray:
     with Image.open(io.BytesIO(jpeg)) as image:
         whole, pixels = image.size, None
         image.draft("RGB", (2 * image_size, 2 * image_size))  # a JPEG may be decoded at a half, a quarter, an eighth
-        if image.size == whole and image.format == "JPEG" and image.mode in ("RGB", "L"):
+        if image.size == whole and image.format == "JPEG":
             pixels = _by_torchvision(jpeg)
         if pixels is None:
             pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))  # grey and CMYK become RGB
