@@ -276,7 +276,7 @@ class TrainConfig:
         )
         _need(
             not self.data.first_size or self.model.vision.tower == "small_resnet",
-            "data.first_size needs a tower that takes pictures of any size: model.vision.tower small_resnet",
+            "data.first_size needs a tower that takes pictures of any size, model.vision.tower small_resnet; 0 is for all",
         )
         _need(
             not self.train.label_smoothing or self.model.loss == "clip",

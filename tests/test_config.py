@@ -124,6 +124,11 @@ OUT_OF_RANGE = [
     (DataConfig, "size", -1),
     (DataConfig, "min_crop", 0.0),
     (DataConfig, "min_crop", 1.1),
+    (DataConfig, "color", -0.1),
+    (DataConfig, "color", 1.1),
+    (DataConfig, "first_size", 40),  # not a multiple of 16
+    (DataConfig, "first_size", 80),  # more than image_size
+    (DataConfig, "first_size", -16),
     (LoopConfig, "batch_size", 1),  # one pair has nothing to be told apart from
     (LoopConfig, "lr", 0.0),
     (LoopConfig, "lr", float("nan")),
@@ -138,6 +143,9 @@ OUT_OF_RANGE = [
     (LoopConfig, "checkpoint_every", 0),
     (LoopConfig, "eval_every", -1),
     (LoopConfig, "precision", "fp8"),
+    (LoopConfig, "optimizer", "sgd"),
+    (LoopConfig, "label_smoothing", 1.0),
+    (LoopConfig, "label_smoothing", -0.1),
 ]
 
 
@@ -166,6 +174,23 @@ def test_the_tower_follows_when_the_data_is_replaced():
 def test_a_data_size_that_the_patches_do_not_divide_is_refused():
     with pytest.raises(MinclipError, match=r"image size 100 is not a multiple of model\.vision\.patch_size 32"):
         TrainConfig(data=DataConfig(image_size=100))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": DataConfig(image_size=224, first_size=128)}, "any size, model.vision.tower small_resnet; 0 is for all"),
+        ({"model": CLIPConfig(loss="siglip"), "train": LoopConfig(label_smoothing=0.1)}, "is for model.loss clip"),
+    ],
+)
+def test_fields_that_dont_go_together_are_told(values, message):
+    with pytest.raises(MinclipError, match=message):
+        TrainConfig(**values)
+
+
+def test_muon_and_shared_out_matrices_dont_go_together():
+    with pytest.raises(MinclipError, match="muon needs whole matrices"):
+        LoopConfig(optimizer="muon", parallel="fsdp")
 
 
 @pytest.mark.parametrize("name", PRESETS)
