@@ -179,7 +179,10 @@ def test_a_data_size_that_the_patches_do_not_divide_is_refused():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"data": DataConfig(image_size=224, first_size=128)}, "any size, model.vision.tower small_resnet; 0 is for all"),
+        (
+            {"data": DataConfig(image_size=224, first_size=128)},
+            "any size, model.vision.tower small_resnet; 0 is for all",
+        ),
         ({"model": CLIPConfig(loss="siglip"), "train": LoopConfig(label_smoothing=0.1)}, "is for model.loss clip"),
     ],
 )

@@ -354,3 +354,31 @@ def test_a_model_resizes_its_config_too():
 def test_vision_maps_have_the_class_token_first():
     maps = VisionTransformer(VISION).attention_maps(torch.randn(2, 3, 32, 32))
     assert maps.shape[0] == VISION.layers and maps.shape[1:] == (2, VISION.heads, 17, 17)
+
+
+# ---- words left out of a bag
+
+
+def test_a_bag_leaves_words_out_in_training_only():
+    config = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=49, width=8, dropout=0.5)
+    torch.manual_seed(0)
+    tower = BagOfWords(config)
+    ids = torch.randint(1, 48, (400, 12))
+    ids[:, 0], ids[:, -1] = 48, 49
+    assert not torch.allclose(tower(ids), tower(ids))  # other words each time
+    assert torch.equal(tower.eval()(ids), tower(ids))
+
+
+def test_a_bag_never_leaves_out_its_first_and_its_last_token_and_of_the_others_the_share():
+    config = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=49, width=50, heads=1, dropout=0.3)
+    torch.manual_seed(0)
+    tower = BagOfWords(config)
+    tower.norm_final = torch.nn.Identity()
+    tower.token_embedding.weight.data = torch.eye(50)  # the feature then counts the words
+    ids = torch.full((2000, 12), 7)
+    ids[:, 0], ids[:, 9], ids[:, 10:] = 48, 49, 0
+    feature = tower(ids)
+    assert (feature[:, [48, 49]] > 0).all() and (feature[:, 0] == 0).all()
+    kept = feature[:, 7] / feature[:, 48]  # of the eight words in the middle
+    assert 0.67 * 8 < kept.mean() < 0.73 * 8 and kept.unique().numel() > 4
+    torch.testing.assert_close(feature.sum(dim=1), torch.ones(2000))
