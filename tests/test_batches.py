@@ -225,6 +225,14 @@ def augmented(images, min_crop, flip=False, seed=0):
     )
 
 
+@pytest.fixture(params=["whole batch", "whole pixels"])
+def way(request, monkeypatch):
+    """As on a GPU, with boxes between the pixels, and as on a CPU."""
+    if request.param == "whole batch":
+        monkeypatch.setattr(module, "_crop_pixels", module._crop)
+    return request.param
+
+
 @given(images_st, st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
 def test_without_crop_and_flip_images_stay_as_they_are(images, seed):
@@ -243,20 +251,12 @@ def test_half_are_mirrored():
     assert 430 < int((augmented(images, 1, flip=True)[:, 0, 0, 0] == 70).sum()) < 570
 
 
-def test_a_mirrored_crop_is_the_mirror_of_the_crop():
+def test_a_mirrored_crop_is_the_mirror_of_the_crop(way):
     images = torch.randint(0, 256, (50, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     plain, flipped = augmented(images, 0.4), augmented(images, 0.4, flip=True)
     same_way = [torch.allclose(a, b, atol=1e-2) for a, b in zip(plain, flipped)]
     mirrored = [torch.allclose(a.flip(-1), b, atol=1e-2) for a, b in zip(plain, flipped)]
     assert all(a != b for a, b in zip(same_way, mirrored)) and any(mirrored) and any(same_way)
-
-
-@pytest.fixture(params=["whole batch", "whole pixels"])
-def way(request, monkeypatch):
-    """As on a GPU, with boxes between the pixels, and as on a CPU."""
-    if request.param == "whole batch":
-        monkeypatch.setattr(module, "_crop_pixels", module._crop)
-    return request.param
 
 
 def boxes(min_crop, n=2000, size=48):
@@ -366,6 +366,13 @@ def test_normalize_is_the_formula():
     x = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     mean, std = np.array(VISION.mean)[:, None, None], np.array(VISION.std)[:, None, None]
     np.testing.assert_allclose(normalize(x, VISION), (x.numpy() / 255 - mean) / std, atol=1e-5)
+
+
+def test_normalize_leaves_its_images_as_they_are():
+    x = torch.rand(2, 3, 8, 8)
+    before = x.clone()
+    normalize(x, VISION)
+    assert torch.equal(x, before)
 
 
 # ---- several processes, and what is fetched ahead

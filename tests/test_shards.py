@@ -496,8 +496,9 @@ def test_the_callers_random_state_is_left_alone(tmp_path, workers):
 def test_crops_change_from_batch_to_batch_and_from_process_to_process(tmp_path):
     shards = [write(tmp_path / f"{s}.tar", {"1": sample(1)}) for s in range(2)]
     data = DataConfig(image_size=8, min_crop=0.3)
-    images = [b.images for rank in (0, 1) for b in first(3, shards, batch_size=1, data=data, rank=rank, world_size=2)]
-    assert len({tuple(image.flatten().tolist()) for image in images}) == 6
+    images = [b.images for rank in (0, 1) for b in first(8, shards, batch_size=1, data=data, rank=rank, world_size=2)]
+    # of boxes of whole pixels in so small a picture a few are alike
+    assert len({tuple(image.flatten().tolist()) for image in images}) > 11
 
 
 # ---- broken samples

@@ -43,10 +43,9 @@ def decode(jpeg: bytes, image_size: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     # the axis for the batch before the permutation: else torch doesn't see that channels come last, and its kernel is slow
-    square = torch.from_numpy(np.array(pixels[None, top : top + side, left : left + side], order="C")).permute(
-        0, 3, 1, 2
-    )
-    return F.interpolate(square, (image_size, image_size), mode="bicubic", antialias=True)[0].numpy()
+    square = torch.from_numpy(np.array(pixels[None, top : top + side, left : left + side], order="C"))
+    size = (image_size, image_size)
+    return F.interpolate(square.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True)[0].numpy()
 
 
 def _by_torchvision(jpeg: bytes) -> np.ndarray | None:
