@@ -78,7 +78,7 @@ class VisionConfig:
         )
         width, what = (32 * self.width, "32 · model.vision.width") if resnet else (self.width, "model.vision.width")
         _need(
-            self.tower == "small_resnet" or width % self.heads == 0,
+            self.tower not in ("vit", "resnet") or width % self.heads == 0,
             f"{what} = {width} is not a multiple of model.vision.heads {self.heads}",
         )
         _need(

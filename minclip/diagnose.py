@@ -25,7 +25,7 @@ def overfitting(config: TrainConfig) -> TrainConfig:
     text = replace(config.model.text, dropout=0.0)
     return replace(
         config,
-        data=replace(config.data, min_crop=1.0, flip=False),
+        data=replace(config.data, min_crop=1.0, flip=False, color=0.0, first_size=0),
         model=replace(config.model, vision=vision, text=text),
         train=replace(
             config.train,
@@ -35,6 +35,7 @@ def overfitting(config: TrainConfig) -> TrainConfig:
             minutes=0.0,
             weight_decay=0.0,
             ema=0.0,
+            label_smoothing=0.0,
             unmasked_last=0.0,
             eval_every=0,
         ),

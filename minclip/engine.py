@@ -1,6 +1,7 @@
 """What a training step is made of: device, optimizer, learning rate, gradients of whole and of cached batches."""
 
 import ctypes
+import functools
 import math
 import sys
 
@@ -28,12 +29,16 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     kind = torch.device(device)
     if precision != "auto":
         return kind, precision == "bf16"
-    if kind.type == "cuda":
-        return kind, torch.cuda.is_bf16_supported(including_emulation=False)
-    # without the bf16 instructions a CPU emulates them, several times slower than fp32
-    return kind, kind.type == "cpu" and bool(
-        torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
-    )
+    return kind, fast_bf16(kind.type)
+
+
+@functools.cache
+def fast_bf16(kind: str) -> bool:
+    """Whether a "cuda", "mps" or "cpu" multiplies bf16 faster than fp32: without the instructions a CPU emulates them, slowly."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return kind == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def keep_memory() -> None:

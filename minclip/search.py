@@ -4,9 +4,7 @@ import hashlib
 import io
 import os
 import sqlite3
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,13 +19,11 @@ from tqdm.auto import tqdm
 
 from .config import MinclipError, data_folder
 from .data.batches import ahead
-from .data.source import IMAGES, Source
+from .data.source import BROKEN, IMAGES, Source
 from .evaluate import embed_texts
 from .model import CLIP
 from .tokenizer import Tokenizer
 
-# what Pillow and zipfile raise on files that are broken or encrypted
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 _VERSION = 1  # of the index's tables and of how an image is read; raise it and indexes are made anew
 
 

@@ -19,14 +19,13 @@ from .checkpoint import (
     Run,
     load_checkpoint,
     read_metrics,
-    read_run_config,
     rewind,
     save_checkpoint,
     start_run,
     write_metrics,
     write_run_config,
 )
-from .config import LoopConfig, MinclipError, TrainConfig
+from .config import MinclipError, TrainConfig
 from .config_json import to_dict
 from .data import evaluation_splits, load_pairs
 from .data.batches import shrink
@@ -37,6 +36,7 @@ from .losses import siglip_bias
 from .model import CLIP
 from .muon import Muon
 from .parallel import whole_model, wrap
+from .resume import check_agreement, is_finished, leaves, resumed_config
 from .tokenizer import Tokenizer
 
 MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up
@@ -223,7 +223,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         validate()
     if average:
         average.swap()
-    clip.vision.patch_dropout = config.model.vision.patch_dropout
+    if loop.unmasked_last:
+        clip.vision.patch_dropout = config.model.vision.patch_dropout
     model = whole_model(model).to(device).eval()
     if first:
         figures = {} if loop.overfit else final_figures(model, tokenizer, config)
@@ -241,60 +242,6 @@ def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dic
         split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root, columns=columns))
         for split in evaluation_splits(data)
     }
-
-
-def check_agreement(what: str, mine: dict[str, Any]) -> None:
-    """A MinclipError where the processes don't have the same values."""
-    everyones = distributed.everyones(mine)
-    for number, values in enumerate(everyones):
-        different = [name for name, value in values.items() if value != everyones[0].get(name)]
-        if different:
-            raise MinclipError(
-                f"process {number} {what} {', '.join(different)} than process 0: give all the same options"
-            )
-
-
-def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
-    """The saved run's config; what decides the length, the logging or the machine may be changed, nothing else."""
-    saved = read_run_config(folder)
-    pace = ("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard")
-    machine = ("root", "workers", "device", "precision", "parallel", "compile")
-    memory = ("micro_batch", "loss_chunk", "grad_checkpointing")
-    rescue = ("lr", "grad_clip")  # of a run that has become unstable
-    # a tower's own rate, too; but to get one it would need another optimizer
-    rates = tuple(n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n))
-    free = pace + machine + memory + rescue + rates
-    # the vocabulary's size is known only after the tokenizer was trained, and a tower's owner was asked once
-    vision, text = config.model.vision, saved.model.text
-    text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
-    if vision.tower.startswith("timm:"):
-        vision = replace(vision, mean=saved.model.vision.mean, std=saved.model.vision.std)
-    config = replace(config, model=replace(config.model, vision=vision, text=text))
-    before, now = leaves(to_dict(saved)), leaves(to_dict(config))
-    changed = [
-        f"{name} ({before[name]}, now {value})"
-        for name, value in now.items()
-        if before[name] != value and name.split(".")[-1] not in free
-    ]
-    if changed:
-        raise MinclipError(
-            f"{folder} was started with other values of {', '.join(changed)}: resume it with the same ones, or start another run with --name"
-        )
-    return config
-
-
-def is_finished(folder: Path, loop: LoopConfig) -> bool:
-    """Whether the run has its final figures, at the end that `loop` has."""
-    last = (read_metrics(folder) or [{}])[-1]
-    return "final" in last and (last["seconds"] >= 60 * loop.minutes if loop.minutes else last["step"] >= loop.steps)
-
-
-def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups of fields as one, `{"train.lr": …}`."""
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return out
 
 
 @contextmanager

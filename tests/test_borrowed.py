@@ -516,7 +516,7 @@ def test_norms_keep_their_activations_when_they_are_synchronized():
         ({"vision": {"tower": "timm:test_vit.r160_in2k"}}, r"no model 'test_vit.r160_in2k' \(did you mean 'test_vit.r160_in1k'\?\)"),
         ({"vision": {"tower": "timm:"}}, "timm has no model ''"),
         ({"vision": {"tower": "timm:hf-hub:timm/test_vit"}}, "timm has no model"),
-        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is neither 'vit' nor 'resnet' nor 'timm:NAME'"),
+        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:NAME"),
         ({"text": {"tower": "bert"}}, "tower 'bert' is neither 'transformer' nor 'bag' nor 'hf:NAME'"),
         ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json is not in the cache, and the hub can't be reached"),
         ({"text": {"tower": "hf:./nowhere/at/all"}}, "can't be fetched"),

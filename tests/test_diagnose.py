@@ -12,6 +12,7 @@ from minclip import diagnose
 from minclip.config import CLIPConfig, LoopConfig, TextConfig, TrainConfig, VisionConfig
 from minclip.data.batches import Batch
 from minclip.model import CLIP
+from minclip.presets import PRESETS
 
 MODEL = CLIPConfig(
     16,
@@ -230,12 +231,22 @@ def test_the_verdict_of_no_finite_step():
 def test_pairs_by_heart_are_learned_without_what_makes_it_harder():
     vision = replace(MODEL.vision, patch_dropout=0.5, dropout=0.1)
     config = replace(CONFIG, model=replace(MODEL, vision=vision, text=replace(MODEL.text, dropout=0.1)))
-    config = replace(config, data=replace(config.data, min_crop=0.5, flip=True))
-    hard = {"micro_batch": 4, "minutes": 5.0, "ema": 0.9, "unmasked_last": 0.1, "eval_every": 3, "steps": 1000}
+    config = replace(config, data=replace(config.data, min_crop=0.5, flip=True, color=0.3))
+    hard = {
+        "label_smoothing": 0.1,
+        "micro_batch": 4,
+        "minutes": 5.0,
+        "ema": 0.9,
+        "unmasked_last": 0.1,
+        "eval_every": 3,
+        "steps": 1000,
+    }
     easy = diagnose.overfitting(replace(config, train=replace(config.train, overfit=16, **hard)))
-    assert (easy.data.min_crop, easy.data.flip) == (1.0, False)
+    assert (easy.data.min_crop, easy.data.flip, easy.data.color) == (1.0, False, 0.0)
     assert easy.model == CONFIG.model
     loop = easy.train
     assert (loop.batch_size, loop.micro_batch, loop.steps, loop.minutes, loop.weight_decay) == (16, 0, 300, 0, 0)
-    assert (loop.ema, loop.unmasked_last, loop.eval_every) == (0, 0, 0)
+    photographs = PRESETS["flickr8k"]
+    assert (loop.ema, loop.label_smoothing, loop.unmasked_last, loop.eval_every) == (0, 0, 0, 0)
+    assert diagnose.overfitting(replace(photographs, train=replace(photographs.train, overfit=16))).data.first_size == 0
     assert diagnose.overfitting(replace(config, train=replace(config.train, steps=20, overfit=16))).train.steps == 20

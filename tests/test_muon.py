@@ -86,3 +86,26 @@ def test_orthogonal_pulls_all_singular_values_to_one(shape):
 
 def test_orthogonal_of_nothing_is_nothing():
     assert torch.equal(orthogonal(torch.zeros(3, 4)), torch.zeros(3, 4))
+
+
+def test_a_state_that_was_saved_goes_on_as_if_nothing_had_been():
+    def some():
+        torch.manual_seed(0)
+        matrix, vector = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(4))
+        return matrix, vector, Muon([{"params": [matrix], "muon": True}, {"params": [vector]}], lr=0.1)
+
+    def go(matrix, vector, optimizer, steps):
+        for step in steps:
+            torch.manual_seed(step)
+            matrix.grad, vector.grad = torch.randn(4, 6), torch.randn(4)
+            optimizer.step()
+
+    whole = some()
+    go(*whole, range(6))
+    first, second = some(), some()
+    go(*first, range(3))
+    for weight, saved in zip(second[:2], first[:2]):
+        weight.data.copy_(saved.data)
+    second[2].load_state_dict(first[2].state_dict())
+    go(*second, range(3, 6))
+    assert torch.equal(whole[0], second[0]) and torch.equal(whole[1], second[1])

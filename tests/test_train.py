@@ -25,7 +25,8 @@ from minclip.engine import parameter_groups, pick_device, schedule
 from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.resnet import SmallResNet
-from minclip.train import final_figures, is_finished, train
+from minclip.resume import is_finished
+from minclip.train import final_figures, train
 
 
 @pytest.fixture

@@ -36,18 +36,19 @@ class Search:
     json: Json = False
 
     def run(self) -> dict[str, Any]:
-        if bool(self.query.strip()) == bool(self.image):
+        query = self.query.strip()
+        if bool(query) == bool(self.image):
             raise MinclipError('search needs one of --query "two dogs in the snow" and --image photo.jpg')
         if self.top < 1:
             raise MinclipError(f"--top {self.top} finds nothing: ask for at least 1")
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
-        if self.query and tokenizer is None:
+        if query and tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read a query; --image works")
         asked = open_image(self.image, 480) if self.image else None
         if asked:
             asked.thumbnail((480, 480))
         index = Index.of(self.images, model, preprocess, tokenizer)
-        vector = index.embed_text(self.query) if self.query else index.embed_image(self.image)
+        vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -77,7 +78,7 @@ class Search:
         """Writes search.png and search.html: "name to print, path, cosine" of each hit, with its picture."""
         from ..course import plots  # matplotlib, only now
 
-        title = f"“{self.query.strip()}”" if self.query else f"Like {Path(self.image).name}"
+        title = f"Like {Path(self.image).name}" if self.image else f"“{self.query.strip()}”"
         title = f"{title}: nearest of {len(index.paths):,} images"
         self.out.mkdir(parents=True, exist_ok=True)
         sheet, page = self.out / "search.png", self.out / "search.html"

@@ -104,7 +104,10 @@ def resident(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
     """The images on a GPU as a whole where they take at most half of its free memory; else where they are."""
     if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return images
-    return torch.from_numpy(np.array(images)).to(device)
+    out = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for i in range(0, len(images), 1024):  # a map may be larger than the memory
+        out[i : i + 1024] = torch.from_numpy(np.array(images[i : i + 1024]))
+    return out
 
 
 def ahead(iterator: Iterator[T], count: int = 2) -> Iterator[T]:

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import shutil
-import struct
-import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from ..config import MinclipError, data_folder
+from .source import BROKEN
 
 _VERSION = 2  # of what `decode` makes of a file; raise it and caches are made anew
 _BLOCK = 2**23  # bytes of pixels from one line of the list to the next: what a kill costs, and what memory holds
@@ -185,16 +184,7 @@ def _one(name: str, read: Callable[[str], bytes], image_size: int) -> np.ndarray
     """One photograph (S, S, 3), or why it can't be decoded."""
     try:
         return np.ascontiguousarray(decode(read(name), image_size).transpose(1, 2, 0))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        zipfile.BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:  # what Pillow and zipfile raise on broken files
+    except BROKEN as error:
         return re.sub(r" <_io\..*>", "", str(error)) or type(error).__name__
 
 

@@ -3,7 +3,9 @@
 import os
 import posixpath
 import re
+import struct
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,10 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from ..config import MinclipError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".csv", ".tsv", ".parquet")
+# what Pillow and zipfile raise on files that are broken, encrypted or endless
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile) + (
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)

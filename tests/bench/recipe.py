@@ -93,7 +93,8 @@ def main() -> None:
             config = preset("flickr8k")
             loop = replace(config.train, minutes=options.minutes, seed=options.seed, device="cpu")
             config = replace(config, data=replace(config.data, root=options.photographs), train=loop)
-            rows["minclip"] = train(config, Path(folder) / "ours").final["val"]
+            run = train(config, Path(folder) / "ours")
+            rows["minclip"] = [line["val"] for line in run.metrics if "val" in line][-1]
         if options.only != "ours":
             pairs = load(split="train")
             table = write_table(pairs, Path(folder))
