@@ -72,11 +72,11 @@ def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
 
 def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
     """Scores (n, m) written into their cells; the `right` ones (n, m) have a frame, and the best right one of a row a thick one."""
-    scores = scores.detach()
+    scores, right = np.asarray(scores), np.asarray(right)
     figure = new_figure(8.4, 0.42 * len(scores) + 1)
     axis = axes_grid(figure)[0, 0]
     axis.imshow(scores, vmin=0, vmax=1.5 * float(scores.max()), aspect="auto")
-    best = (scores * right).argmax(dim=1)
+    best = np.where(right, scores, -np.inf).argmax(axis=1)
     for row, column in np.ndindex(*scores.shape):
         axis.text(column, row, f"{scores[row, column]:.2f}", ha="center", va="center", fontsize=8, color="white")
         if right[row, column]:
