@@ -1,7 +1,6 @@
 """What a training step is made of: device, optimizer, learning rate, gradients of whole and of cached batches."""
 
 import ctypes
-import functools
 import math
 import sys
 
@@ -32,7 +31,6 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     return kind, fast_bf16(kind.type)
 
 
-@functools.cache
 def fast_bf16(kind: str) -> bool:
     """Whether a "cuda", "mps" or "cpu" multiplies bf16 faster than fp32: without the instructions a CPU emulates them, slowly."""
     if kind == "cuda":

@@ -107,7 +107,7 @@ def test_muon_moves_the_matrices_and_adamw_the_rest(tiny):
         for optimizer in ("muon", "adamw")
     )
     different = {name for name in muon if not torch.allclose(muon[name], adamw[name], atol=1e-7)}
-    assert {"image_projection.weight", "text_projection.weight", "vision.blocks.1.first.conv.weight"} <= different
+    assert {"image_projection.weight", "text_projection.weight", "vision.blocks.1.shortcut.conv.weight"} <= different
     assert not {"text.token_embedding.weight", "logit_scale", "vision.stem.norm.bias"} & different
 
 
