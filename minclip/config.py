@@ -102,7 +102,6 @@ class TextConfig:
     """
 
     tower: str = "transformer"  # "transformer", "bag", or "hf:NAME" for a pretrained one (see borrowed.py)
-    hf_config: str = ""  # Hugging Face's config of such a tower, as JSON; a run fills it in
     context_length: int = 77  # tokens, SOT and EOT included
     vocab_size: int = 49408
     eot_id: int = -1  # the token whose feature stands for the text; -1 is the last one of the vocabulary
@@ -110,6 +109,7 @@ class TextConfig:
     layers: int = 12  # this and what follows: Transformer only
     heads: int = 8
     dropout: float = 0.0  # of what each block adds to its tokens, in training; of a bag, of its words
+    hf_config: str = ""  # Hugging Face's config of a tower of its, as JSON; a run fills it in
 
     def __post_init__(self) -> None:
         _need(

@@ -3,6 +3,23 @@
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, nearest
 
 
+def small(image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int) -> CLIPConfig:
+    """A CLIP for few data and a laptop: convolutional stem, mean pooling, heads of 32, captions of at most 32 tokens."""
+    vision = VisionConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        width=width,
+        layers=layers,
+        heads=width // 32,
+        stem="conv",
+        pool="mean",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+    text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)
+    return CLIPConfig(embed_dim=256, vision=vision, text=text)
+
+
 def for_few_photographs(image_size: int, width: int, vocab_size: int) -> CLIPConfig:
     """A CLIP that learns from a few thousand photographs and nothing else: a small ResNet and a bag of words.
 
@@ -25,22 +42,8 @@ PRESETS: dict[str, TrainConfig] = {
     # the embedded data set on a laptop's CPU, three minutes
     "shapes": TrainConfig(
         DataConfig("shapes", image_size=64),
-        # convolutional stem and mean pooling: a plain ViT learns colours in this time, and no shapes
-        CLIPConfig(
-            embed_dim=256,
-            vision=VisionConfig(
-                image_size=64,
-                patch_size=16,
-                width=128,
-                layers=2,
-                heads=4,
-                stem="conv",
-                pool="mean",
-                mean=(0.5, 0.5, 0.5),
-                std=(0.25, 0.25, 0.25),
-            ),
-            text=TextConfig(context_length=32, vocab_size=768, width=128, layers=1, heads=4),
-        ),
+        # a plain ViT learns colours in this time, and no shapes
+        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
         LoopConfig(batch_size=256, lr=2e-3, steps=1150, eval_every=300),
     ),
     # 6,000 photographs on two cores of a CPU, a quarter of an hour
