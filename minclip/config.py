@@ -109,7 +109,7 @@ class TextConfig:
     layers: int = 12  # this and what follows: Transformer only
     heads: int = 8
     dropout: float = 0.0  # of what each block adds to its tokens, in training; of a bag, of its words
-    hf_config: str = ""  # Hugging Face's config of a tower of its, as JSON; a run fills it in
+    hf_config: str = ""  # of one of Hugging Face's: its own config as JSON, which a run fills in
 
     def __post_init__(self) -> None:
         _need(
