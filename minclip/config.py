@@ -29,7 +29,6 @@ def _need(condition: bool, message: str) -> None:
 class VisionConfig:
     """The image tower, a Vision Transformer, a ModifiedResNet, a SmallResNet or one of timm's; defaults are OpenAI's ViT-B/32.
 
-
     A tower of timm's has a shape of its own: of the fields only tower, image_size, mean and std are about it.
     """
 
@@ -122,7 +121,7 @@ class TextConfig:
             f"model.text.context_length {self.context_length} leaves no room for a token between SOT and EOT",
         )
         _need(
-            self.width % self.heads == 0,
+            self.tower != "transformer" or self.width % self.heads == 0,
             f"model.text.width {self.width} is not a multiple of model.text.heads {self.heads}",
         )
         _need(

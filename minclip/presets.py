@@ -1,5 +1,7 @@
 """The named presets: whole configs to start from, any field of which can be overridden."""
 
+from dataclasses import replace
+
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, nearest
 
 
@@ -38,6 +40,10 @@ def for_few_photographs(image_size: int, width: int, vocab_size: int) -> CLIPCon
     return CLIPConfig(embed_dim=512, vision=vision, text=text)
 
 
+# What few photographs are looked at with, and how they are learned (data/README.md: what helped, and what didn't).
+FEW = DataConfig(min_crop=0.25, flip=True, color=0.4)
+FEW_LOOP = LoopConfig(optimizer="muon", lr=2e-3, weight_decay=0.1, label_smoothing=0.1)
+
 PRESETS: dict[str, TrainConfig] = {
     # the embedded data set on a laptop's CPU, three minutes
     "shapes": TrainConfig(
@@ -46,35 +52,17 @@ PRESETS: dict[str, TrainConfig] = {
         small(image_size=64, patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
         LoopConfig(batch_size=256, lr=2e-3, steps=1150, eval_every=300),
     ),
-    # 6,000 photographs on two cores of a CPU, a quarter of an hour
+    # 6,000 photographs on one core of a CPU, half an hour
     "flickr8k": TrainConfig(
-        DataConfig("flickr8k", image_size=64, first_size=32, min_crop=0.25, flip=True, color=0.4),
+        replace(FEW, name="flickr8k", image_size=64, first_size=32),
         for_few_photographs(image_size=64, width=32, vocab_size=4096),
-        LoopConfig(
-            batch_size=256,
-            optimizer="muon",
-            lr=2e-3,
-            weight_decay=0.1,
-            label_smoothing=0.1,
-            steps=1500,
-            ema=0.99,
-            eval_every=150,
-        ),
+        replace(FEW_LOOP, batch_size=256, steps=1500, ema=0.99, eval_every=150),
     ),
     # 29,000 photographs on one GPU: the same recipe with more of everything
     "flickr30k": TrainConfig(
-        DataConfig("flickr30k", image_size=112, first_size=64, min_crop=0.25, flip=True, color=0.4),
+        replace(FEW, name="flickr30k", image_size=112, first_size=64),
         for_few_photographs(image_size=112, width=64, vocab_size=8192),
-        LoopConfig(
-            batch_size=512,
-            optimizer="muon",
-            lr=2e-3,
-            weight_decay=0.1,
-            label_smoothing=0.1,
-            steps=6000,
-            ema=0.995,
-            eval_every=500,
-        ),
+        replace(FEW_LOOP, batch_size=512, steps=6000, ema=0.995, eval_every=500),
     ),
     # OpenAI's shape and recipe (paper, tables 18 to 20), for who has the data and the GPUs
     "vit-b-32": TrainConfig(

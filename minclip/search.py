@@ -1,7 +1,6 @@
 """Search in a folder of photographs by a text or by another photograph: embedded once, then one product a query."""
 
 import hashlib
-import io
 import os
 import sqlite3
 import zipfile
@@ -13,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import MinclipError, data_folder
 from .data.batches import ahead
-from .data.source import BROKEN, IMAGES, Source
+from .data.source import BROKEN, IMAGES, Source, open_image, read_image
 from .evaluate import embed_texts
 from .model import CLIP
 from .tokenizer import Tokenizer
@@ -140,28 +139,6 @@ class Index:
         image = read_image(self.source.read(path), side)
         image.thumbnail((side, side))
         return image
-
-
-def open_image(path: str | Path, side: int) -> Image.Image:
-    """`read_image` of a file; a MinclipError tells that it isn't there or isn't one."""
-    try:
-        return read_image(Path(path).read_bytes(), side)
-    except FileNotFoundError:
-        raise MinclipError(f"{path} is not there") from None
-    except BROKEN as error:
-        raise MinclipError(f"{path} can't be read as an image: {error}") from None
-
-
-def read_image(data: bytes, side: int) -> Image.Image:
-    """An image file, upright and in RGB; a JPEG is decoded no larger than 2 × `side` needs.  One of BROKEN where it is broken."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError:
-        raise ValueError("it is no image") from None  # Pillow's message tells an address in memory
-    except Image.DecompressionBombError as error:
-        raise ValueError(error) from None
 
 
 def _stamps(source: Source) -> dict[str, str]:

@@ -9,9 +9,9 @@ import tyro
 from rich.table import Table
 
 from ..config import MinclipError
+from ..data.source import open_image
 from ..evaluate import zero_shot_classifier
 from ..pretrained import load
-from ..search import open_image
 from .printing import Json, console
 
 

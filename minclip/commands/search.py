@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..config import MinclipError
+from ..data.source import open_image
 from ..engine import pick_device
 from ..folder import atomic_write
 from ..pretrained import load
-from ..search import Index, open_image
+from ..search import Index
 from .printing import Json, console
 
 

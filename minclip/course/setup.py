@@ -1,4 +1,4 @@
-"""The first cell of every notebook: one seed, two threads, one style of plots, and a word about the machine."""
+"""What every notebook begins with: one seed, two threads, one style of plots, and the data set that is here."""
 
 import os
 import random
@@ -14,8 +14,6 @@ from ..engine import pick_device
 
 # Okabe and Ito (2008): eight colours that people with any colour vision can tell apart; yellow last, it is faint on white
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
-
-PHOTOGRAPHS = ("flickr8k", "flickr30k")
 
 STYLE = {
     "figure.dpi": 100,
@@ -50,10 +48,9 @@ def dataset(name: str) -> str:
 
     With the environment variable MINCLIP_COURSE_SHAPES always "shapes": stored outputs come from there.
     """
-    if name != "shapes" and name not in PHOTOGRAPHS:
-        raise MinclipError(
-            f"DATA {name!r} is none of shapes, {', '.join(PHOTOGRAPHS)}{nearest(name, ('shapes', *PHOTOGRAPHS))}"
-        )
+    choices = ("shapes", "flickr8k", "flickr30k")
+    if name not in choices:
+        raise MinclipError(f"DATA {name!r} is none of {', '.join(choices)}{nearest(name, choices)}")
     if name == "shapes":
         reason = "as asked"
     elif os.environ.get("MINCLIP_COURSE_SHAPES") or not fetched(name):

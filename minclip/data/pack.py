@@ -214,9 +214,8 @@ def _append(
             lines.append(line)
             array.flush()
             if len(lines) == len(blocks):
-                os.fsync(
-                    array.fileno()
-                )  # a list with all its lines is never older than the pixels, not even after a power cut
+                # a list with all its lines is never older than the pixels, not even after a power cut
+                os.fsync(array.fileno())
                 if told := _told(lines):
                     path.with_suffix(".broken.txt").write_text("\n".join(told) + "\n", encoding="utf-8")
             listed.write(_encoded(line))

@@ -1,5 +1,6 @@
-"""Where photographs lie: a folder or a zip, how to read it, when it changed, and which file a name means."""
+"""Where photographs lie: a folder or a zip, how to read it and them, when it changed, and which file a name means."""
 
+import io
 import os
 import posixpath
 import re
@@ -13,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..config import MinclipError
 
@@ -91,6 +92,28 @@ def _below(root: Path) -> Iterator[str]:
 def file_name(path: str) -> str:
     """The last part of a path with "/"; pathlib takes seconds for 30,000."""
     return path.rpartition("/")[2]
+
+
+def open_image(path: str | Path, side: int) -> Image.Image:
+    """`read_image` of a file; a MinclipError tells that it isn't there or isn't one."""
+    try:
+        return read_image(Path(path).read_bytes(), side)
+    except FileNotFoundError:
+        raise MinclipError(f"{path} is not there") from None
+    except BROKEN as error:
+        raise MinclipError(f"{path} can't be read as an image: {error}") from None
+
+
+def read_image(data: bytes, side: int) -> Image.Image:
+    """An image file, upright and in RGB; a JPEG is decoded no larger than 2 × `side` needs.  One of BROKEN where it is broken."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("RGB", (2 * side, 2 * side))
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError("it is no image") from None  # Pillow's message tells an address in memory
+    except Image.DecompressionBombError as error:
+        raise ValueError(error) from None
 
 
 class Row(NamedTuple):

@@ -107,7 +107,7 @@ def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | T
 def band(
     x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", chance: float | None = None, **labels: str
 ) -> Figure:
-    """For each of `ys` (seeds, points), in percent, the seeds' mean as a line in a band of ± one standard deviation."""
+    """For each of `ys` (seeds, points), shares of 1 that are shown in percent, the seeds' mean as a line in a band of ± one standard deviation."""
     figure = new_figure(6.4, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(ys.items()):
