@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk
 from PIL import Image
 
 from minclip.config import DataConfig, MinclipError, VisionConfig
@@ -545,23 +546,16 @@ def test_what_is_packed_already_needs_no_room(data_home, small_blocks, monkeypat
 
 
 @pytest.fixture
-def small_disk(tmp_path, monkeypatch):
+def disk(tmp_path, monkeypatch):
     """A real file system of one mebibyte as the data folder."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a tmpfs can't be mounted here: {done.stderr.strip()}")
-    monkeypatch.setenv("MINCLIP_DATA", str(disk))
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        monkeypatch.setenv("MINCLIP_DATA", str(folder))
+        yield folder
 
 
-def test_a_disk_that_fills_up_meanwhile_is_an_error_and_the_pack_goes_on_later(small_disk, monkeypatch):
+def test_a_disk_that_fills_up_meanwhile_is_an_error_and_the_pack_goes_on_later(disk, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 2 * 3 * 128 * 128)
-    files, other = photographs(14, 32), small_disk / "other"
+    files, other = photographs(14, 32), disk / "other"
 
     def read(name):
         if name == "6.jpg":  # somebody else fills the disk

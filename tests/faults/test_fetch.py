@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from disks import small_disk
 from kaggle_stub import Kaggle
 from PIL import Image
 
@@ -358,12 +358,18 @@ def test_an_error_page_is_not_taken_for_the_rest_of_the_file(kaggle, tmp_path, s
     assert is_whole(tmp_path, LARGE)
 
 
-@posix
-def test_a_process_killed_while_downloading_is_resumed(kaggle, tmp_path):
+def started_slowly(kaggle, tmp_path):
+    """A fetch in a process of its own, of which the first megabyte is here."""
     kaggle.zips[SOURCE] = zipped(LARGE)
     kaggle.blobs = ["slow"]
     process = start(kaggle, *FETCH)
     wait_until(lambda: archive(tmp_path).exists() and archive(tmp_path).stat().st_size >= MB)
+    return process
+
+
+@posix
+def test_a_process_killed_while_downloading_is_resumed(kaggle, tmp_path):
+    process = started_slowly(kaggle, tmp_path)
     process.kill()
     process.communicate()
     assert not (tmp_path / "data" / "flickr8k").exists()
@@ -390,10 +396,7 @@ def test_a_process_killed_while_unpacking_unpacks_anew(kaggle, tmp_path):
 
 @posix
 def test_ctrl_c_says_how_to_go_on(kaggle, tmp_path):
-    kaggle.zips[SOURCE] = zipped(LARGE)
-    kaggle.blobs = ["slow"]
-    process = start(kaggle, *FETCH)
-    wait_until(lambda: archive(tmp_path).exists() and archive(tmp_path).stat().st_size >= MB)
+    process = started_slowly(kaggle, tmp_path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
@@ -607,46 +610,40 @@ def test_names_that_only_look_odd_are_fine(kaggle, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def disk(tmp_path):
     """A real file system of 3 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    options = ["-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    if mount is None or os.name != "posix" or subprocess.run([mount, *options], capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root on Linux")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "3m") as folder:
+        yield folder
 
 
-def test_too_small_a_disk_is_told_before_anything_is_written(kaggle, small_disk):
+def test_too_small_a_disk_is_told_before_anything_is_written(kaggle, disk):
     kaggle.zips[SOURCE] = zipped({"large.bin": os.urandom(2 * MB)})  # fits, but not twice
     with pytest.raises(
         MinclipError, match=r"4\.2 MB are needed in .*disk for the zip .*, and 3\.1 MB are free: .*--to"
     ):
-        fetch("flickr8k", small_disk / "flickr8k")
-    assert not list(small_disk.iterdir())
+        fetch("flickr8k", disk / "flickr8k")
+    assert not list(disk.iterdir())
 
 
-def test_what_the_zip_turns_out_to_hold_is_checked_too(kaggle, small_disk):
+def test_what_the_zip_turns_out_to_hold_is_checked_too(kaggle, disk):
     kaggle.zips[SOURCE] = zipped({"large.txt": bytes(4 * MB)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(MinclipError, match=r"4\.2 MB are needed in .*disk for what is in the zip"):
-        fetch("flickr8k", small_disk / "flickr8k")
-    assert [p.name for p in small_disk.iterdir()] == [".flickr8k.fetch"]  # the zip is whole, and kept
+        fetch("flickr8k", disk / "flickr8k")
+    assert [p.name for p in disk.iterdir()] == [".flickr8k.fetch"]  # the zip is whole, and kept
 
 
 @pytest.mark.parametrize("while_", ["downloading", "unpacking"])
-def test_a_disk_that_fills_up_meanwhile_is_told(kaggle, small_disk, monkeypatch, while_):
+def test_a_disk_that_fills_up_meanwhile_is_told(kaggle, disk, monkeypatch, while_):
     files = {"large.bin": os.urandom(4 * MB)} if while_ == "downloading" else {"large.txt": bytes(4 * MB)}
     kaggle.zips[SOURCE] = zipped(files, zipfile.ZIP_DEFLATED)
     monkeypatch.setattr(module, "_need_space", lambda *_: None)  # there was room when it was looked for
     with pytest.raises(
         MinclipError, match=r"no space left on the disk of .*flickr8k: free some, and run the same command"
     ):
-        fetch("flickr8k", small_disk / "flickr8k")
-    work = small_disk / ".flickr8k.fetch"
-    assert not (work / "unpacked").exists() and not (small_disk / "flickr8k").exists()
+        fetch("flickr8k", disk / "flickr8k")
+    work = disk / ".flickr8k.fetch"
+    assert not (work / "unpacked").exists() and not (disk / "flickr8k").exists()
     if while_ == "downloading":
-        subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
-        fetch("flickr8k", small_disk / "flickr8k")
-        assert contents(small_disk / "flickr8k")["large.bin"] == files["large.bin"] and len(ranges(kaggle)) == 1
+        subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
+        fetch("flickr8k", disk / "flickr8k")
+        assert contents(disk / "flickr8k")["large.bin"] == files["large.bin"] and len(ranges(kaggle)) == 1

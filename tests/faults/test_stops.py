@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disks import small_disk
 from PIL import Image
 
 import minclip
@@ -120,25 +120,19 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_ran_throug
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    options = ["-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)]
-    if mount is None or os.name != "posix" or subprocess.run([mount, *options], capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root on Linux")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+def disk(tmp_path):
+    """A real file system of 900 kB."""
+    with small_disk(tmp_path / "disk", "900k") as folder:
+        yield folder
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(small_disk):
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(disk):
     # one checkpoint fits (about 600 kB and 200 kB), its successor beside it does not
-    process = start(small_disk, "--train.steps", "9", "--train.checkpoint-every", "3")
+    process = start(disk, "--train.steps", "9", "--train.checkpoint-every", "3")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     assert "no space left" in err and "--resume" in err and "Traceback" not in err
-    folder = small_disk / "runs" / "a"
+    folder = disk / "runs" / "a"
     assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], "a half-written file was left"
     if (folder / "state.pt").exists():
         assert torch.load(folder / "state.pt", weights_only=True)["step"] % 3 == 0
@@ -186,26 +180,26 @@ def test_a_search_killed_while_it_embeds_goes_on_from_there(tmp_path):
     assert json.loads(done.stdout.splitlines()[-1])["images"] == 1000
 
 
-def test_a_read_only_disk_is_searched_from_an_index_in_the_cache(small_disk, tmp_path, monkeypatch):
+def test_a_read_only_disk_is_searched_from_an_index_in_the_cache(disk, tmp_path, monkeypatch):
     monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "data"))
     for i in range(3):
-        Image.new("RGB", (64, 64), (80 * i, 0, 0)).save(small_disk / f"{i}.png")
+        Image.new("RGB", (64, 64), (80 * i, 0, 0)).save(disk / f"{i}.png")
     loaded = minclip.load(DEMO)
-    assert Index.of(small_disk, *loaded).notes == []
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    index = Index.of(small_disk, *loaded)
+    assert Index.of(disk, *loaded).notes == []
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    index = Index.of(disk, *loaded)
     assert len(index.paths) == 3 and len(index.notes) == 1 and "can't be written" in index.notes[0]
     assert len(list((tmp_path / "data" / "cache").glob("*.sqlite"))) == 1
 
 
 # where there is no room for the table it lies in the cache; where there is none for its vectors, that is told
 @pytest.mark.parametrize("pages, code", [(3, 0), (11, 2)])
-def test_a_disk_that_is_too_full_for_the_index_is_told(small_disk, tmp_path, monkeypatch, capsys, pages, code):
+def test_a_disk_that_is_too_full_for_the_index_is_told(disk, tmp_path, monkeypatch, capsys, pages, code):
     monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "data"))
-    Image.new("RGB", (9, 9)).save(small_disk / "0.png")
+    Image.new("RGB", (9, 9)).save(disk / "0.png")
     for i in range(1, 60):
-        os.link(small_disk / "0.png", small_disk / f"{i}.png")
-    (small_disk / "rest").write_bytes(bytes(900 * 1024 - 4096 * (1 + pages)))
-    assert main(["search", str(DEMO), "--images", str(small_disk), "--query", "star", "--out", str(tmp_path)]) == code
+        os.link(disk / "0.png", disk / f"{i}.png")
+    (disk / "rest").write_bytes(bytes(900 * 1024 - 4096 * (1 + pages)))
+    assert main(["search", str(DEMO), "--images", str(disk), "--query", "star", "--out", str(tmp_path)]) == code
     told = "".join(capsys.readouterr())
     assert "can't be written" in told and "disk is full" in told and "Traceback" not in told
