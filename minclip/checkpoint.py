@@ -67,13 +67,21 @@ class Run:
         atomic_write(Path(folder) / "metrics.jsonl", "".join(lines).encode())
 
 
-def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
-    """Makes the folder of a new run; it must not hold one already."""
+def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, names: list[str]) -> None:
+    """Makes the folder of a new run, which must not hold one already; `names` of its photographs, if any, go to learnt.json."""
     if (folder / "config.json").exists():
         raise MinclipError(f"{folder} holds a run already: continue it with --resume, or choose another --name")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
+    if names:
+        write_json(folder / "learnt.json", names)
     write_run_config(folder, config)
+
+
+def read_learnt(folder: Path) -> list[str]:
+    """The names of the photographs that a run has learnt from; none where they were not written down."""
+    path = folder / "learnt.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
@@ -162,7 +170,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def rewind(folder: Path, step: int) -> None:
     """Forgets what was logged after the checkpoint at `step`, and removes what a killed process left half-written."""
-    for name in ("state.pt", "model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"):
+    for name in ("state.pt", "model.safetensors", "config.json", "tokenizer.json", "learnt.json", "metrics.jsonl"):
         for litter in folder.glob(f".{name}.*"):
             litter.unlink()
     lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step and "final" not in line]

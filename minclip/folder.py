@@ -43,7 +43,7 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
         raise
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
     atomic_write(path, (json.dumps(values, indent=2) + "\n").encode())
 
 

@@ -9,6 +9,12 @@ from torch import Tensor
 from .config import MinclipError, VisionConfig
 
 
+def eight_bits(image: Any) -> Any:
+    """A PIL image, of 16-bit greys the upper eight bits: Pillow's `convert` would make white of all that is above 255."""
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
+    return image.convert("I").point(lambda grey: grey / 256).convert("L") if deep else image
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """A PIL image to (3, S, S) float: short side resized (bicubic), centre kept, RGB, normalised (OpenAI's evaluation transform)."""
@@ -36,4 +42,4 @@ class Preprocess:
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(self.config.mean, self.config.std),
         ]
-        return v2.Compose(steps)(image)
+        return v2.Compose(steps)(eight_bits(image))

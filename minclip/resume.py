@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from . import distributed
-from .checkpoint import read_metrics, read_run_config
+from .checkpoint import read_learnt, read_metrics, read_run_config
 from .config import LoopConfig, MinclipError, TrainConfig
 from .config_json import to_dict
 
@@ -48,6 +48,16 @@ def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
             f"{folder} was started with other values of {', '.join(changed)}: resume it with the same ones, or start another run with --name"
         )
     return config
+
+
+def check_images(folder: Path, names: list[str]) -> None:
+    """A MinclipError where a run would go on with other photographs than it began with: a list of splits came or went."""
+    before = read_learnt(folder)
+    if before and set(before) != set(names):
+        raise MinclipError(
+            f"{folder} learnt from {len(before)} photographs, {len(set(before) - set(names))} of which are not for training any more, "
+            f"and {len(set(names) - set(before))} others are: put the photographs and their list of splits back, or start another run with --name"
+        )
 
 
 def is_finished(folder: Path, loop: LoopConfig) -> bool:

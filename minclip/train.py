@@ -1,8 +1,9 @@
 """Training: one loop that reads from top to bottom."""
 
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from .losses import siglip_bias
 from .model import CLIP
 from .muon import Muon
 from .parallel import whole_model, wrap
-from .resume import check_agreement, is_finished, leaves, resumed_config
+from .resume import check_agreement, check_images, is_finished, leaves, resumed_config
 from .tokenizer import Tokenizer
 
 MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up
@@ -70,6 +71,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
             config = replace(config, model=borrow(config.model))
     stream = open_stream(config)
     if resume:
+        check_images(folder, stream.names)
         tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
     else:
         tokenizer = new_tokenizer(config.model.text, stream.texts)
@@ -85,7 +87,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     clip = clip.to(device).train()
     clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
     if first:
-        write_run_config(folder, config) if resume else start_run(folder, config, tokenizer)
+        write_run_config(folder, config) if resume else start_run(folder, config, tokenizer, stream.names)
         for note in stream.notes:
             tqdm.write(f"note: {note}")
     if config.model.loss == "siglip":
@@ -227,7 +229,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         clip.vision.patch_dropout = config.model.vision.patch_dropout
     model = whole_model(model).to(device).eval()
     if first:
-        figures = {} if loop.overfit else final_figures(model, tokenizer, config)
+        figures = {} if loop.overfit else final_figures(model, tokenizer, config, stream.names)
         log({"step": step, "final": figures, "seconds": time.perf_counter() - started})
     if board:
         board.close()
@@ -235,13 +237,25 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     return Run(folder, config, tokenizer, model, read_metrics(folder))
 
 
-def final_figures(model: CLIP, tokenizer: Tokenizer, config: TrainConfig) -> dict[str, dict[str, float]]:
-    """Split -> figures, in fp32: what a run ends with, and what `minclip eval` computes again."""
+def final_figures(
+    model: CLIP, tokenizer: Tokenizer, config: TrainConfig, learnt: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """Split -> figures, in fp32: what a run ends with, and what `minclip eval` computes again.
+
+    A note tells where photographs are asked about that were `learnt` from: the list of splits changed since.
+    """
     data, columns = config.data, (config.data.image_column, config.data.caption_column)
-    return {
-        split: evaluate(model, tokenizer, load_pairs(data.name, split, data.image_size, data.root, columns=columns))
-        for split in evaluation_splits(data)
-    }
+    figures = {}
+    for split in evaluation_splits(data):
+        pairs = load_pairs(data.name, split, data.image_size, data.root, columns=columns)
+        if known := set(learnt).intersection(pairs.names):
+            tqdm.write(
+                f"note: {len(known)} of the {len(pairs)} photographs of {split} were learnt from (the list of splits has "
+                "changed since the training), so that these figures are too good",
+                file=sys.stderr,
+            )
+        figures[split] = evaluate(model, tokenizer, pairs)
+    return figures
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch, data_home):
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "runs" / "first"
-    start_run(folder, CONFIG, TOKENIZER)
+    start_run(folder, CONFIG, TOKENIZER, [])
     return folder
 
 
@@ -187,7 +187,7 @@ def test_the_malicious_state_would_run_code_in_a_plain_unpickler(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(folder):
     with pytest.raises(MinclipError, match="holds a run already: continue it with --resume"):
-        start_run(folder, CONFIG, TOKENIZER)
+        start_run(folder, CONFIG, TOKENIZER, [])
 
 
 def test_the_config_of_a_run_comes_back(folder):

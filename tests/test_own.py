@@ -5,18 +5,23 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import photograph, put_photographs, zipped
+from training_runs import tiny
 
+from minclip.checkpoint import read_learnt
+from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
 from minclip.data.photographs import find_photographs, load_photographs
 from minclip.data.source import Finder, Source
 from minclip.data.splits import bucket
 from minclip.data.tables import read_table
+from minclip.train import train
 
 pytestmark = pytest.mark.usefixtures("data_home")
 NAMES = [f"{i:03}.jpg" for i in range(60)]
@@ -591,3 +596,32 @@ def test_a_file_beside_the_images_does_not_make_them_decoded_anew(tmp_path):
     assert Source.open(root).age == age
     put_photographs(root, ["new.jpg"])
     assert Source.open(root).age != age
+
+
+# ---- a list of splits that comes after the training
+
+
+def changed_after(tmp_path):
+    """A run on 60 pictures, half of what it learnt from being for validation since."""
+    root = texts(tmp_path / "own")
+    config = tiny({"batch_size": 8, "steps": 2})
+    config = replace(config, data=DataConfig("own", image_size=16, root=str(root)))
+    run = train(config, tmp_path / "runs" / "a")
+    learnt = read_learnt(run.folder)
+    assert sorted(learnt) == sorted(load_pairs("own", "train", 16, root).names)
+    write(root / "train.txt", "\n".join(sorted(set(NAMES) - set(learnt[:20]))))
+    write(root / "val.txt", "\n".join(learnt[:20]))
+    return config, run
+
+
+def test_a_run_does_not_go_on_with_other_photographs(tmp_path):
+    config, run = changed_after(tmp_path)
+    with pytest.raises(MinclipError, match=r"learnt from \d+ photographs, 20 of which are not for training any more"):
+        train(replace(config, train=replace(config.train, steps=4)), run.folder, resume=True)
+
+
+def test_eval_tells_that_photographs_were_learnt_from(tmp_path, capsys):
+    _, run = changed_after(tmp_path)
+    assert "were learnt from" not in capsys.readouterr().err
+    assert main(["eval", str(run.folder)]) == 0
+    assert "note: 20 of the 20 photographs of val were learnt from" in capsys.readouterr().err

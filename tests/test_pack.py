@@ -22,6 +22,7 @@ from minclip.data import Pairs
 from minclip.data import pack as module
 from minclip.data.batches import batches, tokenize
 from minclip.data.pack import broken_list, decode, pack
+from minclip.data.source import read_image
 from minclip.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -91,6 +92,14 @@ def test_grey_and_colour_decode_right(mode, kind):
 
 def test_a_cmyk_jpeg_decodes_right():
     assert looks(decode(encoded(Image.new("RGB", (40, 30), RED).convert("CMYK")), 16), RED)
+
+
+def test_greys_of_sixteen_bits_keep_their_upper_eight():
+    grey = np.linspace(0, 65_535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    file = encoded(Image.fromarray(grey), "PNG")
+    assert Image.open(io.BytesIO(file)).mode.startswith("I")
+    np.testing.assert_array_equal(decode(file, 64), np.broadcast_to(grey // 256, (3, 64, 64)))
+    np.testing.assert_array_equal(np.asarray(read_image(file, 64)), np.repeat((grey // 256)[..., None], 3, axis=2))
 
 
 def test_a_cmyk_jpeg_without_adobes_mark_decodes_as_pillow_does():

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..checkpoint import Run
+from ..checkpoint import Run, read_learnt
 from ..engine import pick_device
 from ..train import final_figures
 from .printing import Json, print_figures
@@ -27,6 +27,6 @@ class Eval:
         if self.root:
             config = replace(config, data=replace(config.data, root=self.root))
         device, _ = pick_device(config.train.device, "fp32")
-        figures = final_figures(run.model.to(device), run.tokenizer, config)
+        figures = final_figures(run.model.to(device), run.tokenizer, config, read_learnt(run.folder))
         print_figures(figures)
         return {"run": str(run.folder), "figures": figures}

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -111,7 +112,10 @@ def _check_client() -> None:
         there = version("kaggle")
     except PackageNotFoundError:
         there = "0.0"
-    if tuple(map(int, there.split(".")[:2])) < (2, 2):  # older ones keep the whole zip in memory and don't resume
+    if tuple(map(int, re.findall(r"\d+", there)[:2])) < (
+        2,
+        2,
+    ):  # older ones keep the whole zip in memory and don't resume
         raise MinclipError(
             "minclip fetch needs Kaggle's client, 2.2 or newer (on Python 3.11 or newer): pip install 'kaggle>=2.2'"
         )

@@ -22,9 +22,10 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from ..config import MinclipError, data_folder
+from ..preprocess import eight_bits
 from .source import BROKEN
 
-_VERSION = 2  # of what `decode` makes of a file; raise it and caches are made anew
+_VERSION = 3  # of what `decode` makes of a file; raise it and caches are made anew
 _BLOCK = 2**23  # bytes of pixels from one line of the list to the next: what a kill costs, and what memory holds
 _SMALL = 2**28  # bytes that may be read through at every start: a few tenths of a second
 
@@ -37,7 +38,7 @@ def decode(jpeg: bytes, image_size: int) -> np.ndarray:
         if image.size == whole and image.format == "JPEG":
             pixels = _by_torchvision(jpeg)
         if pixels is None:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))  # grey and CMYK become RGB
+            pixels = np.asarray(ImageOps.exif_transpose(eight_bits(image)).convert("RGB"))  # grey and CMYK become RGB
     height, width, _ = pixels.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

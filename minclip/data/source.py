@@ -17,6 +17,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..config import MinclipError
+from ..preprocess import eight_bits
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".csv", ".tsv", ".parquet")
@@ -109,7 +110,7 @@ def read_image(data: bytes, side: int) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.draft("RGB", (2 * side, 2 * side))
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError("it is no image") from None  # Pillow's message tells an address in memory
     except Image.DecompressionBombError as error:

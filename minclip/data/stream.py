@@ -19,10 +19,12 @@ TOKENIZER_TEXTS = 200_000  # of shards, whose texts have no end
 class Stream:
     """`texts` train the tokenizer; `start(tokenizer, device, step)` gives this process's batches from `step` on.
 
-    What it gives counts the samples that could not be used as `skipped`, where there can be such.
+    What it gives counts the samples that could not be used as `skipped`, where there can be such.  `names` are those of
+    the photographs that are learnt from; none of painted scenes and of shards, where no list decides who is.
     """
 
     texts: Callable[[], list[str]]
+    names: list[str]
     validation: Pairs
     notes: tuple[str, ...]
     start: Callable[[Tokenizer, torch.device, int], Iterable[Batch]]
@@ -67,7 +69,8 @@ def open_stream(config: TrainConfig) -> Stream:
         # on a CPU the thread would take the time that it saves
         return ahead(endless()) if device.type == "cuda" and images is pairs.images else endless()
 
-    return Stream(lambda: pairs.texts, validation, (*pairs.notes, *validation.notes), start)
+    names = [] if data.name == "shapes" else pairs.names
+    return Stream(lambda: pairs.texts, names, validation, (*pairs.notes, *validation.notes), start)
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:
@@ -123,4 +126,4 @@ def _of_shards(config: TrainConfig) -> Stream:
         )
 
     validation = load_pairs("shards", "val", data.image_size, data.root)
-    return Stream(lambda: texts(shards[:-1], TOKENIZER_TEXTS), validation, validation.notes, start)
+    return Stream(lambda: texts(shards[:-1], TOKENIZER_TEXTS), [], validation, validation.notes, start)
