@@ -1,6 +1,7 @@
 """Fetching from Kaggle: the real client against a stand-in on loopback, and every fault made for real."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -94,8 +95,10 @@ def kaggle(home, monkeypatch, waits):
 
 def start(kaggle, *command):
     env = {**os.environ, **kaggle.env, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *command], env=env, text=True, **pipes)
+    options = {"env": env, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if os.name == "posix":  # what a shell starts in its background ignores Ctrl-C, and so do its children
+        options["preexec_fn"] = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, *command], **options)
 
 
 FETCH = ("-m", "minclip", "fetch", "flickr8k")
