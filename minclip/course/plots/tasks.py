@@ -1,0 +1,40 @@
+"""The picture of the paper's table: what a model gets on each task, and what guessing would get."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..setup import PALETTE
+from .base import axes_grid, new_figure
+
+
+def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
+    """A bar for each task's `score`, best above chance first, with a black mark at its `chance`; both are shares of 1.
+
+    What lies above chance is filled, what doesn't is hatched, so that neither needs a colour.  The title counts them.
+    """
+    names = sorted(results, key=lambda name: results[name].score - results[name].chance)
+    above = sum(results[name].score > results[name].chance for name in names)
+    figure = new_figure(7, 0.32 * len(names) + 1.3)
+    axis = axes_grid(figure)[0, 0]
+    for row, name in enumerate(names):
+        score, chance = 100 * results[name].score, 100 * results[name].chance
+        better = score > chance
+        axis.barh(
+            row,
+            score,
+            0.7,
+            color=PALETTE[0] if better else "white",
+            edgecolor=PALETTE[0],
+            hatch=None if better else "///",
+        )
+        axis.plot([chance, chance], [row - 0.45, row + 0.45], color="black", linewidth=2.5)
+        axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
+    axis.set_yticks(range(len(names)), [f"{name}  ({results[name].metric})" for name in names], fontsize=9)
+    axis.tick_params(axis="y", length=0)
+    axis.set(xlim=(0, 108), xlabel="%; the black mark is chance", xticks=range(0, 101, 20))
+    axis.xaxis.grid(color="#e5e5e5")
+    axis.set_axisbelow(True)
+    figure.suptitle(title or f"Zero-shot: {above} of {len(names)} tasks above chance", fontsize=11, x=0.01, ha="left")
+    return figure
