@@ -165,7 +165,7 @@ def pcam(root: Path, split: str, download: bool) -> Raw:
 
 
 def imagenet(root: Path, split: str, download: bool) -> Raw:
-    d = _open("ImageNet", root / "imagenet", False, split=split)
+    d = _open("ImageNet", root / "ILSVRC2012", False, split=split)
     paths, labels = _listed(d)
     # a name that two classes share is told apart by all of its synonyms, and "crane", which has none, by its number
     first = [names[0] for names in d.classes]

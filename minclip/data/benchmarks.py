@@ -44,7 +44,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "birdsnap": Benchmark(
         "Birdsnap", 500, 2149, ACCURACY, bring="get its list of addresses from thomasberg.org and fetch the test images"
     ),
-    "sun397": _set("SUN397", 397, 19850, ACCURACY, "SUN397", readers.sun397, train="Train", test="Test"),
+    "sun397": _set("SUN397", 397, 19850, ACCURACY, "SUN397", readers.sun397),
     "cars": replace(
         _set("Stanford Cars", 196, 8041, ACCURACY, "stanford_cars", listed("StanfordCars")),
         bring="its address is dead: bring stanford_cars/ with devkit/, cars_test/ and cars_test_annos_withlabels.mat (for training devkit/cars_train_annos.mat and cars_train/)",
@@ -94,8 +94,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "sst2": _set("Rendered SST2", 2, 1821, ACCURACY, "rendered-sst2", listed("RenderedSST2"), **ALL),
     "imagenet": replace(
-        _set("ImageNet", 1000, 50000, ACCURACY, "imagenet", readers.imagenet, train="train", test="val"),
-        bring="bring imagenet/ILSVRC2012_devkit_t12.tar.gz and imagenet/ILSVRC2012_img_val.tar (for training ILSVRC2012_img_train.tar) from image-net.org, which torchvision unpacks",
+        _set("ImageNet", 1000, 50000, ACCURACY, "ILSVRC2012", readers.imagenet, train="train", test="val"),
+        bring="bring ILSVRC2012_devkit_t12.tar.gz and ILSVRC2012_img_val.tar (for training ILSVRC2012_img_train.tar) from image-net.org, whole, into ILSVRC2012/, where torchvision unpacks them",
     ),
 }
 

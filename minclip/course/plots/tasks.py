@@ -29,7 +29,8 @@ def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
             edgecolor=PALETTE[0],
             hatch=None if better else "///",
         )
-        axis.plot([chance, chance], [row - 0.45, row + 0.45], color="black", linewidth=2.5)
+        axis.plot([chance, chance], [row - 0.4, row + 0.4], color="white", linewidth=5)
+        axis.plot([chance, chance], [row - 0.4, row + 0.4], color="black", linewidth=2)
         axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
     axis.set_yticks(range(len(names)), [f"{name}  ({results[name].metric})" for name in names], fontsize=9)
     axis.tick_params(axis="y", length=0)
