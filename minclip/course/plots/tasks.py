@@ -20,21 +20,20 @@ def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
     axis = axes_grid(figure)[0, 0]
     for row, name in enumerate(names):
         score, chance = 100 * results[name].score, 100 * results[name].chance
-        better = score > chance
-        axis.barh(
-            row,
-            score,
-            0.7,
-            color=PALETTE[0] if better else "white",
-            edgecolor=PALETTE[0],
-            hatch=None if better else "///",
-        )
-        axis.plot([chance, chance], [row - 0.4, row + 0.4], color="white", linewidth=5)
-        axis.plot([chance, chance], [row - 0.4, row + 0.4], color="black", linewidth=2)
+        fill = {"color": PALETTE[0]} if score > chance else {"color": "white", "hatch": "///"}
+        axis.barh(row, score, 0.7, **fill, edgecolor=PALETTE[0])
+        for colour, width in (("white", 5), ("black", 2)):  # the white edge parts the mark from the bar
+            axis.plot([chance, chance], [row - 0.4, row + 0.4], color=colour, linewidth=width)
         axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
-    axis.set_yticks(range(len(names)), [f"{name}  ({results[name].metric})" for name in names], fontsize=9)
+    metrics = [results[name].metric for name in names]
+    labels = [name if metric == "accuracy" else f"{name} ({metric})" for name, metric in zip(names, metrics)]
+    axis.set_yticks(range(len(names)), labels, fontsize=9)
     axis.tick_params(axis="y", length=0)
-    axis.set(xlim=(0, 108), xlabel="%; the black mark is chance", xticks=range(0, 101, 20))
+    axis.set(
+        xlim=(0, 108),
+        xlabel="accuracy, or the metric that is named, in %; the black mark is chance",
+        xticks=range(0, 101, 20),
+    )
     axis.xaxis.grid(color="#e5e5e5")
     axis.set_axisbelow(True)
     figure.suptitle(title or f"Zero-shot: {above} of {len(names)} tasks above chance", fontsize=11, x=0.01, ha="left")
