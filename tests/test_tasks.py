@@ -30,7 +30,7 @@ TOKENIZER = Tokenizer.train([t.format("name") for name in BENCHMARKS for t in te
 def model():
     torch.manual_seed(0)
     vision = VisionConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2)
-    text = TextConfig(context_length=64, vocab_size=TOKENIZER.vocab_size, width=16, layers=1, heads=2)
+    text = TextConfig(context_length=96, vocab_size=TOKENIZER.vocab_size, width=16, layers=1, heads=2)
     model = CLIP(CLIPConfig(12, vision, text)).eval()
     with torch.no_grad():  # far from the start, so that vectors differ
         for p in model.parameters():
@@ -86,7 +86,7 @@ def test_accuracy_is_the_count_by_hand(name, loaded, tmp_path, monkeypatch):
             if isinstance(image, np.ndarray):
                 image = minclip.commands.classify.open_image(png(tmp_path, image), 16)
             x = model.encode_image(preprocess(image)[None], normalize=True)[0]
-            ids = (tokenizer(texts, 64) for texts in prompts)
+            ids = (tokenizer(texts, 96) for texts in prompts)
             w = torch.stack([model.encode_text(of_class, normalize=True).mean(0) for of_class in ids])
             hits.append(int((torch.nn.functional.normalize(w, dim=1) @ x).argmax()) == label)
     assert run_tasks(*loaded, [name], tmp_path)[name].score == pytest.approx(np.mean(hits))
@@ -165,17 +165,18 @@ def test_names_that_mean_nothing_are_told(asked, message, tmp_path):
 def test_the_picture_shows_each_score_beside_its_chance():
     results = {
         "dtd": Result("accuracy", 0.4, 0.1, 9, 10),
+        "pcam": Result("accuracy", 0.55, 0.5, 99, 2),  # a guesser gets that now and then
         "sst2": Result("accuracy", 0.45, 0.5, 9, 2),
         "voc2007": Result("11-point mAP", 0.9, 0.07, 9, 20),
     }
     figure = plots.task_bars(results)
     (axis,) = figure.axes
-    assert figure.get_suptitle() == "Zero-shot: 2 of 3 tasks above chance"
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["sst2", "dtd", "voc2007 (11-point mAP)"]
-    assert [bar.get_width() for bar in axis.patches] == pytest.approx([45, 40, 90])
-    assert [bool(bar.get_hatch()) for bar in axis.patches] == [True, False, False]
+    assert figure.get_suptitle() == "Zero-shot: 2 of 4 tasks clearly above chance"
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["sst2", "pcam", "dtd", "voc2007 (11-point mAP)"]
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([45, 55, 40, 90])
+    assert [bool(bar.get_hatch()) for bar in axis.patches] == [True, True, False, False]
     marks = [line.get_xdata()[0] for line in axis.lines if line.get_color() == "black"]
-    assert marks == pytest.approx([50, 10, 7])
+    assert marks == pytest.approx([50, 50, 10, 7])
 
 
 # ---- the command

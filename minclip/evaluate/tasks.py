@@ -35,6 +35,11 @@ class Result(NamedTuple):
     classes: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def above(self) -> bool:
+        """Whether it beats chance by more than two standard errors of a guesser, who is lucky, too, with few images."""
+        return self.score > self.chance + 2 * (self.chance * (1 - self.chance) / self.images) ** 0.5
+
 
 def task_names(asked: str, root: str | Path) -> list[str]:
     """ "cifar10, shapes" -> names: "shapes" stands for all of the shapes world's, "all" for the data sets under `root`."""
