@@ -69,8 +69,9 @@ def cifar(root, monkeypatch, kind, place, files, labels_key, meta, meta_key):
     names = ["airplane", "aquarium_fish", "cat"]
     lists = []
     for k, file in enumerate(files):
-        values = [10 * k + 60 * i for i in range(3)]
-        data = np.repeat(np.array(values, np.uint8)[:, None], 3072, axis=1)
+        values = [10 + 10 * k + 60 * i for i in range(3)]
+        colours = np.array(values)[:, None] + [-1, 0, 1]  # blue is a little brighter than red
+        data = np.repeat(colours.astype(np.uint8), 1024, axis=1)
         put(root / place / file, pickle.dumps({"data": data, labels_key: [0, 1, 2]}))
         lists.append([file, md5(root / place / file)])
     put(root / place / meta, pickle.dumps({meta_key: names}))
@@ -79,7 +80,7 @@ def cifar(root, monkeypatch, kind, place, files, labels_key, meta, meta_key):
     monkeypatch.setattr(of, "test_list", lists[-1:])
     monkeypatch.setattr(of, "meta", {"filename": meta, "key": meta_key, "md5": md5(root / place / meta)})
     readable = ["airplane", "aquarium fish", "cat"]
-    rows = [[(readable[i], 10 * k + 60 * i) for i in range(3)] for k in range(len(files))]
+    rows = [[(readable[i], 10 + 10 * k + 60 * i) for i in range(3)] for k in range(len(files))]
     return {"train": [pair for row in rows[:-1] for pair in row], "test": rows[-1]}
 
 

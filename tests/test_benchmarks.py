@@ -85,6 +85,15 @@ def test_every_image_has_its_label(name, tmp_path, monkeypatch):
     assert found(tmp_path) == [name]
 
 
+def test_arrays_are_channels_rows_columns(tmp_path, monkeypatch):
+    WRITERS["cifar10"](tmp_path, monkeypatch)
+    image = load_benchmark("cifar10", tmp_path).images[1]
+    assert image.shape == (3, 32, 32) and image.dtype == np.uint8 and image[2, 0, 0] == image[0, 0, 0] + 2
+    WRITERS["stl10"](tmp_path, monkeypatch)
+    image = load_benchmark("stl10", tmp_path).images[1]
+    assert image.shape == (3, 96, 96) and (image[:, :, 50] == image[:, :, 40] + 10).all()  # the left half is darker
+
+
 @pytest.mark.parametrize("name", ["eurosat", "kitti", "caltech101"])
 def test_drawn_splits_are_always_the_same_and_share_no_image(name, tmp_path, monkeypatch):
     WRITERS[name](tmp_path, monkeypatch)

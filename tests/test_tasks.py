@@ -182,7 +182,7 @@ def test_the_picture_shows_each_score_beside_its_chance():
 # ---- the command
 
 
-def test_the_command_prints_draws_and_returns_the_results(here, folder, capsys, monkeypatch):
+def test_the_command_prints_draws_and_returns_the_results(here, folder, data_home, capsys, monkeypatch):
     for name in ("cifar10", "voc2007", "sun397"):
         WRITERS[name](here / "sets", monkeypatch)
     for path in (here / "sets/SUN397").glob("*_01.txt"):
@@ -198,6 +198,7 @@ def test_the_command_prints_draws_and_returns_the_results(here, folder, capsys, 
         (line,) = (line for line in out.splitlines() if line.strip().startswith(name))
         assert r["metric"] in line and f"{r['score']:.1%}" in line and f"{r['chance']:.1%}" in line
     assert result["file"] == str(folder / "tasks.png") and (folder / "tasks.png").stat().st_size > 5000
+    assert len(list((data_home / "cache").glob("classifier-*"))) == 3  # of the shapes world's, nothing is kept
     assert main([*command, "--out", "there"]) == 0 and (here / "there/tasks.png").exists()
 
 

@@ -14,12 +14,11 @@ from tqdm.auto import tqdm
 
 from ..config import MinclipError
 from ..data import load_pairs
-from ..data.batches import ahead
 from ..data.benchmarks import BENCHMARKS, benchmark, found, load_benchmark, templates_of
 from ..data.labelled import Labelled
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from . import embed_images
+from . import embed_batches, embed_images
 from .metrics import METRICS
 from .zeroshot import zero_shot_accuracy, zero_shot_classifier
 
@@ -71,13 +70,16 @@ def run_tasks(
     names: Sequence[str],
     root: str | Path = "",
     download: bool = False,
+    cache: str | Path | None = None,
 ) -> dict[str, Result]:
-    """Zero-shot results of the tasks `names`, in that order; `root` holds the paper's data sets (`load_benchmark`).
+    """Zero-shot results of the tasks `names`, in that order.
 
+    `root` holds the paper's data sets, which torchvision may `download` (`load_benchmark`); `cache` is a folder that keeps
+    their classifiers (`zero_shot_classifier`).
     All of them are opened before the first image is embedded, so that what is missing is told at once.
     """
     opened = {name: load_benchmark(name, root, download=download) for name in names if name in BENCHMARKS}
-    world: dict[str, Result] = {}
+    results: dict[str, Result] = {}
     for split, some in (("test", set(SHAPES) & set(names)), ("heldout", {HELD_OUT} & set(names))):
         if some:
             pairs = load_pairs("shapes", split, model.config.vision.image_size)
@@ -85,22 +87,28 @@ def run_tasks(
             for name in some:
                 task = pairs.tasks[name]
                 score = zero_shot_accuracy(model, tokenizer, image, task)
-                world[name] = Result("accuracy", score, task.chance, len(task.indices), len(task.class_names))
-    return {
-        name: world[name] if name in world else ask(model, preprocess, tokenizer, name, opened[name]) for name in names
-    }
+                results[name] = Result("accuracy", score, task.chance, len(task.indices), len(task.class_names))
+    for name, data in opened.items():
+        results[name] = ask(model, preprocess, tokenizer, name, data, cache)
+    return {name: results[name] for name in names}
 
 
 @torch.no_grad()
-def ask(model: CLIP, preprocess: Callable[[Any], Tensor], tokenizer: Tokenizer, name: str, data: Labelled) -> Result:
+def ask(
+    model: CLIP,
+    preprocess: Callable[[Any], Tensor],
+    tokenizer: Tokenizer,
+    name: str,
+    data: Labelled,
+    cache: str | Path | None = None,
+) -> Result:
     """One of the paper's data sets, by its templates and its metric."""
-    classifier = zero_shot_classifier(model, tokenizer, data.class_names, templates_of(name))
-    scores = torch.cat([features @ classifier for features in embed_labelled(model, preprocess, data.images, name)])
-    metric = benchmark(name).metric
+    classifier = zero_shot_classifier(model, tokenizer, data.class_names, templates_of(name), cache)
+    batches = prepared(preprocess, data.images, name)
+    scores = torch.cat([features @ classifier for features in embed_batches(model, batches)])
+    metric, classes = benchmark(name).metric, len(data.class_names)
     score = METRICS[metric](scores.cpu(), data.labels)
-    return Result(
-        metric, score, chance(metric, data.labels, len(data.class_names)), len(data), len(data.class_names), data.notes
-    )
+    return Result(metric, score, chance(metric, data.labels, classes), len(data), classes, data.notes)
 
 
 def chance(metric: str, labels: np.ndarray, classes: int) -> float:
@@ -110,24 +118,17 @@ def chance(metric: str, labels: np.ndarray, classes: int) -> float:
     return {"ROC AUC": 0.5, "mean(top1, top5)": (1 + min(5, classes)) / 2 / classes}.get(metric, 1 / classes)
 
 
-@torch.no_grad()
-def embed_labelled(
-    model: CLIP, preprocess: Callable[[Any], Tensor], images: Sequence[Any], name: str = "", block: int = 128
+def prepared(
+    preprocess: Callable[[Any], Tensor], images: Sequence[Any], name: str = "", block: int = 128
 ) -> Iterator[Tensor]:
-    """(B, D) vectors of length 1, `block` images at a time; threads decode the next ones meanwhile."""
+    """Batches (B, 3, S, S) of a data set's images as the model wants them, decoded by threads; a bar tells how far it is."""
 
     def one(i: int) -> Tensor:
         image = images[i]
         return preprocess(Image.fromarray(image.transpose(1, 2, 0)) if isinstance(image, np.ndarray) else image)
 
-    def decoded(pool: ThreadPoolExecutor) -> Iterator[Tensor]:
+    bar = tqdm(desc=name, total=len(images), unit=" images", leave=False)
+    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for i in range(0, len(images), block):
             yield torch.stack(list(pool.map(one, range(i, min(i + block, len(images))))))
-
-    with (
-        tqdm(desc=name, total=len(images), unit=" images", leave=False) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        for x in ahead(decoded(pool), 1):
-            yield model.encode_image(x.to(model.device), normalize=True)
-            bar.update(len(x))
+            bar.update(min(block, len(images) - i))
