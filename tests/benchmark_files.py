@@ -71,7 +71,8 @@ def cifar(root, monkeypatch, kind, place, files, labels_key, meta, meta_key):
     for k, file in enumerate(files):
         values = [10 + 10 * k + 60 * i for i in range(3)]
         colours = np.array(values)[:, None] + [-1, 0, 1]  # blue is a little brighter than red
-        data = np.repeat(colours.astype(np.uint8), 1024, axis=1)
+        halves = np.repeat([-3, 3], 16)  # and the left half a little darker
+        data = (colours[:, :, None, None] + np.zeros((32, 1), int) + halves).astype(np.uint8).reshape(3, 3072)
         put(root / place / file, pickle.dumps({"data": data, labels_key: [0, 1, 2]}))
         lists.append([file, md5(root / place / file)])
     put(root / place / meta, pickle.dumps({meta_key: names}))

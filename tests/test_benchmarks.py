@@ -89,9 +89,10 @@ def test_arrays_are_channels_rows_columns(tmp_path, monkeypatch):
     WRITERS["cifar10"](tmp_path, monkeypatch)
     image = load_benchmark("cifar10", tmp_path).images[1]
     assert image.shape == (3, 32, 32) and image.dtype == np.uint8 and image[2, 0, 0] == image[0, 0, 0] + 2
+    assert (image[:, :, 20] == image[:, :, 10] + 6).all()
     WRITERS["stl10"](tmp_path, monkeypatch)
     image = load_benchmark("stl10", tmp_path).images[1]
-    assert image.shape == (3, 96, 96) and (image[:, :, 50] == image[:, :, 40] + 10).all()  # the left half is darker
+    assert image.shape == (3, 96, 96) and (image[:, :, 50] == image[:, :, 40] + 10).all()
 
 
 @pytest.mark.parametrize("name", ["eurosat", "kitti", "caltech101"])

@@ -14,7 +14,8 @@ import minclip
 from minclip.cli import main
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.course import plots
-from minclip.data.benchmarks import BENCHMARKS, load_benchmark, templates_of
+from minclip.data.benchmark_texts import TEMPLATES
+from minclip.data.benchmarks import BENCHMARKS, load_benchmark
 from minclip.data.shapes import load_shapes
 from minclip.evaluate import evaluate
 from minclip.evaluate.tasks import HELD_OUT, SHAPES, Result, chance, run_tasks, task_names
@@ -23,7 +24,7 @@ from minclip.preprocess import Preprocess
 from minclip.tokenizer import Tokenizer
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
-TOKENIZER = Tokenizer.train([t.format("name") for name in BENCHMARKS for t in templates_of(name)], 900)
+TOKENIZER = Tokenizer.train([t.format("name") for name in BENCHMARKS for t in TEMPLATES[name]], 900)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_accuracy_is_the_count_by_hand(name, loaded, tmp_path, monkeypatch):
     WRITERS[name](tmp_path, monkeypatch)
     model, preprocess, tokenizer = loaded
     data, hits = load_benchmark(name, tmp_path), []
-    prompts = [[t.replace("{}", c) for t in templates_of(name)] for c in data.class_names]
+    prompts = [[t.replace("{}", c) for t in TEMPLATES[name]] for c in data.class_names]
     with torch.no_grad():
         for i, label in enumerate(data.labels):
             image = data.images[i]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import MinclipError, data_folder, nearest
 from . import benchmark_readers as readers
-from .benchmark_texts import TEMPLATES, class_names
+from .benchmark_texts import class_names
 from .labelled import Labelled, class_folders
 
 BOTH, ALL = ({split: split for split in splits} for splits in (("train", "test"), ("train", "val", "test")))
@@ -104,10 +104,6 @@ def default_root() -> Path:
     return data_folder() / "benchmarks"
 
 
-def templates_of(name: str) -> tuple[str, ...]:
-    return TEMPLATES[name]
-
-
 def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     """The entry of that name; a MinclipError tells the nearest one, also among `others`."""
     if name not in BENCHMARKS:
@@ -116,13 +112,13 @@ def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def found(root: str | Path, split: str = "test") -> list[str]:
+def found(root: str | Path) -> list[str]:
     """The names of the data sets that lie under `root`, in either layout."""
     root = Path(root)
     return [
         name
         for name, b in BENCHMARKS.items()
-        if _folders(root, name, split) or (b.folder and (root / b.folder).exists())
+        if _folders(root, name, "test") or (b.folder and (root / b.folder).exists())
     ]
 
 

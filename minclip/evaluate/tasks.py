@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from ..config import MinclipError
 from ..data import load_pairs
-from ..data.benchmarks import BENCHMARKS, benchmark, found, load_benchmark, templates_of
+from ..data.benchmark_texts import TEMPLATES
+from ..data.benchmarks import BENCHMARKS, benchmark, found, load_benchmark
 from ..data.labelled import Labelled
 from ..model import CLIP
 from ..tokenizer import Tokenizer
@@ -103,7 +104,7 @@ def ask(
     cache: str | Path | None = None,
 ) -> Result:
     """One of the paper's data sets, by its templates and its metric."""
-    classifier = zero_shot_classifier(model, tokenizer, data.class_names, templates_of(name), cache)
+    classifier = zero_shot_classifier(model, tokenizer, data.class_names, TEMPLATES[name], cache)
     batches = prepared(preprocess, data.images, name)
     scores = torch.cat([features @ classifier for features in embed_batches(model, batches)])
     metric, classes = benchmark(name).metric, len(data.class_names)
