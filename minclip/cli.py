@@ -28,7 +28,7 @@ USAGE = f"""minclip {__version__}: CLIP from nothing
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
   minclip train PRESET --overfit 128            128 pairs by heart: is anything learned at all?
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
-  minclip eval RUN
+  minclip eval RUN [--tasks cifar10,shapes]     its figures again; or zero-shot on data sets of the paper's table
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"
   minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg
   minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {", ".join(SOURCES)}

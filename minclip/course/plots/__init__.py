@@ -6,6 +6,7 @@ from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .search import contact_sheet
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
+from .tasks import task_bars
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
 from .training import matrix_and_loss, run_norms, waterfall
@@ -50,6 +51,7 @@ __all__ = [
     "similarity_matrix",
     "singular_values",
     "split_strips",
+    "task_bars",
     "temperature",
     "token_attention",
     "token_boxes",

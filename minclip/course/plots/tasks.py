@@ -1,0 +1,43 @@
+"""The picture of the paper's table: what a model gets on each task, and what guessing would get."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..setup import PALETTE
+from .base import axes_grid, new_figure
+
+
+def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
+    """A bar for each task's `score`, best above chance first, with a black mark at its `chance`; both are shares of 1.
+
+    What is `above` chance, not by luck, is filled, the rest is hatched, so that neither needs a colour.  The title counts them.
+    """
+    names = sorted(results, key=lambda name: results[name].score - results[name].chance)
+    above = sum(results[name].above for name in names)
+    figure = new_figure(7, 0.32 * len(names) + 1.3)
+    axis = axes_grid(figure)[0, 0]
+    for row, name in enumerate(names):
+        score, chance = 100 * results[name].score, 100 * results[name].chance
+        fill = {"color": PALETTE[0]} if results[name].above else {"color": "white", "hatch": "///"}
+        axis.barh(row, score, 0.7, **fill, edgecolor=PALETTE[0])
+        for colour, width in (("white", 5), ("black", 2)):  # the white edge parts the mark from the bar
+            axis.plot([chance, chance], [row - 0.4, row + 0.4], color=colour, linewidth=width)
+        axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
+    metrics = [results[name].metric for name in names]
+    labels = [name if metric == "accuracy" else f"{name} ({metric})" for name, metric in zip(names, metrics)]
+    axis.set_yticks(range(len(names)), labels, fontsize=9)
+    axis.tick_params(axis="y", length=0)
+    axis.set(
+        xlim=(0, 110),
+        ylim=(-0.7, len(names) - 0.3),
+        xlabel="accuracy, or the metric that is named, in %; the black mark is chance",
+        xticks=range(0, 101, 20),
+    )
+    axis.xaxis.grid(color="#e5e5e5")
+    axis.set_axisbelow(True)
+    figure.suptitle(
+        title or f"Zero-shot: {above} of {len(names)} tasks clearly above chance", fontsize=11, x=0.01, ha="left"
+    )
+    return figure
