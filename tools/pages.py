@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +58,7 @@ WRITTEN = {
 }
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 DRAWN = re.compile(r"(?<=\]\()data:image/svg\+xml;base64,([\w+/=]+)")
-SEEN = re.compile(r"\*What you see[^*]*\*:?\s*(.+?\.)(?:\s|$)", re.DOTALL)
+SEEN = re.compile(r"\*What you see[^*]*\*:?\s*(.{30,}?\.)(?:\s|$)", re.DOTALL)
 
 
 def assets(static: Path) -> None:
@@ -65,15 +67,16 @@ def assets(static: Path) -> None:
         raise SystemExit("the site needs npm (Node.js) for MathJax and the widgets' scripts; none is installed")
     static.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        wanted = [f"{name}@{version}" for name, version, _ in ASSETS]
-        options = ["--prefix", place, "--ignore-scripts", "--install-strategy=nested", "--no-audit", "--no-fund"]
-        fetched = subprocess.run([shutil.which("npm"), "install", *options, *wanted], capture_output=True, text=True)
-        if fetched.returncode:
-            raise SystemExit(f"npm could not fetch {', '.join(wanted)}: {fetched.stderr.strip()[-300:]}")
-        for name, _, patterns in ASSETS:
-            for pattern in patterns:
-                for file in Path(place, "node_modules", name).glob(pattern):
-                    shutil.copy(file, static)
+        for name, version, patterns in ASSETS:
+            wanted = f"{name}@{version}"
+            command = [shutil.which("npm"), "pack", wanted, "--silent", "--pack-destination", place]
+            packed = subprocess.run(command, capture_output=True, text=True)
+            if packed.returncode:
+                raise SystemExit(f"npm could not fetch {wanted}: {packed.stderr.strip()[-300:]}")
+            with tarfile.open(Path(place, packed.stdout.split()[-1])) as archive:
+                for member in archive:
+                    if any(fnmatch(member.name, f"package/{pattern}") for pattern in patterns):
+                        (static / Path(member.name).name).write_bytes(archive.extractfile(member).read())
     for name, text in WRITTEN.items():
         (static / name).write_text(text)
 
@@ -90,7 +93,7 @@ def with_files(markdown: str, folder: Path) -> str:
 
 
 def described(cells: list[dict]) -> None:
-    """Each stored picture gets, as its alt text, the first sentence of the description that follows it."""
+    """Each stored picture gets, as its alt text, the beginning of the description that follows it."""
     text = ""
     for cell in reversed(cells):
         source = "".join(cell["source"])
