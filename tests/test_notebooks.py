@@ -50,10 +50,10 @@ def test_no_stored_output_is_an_error_or_a_warning(cells):
 
 
 def test_every_picture_is_described_below_it(cells):
-    for before, after in zip(cells, cells[1:]):
-        if any("image/png" in o.get("data", {}) for o in before.get("outputs", [])):
-            following = "".join(after["source"])
-            assert "What you see" in following or after["cell_type"] == "code"
+    for i, cell in enumerate(cells):
+        if any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])):
+            below = next("".join(after["source"]) for after in cells[i:] if after["cell_type"] == "markdown")
+            assert "What you see" in below, cell["id"]
 
 
 # ---- exercises, predictions, questions
