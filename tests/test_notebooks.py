@@ -1,11 +1,15 @@
 """Facts about every notebook that its stored outputs alone don't prove."""
 
+import importlib
 import json
 import re
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from minclip.course import checks
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -46,7 +50,75 @@ def test_no_stored_output_is_an_error_or_a_warning(cells):
 
 
 def test_every_picture_is_described_below_it(cells):
-    for before, after in zip(cells, cells[1:]):
-        if any("image/png" in o.get("data", {}) for o in before.get("outputs", [])):
-            following = "".join(after["source"])
-            assert "What you see" in following or after["cell_type"] == "code"
+    for i, cell in enumerate(cells):
+        if any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])):
+            below = next("".join(after["source"]) for after in cells[i:] if after["cell_type"] == "markdown")
+            assert "What you see" in below, cell["id"]
+
+
+# ---- exercises, predictions, questions
+
+SUMMARY = re.compile(r"<details><summary>(.*?)</summary>")
+
+
+def exercises(cells):
+    """(check's name, stub, what follows it) of each exercise."""
+    for cell, after in zip(cells, cells[1:]):
+        if cell["cell_type"] == "code" and (
+            asked := re.search(r"^checks\.(\w+)\(", "".join(cell["source"]), re.MULTILINE)
+        ):
+            yield asked[1], "".join(cell["source"]), "".join(after["source"])
+
+
+def test_there_are_two_exercises_with_hints_and_a_solution_folded_below(cells):
+    found = list(exercises(cells))
+    assert len(found) >= 2
+    for name, stub, below in found:
+        assert "...  # your code here" in stub, name
+        folded = SUMMARY.findall(below)
+        assert folded.index("Solution") >= 1 and all(
+            s.startswith("Hint") for s in folded[: folded.index("Solution")]
+        ), name
+        assert "```python" in below, name
+
+
+def test_there_are_two_predictions_with_an_answer_folded_below(cells):
+    """Between a prediction and the next one, or the quiz, some answer is folded that is no hint and no solution."""
+    text = prose(cells).split("## Check yourself")[0]
+    asked = text.split("Predict before you run")[1:]
+    assert len(asked) >= 2
+    for question in asked:
+        assert [s for s in SUMMARY.findall(question) if not s.startswith(("Hint", "Solution"))], question[:100]
+
+
+def test_there_are_three_questions_with_answers_folded_below(cells):
+    quiz = re.split(r"^## ", prose(cells).split("## Check yourself\n")[1], flags=re.MULTILINE)[0]
+    *questions, _ = quiz.split("</details>")
+    assert len(questions) >= 3
+    for question in questions:
+        assert re.search(r"^\*\*.+\?\*\*$", question, re.MULTILINE), question
+        assert question.count("<details><summary>Answer</summary>\n\n") == 1, question
+        if options := re.findall(
+            r"^- ([a-d])\)", question, re.MULTILINE
+        ):  # the right one, and a word about each of the others
+            answer = question.split("</summary>")[1]
+            (right,) = re.findall(r"^\*\*([a-d])\.\*\*", answer, re.MULTILINE)
+            named = set("".join(re.findall(r"\(([a-d](?:, [a-d])*)\)", answer)))
+            assert right in options and named >= set(options) - {right}, question
+
+
+def test_each_check_is_asked_in_a_notebook():
+    asked = [
+        name for path in NOTEBOOKS for name, _, _ in exercises(json.loads(path.read_text(encoding="utf-8"))["cells"])
+    ]
+    assert sorted(asked) == sorted(set(checks.__all__) - {"NOT_ATTEMPTED"})
+
+
+def test_each_check_is_tried_with_its_solution_and_two_wrong_answers():
+    modules = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_course*.py"))]
+    lists = {
+        kind: [getattr(m, n) for m in modules for n in dir(m) if n.endswith(kind)] for kind in ("SOLUTIONS", "WRONG")
+    }
+    tried = {kind: Counter(entry[0].__name__ for of in found for entry in of) for kind, found in lists.items()}
+    for name in set(checks.__all__) - {"NOT_ATTEMPTED"}:
+        assert tried["SOLUTIONS"][name] >= 1 and tried["WRONG"][name] >= 2, name
