@@ -120,7 +120,7 @@ def trade_off(
             label=name,
         )
     for i, (name, (recall, precision)) in enumerate(chosen.items()):
-        axis.plot(100 * recall, 100 * precision, "D*^"[i % 3], color="black", markersize=10, label=name)
+        axis.plot(100 * recall, 100 * precision, "D*^"[i % 3], color=PALETTE[6 - 6 * (i % 2)], markersize=(8, 15)[i % 2], label=name)
     axis.set(xlabel="recall: answered, and rightly, %", ylabel="precision: of what is answered, %", title=title)
     axis.set(xlim=(0, 103), ylim=(None, 102))
     axis.legend(loc="lower left", fontsize=9)
