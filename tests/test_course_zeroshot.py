@@ -102,18 +102,20 @@ def test_each_control_of_the_prompt_playground_redraws_the_picture(model_and_tok
 
 def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
     model, tokenizer = model_and_tokenizer
-    image, names = images(1)[0], ["star", "ring", "heart"]
+    image = np.full((3, 64, 64), 128, dtype=np.uint8)  # of noise all prompts are equally sure
+    names = ["circle", "ring", "heart"]
     rows, columns, percent = shown(
-        widgets.prompt_figure(model, tokenizer, image, "star, ring, heart", "a {} | {}", True)
+        widgets.prompt_figure(model, tokenizer, image, "circle, ring, heart", "a {} | two {}s", True)
     )
-    assert rows == ["a {}", "{}", "all together"] and columns == names
+    assert rows == ["a {}", "two {}s", "all together"] and columns == names
     pixels = normalize(torch.from_numpy(image)[None], model.config.vision)
     with torch.no_grad():
         cosines = model.encode_image(pixels, normalize=True) @ minclip.zero_shot_classifier(
-            model, tokenizer, names, ["a {}", "{}"]
+            model, tokenizer, names, ["a {}", "two {}s"]
         )
         expected = (model.logit_scale.exp() * cosines).softmax(dim=1)[0]
     np.testing.assert_allclose(percent[2], 100 * expected, atol=0.1)
+    assert min(abs(percent[2] - percent[row]).max() for row in (0, 1)) > 1
     assert shown(widgets.prompt_figure(model, tokenizer, image, "star, ring", "a {} | {}", False))[0] == ["a {}", "{}"]
 
 

@@ -120,7 +120,8 @@ def trade_off(
             label=name,
         )
     for i, (name, (recall, precision)) in enumerate(chosen.items()):
-        axis.plot(100 * recall, 100 * precision, "D*^"[i % 3], color=PALETTE[6 - 6 * (i % 2)], markersize=(8, 15)[i % 2], label=name)
+        look = {"marker": "D*"[i % 2], "color": PALETTE[(6, 0)[i % 2]], "markersize": (8, 15)[i % 2], "linestyle": ""}
+        axis.plot(100 * recall, 100 * precision, label=name, **look)
     axis.set(xlabel="recall: answered, and rightly, %", ylabel="precision: of what is answered, %", title=title)
     axis.set(xlim=(0, 103), ylim=(None, 102))
     axis.legend(loc="lower left", fontsize=9)
