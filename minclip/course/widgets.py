@@ -219,3 +219,42 @@ def search_box(index: Index, query: str, top: int = 8) -> ipywidgets.VBox:
         query=ipywidgets.Text(query, description="search for", layout=wide, continuous_update=False),
         top=ipywidgets.IntSlider(top, 1, 24, description="how many", continuous_update=False),
     )
+
+
+@torch.no_grad()
+def prompt_figure(
+    model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, templates: str, together: bool
+) -> Figure:
+    """Probabilities of `labels` (with commas between) for one (3, S, S) uint8 image, at the model's own scale.
+
+    `templates` have bars between, "a {} | a photo of a {}"; each has a row, and `together` adds one for their ensemble.
+    """
+    names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
+    prompts = [part.strip() for part in templates.split("|") if part.strip()] or ["{}"]
+    prompts = [part if "{}" in part else part + " {}" for part in prompts]
+    pixels = normalize(torch.from_numpy(image)[None].to(model.device), model.config.vision)
+    vector, scale = model.encode_image(pixels, normalize=True), model.logit_scale.exp()
+    rows = {prompt: [prompt] for prompt in prompts} | ({"all together": prompts} if together else {})
+    values = torch.cat(
+        [(scale * vector @ zero_shot_classifier(model, tokenizer, names, row)).softmax(dim=1) for row in rows.values()]
+    ).cpu()
+    answers = [names[i] for i in values.argmax(dim=1).tolist()]
+    different = len(set(answers))
+    title = f"{different} different answers" if different > 1 else f"all say: {answers[0]}"
+    return plots.prompt_table(image, names, list(rows), values, title)
+
+
+def prompt_playground(
+    model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labels: str, templates: str
+) -> ipywidgets.VBox:
+    """Choose an image, write templates and labels, take the templates together, and see the probabilities move."""
+    wide = ipywidgets.Layout(width="95%")
+    return redrawn(
+        lambda image, labels, templates, together: prompt_figure(
+            model, tokenizer, images[image], labels, templates, together
+        ),
+        image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
+        labels=ipywidgets.Text(labels, description="labels", layout=wide, continuous_update=False),
+        templates=ipywidgets.Text(templates, description="prompts", layout=wide, continuous_update=False),
+        together=ipywidgets.Checkbox(True, description="all together, too", indent=False),
+    )

@@ -8,6 +8,7 @@ from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
 from .towers import attend_with_past, attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
+from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
     "NOT_ATTEMPTED",
@@ -20,14 +21,17 @@ __all__ = [
     "cosine_matrix",
     "csls",
     "decode_tokens",
+    "ensemble",
     "find_end",
     "join_pair",
     "log_softmax",
     "loss_gradient",
+    "mean_per_class",
     "merge",
     "patchify",
     "rank_of",
     "recall_at_1",
+    "reject",
     "scale_needed",
     "smoothed_target",
     "split_of",

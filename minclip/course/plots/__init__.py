@@ -10,6 +10,7 @@ from .tasks import task_bars
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
 from .training import matrix_and_loss, run_norms, waterfall
+from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_off, two_kinds
 
 __all__ = [
     "accuracy_curves",
@@ -19,9 +20,11 @@ __all__ = [
     "boxes",
     "byte_table",
     "bytes_of",
+    "confusion",
     "contact_sheet",
     "cosine_histograms",
     "curves",
+    "ensemble_spread",
     "faint",
     "five_each",
     "gradient_norms",
@@ -43,7 +46,9 @@ __all__ = [
     "patch_grid",
     "png",
     "probabilities",
+    "prompt_table",
     "retrieved",
+    "row_dots",
     "run_norms",
     "save",
     "show",
@@ -56,7 +61,9 @@ __all__ = [
     "token_attention",
     "token_boxes",
     "token_counts",
+    "trade_off",
     "two_clouds",
+    "two_kinds",
     "vocabulary_curve",
     "waterfall",
     "with_texts",
