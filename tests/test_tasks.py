@@ -212,7 +212,7 @@ def test_the_demo_is_asked_without_a_file_left_in_it(here, capsys):
 
 MISTAKES = [
     ("--tasks cifar", "did you mean 'cifar10'?"),
-    ("--tasks=", "--tasks names none"),
+    ("--tasks ,", "--tasks names none"),
     ("--tasks mnist", "mnist (MNIST) is not there: looked for"),
     ("--tasks birdsnap", "can't be read by torchvision"),
     ("--tasks all", "none of the paper's 27 data sets"),

@@ -31,9 +31,9 @@ class Eval:
         tyro.conf.arg(help="the photographs' folder or zip, where it moved; with --tasks the folder of the data sets"),
     ] = ""
     tasks: Annotated[
-        str | None,
+        str,
         tyro.conf.arg(help="cifar10,food101,… of the paper's table; shapes, or its tasks; all that lie under --root"),
-    ] = None
+    ] = ""
     download: Annotated[
         tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="let torchvision fetch the data sets that are missing")
     ] = False
@@ -41,8 +41,8 @@ class Eval:
     json: Json = False
 
     def run(self) -> dict[str, Any]:
-        if self.tasks is not None:
-            return self.run_tasks(self.tasks)
+        if self.tasks:
+            return self.run_tasks()
         if self.download or self.out:
             raise MinclipError("--download and --out belong to --tasks: minclip eval RUN --tasks cifar10 --download")
         run = Run.load(self.run_folder)
@@ -54,13 +54,13 @@ class Eval:
         print_figures(figures)
         return {"run": str(run.folder), "figures": figures}
 
-    def run_tasks(self, asked: str) -> dict[str, Any]:
+    def run_tasks(self) -> dict[str, Any]:
         from ..course import plots  # matplotlib, only now
         from ..data.benchmarks import default_root
         from ..evaluate.tasks import run_tasks, task_names
 
         root = Path(self.root or default_root())
-        names = task_names(asked, root)
+        names = task_names(self.tasks, root)
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
         if tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read class names")
