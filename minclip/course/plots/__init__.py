@@ -4,6 +4,7 @@ from .base import faint, image_grid, lines, new_figure, png, save, show, show_im
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
+from .probe import few_shot_curve
 from .search import contact_sheet
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
@@ -22,6 +23,7 @@ __all__ = [
     "cosine_histograms",
     "curves",
     "faint",
+    "few_shot_curve",
     "five_each",
     "gradient_norms",
     "heat_maps",
