@@ -158,10 +158,13 @@ def fit(x: Tensor, y: Tensor, c: float, start: Tensor | None = None, steps: int 
     if not (c > 0 and math.isfinite(c)):
         raise MinclipError(f"C {c} must be a positive number")
     classes = int(y.max()) + 1
-    w = x.new_zeros(x.shape[1] + 1, classes if classes > 2 else 1) if start is None else start.clone()
-    w.requires_grad_()
+    # a small C makes weights small and their minimum narrow: they are looked for in a unit of their own size
+    unit = x.new_ones(x.shape[1] + 1, 1)
+    unit[:-1] = min(1.0, math.sqrt(c * len(x)))
+    v = x.new_zeros(x.shape[1] + 1, classes if classes > 2 else 1) if start is None else start / unit
+    v.requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [w],
+        [v],
         max_iter=steps,
         max_eval=10 * steps,
         tolerance_grad=1e-6,
@@ -174,12 +177,13 @@ def fit(x: Tensor, y: Tensor, c: float, start: Tensor | None = None, steps: int 
     def loss() -> Tensor:
         optimizer.zero_grad()
         # divided by C and N, which moves no minimum: the gradient's size then says the same for every C and N
+        w = unit * v
         value = F.cross_entropy(predict(x, w), y) + w[:-1].square().sum() / (2 * c * len(x))
         value.backward()
         return value
 
     optimizer.step(loss)
-    return w.detach()
+    return (unit * v).detach()
 
 
 def predict(x: Tensor, w: Tensor) -> Tensor:
