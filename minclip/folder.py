@@ -1,6 +1,7 @@
 """A model's folder, `config.json`, `model.safetensors` and `tokenizer.json`: written whole, read back, found by name."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,15 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def fingerprint(about: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of a text and of all bytes of some tensors with their names: what a cache's entry is kept under."""
+    key = hashlib.sha256(about.encode())
+    for name, tensor in tensors.items():
+        key.update(name.encode())
+        key.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # in place, without a copy
+    return key.hexdigest()
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from .config import MinclipError, data_folder
 from .data.batches import ahead
 from .data.source import BROKEN, IMAGES, Source, open_image, read_image
 from .evaluate import embed_texts
+from .folder import fingerprint
 from .model import CLIP
 from .tokenizer import Tokenizer
 
@@ -153,10 +154,7 @@ def _stamps(source: Source) -> dict[str, str]:
 
 def _key(model: CLIP, preprocess: object) -> str:
     """A hash of all that an image's vector depends on."""
-    key = hashlib.sha256(f"{_VERSION} {model.config} {preprocess}".encode())
-    for name, tensor in model.state_dict().items():
-        key.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return key.hexdigest()[:16]
+    return fingerprint(f"{_VERSION} {model.config} {preprocess}", model.state_dict())[:16]
 
 
 def _open(root: Path, key: str, notes: list[str]) -> sqlite3.Connection:

@@ -129,6 +129,11 @@ def test_a_right_score_that_is_not_a_number_is_not_even_among_all():
     assert accuracy(scores, np.array([0, 1]), k=2) == accuracy(scores, np.array([0, 1]), k=5) == 0
 
 
+def test_rows_are_counted_whatever_their_number():
+    scores, labels = no_ties(2500, 3, 4)
+    assert accuracy(scores, labels) == pytest.approx((scores.argmax(axis=1) == labels).mean())
+
+
 def test_arrays_tensors_and_integers_of_all_sizes_will_do():
     scores, labels = no_ties(20, 6, 1)
     values = {

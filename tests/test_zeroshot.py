@@ -1,7 +1,11 @@
 """Zero-shot classifiers, their accuracy, and `evaluate`, against computations of another kind."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import minclip.evaluate as package
@@ -9,7 +13,14 @@ from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.data import Pairs, Task
 from minclip.data.batches import normalize
 from minclip.data.shapes import load_shapes
-from minclip.evaluate import embed_images, embed_texts, evaluate, zero_shot_accuracy, zero_shot_classifier
+from minclip.evaluate import (
+    embed_batches,
+    embed_images,
+    embed_texts,
+    evaluate,
+    zero_shot_accuracy,
+    zero_shot_classifier,
+)
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
 
@@ -121,6 +132,175 @@ def test_a_template_without_a_place_for_the_name_is_an_error_that_shows_it(model
 def test_no_class_or_no_template_is_an_error(model, classes, templates):
     with pytest.raises(MinclipError, match="at least one"):
         zero_shot_classifier(model, TOKENIZER, classes, templates)
+
+
+@pytest.mark.parametrize(
+    "classes, told",
+    [
+        (["a dog", "a cat", "a dog"], "more than once: 'a dog'; each class needs a name of its own"),
+        (["x", "y", "y", "x", "x"], "more than once: 'x', 'y';"),
+        (["a dog", ""], "class name 2 of 2 is empty"),
+        (["\t \n", "a dog"], "class name 1 of 2 is empty"),
+        ("a dog", "are lists of texts"),
+    ],
+)
+def test_class_names_that_name_nothing_or_not_one_class_are_told(model, classes, told):
+    with pytest.raises(MinclipError, match=told):
+        zero_shot_classifier(model, TOKENIZER, classes, TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    "templates, told", [(["a {}", ""], "a template is empty"), ([" "], "a template is empty"), ("a {}", "are lists of")]
+)
+def test_templates_without_a_word_are_told(model, templates, told):
+    with pytest.raises(MinclipError, match=told):
+        zero_shot_classifier(model, TOKENIZER, CLASSES, templates)
+
+
+def test_a_model_without_a_tokenizer_can_not_read_class_names(model):
+    with pytest.raises(MinclipError, match="has no tokenizer, so it can't read class names"):
+        zero_shot_classifier(model, None, CLASSES, TEMPLATES)
+
+
+# ---- the cache
+
+
+def classifier(model, folder, tokenizer=TOKENIZER, classes=CLASSES, templates=TEMPLATES):
+    return zero_shot_classifier(model, tokenizer, classes, templates, cache=folder)
+
+
+def test_texts_are_encoded_once(model, tmp_path, monkeypatch):
+    plain = zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES)
+    made = classifier(model, tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.delattr(CLIP, "encode_text")
+        kept = classifier(model, tmp_path / "cache")
+    for got in (made, kept):  # also as they lie in memory: products round alike
+        assert torch.equal(got, plain) and got.stride() == plain.stride() and not got.requires_grad
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_without_a_folder_nothing_is_kept(model, data_home):
+    zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES)
+    assert not data_home.exists()
+
+
+def changed(model, change):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        change(other)
+    return other
+
+
+def reheaded(model):
+    """The same weights in a text tower of four heads."""
+    other = CLIP(replace(model.config, text=replace(model.config.text, heads=4))).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+OTHERS = {
+    "a weight of the tower": lambda m: (changed(m, lambda x: x.text.token_embedding.weight[300, 3].add_(1)), {}),
+    "the projection": lambda m: (changed(m, lambda x: x.text_projection.weight[0, 0].add_(1)), {}),
+    "heads": lambda m: (reheaded(m), {}),
+    "dropout at work": lambda m: (changed(m, lambda x: x.train()), {}),
+    "the tokenizer": lambda m: (
+        m,
+        {"tokenizer": Tokenizer.train(["much longer names than blue or green"] * 3, TOKENIZER.vocab_size)},
+    ),
+    "a class": lambda m: (m, {"classes": ("red", "green", "blue")}),
+    "the classes' order": lambda m: (m, {"classes": CLASSES[::-1]}),
+    "a template": lambda m: (m, {"templates": (*TEMPLATES, "some {}")}),
+    "where one text ends": lambda m: (m, {"classes": ("red", "a much", "longer name", "blue")}),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_whatever_changes_the_answer_makes_a_new_one(model, tmp_path, what):
+    classifier(model, tmp_path)
+    other, texts = OTHERS[what](model)
+    expected = zero_shot_classifier(
+        other, texts.get("tokenizer", TOKENIZER), texts.get("classes", CLASSES), texts.get("templates", TEMPLATES)
+    )
+    assert torch.equal(classifier(other, tmp_path, **texts), expected)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_image_tower_and_the_temperature_do_not_matter(model, tmp_path):
+    classifier(model, tmp_path)
+    classifier(changed(model, lambda x: (x.vision.class_embedding.add_(1), x.logit_scale.add_(1))), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_autocast_has_rounded_is_not_taken_for_the_plain_one(model, tmp_path):
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = classifier(model, tmp_path)
+    plain = classifier(model, tmp_path)
+    assert not torch.equal(rounded, plain)
+    assert torch.equal(plain, zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES))
+
+
+def test_a_damaged_file_is_made_anew(model, tmp_path):
+    expected = classifier(model, tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    flips = [whole[:i] + bytes([whole[i] ^ 64]) + whole[i + 1 :] for i in range(0, len(whole), 7)]
+    cuts = [whole[:i] for i in range(0, len(whole), 23)]
+    rows = expected.T.bfloat16()
+    others = [safetensors.torch.save(tensors) for tensors in ({"rows": rows}, {"rows": rows, "digest": rows.clone()})]
+    for damaged in (*flips, *cuts, *others, whole + b"more", b"not tensors at all"):
+        path.write_bytes(damaged)
+        assert torch.equal(classifier(model, tmp_path), expected)
+        assert path.read_bytes() == whole
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_classifier_under_its_name_is_made_anew(model, tmp_path):
+    expected = classifier(model, tmp_path)
+    (path,) = tmp_path.iterdir()
+    classifier(model, tmp_path, classes=CLASSES[::-1])
+    (other,) = set(tmp_path.iterdir()) - {path}
+    other.replace(path)
+    assert torch.equal(classifier(model, tmp_path), expected)
+
+
+def test_a_cache_that_can_not_be_written_only_costs_time(model, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert torch.equal(classifier(model, tmp_path / "file"), zero_shot_classifier(model, TOKENIZER, CLASSES, TEMPLATES))
+
+
+# ---- images in batches
+
+
+def test_batches_are_of_pixels_or_of_what_preprocess_made(model, pairs):
+    expected = embed_images(model, pairs)
+    floats = normalize(torch.from_numpy(pairs.images), model.config.vision)
+    for images in (pairs.images, torch.from_numpy(pairs.images), floats):
+        parts = list(embed_batches(model, (images[i : i + 25] for i in range(0, 60, 25))))
+        assert [len(part) for part in parts] == [25, 25, 10] and not parts[0].requires_grad
+        torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=0)
+
+
+def test_batches_are_made_while_they_are_wanted(model):
+    made, most = [], 0
+
+    def batches():
+        for number in range(12):
+            made.append(number)
+            yield np.zeros((2, 3, 16, 16), np.uint8)
+
+    for number, _ in enumerate(embed_batches(model, batches())):
+        most = max(most, made[-1] - number)
+    assert len(made) == 12 and most <= 3
+
+
+def test_an_error_in_a_batch_is_raised_where_batches_are_asked_for(model):
+    def batches():
+        yield np.zeros((2, 3, 16, 16), np.uint8)
+        raise MinclipError("photograph.jpg can't be read")
+
+    with pytest.raises(MinclipError, match=r"photograph\.jpg"):
+        list(embed_batches(model, batches()))
 
 
 # ---- accuracy

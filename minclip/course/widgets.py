@@ -40,7 +40,7 @@ def label_probabilities(
     model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, template: str, scale: float
 ) -> Figure:
     """Probabilities of `labels` (with commas between) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
-    names = [label.strip() for label in labels.split(",") if label.strip()] or ["(type some labels)"]
+    names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
     classifier = zero_shot_classifier(model, tokenizer, names, (template if "{}" in template else "{}",))
     with torch.no_grad():
         cosines = (

@@ -1,28 +1,50 @@
 """What a model can do: `evaluate` computes every figure of one data set in one pass over it."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batches import normalize
+from ..data.batches import ahead, normalize, to_device
 from ..data.pairs import Pairs
 from ..losses import clip_loss
 from ..model import CLIP
 from ..tokenizer import Tokenizer
+from .metrics import METRICS
 from .retrieval import retrieval
 from .zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
 
-__all__ = ["embed_images", "embed_texts", "evaluate", "retrieval", "zero_shot_accuracy", "zero_shot_classifier"]
+__all__ = [
+    "METRICS",
+    "embed_batches",
+    "embed_images",
+    "embed_texts",
+    "evaluate",
+    "retrieval",
+    "zero_shot_accuracy",
+    "zero_shot_classifier",
+]
 
 
 @torch.no_grad()
+def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
+    """(B, D) vectors of length 1 of each batch (B, 3, S, S): uint8 RGB, or float that `preprocess` has made.
+
+    A thread makes the next batch meanwhile, and no more than three exist at a time: `batches` may go over any number of
+    images.
+    """
+    for x in ahead(iter(batches), 1):
+        images = to_device(x, model.device)
+        if images.dtype == torch.uint8:
+            images = normalize(images, model.config.vision)
+        yield model.encode_image(images, normalize=True)
+
+
 def embed_images(model: CLIP, pairs: Pairs, block: int = 256) -> Tensor:
     """(N, D) vectors of length 1 of all images, `block` at a time."""
-    out = []
-    for i in range(0, len(pairs), block):
-        images = torch.from_numpy(np.array(pairs.images[i : i + block])).to(model.device)  # a copy: a map is read-only
-        out.append(model.encode_image(normalize(images, model.config.vision), normalize=True))
-    return torch.cat(out)
+    blocks = (np.array(pairs.images[i : i + block]) for i in range(0, len(pairs), block))  # copies: a map is read-only
+    return torch.cat(list(embed_batches(model, blocks)))
 
 
 @torch.no_grad()

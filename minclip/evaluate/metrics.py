@@ -100,10 +100,13 @@ def _right(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
     """(N,) float64: the chance of each row's right class to be among the k best when ties are broken by a coin."""
     if k < 1:
         raise MinclipError(f"the {k} best classes are none: k must be at least 1")
-    right = scores.gather(1, labels[:, None])
-    below, tied = (scores < right).sum(dim=1), (scores == right).sum(dim=1)  # itself ties, unless it is not a number
-    above = scores.shape[1] - below - tied
-    return ((k - above).double() / tied.clamp(min=1)).clamp(0, 1) * (tied > 0)
+    parts = []
+    for x, y in zip(scores.split(1024), labels.split(1024)):  # a sum of booleans takes 8 bytes for each of them
+        right = x.gather(1, y[:, None])
+        below, tied = (x < right).sum(dim=1), (x == right).sum(dim=1)  # itself ties, unless it is not a number
+        above = x.shape[1] - below - tied
+        parts.append(((k - above).double() / tied.clamp(min=1)).clamp(0, 1) * (tied > 0))
+    return torch.cat(parts)
 
 
 def _average_precision(scores: Tensor, labels: Tensor) -> float:

@@ -104,7 +104,9 @@ def main() -> None:
     }
     results["images, bf16"] = report("ViT-B/32, images, bf16", interleaved(runs, args.rounds), len(images), "images")
 
-    names = (open_clip.IMAGENET_CLASSNAMES * -(-args.classes // 1000))[: args.classes]
+    # two of its thousand names stand there twice, and ours must differ
+    names = [*open_clip.IMAGENET_CLASSNAMES, *(f"small {name}" for name in open_clip.IMAGENET_CLASSNAMES)]
+    names = list(dict.fromkeys(names))[: args.classes]
     tokenizer, peers = Tokenizer.from_openai(), open_clip.get_tokenizer("ViT-B-32")
     fillers = [lambda name, t=t: t.replace("{}", name) for t in TEMPLATES]
 
