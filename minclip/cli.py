@@ -38,7 +38,7 @@ USAGE = f"""minclip {__version__}: CLIP from nothing
   minclip train PRESET --overfit 128            128 pairs by heart: is anything learned at all?
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
   minclip eval RUN
-  minclip classify RUN IMAGE... --labels "a red star, a blue ring"
+  minclip classify RUN IMAGE... --labels "a red star, a blue ring"             or none of these
   minclip probe RUN [--task shape]              how many labelled images is zero-shot worth?
   minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg
   minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {", ".join(SOURCES)}
