@@ -54,7 +54,7 @@ def test_one_image_gets_its_label_and_another_is_none_of_these(here, capsys):
     nearest = max(noise["cosines"], key=noise["cosines"].get)
     why = f"none of these: the nearest label, {nearest}, has cosine {noise['cosines'][nearest]:.2f}, below {result['none_below']:.2f}"
     assert noise["why"] == why and f"noise.png: {why}" in printed
-    assert "star.png: blue star" in printed and "nine in ten wrong pairs of shapes's validation set" in printed
+    assert "star.png: blue star" in printed and "nine in ten wrong pairs of the validation set are (shapes)" in printed
     assert Image.open("classify.png").width > 400
 
 

@@ -107,7 +107,7 @@ class Classify:
         below = wrong_pairs_cosine(model, tokenizer, pairs)
         return (
             below,
-            f"none of these: below {below:.2f}, which nine in ten wrong pairs of {data.name}'s validation set are",
+            f"none of these: below {below:.2f}, as nine in ten wrong pairs of the validation set are ({data.name})",
         )
 
     def draw(self, pictures: list[Any], results: list[dict[str, Any]], below: float | None) -> Path:

@@ -15,8 +15,8 @@ from ..config import MinclipError, nearest
 from ..data import Task, load_pairs
 from ..data.batches import normalize
 from ..engine import pick_device
-from ..evaluate import zero_shot_accuracy
-from ..evaluate.probe import crossing, few_shot, linear_probe
+from ..evaluate import few_shot, linear_probe, zero_shot_accuracy
+from ..evaluate.probe import crossing
 from ..folder import look_up
 from ..model import CLIP
 from ..pretrained import load
