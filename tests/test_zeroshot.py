@@ -192,9 +192,9 @@ def changed(model, change):
     return other
 
 
-def reheaded(model):
-    """The same weights in a text tower of four heads."""
-    other = CLIP(replace(model.config, text=replace(model.config.text, heads=4))).eval()
+def rebuilt(model, **config):
+    """The same weights in a model of another config."""
+    other = CLIP(replace(model.config, **config)).eval()
     other.load_state_dict(model.state_dict())
     return other
 
@@ -202,7 +202,8 @@ def reheaded(model):
 OTHERS = {
     "a weight of the tower": lambda m: (changed(m, lambda x: x.text.token_embedding.weight[300, 3].add_(1)), {}),
     "the projection": lambda m: (changed(m, lambda x: x.text_projection.weight[0, 0].add_(1)), {}),
-    "heads": lambda m: (reheaded(m), {}),
+    "heads": lambda m: (rebuilt(m, text=replace(m.config.text, heads=4)), {}),
+    "the activation": lambda m: (rebuilt(m, activation="quick_gelu"), {}),
     "dropout at work": lambda m: (changed(m, lambda x: x.train()), {}),
     "the tokenizer": lambda m: (
         m,
@@ -244,8 +245,8 @@ def test_a_damaged_file_is_made_anew(model, tmp_path):
     expected = classifier(model, tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    flips = [whole[:i] + bytes([whole[i] ^ 64]) + whole[i + 1 :] for i in range(0, len(whole), 7)]
-    cuts = [whole[:i] for i in range(0, len(whole), 23)]
+    flips = [whole[:i] + bytes([whole[i] ^ 64]) + whole[i + 1 :] for i in range(0, len(whole), 41)]
+    cuts = [whole[:i] for i in range(0, len(whole), 97)]
     rows = expected.T.bfloat16()
     others = [safetensors.torch.save(tensors) for tensors in ({"rows": rows}, {"rows": rows, "digest": rows.clone()})]
     for damaged in (*flips, *cuts, *others, whole + b"more", b"not tensors at all"):
