@@ -6,7 +6,7 @@ model, preprocess, tokenizer = minclip.load("demo")
 from .checkpoint import Run
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
-from .evaluate import retrieval, zero_shot_classifier
+from .evaluate import few_shot, linear_probe, retrieval, zero_shot_classifier
 from .folder import package_version
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
@@ -31,6 +31,8 @@ __all__ = [
     "TrainConfig",
     "VisionConfig",
     "clip_loss",
+    "few_shot",
+    "linear_probe",
     "load",
     "load_pairs",
     "retrieval",

@@ -1,4 +1,4 @@
-"""The command line: minclip train | eval | classify | search | fetch | info.  A user's mistake is one sentence and exit code 2."""
+"""The command line: minclip train | eval | classify | probe | search | fetch | info.  A user's mistake is one sentence and exit code 2."""
 
 import json
 import os
@@ -16,20 +16,30 @@ from .commands.classify import Classify
 from .commands.evaluate import Eval
 from .commands.fetch import Fetch
 from .commands.info import Info
+from .commands.probe import Probe
 from .commands.search import Search
 from .commands.train import Train
 from .config import MinclipError, TrainConfig, nearest
 from .data.fetch import SOURCES
 from .presets import PRESETS, preset
 
-VERBS = {"train": Train, "eval": Eval, "classify": Classify, "search": Search, "fetch": Fetch, "info": Info}
+VERBS = {
+    "train": Train,
+    "eval": Eval,
+    "classify": Classify,
+    "probe": Probe,
+    "search": Search,
+    "fetch": Fetch,
+    "info": Info,
+}
 USAGE = f"""minclip {__version__}: CLIP from nothing
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
   minclip train PRESET --overfit 128            128 pairs by heart: is anything learned at all?
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
   minclip eval RUN [--tasks cifar10,shapes]     its figures again; or zero-shot on data sets of the paper's table
-  minclip classify RUN IMAGE... --labels "a red star, a blue ring"
+  minclip classify RUN IMAGE... --labels "a red star, a blue ring"             or none of these
+  minclip probe RUN [--task shape]              how many labelled images is zero-shot worth?
   minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg
   minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {", ".join(SOURCES)}
   minclip info

@@ -116,7 +116,7 @@ MISTAKES = [
     (["train", "shapes", "--train.device", "tpu9"], "tpu9"),
     (["eval", "nothing"], "no run or model is named 'nothing'"),
     (["classify", "nothing", "x.png", "--labels", "a, b"], "no run or model"),
-    (["classify", "nothing", "x.png"], "two labels"),
+    (["classify", "nothing", "x.png"], "needs an image and labels"),
 ]
 
 

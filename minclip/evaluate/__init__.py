@@ -12,6 +12,7 @@ from ..losses import clip_loss
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .metrics import METRICS
+from .probe import few_shot, linear_probe
 from .retrieval import retrieval
 from .zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
 
@@ -21,6 +22,8 @@ __all__ = [
     "embed_images",
     "embed_texts",
     "evaluate",
+    "few_shot",
+    "linear_probe",
     "retrieval",
     "zero_shot_accuracy",
     "zero_shot_classifier",

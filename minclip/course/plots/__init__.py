@@ -1,9 +1,11 @@
 """The course's pictures: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .classified import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
+from .probe import few_shot_curve
 from .search import contact_sheet
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
 from .tasks import task_bars
@@ -20,12 +22,14 @@ __all__ = [
     "boxes",
     "byte_table",
     "bytes_of",
+    "classified",
     "confusion",
     "contact_sheet",
     "cosine_histograms",
     "curves",
     "ensemble_spread",
     "faint",
+    "few_shot_curve",
     "five_each",
     "gradient_norms",
     "heat_maps",
