@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark_files import folders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import minclip
 from minclip.cli import main
 from minclip.config import MinclipError
 from minclip.course import plots
 from minclip.data import load_pairs
 from minclip.evaluate.metrics import accuracy, mean_per_class
 from minclip.evaluate.probe import choose_c, crossing, few_shot, fit, linear_probe, predict
+from minclip.evaluate.probe_sets import probe_sets
+from minclip.evaluate.tasks import run_tasks
 
 DEMO = Path(__file__).parent.parent / "data" / "demo"
 
@@ -278,7 +282,7 @@ def small_world():
 @pytest.fixture
 def here(tmp_path, monkeypatch, small_world):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minclip.commands.probe.load_pairs", small_world)
+    monkeypatch.setattr("minclip.evaluate.probe_sets.load_pairs", small_world)
     shutil.copytree(DEMO, tmp_path / "runs" / "mine")
     return tmp_path
 
@@ -322,3 +326,47 @@ def test_a_run_without_tokenizer_is_told(here, capsys):
     (here / "runs" / "mine" / "tokenizer.json").unlink()
     assert main(["probe", "mine"]) == 2
     assert "mine has no tokenizer.json" in capsys.readouterr().err
+
+
+# ---- the paper's data sets
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test")])
+def test_a_data_set_of_the_paper_is_probed_by_name(here, capsys, splits):
+    for i, split in enumerate(splits):
+        folders(here / "sets" / "cifar10" / split, ["dog", "frog", "ship"], count=6, first=10 + i)
+    command = ["probe", "mine", "--task", "cifar10", "--root", "sets", "--shots", "1,2", "--repeats", "2", "--json"]
+    assert main(command) == 0
+    *printed, last = capsys.readouterr().out.strip().splitlines()
+    result = json.loads(last)
+    validated = 18 if "val" in splits else 0
+    assert f"cifar10: 18 images to learn from, {validated} to choose C on, 18 to test" in printed
+    assert result["metric"] == "accuracy" and result["chance"] == pytest.approx(1 / 3)
+    # three greys are three lines of features: a probe tells them apart, whatever their names
+    assert result["probe"]["accuracy"] == 1 and 0 <= result["zero_shot"] <= 1
+
+
+def test_zero_shot_beside_a_probe_is_what_eval_says(here):
+    model, preprocess, tokenizer = minclip.load("mine")
+    for split in ("train", "test"):
+        folders(here / "sets" / "flowers102" / split, ["rose", "lotus", "iris"], count=3)
+    given = (model, preprocess, tokenizer)
+    asked = probe_sets(*given, "flowers102", here / "sets")
+    evaluated = run_tasks(*given, ["flowers102"], here / "sets")["flowers102"]
+    assert (asked.zero_shot, asked.chance, asked.metric) == (evaluated.score, evaluated.chance, "mean per class")
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "message"),
+    [
+        ("voc2007", ["dog", "cat"], "voc2007 shows several classes in one image"),
+        ("dtd", ["banded", "dotted"], "dtd has other classes in its split train than in test"),
+        ("mnist", [], "mnist (MNIST) is not there"),
+    ],
+)
+def test_a_data_set_that_can_not_be_probed_is_told(here, capsys, name, train, message):
+    folders(here / "sets" / name / "train", train)
+    if train:
+        folders(here / "sets" / name / "test", ["dog", "cat"])
+    assert main(["probe", "mine", "--task", name, "--root", "sets"]) == 2
+    assert message in capsys.readouterr().err

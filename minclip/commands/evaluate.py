@@ -10,10 +10,9 @@ from rich.table import Table
 from ..checkpoint import Run, read_learnt
 from ..config import MinclipError, data_folder
 from ..engine import pick_device
-from ..folder import look_up
 from ..pretrained import load
 from ..train import final_figures
-from .printing import Json, console, print_figures
+from .printing import Json, console, picture_path, print_figures
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,7 @@ class Eval:
         console.print(table)
         for note in (note for r in results.values() for note in r.notes):
             console.print(note, markup=False)
-        picture = self.picture()
-        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture = picture_path(self.run_folder, self.out, "tasks.png")
         plots.save(plots.task_bars(results), picture)
         console.print(f"saved: [bold]{picture}[/]")
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in results.items()}, "file": str(picture)}
-
-    def picture(self) -> Path:
-        """tasks.png in --out; else in the run's folder, but not among what is shipped or downloaded; else here."""
-        folder = look_up(self.run_folder)
-        own = folder is not None and folder.is_dir() and data_folder().resolve() not in folder.resolve().parents
-        return Path(self.out or (folder if own else "."), "tasks.png")

@@ -1,13 +1,26 @@
-"""What several commands print: figures as tables; and how they take --json."""
+"""What several commands print: figures as tables; how they take --json; and where they put a picture."""
 
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ..config import data_folder
+from ..folder import look_up
+
 console = Console(highlight=False, soft_wrap=True)
 Json = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]]
+
+
+def picture_path(run: str, out: str, name: str) -> Path:
+    """`name` in the folder `out`, which is made; else in the run's folder, but not among what is shipped or downloaded; else here."""
+    folder = look_up(run)
+    own = folder is not None and folder.is_dir() and data_folder().resolve() not in folder.resolve().parents
+    path = Path(out or (folder if own else "."), name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

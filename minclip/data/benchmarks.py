@@ -128,6 +128,13 @@ def _folders(root: Path, name: str, split: str) -> bool:
     return place.is_dir() and any(path.is_dir() for path in place.iterdir())
 
 
+def has_validation(name: str, root: str | Path) -> bool:
+    """Whether there are validation images beside the training images: in class folders where those are, too."""
+    root = Path(root or default_root())
+    in_folders = _folders(root, name, "train")
+    return _folders(root, name, "val") if in_folders else "val" in benchmark(name).splits
+
+
 def load_benchmark(name: str, root: str | Path = "", split: str = "test", download: bool = False) -> Labelled:
     """A data set of the paper's table; `root` holds all of them, by default `benchmarks/` in the data folder.
 

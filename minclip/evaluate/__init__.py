@@ -18,6 +18,7 @@ from .zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
 
 __all__ = [
     "METRICS",
+    "as_floats",
     "embed_batches",
     "embed_images",
     "embed_texts",
@@ -30,17 +31,21 @@ __all__ = [
 ]
 
 
-@torch.no_grad()
-def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """(B, D) vectors of length 1 of each batch (B, 3, S, S): uint8 RGB, or float that `preprocess` has made.
+def as_floats(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
+    """Batches (B, 3, S, S) as the image tower takes them, on its device: of uint8 RGB, or of float that `preprocess` has made.
 
     A thread makes the next batch meanwhile, and no more than three exist at a time: `batches` may go over any number of
     images.
     """
     for x in ahead(iter(batches), 1):
         images = to_device(x, model.device)
-        if images.dtype == torch.uint8:
-            images = normalize(images, model.config.vision)
+        yield normalize(images, model.config.vision) if images.dtype == torch.uint8 else images
+
+
+@torch.no_grad()
+def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
+    """(B, D) vectors of length 1 of each batch that `as_floats` takes."""
+    for images in as_floats(model, batches):
         yield model.encode_image(images, normalize=True)
 
 
