@@ -75,7 +75,7 @@ def test_every_notebook_opens_itself_in_colab_and_fetches_the_course_there(cours
         assert f'<a href="{address}" id="colab">Open in Colab</a> ·' in cell(path, "title")
         lines = cell(path, "setup").splitlines()
         assert lines[0].startswith('if "google.colab" in str(get_ipython()):')
-        assert f"git clone -q --depth 1 --branch main https://github.com/{NAME}.git" in lines[1]
+        assert f"git clone -q --depth 1 -b main https://github.com/{NAME} minclip-course" in lines[1]
         assert len([line for line in lines if line]) <= 8, path.name  # one short set-up cell
         nbformat = pytest.importorskip("nbformat")
         nbformat.validate(nbformat.read(path, 4))
@@ -99,7 +99,7 @@ def test_nothing_is_fetched_from_anywhere_before_there_is_an_address(course):
         ("some--one/minclip", "no GitHub repository"),
         (
             "someone/never-pushed",
-            "never-pushed.git has no branch 'main' that can be read from here: push the course there first",
+            "never-pushed has no branch 'main' that can be read from here: push the course there first",
         ),
     ],
 )

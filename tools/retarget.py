@@ -39,10 +39,10 @@ LINK = re.compile(r'<a href="[^"]*" id="colab">Open in Colab</a>(?: \(its [^)]*\
 FIRST_LINES = re.compile(r'\A(?:if "google\.colab" in .*\n(?: +.*\n)+|# On Google Colab.*\n)')
 CONDITION = 'if "google.colab" in str(get_ipython()):  # on Google Colab only: fetch the course (tools/retarget.py)\n'
 UNPUBLISHED = """\
-    raise RuntimeError("not published: upload the course's folder, then write %run FOLDER/tools/colab.py in place of this line")
+    raise RuntimeError("not published: upload the folder, then put %run FOLDER/tools/colab.py here")
 """
 PUBLISHED = """\
-    ![ -d minclip-course ] || git clone -q --depth 1 --branch {ref} https://github.com/{repo}.git minclip-course
+    ![ -d minclip-course ] || git clone -q --depth 1 -b {ref} https://github.com/{repo} minclip-course
     %run minclip-course/tools/colab.py
 """
 
@@ -104,7 +104,7 @@ def refuse_nobodys(repo: str, ref: str) -> None:
         sys.exit(f"{ref!r} is no name of a branch that a notebook's cell could hold")
     if not NAME.fullmatch(repo) or repo.split("/")[0].lower() in PLACEHOLDERS:
         sys.exit(f"{repo!r} is no GitHub repository: give OWNER/NAME as they stand in its address")
-    url = f"https://github.com/{repo}.git"
+    url = f"https://github.com/{repo}"
     asked = ["git", "ls-remote", "--exit-code", url, f"refs/heads/{ref}"]
     env = dict(os.environ, GIT_TERMINAL_PROMPT="0")  # git asks for a password where there is no repository
     if subprocess.run(asked, cwd=ROOT, env=env, capture_output=True).returncode:

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -39,7 +38,7 @@ class Lab:
         self.log, self.runtime = home / "log.txt", home / "JUPYTER_RUNTIME_DIR"
         (home / "settings").mkdir(parents=True)
         (home / "settings" / "overrides.json").write_text(json.dumps(SETTINGS))
-        command = re.search(r"`jupyter (lab notebooks/\S+\.ipynb)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+        command = re.search(r"`jupyter lab (notebooks/\S+\.ipynb)`", (ROOT / "README.md").read_text(encoding="utf-8"))
         options = [
             "--no-browser",
             "--allow-root",
@@ -53,12 +52,11 @@ class Lab:
         env = dict(os.environ, PYTHONPATH=str(ROOT), **{name: str(home / name) for name in FOLDERS})
         env.pop("MPLBACKEND", None)  # conftest.py's, for tests; a learner's notebook draws inline
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", *command[1].split(), *options],
+            [sys.executable, "-m", "jupyterlab", command[1], *options],
             cwd=course,
             env=env,
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
     def api(self, path: str, method: str = "GET") -> bytes:
@@ -85,7 +83,7 @@ class Lab:
 
     def stop(self) -> None:
         self.stop_kernels()
-        os.killpg(self.server.pid, signal.SIGTERM)
+        self.server.terminate()
         self.server.wait(20)
 
 

@@ -122,7 +122,7 @@ def complaints(visit, cells):
 
 
 @pytest.fixture
-def visit(lab, chromium, tmp_path):
+def visit(chromium, lab, tmp_path):
     visit = Visit(lab, chromium.new_page(viewport={"width": 1280, "height": 1400}))
     yield visit
     visit.page.screenshot(path=tmp_path / "at-the-end.png")
