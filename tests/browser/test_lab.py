@@ -13,14 +13,13 @@ UNWANTED = '[data-mime-type$=".stderr"], [data-mime-type$=".error"]'  # JupyterL
 WIDGET = "application/vnd.jupyter.widget-view+json"
 OURS = re.compile(r"\bwidgets\.")  # minclip.course.widgets
 FALLBACK = re.compile(r"(VBox|HBox|Image|IntSlider)\(")  # what a widget is without JupyterLab's extension for it
-# what a control is, and the keys that move it: a second one for a control that stands at its end
+# what a control is, and the keys that move it: a second one for a control that stands at its end.  In a dropdown the arrow
+# keys would not do: JupyterLab takes them for itself and goes to another cell.
 CONTROLS = {
     ".noUi-handle": ("ArrowRight", "ArrowLeft"),  # a slider
-    "select": ("ArrowDown", "ArrowUp"),
+    "select": ("End", "Home"),
     "input[type=checkbox]": ("Space",),
-    "input[type=radio]": ("ArrowDown", "ArrowUp"),
-    "input[type=number]": ("ArrowUp", "ArrowDown"),
-    ".widget-button, .widget-toggle-button": ("Enter",),
+    ".widget-toggle-button": ("Space",),
 }
 TYPED = {"input[type=text]": ("End", "x", "Enter"), "textarea": ("Control+End", "x", "Tab")}
 STOPPED = """() => {
@@ -28,6 +27,7 @@ STOPPED = """() => {
     const idle = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle';
     return idle && prompts[0] !== '[ ]:' && !prompts.includes('[*]:');
 }"""
+STATE = "e => [e.value, e.ariaValueNow, e.checked].join()"
 IMAGE_BYTES = "async e => [...new Uint8Array(await (await fetch(e.src)).arrayBuffer())]"
 
 
@@ -57,13 +57,13 @@ class Visit:
         for menu, item in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
             self.page.get_by_role("menuitem", name=menu, exact=True).click()
             self.page.get_by_role("menuitem", name=item, exact=True).click()
-        self.page.wait_for_function(STOPPED, timeout=240_000)
+        self.page.wait_for_function(STOPPED, polling=500, timeout=240_000)
 
     def picture(self, cell):
         return hashlib.sha256(bytes(cell.locator("img.widget-image").evaluate(IMAGE_BYTES))).hexdigest()
 
-    def redrawn(self, cell, before, seconds):
-        for _ in range(seconds * 20):  # the kernel draws in its own time
+    def redrawn(self, cell, before):
+        for _ in range(200):  # ten seconds: the kernel draws in its own time
             if self.picture(cell) != before:
                 return True
             self.page.wait_for_timeout(50)
@@ -74,14 +74,12 @@ class Visit:
         result = []
         for kind, keys in (CONTROLS | TYPED).items():
             for control in cell.locator(kind).all():
-                presses = [keys] if kind in TYPED else [[key] for key in keys]
                 control.focus()
-                before, changed = self.picture(cell), False
-                while presses and not changed:
-                    for key in presses.pop(0):
+                before, state = self.picture(cell), control.evaluate(STATE)
+                for key in keys:
+                    if kind in TYPED or control.evaluate(STATE) == state:
                         self.page.keyboard.press(key)
-                    changed = self.redrawn(cell, before, seconds=5)
-                result.append((kind, changed))
+                result.append((kind, self.redrawn(cell, before)))
         return result
 
     def photograph(self, folder):
