@@ -17,7 +17,7 @@ FALLBACK = re.compile(r"(VBox|HBox|Image|IntSlider)\(")  # what a widget is with
 # keys would not do: JupyterLab takes them for itself and goes to another cell.
 CONTROLS = {
     ".noUi-handle": ("ArrowRight", "ArrowLeft"),  # a slider
-    "select": ("End", "Home"),
+    "select": ("Home", "End"),
     "input[type=checkbox]": ("Space",),
     ".widget-toggle-button": ("Space",),
 }
