@@ -15,6 +15,10 @@ os.environ.setdefault("MINCLIP_COURSE_SHAPES", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--screenshots", type=Path, help="a folder for pictures of every notebook in the browser")
+
+
 def pytest_configure(config):
     """nbval's settings, here and not in `addopts`: paths stay right from every folder, and pytest works without nbval."""
     if not config.pluginmanager.hasplugin("nbval"):
