@@ -41,6 +41,8 @@ assert ipywidgets.__version__ == "7.7.1" and Path("minclip-course").resolve() in
 def changed(control):
     if isinstance(control, ipywidgets.Text):
         return control.value + "x"
+    if isinstance(control, ipywidgets.Checkbox):
+        return not control.value
     if hasattr(control, "options"):
         return next(value for _, value in control._options_full if value != control.value)
     return control.value - control.step if control.value == control.max else control.value + control.step
@@ -61,7 +63,10 @@ playgrounds = [
     widgets.temperature_playground(image[:4] @ text[:4].T, scenes.images[:4], 10.0),
     widgets.training_scrubber([torch.eye(4), torch.ones(4, 4)], [1, 2], [2.0, 1.0], 4),
     widgets.search_box(index, "a red star", top=2),
+    widgets.prompt_playground(model, tokenizer, scenes.images, "star, ring", "a {} | a large {}"),
 ]
+made = [f for f in vars(widgets).values() if getattr(f, "__annotations__", {}).get("return") is ipywidgets.VBox]
+assert len(playgrounds) == len(made) - 1  # all but `redrawn`, which they are made by
 for box in playgrounds:
     *controls, picture = box.children
     for control in controls:
@@ -155,7 +160,7 @@ def test_the_cell_fetches_the_course_and_its_widgets_work_on_colabs_ipywidgets(c
     env = {"MPLBACKEND": "agg", "PYTHONPATH": "", "MINCLIP_DATA": "", **env}
     played = play(python, content, sources, **env)
     assert played.returncode == 0, played.stdout + played.stderr
-    assert "redrawn: 8" in played.stdout
+    assert "redrawn: 9" in played.stdout
 
 
 def test_only_what_is_missing_is_installed():
