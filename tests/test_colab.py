@@ -36,7 +36,8 @@ WIDGETS = """
 import ipywidgets
 from pathlib import Path
 from minclip import search
-assert ipywidgets.__version__ == "7.7.1" and Path("minclip-course").resolve() in Path(minclip.__file__).parents
+assert ipywidgets.__version__ == "7.7.1", ipywidgets.__file__
+assert Path("minclip-course").resolve() in Path(minclip.__file__).parents, minclip.__file__
 
 def changed(control):
     if isinstance(control, ipywidgets.Text):
@@ -98,11 +99,13 @@ def colab(tmp_path_factory):
 
 
 def play(python, folder, sources, **env):
+    env = {**os.environ, **env}
+    env.pop("VIRTUAL_ENV", None)  # IPython would look for packages in there first
     return subprocess.run(
         [python, "-c", RUN],
         cwd=folder,
         input=json.dumps(sources),
-        env=dict(os.environ, **env),
+        env=env,
         capture_output=True,
         text=True,
     )
