@@ -36,7 +36,7 @@ def ensemble(function: Callable) -> None:
 
 def mean_per_class(function: Callable) -> None:
     """Exercise of notebook 08: `function(answers, labels)`, (N,) each, should be the mean of the classes' accuracies."""
-    answers, labels = torch.tensor([0, 0, 0, 0, 0, 0, 3, 1, 0, 0]), torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 3])
+    answers, labels = torch.tensor([0, 0, 0, 0, 0, 0, 2, 1, 0, 0]), torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 3])
     answer = run(function, answers.clone(), labels.clone())
     if answer is NOT_ATTEMPTED:
         print(NOT_ATTEMPTED)
@@ -51,6 +51,7 @@ def mean_per_class(function: Callable) -> None:
         "you took the images that were *called* a class (precision): take those that *are* of it": of_answers,
         "that is the sum: divide by the number of classes": sum(hits.values()),
         "a class of which no image was right counts as well, as 0": sum(hits.values()) / 2,
+        "that is in percent: return a share of 1": 100 * sum(hits.values()) / 3,
         "that is the number of right answers, a class at a time: divide by the class's images": 7 / 3,
     }
     judge_number(answer, torch.tensor(sum(hits.values()) / 3), {k: torch.tensor(v) for k, v in mistakes.items()})
@@ -81,6 +82,10 @@ def reject(function: Callable) -> None:
                 softmaxed: [-1, -1, -1, -1, -1],
             },
         ),
-        (([[0.1, 0.15, 0.1], [0.2, 0.1, 0.1]], 0.3), [-1, -1], {softmaxed: [1, 0]}),
+        (
+            ([[0.1, 0.35, 0.1], [0.2, 0.1, 0.1]], 0.3),
+            [1, -1],
+            {softmaxed: [1, 0], "use the threshold that is given, not one of your own": [-1, -1]},
+        ),
     ]
     judge_cases(lambda rows, threshold: function(torch.tensor(rows), threshold), cases)
