@@ -81,7 +81,12 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, names: li
 def read_learnt(folder: Path) -> list[str]:
     """The names of the photographs that a run has learnt from; none where they were not written down."""
     path = folder / "learnt.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except ValueError as error:
+        raise MinclipError(
+            f"{path} is damaged ({error}): delete it, and nothing tells any more which photographs were learnt from"
+        ) from None
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
@@ -103,7 +108,8 @@ def save_checkpoint(
     """Writes `state.pt`, all that a resumed run needs in one file, and then `model.safetensors` for everybody else.
 
     The state holds the weights too: if the machine stops between the two files, they are of two steps, and resuming
-    must not mix them.  `progress` is "step", "seconds" and "skipped".  Nothing in the state depends on the number of processes; all of them must call this, process 0 writes.
+    must not mix them.  `progress` is "step", "seconds" and "skipped".  Nothing in the state depends on the number of
+    processes; all of them must call this, process 0 writes.
     """
     from torch.distributed.checkpoint import state_dict  # half a second, which only training needs
 

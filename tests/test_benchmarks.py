@@ -10,7 +10,7 @@ from benchmark_files import WRITERS, folders, grey, put
 
 from minclip.config import MinclipError
 from minclip.data.benchmark_texts import NAMES, TEMPLATES, class_names, readable
-from minclip.data.benchmarks import BENCHMARKS, found, load_benchmark
+from minclip.data.benchmarks import BENCHMARKS, found, has_validation, load_benchmark
 from minclip.data.countries import COUNTRIES
 from minclip.data.labelled import Labelled
 from minclip.evaluate.metrics import METRICS
@@ -266,3 +266,21 @@ def test_grey_images_are_what_they_should_be(tmp_path):
     from PIL import Image
 
     assert abs(np.asarray(Image.open(tmp_path / "a.jpg")).mean() - 77) < 1.5
+
+
+def test_validation_images_are_found_in_either_layout(tmp_path, monkeypatch):
+    WRITERS["country211"](tmp_path / "theirs", monkeypatch)  # whose folders are called train, valid and test
+    assert has_validation("country211", tmp_path / "theirs")
+    folders(tmp_path / "ours" / "dtd" / "train", ["banded", "dotted"])
+    assert not has_validation("dtd", tmp_path / "ours")  # DTD's own validation images lie elsewhere, if at all
+    folders(tmp_path / "ours" / "dtd" / "val", ["banded", "dotted"])
+    assert has_validation("dtd", tmp_path / "ours")
+    assert has_validation("dtd", tmp_path) and not has_validation("mnist", tmp_path)
+
+
+def test_no_two_names_of_a_set_read_the_same():
+    both = class_names("imagenet", ("Cardigan", "cardigan", "n02012849", "n03126707"))
+    assert len({name.casefold() for name in both}) == 4
+    for name, names in NAMES.items():
+        told = names if isinstance(names, tuple) else tuple(names.values())
+        assert len({text.casefold() for text in told}) == len(set(told)), name

@@ -625,3 +625,9 @@ def test_eval_tells_that_photographs_were_learnt_from(tmp_path, capsys):
     assert "were learnt from" not in capsys.readouterr().err
     assert main(["eval", str(run.folder)]) == 0
     assert "note: 20 of the 20 photographs of val were learnt from" in capsys.readouterr().err
+
+
+def test_a_damaged_list_of_what_was_learnt_is_told(tmp_path):
+    (tmp_path / "learnt.json").write_text('["a.jpg", ')
+    with pytest.raises(MinclipError, match=r"learnt\.json is damaged .*: delete it"):
+        read_learnt(tmp_path)

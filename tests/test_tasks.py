@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,14 @@ def test_every_set_is_run_from_its_files(name, loaded, tmp_path, monkeypatch):
     assert result.metric == BENCHMARKS[name].metric and 0 <= result.score <= 1 and 0 < result.chance < 1
     assert result.images == len(expected["test"]) if expected else result.images > 1
     assert result.classes >= 2
+
+
+def test_another_size_than_the_papers_is_noted(loaded, tmp_path, monkeypatch):
+    WRITERS["mnist"](tmp_path, monkeypatch)
+    result = run_tasks(*loaded, ["mnist"], tmp_path)["mnist"]
+    assert f"mnist: {result.images} images of 10 classes; the paper's test has 10,000 of 10" in result.notes
+    monkeypatch.setitem(BENCHMARKS, "mnist", replace(BENCHMARKS["mnist"], test_size=result.images))
+    assert run_tasks(*loaded, ["mnist"], tmp_path)["mnist"].notes == ()
 
 
 @pytest.mark.parametrize("name", ["country211", "stl10"])
@@ -196,7 +205,7 @@ def test_the_command_prints_draws_and_returns_the_results(here, folder, data_hom
     assert result["tasks"]["voc2007"]["metric"] == "11-point mAP" and result["tasks"]["cifar10"]["images"] == 3
     assert "Testing_01.txt of SUN397's partitions" in out and "12.5%" in out
     for name, r in result["tasks"].items():
-        (line,) = (line for line in out.splitlines() if line.strip().startswith(name))
+        (line,) = (line for line in out.splitlines() if line.strip().startswith(f"{name} "))
         assert r["metric"] in line and f"{r['score']:.1%}" in line and f"{r['chance']:.1%}" in line
     assert result["file"] == str(folder / "tasks.png") and (folder / "tasks.png").stat().st_size > 5000
     assert len(list((data_home / "cache").glob("classifier-*"))) == 3  # of the shapes world's, nothing is kept

@@ -139,6 +139,7 @@ def test_no_class_or_no_template_is_an_error(model, classes, templates):
     [
         (["a dog", "a cat", "a dog"], "more than once: 'a dog'; each class needs a name of its own"),
         (["x", "y", "y", "x", "x"], "more than once: 'x', 'y';"),
+        (["Blue star", "blue  star ", "red star"], "more than once: 'blue star';"),
         (["a dog", ""], "class name 2 of 2 is empty"),
         (["\t \n", "a dog"], "class name 1 of 2 is empty"),
         ("a dog", "are lists of texts"),

@@ -16,7 +16,7 @@ from ..config import MinclipError
 from ..data import Pairs, load_pairs
 from ..data.source import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
-from ..folder import find_folder
+from ..folder import find_folder, look_up
 from ..model import CLIP
 from ..pretrained import load
 from ..tokenizer import Tokenizer
@@ -63,7 +63,7 @@ class Classify:
         below, origin = self.threshold(model, tokenizer)
         if below is None and len(labels) == 1:
             raise MinclipError(
-                f"one label alone gets 100 %, whatever the image shows: give at least two labels, or --none-below ({origin})"
+                "one label alone gets 100 %, whatever the image shows: give at least two labels, or a cosine such as --none-below 0.2"
             )
         with torch.no_grad():
             images = torch.stack([preprocess(picture) for picture in pictures])
@@ -95,6 +95,11 @@ class Classify:
             return None, "none of these: off, as asked"
         if self.none_below != "auto":
             return self.none_below, f"none of these: below {self.none_below:.2f}, as asked"
+        if look_up(self.run_folder) is None:
+            return (
+                None,
+                "none of these: off, since this model brings no validation pairs; --none-below 0.2 sets a cosine of your own",
+            )
         try:
             data = read_run_config(find_folder(self.run_folder)).data
             columns = (data.image_column, data.caption_column)

@@ -118,7 +118,10 @@ def caltech101(root: Path, split: str, download: bool) -> Raw:
 
 
 def voc2007(root: Path, split: str, download: bool) -> Raw:
-    """An image shows a class where one of its objects is of that class and not marked as difficult."""
+    """An image shows a class where one of its objects is of that class and not marked as difficult.
+
+    One with only difficult ones counts as not showing it; VOC's own kit leaves it out for that class.
+    """
     d = _open("VOCDetection", root, download, year="2007", image_set=split)
     labels = np.zeros((len(d), len(VOC)), bool)
     for row, path in zip(labels, d.annotations):

@@ -79,6 +79,7 @@ NAMES: dict[str, dict[str, str] | tuple[str, ...]] = {
     "clevr": ("three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     "hateful_memes": {"0": "kind or harmless", "1": "hateful", "not_hateful": "kind or harmless"},
     "imagenet": {
+        "Cardigan": "Cardigan Welsh corgi",
         "n02012849": "crane, the bird",
         "n03126707": "crane, the machine",
         "maillot": "maillot, a one-piece swimsuit with straps",

@@ -131,8 +131,10 @@ def _folders(root: Path, name: str, split: str) -> bool:
 def has_validation(name: str, root: str | Path) -> bool:
     """Whether there are validation images beside the training images: in class folders where those are, too."""
     root = Path(root or default_root())
-    in_folders = _folders(root, name, "train")
-    return _folders(root, name, "val") if in_folders else "val" in benchmark(name).splits
+    own = benchmark(name).splits.get("val")
+    if _folders(root, name, "train"):  # Country-211's own layout is of class folders, too, under its own word
+        return any(_folders(root, name, word) for word in ("val", own) if word)
+    return own is not None
 
 
 def load_benchmark(name: str, root: str | Path = "", split: str = "test", download: bool = False) -> Labelled:
@@ -170,5 +172,6 @@ def load_benchmark(name: str, root: str | Path = "", split: str = "test", downlo
         raise MinclipError(f"{name} needs {error.name}: pip install {error.name}") from None
     except Exception as error:  # other people's code reads files that may hold anything
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = why.partition(" You can use download=True")[0]  # torchvision's own word for what `way` says
         what, way = ("downloaded to", "try again, or bring it by hand") if download else ("read in", way)
         raise MinclipError(f"{name} can't be {what} {root / b.folder}: {why.rstrip('. ')}; {way}") from None

@@ -20,7 +20,7 @@ class Stream:
     """`texts` train the tokenizer; `start(tokenizer, device, step)` gives this process's batches from `step` on.
 
     What it gives counts the samples that could not be used as `skipped`, where there can be such.  `names` are those of
-    the photographs that are learnt from; none of painted scenes and of shards, where no list decides who is.
+    the photographs that are learnt from; none of painted scenes and of shards, where no list of splits decides.
     """
 
     texts: Callable[[], list[str]]

@@ -44,8 +44,7 @@ def mean_average_precision(scores: Array, labels: Array) -> float:
     scores together; the average is over 11 points, of the best precision at a recall of at least 0, 0.1, … 1 (Everingham
     et al. 2010, section 4.2).
     """
-    scores, labels = torch.as_tensor(scores), torch.as_tensor(labels)
-    labels = labels.to(scores.device, torch.bool)
+    scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu().bool()
     if scores.ndim != 2 or scores.shape != labels.shape:
         raise MinclipError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}: both must be (N, C)")
     if not labels.any():
@@ -82,9 +81,8 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
 
 
 def _of_classes(scores: Array, labels: Array) -> tuple[Tensor, Tensor]:
-    """Both on the scores' device; a MinclipError where a row has no right class."""
-    scores = torch.as_tensor(scores)
-    labels = torch.as_tensor(labels).to(scores.device)
+    """Both on the CPU, since not every GPU has float64; a MinclipError where a row has no right class."""
+    scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or len(labels) == 0:
         raise MinclipError(
             f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}: they must be (N, C) and (N,), N at least 1"

@@ -233,7 +233,9 @@ def _pair(what: str, x: Array, y: Array | None) -> tuple[Tensor, Tensor]:
         raise MinclipError(
             f"{bad} of {len(x)} {what} images have features that are not finite, the first is number {first}"
         )
-    return x, y.to(x.device)
+    if y.is_floating_point():
+        raise MinclipError(f"{what} labels are {y.dtype}: they must be whole numbers")
+    return x, y.long().to(x.device)
 
 
 def _name(label: Tensor, names: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ def retrieval(
         raise MinclipError(f"recall@k needs every k to be at least 1, not {tuple(ks)}")
     text_ranks, image_ranks = _ranks(image, text, owner, block)
     recalls = {
-        f"{way}_r@{k}": float((ranks < k).double().mean())
+        f"{way}_r@{k}": float((ranks < k).cpu().double().mean())
         for way, ranks in (("text_to_image", text_ranks), ("image_to_text", image_ranks))
         for k in ks
     }

@@ -28,6 +28,8 @@ HELD_OUT = "held-out pairs"
 
 
 class Result(NamedTuple):
+    """What a model gets on a task, by its metric, beside what guessing gets."""
+
     metric: str
     score: float  # a share of 1, as is chance
     chance: float
@@ -37,7 +39,10 @@ class Result(NamedTuple):
 
     @property
     def above(self) -> bool:
-        """Whether it beats chance by more than two standard errors of a guesser, who is lucky, too, with few images."""
+        """Whether it beats chance by more than two standard errors of a guesser, who is lucky, too, with few images.
+
+        Of accuracies that is their error; of the other metrics a guide.
+        """
         return self.score > self.chance + 2 * (self.chance * (1 - self.chance) / self.images) ** 0.5
 
 
@@ -107,9 +112,13 @@ def ask(
     classifier = zero_shot_classifier(model, tokenizer, data.class_names, TEMPLATES[name], cache)
     batches = prepared(preprocess, data.images, name)
     scores = torch.cat([features @ classifier for features in embed_batches(model, batches)])
-    metric, classes = benchmark(name).metric, len(data.class_names)
-    score = METRICS[metric](scores.cpu(), data.labels)
-    return Result(metric, score, chance(metric, data.labels, classes), len(data), classes, data.notes)
+    b, classes, notes = benchmark(name), len(data.class_names), data.notes
+    if (classes, len(data)) != (b.classes, b.test_size):
+        notes += (
+            f"{name}: {len(data):,} images of {classes} classes; the paper's test has {b.test_size:,} of {b.classes}",
+        )
+    score = METRICS[b.metric](scores.cpu(), data.labels)
+    return Result(b.metric, score, chance(b.metric, data.labels, classes), len(data), classes, notes)
 
 
 def chance(metric: str, labels: np.ndarray, classes: int) -> float:

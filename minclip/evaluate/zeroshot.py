@@ -72,7 +72,9 @@ def _check(tokenizer: Tokenizer | None, class_names: Sequence[str], templates: S
     for number, name in enumerate(class_names, 1):
         if not name.strip():
             raise MinclipError(f"class name {number} of {len(class_names)} is empty: say what such an image shows")
-    if repeated := [repr(name) for name, count in Counter(class_names).items() if count > 1]:
+    # a tokenizer tells neither capitals nor spaces apart
+    same = Counter(" ".join(name.lower().split()) for name in class_names)
+    if repeated := [repr(name) for name, count in same.items() if count > 1]:
         raise MinclipError(
             f"class names given more than once: {', '.join(repeated[:10])}; each class needs a name of its own"
         )

@@ -57,7 +57,7 @@ class Visit:
         for menu, item in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
             self.page.get_by_role("menuitem", name=menu, exact=True).click()
             self.page.get_by_role("menuitem", name=item, exact=True).click()
-        self.page.wait_for_function(STOPPED, polling=500, timeout=240_000)
+        self.page.wait_for_function(STOPPED, polling=500, timeout=900_000)
 
     def picture(self, cell):
         return hashlib.sha256(bytes(cell.locator("img.widget-image").evaluate(IMAGE_BYTES))).hexdigest()
