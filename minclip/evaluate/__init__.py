@@ -28,6 +28,7 @@ __all__ = [
     "retrieval",
     "zero_shot_accuracy",
     "zero_shot_classifier",
+    "zero_shot_scores",
 ]
 
 
@@ -47,6 +48,16 @@ def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterat
     """(B, D) vectors of length 1 of each batch that `as_floats` takes."""
     for images in as_floats(model, batches):
         yield model.encode_image(images, normalize=True)
+
+
+@torch.no_grad()
+def zero_shot_scores(model: CLIP, batches: Iterable[Tensor | np.ndarray], classifier: Tensor, count: int) -> Tensor:
+    """(count, C) cosines, on the CPU, of the `count` images in `batches` with the columns of a classifier (D, C)."""
+    scores, done = torch.empty(count, classifier.shape[1]), 0
+    for features in embed_batches(model, batches):
+        scores[done : done + len(features)] = features @ classifier
+        done += len(features)
+    return scores
 
 
 def embed_images(model: CLIP, pairs: Pairs, block: int = 256) -> Tensor:

@@ -19,7 +19,7 @@ from ..data.benchmarks import BENCHMARKS, benchmark, found, load_benchmark
 from ..data.labelled import Labelled
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from . import embed_batches, embed_images
+from . import embed_images, zero_shot_scores
 from .metrics import METRICS
 from .zeroshot import zero_shot_accuracy, zero_shot_classifier
 
@@ -111,13 +111,13 @@ def ask(
     """One of the paper's data sets, by its templates and its metric."""
     classifier = zero_shot_classifier(model, tokenizer, data.class_names, TEMPLATES[name], cache)
     batches = prepared(preprocess, data.images, name)
-    scores = torch.cat([features @ classifier for features in embed_batches(model, batches)])
+    scores = zero_shot_scores(model, batches, classifier, len(data))
     b, classes, notes = benchmark(name), len(data.class_names), data.notes
     if (classes, len(data)) != (b.classes, b.test_size):
         notes += (
             f"{name}: {len(data):,} images of {classes} classes; the paper's test has {b.test_size:,} of {b.classes}",
         )
-    score = METRICS[b.metric](scores.cpu(), data.labels)
+    score = METRICS[b.metric](scores, data.labels)
     return Result(b.metric, score, chance(b.metric, data.labels, classes), len(data), classes, notes)
 
 

@@ -18,7 +18,7 @@ from common import interleaved, keep_memory, peak_memory, report, write
 from minclip import CLIP, Tokenizer, zero_shot_classifier
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.data.batches import normalize
-from minclip.evaluate import embed_batches
+from minclip.evaluate import zero_shot_scores
 from minclip.evaluate.metrics import accuracy
 
 TEMPLATES = ("a photo of a {}", "a drawing of a {}", "one {} among others")
@@ -65,8 +65,7 @@ def main() -> None:
         def zero_shot() -> None:
             classifier = zero_shot_classifier(model, tokenizer, names, TEMPLATES, cache=cache)
             batches = (pixels[:size].copy() for size in sizes())  # as one that is read from a disk
-            scores = torch.cat([features @ classifier for features in embed_batches(model, batches)])
-            assert scores.shape == (args.images, args.classes)
+            scores = zero_shot_scores(model, batches, classifier, args.images)
             assert accuracy(scores, labels) <= accuracy(scores, labels, k=5)
 
         zero_shot()  # encodes the texts, once
