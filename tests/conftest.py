@@ -11,3 +11,10 @@ def data_home(tmp_path, monkeypatch):
     home = tmp_path / "minclip-data"
     monkeypatch.setenv("MINCLIP_DATA", str(home))
     return home
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

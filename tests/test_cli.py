@@ -16,12 +16,6 @@ TINY = (
 ).split()
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def last_json(text):
     return json.loads(text.strip().splitlines()[-1])
 

@@ -319,12 +319,6 @@ def test_ctrl_c_keeps_what_is_embedded(photos, read, monkeypatch):
 # ---- the command
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_the_command_prints_the_hits_and_draws_them(here, photos, capsys):
     (photos / "broken.png").write_bytes(b"")
     query = "a <b>red</b> & 'striped' star $x"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark_files import WRITERS, folders, put
+from tiny_models import far_from_start
 
 import minclip
 from minclip.cli import main
@@ -33,12 +34,7 @@ def model():
     torch.manual_seed(0)
     vision = VisionConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2)
     text = TextConfig(context_length=96, vocab_size=TOKENIZER.vocab_size, width=16, layers=1, heads=2)
-    model = CLIP(CLIPConfig(12, vision, text)).eval()
-    with torch.no_grad():  # far from the start, so that vectors differ
-        for p in model.parameters():
-            if p.ndim > 1:
-                p.mul_(4)
-    return model
+    return far_from_start(CLIP(CLIPConfig(12, vision, text)))
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +48,6 @@ def folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
     minclip.pretrained.save(folder, model, TOKENIZER, "open_clip")
     return folder
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def last_json(text):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tiny_models import far_from_start
 
 import minclip.evaluate as package
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
@@ -36,12 +37,7 @@ def model():
         image_size=16, patch_size=8, width=16, layers=1, heads=2, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.15)
     )
     text = TextConfig(context_length=120, vocab_size=TOKENIZER.vocab_size, width=16, layers=1, heads=2)
-    model = CLIP(CLIPConfig(12, vision, text)).eval()
-    with torch.no_grad():  # far from the start, so that vectors differ
-        for p in model.parameters():
-            if p.ndim > 1:
-                p.mul_(4)
-    return model
+    return far_from_start(CLIP(CLIPConfig(12, vision, text)))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_models import far_from_start
 from torch.utils.data import DataLoader, TensorDataset
 
 from minclip import CLIP, Tokenizer, zero_shot_classifier
@@ -29,12 +30,7 @@ def model(request):
     torch.manual_seed(0)
     vision = VisionConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2)
     text = TextConfig(request.param, context_length=40, vocab_size=TOKENIZER.vocab_size, width=32, layers=2, heads=2)
-    model = CLIP(CLIPConfig(24, vision, text)).eval()
-    with torch.no_grad():  # far from the start, so that vectors differ
-        for p in model.parameters():
-            if p.ndim > 1:
-                p.mul_(3)
-    return model
+    return far_from_start(CLIP(CLIPConfig(24, vision, text)))
 
 
 @pytest.fixture(scope="module")
