@@ -356,6 +356,16 @@ def test_zero_shot_beside_a_probe_is_what_eval_says(here):
     assert (asked.zero_shot, asked.chance, asked.metric) == (evaluated.score, evaluated.chance, "mean per class")
 
 
+def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
+    given = minclip.load("mine")
+    for split in ("train", "test"):
+        folders(here / "sets" / "cifar10" / split, ["dog", "frog"], count=3)
+    monkeypatch.setattr("minclip.evaluate.probe_sets.tower_features", None)
+    for name in ("cifar10", "shape"):
+        with pytest.raises(MinclipError, match=r"class '\w+' has \d+ training images, too few for 500 shots"):
+            probe_sets(*given, name, here / "sets", shots=500)
+
+
 @pytest.mark.parametrize(
     ("name", "train", "message"),
     [

@@ -12,7 +12,7 @@ from ..config import MinclipError, data_folder
 from ..engine import pick_device
 from ..pretrained import load
 from ..train import final_figures
-from .printing import Json, console, picture_path, print_figures
+from .printing import Download, Json, console, picture_path, print_figures
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ class Eval:
         str,
         tyro.conf.arg(help="cifar10,food101,… of the paper's table; shapes, or its tasks; all that lie under --root"),
     ] = ""
-    download: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="let torchvision fetch the data sets that are missing")
-    ] = False
+    download: Download = False
     out: Annotated[str, tyro.conf.arg(help="where tasks.png is written: the run's folder, or here")] = ""
     json: Json = False
 

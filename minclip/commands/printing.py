@@ -1,4 +1,4 @@
-"""What several commands print: figures as tables; how they take --json; and where they put a picture."""
+"""What several commands print: figures as tables; how they take --json and --download; and where they put a picture."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,9 @@ from ..folder import look_up
 
 console = Console(highlight=False, soft_wrap=True)
 Json = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]]
+Download = tyro.conf.FlagCreatePairsOff[
+    Annotated[bool, tyro.conf.arg(help="let torchvision fetch the data sets that are missing")]
+]
 
 
 def picture_path(run: str, out: str, name: str) -> Path:

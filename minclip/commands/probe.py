@@ -11,7 +11,7 @@ from ..engine import pick_device
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
 from ..pretrained import load
-from .printing import Json, console, picture_path
+from .printing import Download, Json, console, picture_path
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,7 @@ class Probe:
     shots: Annotated[str, tyro.conf.arg(help="the k, with commas between")] = "1,2,4,8,16"
     repeats: Annotated[int, tyro.conf.arg(help="how many times k images of each class are drawn")] = 10
     root: Annotated[str, tyro.conf.arg(help="the folder of the paper's data sets")] = ""
-    download: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="let torchvision fetch the data set if it is missing")
-    ] = False
+    download: Download = False
     out: Annotated[str, tyro.conf.arg(help="where few-shot.png is written: the run's folder, or here")] = ""
     json: Json = False
 
@@ -47,7 +45,7 @@ class Probe:
         from ..evaluate.probe_sets import probe_sets  # the data sets, only now
 
         sets, zero_shot, chance, metric = probe_sets(
-            model, preprocess, tokenizer, self.task, self.root, self.download, data_folder() / "cache"
+            model, preprocess, tokenizer, self.task, self.root, self.download, data_folder() / "cache", ks[-1]
         )
         few = few_shot(**sets, ks=ks, repeats=self.repeats)
         probe = linear_probe(**sets)

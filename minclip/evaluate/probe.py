@@ -85,14 +85,11 @@ def few_shot(
         raise MinclipError(
             f"few-shot with k = {tuple(ks)} and {repeats} repeats learns nothing: each must be at least 1"
         )
-    count = y.bincount()
-    if int(count.min()) < max(ks):
-        name = _name(classes[count.argmin()], class_names)
-        raise MinclipError(f"class {name} has {int(count.min())} training images, too few for {max(ks)} shots")
+    check_shots(train_y, max(ks), class_names)
     generator = torch.Generator().manual_seed(seed)
     # (repeats + 1, classes, largest k) rows of x: each draw of k is the first k columns
     draws = torch.stack(
-        [torch.stack([_draw(y == i, max(ks), generator) for i in range(len(count))]) for _ in range(repeats + 1)]
+        [torch.stack([_draw(y == i, max(ks), generator) for i in range(len(classes))]) for _ in range(repeats + 1)]
     )
     out = {}
     for k in ks:
@@ -102,6 +99,14 @@ def few_shot(
         spread = float(np.std(accuracies, ddof=1)) if repeats > 1 else 0.0
         out[k] = {"accuracies": accuracies, "mean": float(np.mean(accuracies)), "std": spread, "c": chosen}
     return out
+
+
+def check_shots(train_y: Array, k: int, class_names: Sequence[str] = ()) -> None:
+    """A MinclipError names the class, of the training labels (N,), that has the fewest images where those are fewer than k."""
+    classes, count = torch.as_tensor(train_y).unique(return_counts=True)
+    if int(count.min()) < k:
+        name = _name(classes[count.argmin()], class_names)
+        raise MinclipError(f"class {name} has {int(count.min())} training images, too few for {k} shots")
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:

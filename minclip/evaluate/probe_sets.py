@@ -18,6 +18,7 @@ from ..model import CLIP
 from ..tokenizer import Tokenizer
 from . import as_floats
 from .metrics import METRICS
+from .probe import check_shots
 from .tasks import SHAPES, chance, prepared
 from .zeroshot import zero_shot_accuracy, zero_shot_classifier
 
@@ -37,21 +38,25 @@ def probe_sets(
     root: str | Path = "",
     download: bool = False,
     cache: str | Path | None = None,
+    shots: int = 1,
 ) -> ProbeSets:
     """The features of a task's training, validation and test images, and what zero-shot gets on the latter.
 
     `name` is a task of the shapes world or one of the paper's data sets, for which `root`, `download` and `cache` are as
     for `run_tasks`; one without validation images has no "val_x", and `linear_probe` takes some of the training images.
+    `shots` is the largest k for `few_shot`: where a class has fewer images, that is told before any is embedded.
     MinclipError: an unknown name; images of several classes; other classes in training than in the test.
     """
     if name in BENCHMARKS:
-        return _of_benchmark(model, preprocess, tokenizer, name, root, download, cache)
+        return _of_benchmark(model, preprocess, tokenizer, name, root, download, cache, shots)
     if name not in SHAPES:
         benchmark(name, SHAPES)  # which says what names there are
     sets: dict[str, Any] = {}
     for split in ("train", "val", "test"):
         pairs = load_pairs("shapes", split, model.config.vision.image_size)
         task = pairs.tasks[name]
+        if split == "train":
+            check_shots(task.labels, shots, task.class_names)
         images = pairs.images[task.indices]
         sets[f"{split}_x"] = tower_features(model, (images[i : i + 256] for i in range(0, len(images), 256)))
         sets[f"{split}_y"] = task.labels
@@ -68,6 +73,7 @@ def _of_benchmark(
     root: str | Path,
     download: bool,
     cache: str | Path | None,
+    shots: int,
 ) -> ProbeSets:
     metric = benchmark(name).metric
     splits = ["train", "val", "test"] if has_validation(name, root) else ["train", "test"]
@@ -81,6 +87,8 @@ def _of_benchmark(
             raise MinclipError(
                 f"{name} has other classes in its split {split} than in test: give them the same folders"
             )
+    check_shots(opened["train"].labels, shots, names)
+    for split, data in opened.items():
         sets[f"{split}_x"] = tower_features(model, prepared(preprocess, data.images, f"{name}, {split}"))
         sets[f"{split}_y"] = data.labels
     classifier = zero_shot_classifier(model, tokenizer, names, TEMPLATES[name], cache).cpu()
