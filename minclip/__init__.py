@@ -7,13 +7,13 @@ from .checkpoint import Run
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
 from .evaluate import few_shot, linear_probe, retrieval, zero_shot_classifier
-from .folder import package_version
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
 from .presets import PRESETS
-from .pretrained import load
 from .tokenizer import Tokenizer
 from .train import train
+from .weights.folder import package_version
+from .weights.load import load
 
 __version__ = package_version()
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from .average import Average
 from .config import MinclipError, TrainConfig
-from .config_json import FORMAT, from_dict, to_dict
 from .distributed import rank
-from .folder import (
+from .model import CLIP
+from .tokenizer import Tokenizer
+from .weights.config_json import FORMAT, from_dict, to_dict
+from .weights.folder import (
     atomic_write,
     find_folder,
     package_version,
@@ -25,8 +27,6 @@ from .folder import (
     write_json,
     write_weights,
 )
-from .model import CLIP
-from .tokenizer import Tokenizer
 
 
 @dataclass

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .borrowed import HuggingFaceTower, TimmTower
 from .config import CLIPConfig
 from .resnet import ModifiedResNet, SmallResNet
 from .text import BagOfWords, TextTransformer
 from .tokenizer import Tokenizer
 from .vision import VisionTransformer
+from .weights.towers import HuggingFaceTower, TimmTower
 
 MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature above 0.01 (section 2.5)
 
@@ -103,12 +103,12 @@ class CLIP(nn.Module):
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
         """The model of whatever `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
-        from .pretrained import load  # pretrained.py builds a CLIP
+        from .weights.load import load  # pretrained.py builds a CLIP
 
         return load(name_or_path)[0]
 
     def save_pretrained(self, folder: str | Path, format: str = "minclip", tokenizer: Tokenizer | None = None) -> None:
         """Writes the weights and their config into `folder`, for minclip, "open_clip" or "transformers" to load."""
-        from .pretrained import save
+        from .weights.load import save
 
         save(folder, self, tokenizer, format)

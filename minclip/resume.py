@@ -7,7 +7,7 @@ from typing import Any
 from . import distributed
 from .checkpoint import read_learnt, read_metrics, read_run_config
 from .config import LoopConfig, MinclipError, TrainConfig
-from .config_json import to_dict
+from .weights.config_json import to_dict
 
 
 def check_agreement(what: str, mine: dict[str, Any]) -> None:

@@ -20,9 +20,9 @@ from .config import MinclipError, data_folder
 from .data.batches import ahead
 from .data.source import BROKEN, IMAGES, Source, open_image, read_image
 from .evaluate import embed_texts
-from .folder import fingerprint
 from .model import CLIP
 from .tokenizer import Tokenizer
+from .weights.folder import fingerprint
 
 _VERSION = 1  # of the index's tables and of how an image is read; raise it and indexes are made anew
 

@@ -25,7 +25,7 @@ import regex
 import torch
 
 from .config import MinclipError, data_folder
-from .hub import hub_file
+from .weights.hub import hub_file
 
 SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 

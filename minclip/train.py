@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 
 from . import diagnose, distributed, meters
 from .average import Average
-from .borrowed import borrow, fetch_weights, new_tokenizer, read_tokenizer
 from .checkpoint import (
     Run,
     load_checkpoint,
@@ -27,7 +26,6 @@ from .checkpoint import (
     write_run_config,
 )
 from .config import MinclipError, TrainConfig
-from .config_json import to_dict
 from .data import evaluation_splits, load_pairs
 from .data.batches import shrink
 from .data.stream import open_stream
@@ -39,6 +37,8 @@ from .muon import Muon
 from .parallel import whole_model, wrap
 from .resume import check_agreement, check_images, is_finished, leaves, resumed_config
 from .tokenizer import Tokenizer
+from .weights.config_json import to_dict
+from .weights.towers import borrow, fetch_weights, new_tokenizer, read_tokenizer
 
 MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up
 

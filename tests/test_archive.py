@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-import minclip.archive
-from minclip.archive import read_tensors, strip_prefixes
+import minclip.weights.files
 from minclip.config import MinclipError
+from minclip.weights.files import read_tensors, strip_prefixes
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.tensor(3)}
 
@@ -126,7 +126,7 @@ def test_an_archive_can_not_reach_the_next_ones_reader(tmp_path):
             evil.writestr(name, attack if name.endswith("data.pkl") else good.read(name))
     with pytest.raises(MinclipError, match=r"evil\.pt is a TorchScript archive of a type"):
         read_tensors(tmp_path / "evil.pt")
-    assert not hasattr(minclip.archive._Module, "mark")
+    assert not hasattr(minclip.weights.files._Module, "mark")
     assert same(read_tensors(tmp_path / "module.pt"), dict(Inner().state_dict()))
 
 

@@ -25,16 +25,16 @@ from training_runs import tiny
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 import minclip
-from minclip import borrowed
-from minclip.borrowed import HuggingFaceTokenizer, borrow, fetch_weights, new_tokenizer, read_tokenizer
 from minclip.checkpoint import Run
 from minclip.cli import main
 from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
-from minclip.config_json import from_dict, to_dict
 from minclip.engine import parameter_groups
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
 from minclip.train import train
+from minclip.weights import towers as borrowed
+from minclip.weights.config_json import from_dict, to_dict
+from minclip.weights.towers import HuggingFaceTokenizer, borrow, fetch_weights, new_tokenizer, read_tokenizer
 
 training = importlib.import_module("minclip.train")
 TEXTS = ["a red star", "the small blue ring left of a large green circle", "", "a"]

@@ -17,8 +17,8 @@ from minclip.config import (
     data_folder,
     nearest,
 )
-from minclip.config_json import from_dict, to_dict
 from minclip.presets import PRESETS, preset
+from minclip.weights.config_json import from_dict, to_dict
 
 
 def plain(config):

@@ -11,11 +11,11 @@ from PIL import Image
 
 import minclip
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
-from minclip.config_json import FORMAT
-from minclip.folder import atomic_write, find_folder, write_folder
 from minclip.model import CLIP
-from minclip.pretrained import Preprocess, load
 from minclip.tokenizer import Tokenizer
+from minclip.weights.config_json import FORMAT
+from minclip.weights.folder import atomic_write, find_folder, write_folder
+from minclip.weights.load import Preprocess, load
 
 TOKENIZER = Tokenizer.train(["a red circle"] * 4, 520)
 CONFIG = CLIPConfig(

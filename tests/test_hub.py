@@ -9,7 +9,7 @@ import huggingface_hub.constants as constants
 import pytest
 
 from minclip.config import MinclipError
-from minclip.hub import NoSuchFile, check_hub_hash, hub_file, sha256
+from minclip.weights.hub import NoSuchFile, check_hub_hash, hub_file, sha256
 
 CONTENT = b"weights " * 1000
 COMMIT = "c" * 40

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import minclip.pretrained
+import minclip.weights.load
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
-from minclip.convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
-from minclip.pretrained import OPEN_CLIP_FILES, OPENAI, Preprocess, read_hub, save
+from minclip.weights.load import OPEN_CLIP_FILES, OPENAI, Preprocess, read_hub, save
+from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
 
 CONFIG = CLIPConfig(
     embed_dim=32,
@@ -134,10 +134,10 @@ def hub(model, here, monkeypatch):
 
     def hub_file(repo, name, by_hand=""):
         if not (repository / name).exists():
-            raise minclip.pretrained.NoSuchFile(f"no {name}")
+            raise minclip.weights.load.NoSuchFile(f"no {name}")
         return Path(shutil.copy(repository / name, cache / name))
 
-    monkeypatch.setattr(minclip.pretrained, "hub_file", hub_file)
+    monkeypatch.setattr(minclip.weights.load, "hub_file", hub_file)
     return repository
 
 

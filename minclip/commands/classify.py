@@ -16,10 +16,10 @@ from ..config import MinclipError
 from ..data import Pairs, load_pairs
 from ..data.source import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
-from ..folder import find_folder, look_up
 from ..model import CLIP
-from ..pretrained import load
 from ..tokenizer import Tokenizer
+from ..weights.folder import find_folder, look_up
+from ..weights.load import load
 from .printing import Json, console
 
 FEWEST = 100  # validation pairs, for a threshold to be more than luck

@@ -10,8 +10,8 @@ from rich.table import Table
 from ..checkpoint import Run, read_learnt
 from ..config import MinclipError, data_folder
 from ..engine import pick_device
-from ..pretrained import load
 from ..train import final_figures
+from ..weights.load import load
 from .printing import Download, Json, console, picture_path, print_figures
 
 

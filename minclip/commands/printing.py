@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import data_folder
-from ..folder import look_up
+from ..weights.folder import look_up
 
 console = Console(highlight=False, soft_wrap=True)
 Json = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="print one JSON object as the last line")]]

@@ -10,7 +10,7 @@ from ..config import MinclipError, data_folder
 from ..engine import pick_device
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
-from ..pretrained import load
+from ..weights.load import load
 from .printing import Download, Json, console, picture_path
 
 

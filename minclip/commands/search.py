@@ -16,9 +16,9 @@ from rich.table import Table
 from ..config import MinclipError
 from ..data.source import open_image
 from ..engine import pick_device
-from ..folder import atomic_write
-from ..pretrained import load
 from ..search import Index
+from ..weights.folder import atomic_write
+from ..weights.load import load
 from .printing import Json, console
 
 

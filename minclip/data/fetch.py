@@ -20,7 +20,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..config import MinclipError, data_folder, nearest
-from ..hub import sha256
+from ..weights.hub import sha256
 
 SOURCES = {
     "flickr8k": "adityajn105/flickr8k",

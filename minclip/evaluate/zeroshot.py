@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..archive import read_tensors
 from ..config import MinclipError
 from ..data.pairs import Task
-from ..folder import atomic_write, fingerprint
 from ..model import CLIP
 from ..text import trim
 from ..tokenizer import Tokenizer
+from ..weights.files import read_tensors
+from ..weights.folder import atomic_write, fingerprint
 from .metrics import accuracy
 
 _VERSION = 1  # of what a classifier is made of; raise it and those in the cache are made anew

@@ -16,8 +16,8 @@ from open_clip.transform import image_transform  # noqa: E402
 from minclip.config import CLIPConfig, TextConfig, VisionConfig  # noqa: E402
 from minclip.losses import clip_loss, siglip_loss  # noqa: E402
 from minclip.model import CLIP  # noqa: E402
-from minclip.pretrained import Preprocess  # noqa: E402
 from minclip.transformer import Attention  # noqa: E402
+from minclip.weights.load import Preprocess  # noqa: E402
 
 LAYERS, WIDTH, EOT = 2, 64, 99
 

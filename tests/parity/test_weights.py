@@ -15,9 +15,9 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg  # noqa: E402
 
 from minclip import CLIP, load  # noqa: E402
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig  # noqa: E402
-from minclip.convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, their_names, to_theirs  # noqa: E402
 from minclip.losses import clip_loss, siglip_loss  # noqa: E402
-from minclip.pretrained import save  # noqa: E402
+from minclip.weights.load import save  # noqa: E402
+from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, their_names, to_theirs  # noqa: E402
 
 VOCAB = 100
 EOT = VOCAB - 1
@@ -374,7 +374,7 @@ def test_transformers_reads_our_tokenizer_and_preprocessing(here):
     from PIL import Image
 
     from minclip import CLIPConfig, TextConfig, Tokenizer, VisionConfig
-    from minclip.pretrained import Preprocess
+    from minclip.weights.load import Preprocess
 
     tokenizer = Tokenizer.from_openai()
     vision = VisionConfig(image_size=32, patch_size=8, width=64, layers=1, heads=1)

@@ -36,7 +36,7 @@ def show(figure: Figure) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure to a PNG file, whole or not at all."""
-    from ...folder import atomic_write
+    from ...weights.folder import atomic_write
 
     atomic_write(path, png(figure))
 

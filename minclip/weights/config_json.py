@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any, Literal
 
-from .config import MinclipError, nearest
+from ..config import MinclipError, nearest
 
 FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
 # Fields younger than the first files of this FORMAT, which lack them.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 
 # Fields of OpenCLIP's config that CLIP's architecture has, and those that say what it does anyway
 OPEN_CLIP_SIZES = {

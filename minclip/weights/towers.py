@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .archive import read_tensors
-from .config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
+from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
+from ..recompute import has_statistics
+from ..text import find_end
+from ..tokenizer import Tokenizer
+from .files import read_tensors
 from .hub import NoSuchFile, hub_file
-from .recompute import has_statistics
-from .text import find_end
-from .tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")

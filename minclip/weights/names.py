@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from ..model import CLIP
 from .folder import check_names
-from .model import CLIP
-from .peer_configs import Known
+from .peers import Known
 
 # Our names -> theirs, part by part and in this order.  QKV stands for three tensors that we keep as one.
 OPEN_CLIP_NAMES = {  # OpenAI's are the same

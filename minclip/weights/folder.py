@@ -13,12 +13,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .archive import read_tensors
-from .borrowed import read_tokenizer
-from .config import CLIPConfig, MinclipError, data_folder, nearest
+from ..config import CLIPConfig, MinclipError, data_folder, nearest
+from ..model import CLIP
+from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, to_dict
-from .model import CLIP
-from .tokenizer import Tokenizer
+from .files import read_tensors
+from .towers import read_tokenizer
 
 
 def package_version() -> str:

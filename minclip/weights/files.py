@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .config import MinclipError
+from ..config import MinclipError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

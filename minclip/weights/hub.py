@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from .config import MinclipError
+from ..config import MinclipError
 
 
 class NoSuchFile(MinclipError):

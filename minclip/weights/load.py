@@ -11,13 +11,15 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from .archive import blame, read_tensors, shards
-from .config import CLIPConfig, MinclipError, data_folder, nearest
-from .convert import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
+from ..config import CLIPConfig, MinclipError, data_folder, nearest
+from ..model import CLIP
+from ..preprocess import Preprocess
+from ..tokenizer import Tokenizer
+from .files import blame, read_tensors, shards
 from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
 from .hub import NoSuchFile, hub_file, sha256
-from .model import CLIP
-from .peer_configs import (
+from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
+from .peers import (
     Known,
     for_image_processor,
     for_open_clip,
@@ -25,8 +27,6 @@ from .peer_configs import (
     open_clip_config,
     transformers_config,
 )
-from .preprocess import Preprocess
-from .tokenizer import Tokenizer
 
 # OpenAI's nine models: the SHA-256 of the file that OpenAI published, and where the hub has the same weights
 OPENAI = {

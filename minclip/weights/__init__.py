@@ -1,0 +1,1 @@
+"""Other people's models: found, read, renamed, written."""
