@@ -3,15 +3,15 @@
 model, preprocess, tokenizer = minclip.load("demo")
 """
 
-from .checkpoint import Run
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
 from .evaluate import few_shot, linear_probe, retrieval, zero_shot_classifier
+from .loop import train
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
 from .presets import PRESETS
 from .tokenizer import Tokenizer
-from .train import train
+from .training.run import Run
 from .weights.folder import package_version
 from .weights.load import load
 

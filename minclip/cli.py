@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from . import __version__, distributed
+from . import __version__
 from .commands.classify import Classify
 from .commands.evaluate import Eval
 from .commands.fetch import Fetch
@@ -22,6 +22,7 @@ from .commands.train import Train
 from .config import MinclipError, TrainConfig, nearest
 from .data.fetch import SOURCES
 from .presets import PRESETS, preset
+from .training import distributed
 
 VERBS = {
     "train": Train,

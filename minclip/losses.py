@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import MinclipError
-from .distributed import add_up, gather, largest, own_rows, pass_on, rank, world_size
+from .training.distributed import add_up, gather, largest, own_rows, pass_on, rank, world_size
 
 
 def similarity(image: Tensor, text: Tensor) -> Tensor:

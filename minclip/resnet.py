@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import MinclipError, VisionConfig
-from .recompute import run
+from .training.checkpointing import run
 from .transformer import Attention
 from .vision import resize_positions
 

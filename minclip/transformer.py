@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .recompute import run
+from .training.checkpointing import run
 
 
 class QuickGELU(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from minclip import distributed
+from minclip.training import distributed
 
 
 def in_processes(count: int, function: Callable, *args: Any) -> list[Any]:

@@ -25,18 +25,18 @@ from training_runs import tiny
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 import minclip
-from minclip.checkpoint import Run
 from minclip.cli import main
 from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
-from minclip.engine import parameter_groups
+from minclip.loop import train
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
-from minclip.train import train
+from minclip.training.engine import parameter_groups
+from minclip.training.run import Run
 from minclip.weights import towers as borrowed
 from minclip.weights.config_json import from_dict, to_dict
 from minclip.weights.towers import HuggingFaceTokenizer, borrow, fetch_weights, new_tokenizer, read_tokenizer
 
-training = importlib.import_module("minclip.train")
+training = importlib.import_module("minclip.loop")
 TEXTS = ["a red star", "the small blue ring left of a large green circle", "", "a"]
 VIT = VisionConfig(tower="timm:test_vit", image_size=32)
 HUB_VIT = "timm/test_vit.r160_in1k"

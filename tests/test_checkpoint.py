@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from minclip.checkpoint import (
+from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from minclip.losses import clip_loss
+from minclip.model import CLIP
+from minclip.tokenizer import Tokenizer
+from minclip.training.run import (
     Run,
     load_checkpoint,
     read_metrics,
@@ -17,10 +21,6 @@ from minclip.checkpoint import (
     start_run,
     write_metrics,
 )
-from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
-from minclip.losses import clip_loss
-from minclip.model import CLIP
-from minclip.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["a red circle"] * 4, 520)
 CONFIG = TrainConfig(

@@ -7,7 +7,7 @@ import torch
 from course_answers import exercises
 
 from minclip.course import checks, plots, widgets
-from minclip.engine import clip_gradients, schedule
+from minclip.training.engine import clip_gradients, schedule
 
 
 def warmup_cosine(progress, warmup, begin=None, span=None, angle=math.pi, half=True, peak=1.0):

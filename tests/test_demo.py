@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from minclip.checkpoint import Run
 from minclip.data import load_pairs
 from minclip.evaluate import evaluate
-from minclip.train import train
+from minclip.loop import train
+from minclip.training.run import Run
 
 DEMO = Path(__file__).parent.parent / "data" / "demo"
 
@@ -54,7 +54,7 @@ def test_this_code_still_trains_like_the_demo(demo, tmp_path):
             raise Enough
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
-        patch.setattr(importlib.import_module("minclip.train"), "write_metrics", keep)
+        patch.setattr(importlib.import_module("minclip.loop"), "write_metrics", keep)
         train(config, tmp_path / "again")
     assert losses.keys() == recorded.keys()
     assert losses == pytest.approx(recorded, rel=0.05)

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minclip import diagnose
 from minclip.config import CLIPConfig, LoopConfig, TextConfig, TrainConfig, VisionConfig
 from minclip.data.batches import Batch
 from minclip.model import CLIP
 from minclip.presets import PRESETS
+from minclip.training import diagnose
 
 MODEL = CLIPConfig(
     16,

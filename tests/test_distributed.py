@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from processes import in_processes
 
-from minclip import distributed
 from minclip.config import MinclipError
 from minclip.losses import clip_loss, siglip_loss
+from minclip.training import distributed
 
 
 def batch():

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minclip import meters
-from minclip.average import Average
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
 from minclip.data.batches import Batch
-from minclip.engine import clip_gradients, contrastive_loss, gradients, norm, picture_size
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
-from minclip.parallel import check_compiler, wrap
-from minclip.recompute import frozen_statistics
+from minclip.training import watch as meters
+from minclip.training.checkpointing import frozen_statistics
+from minclip.training.ema import Average
+from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, picture_size
+from minclip.training.parallel import check_compiler, wrap
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
 TEXT = TextConfig(context_length=10, vocab_size=50, eot_id=49, width=32, layers=2, heads=2, dropout=0.2)
@@ -144,7 +144,7 @@ def test_processes_exchange_gradients_with_the_last_micro_batch():
 @pytest.mark.parametrize(("size", "loop_chunk", "chunk"), [(4096, 0, 0), (8192, 0, 512), (8192, 100, 100), (8, 5, 5)])
 def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, size, loop_chunk, chunk):
     model, seen = CLIP(replace(MODEL, loss=loss)), []
-    monkeypatch.setattr(f"minclip.engine.{loss}_loss", lambda *given: seen.append(given[4:6]))
+    monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *given: seen.append(given[4:6]))
     features, numbers = torch.zeros(size, 2), [torch.ones(())] * (1 + (loss == "siglip"))
     contrastive_loss(model, features, features, numbers, LoopConfig(loss_chunk=loop_chunk))
     assert seen == [(chunk, False)]
@@ -303,7 +303,7 @@ def test_counting_leaves_no_trace():
 def test_the_peak_is_that_of_a_machine(monkeypatch):
     assert 1e8 < meters.peak_flops(torch.device("cpu"), autocast=False) < 1e16
     seconds = iter([0, 90, 0, 2, 0, 2, 0, 4, 0, 4, 0, 4])  # the first product warms up
-    monkeypatch.setattr("minclip.meters.time.perf_counter", lambda: next(seconds))
+    monkeypatch.setattr("minclip.training.watch.time.perf_counter", lambda: next(seconds))
     assert meters.peak_flops(torch.device("cpu"), autocast=False) == 2 * 2048**3 / 4
 
 

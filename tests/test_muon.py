@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from minclip.muon import Muon, orthogonal
+from minclip.training.optim import Muon, orthogonal
 
 
 def moved(optimizer_of, shape, steps=4):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pictures import photograph, put_photographs, zipped
 from training_runs import tiny
 
-from minclip.checkpoint import read_learnt
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
@@ -21,7 +20,8 @@ from minclip.data.photographs import find_photographs, load_photographs
 from minclip.data.source import Finder, Source
 from minclip.data.splits import bucket
 from minclip.data.tables import read_table
-from minclip.train import train
+from minclip.loop import train
+from minclip.training.run import read_learnt
 
 pytestmark = pytest.mark.usefixtures("data_home")
 NAMES = [f"{i:03}.jpg" for i in range(60)]

@@ -10,8 +10,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minclip import diagnose
-from minclip.checkpoint import Run, read_metrics, write_metrics
 from minclip.config import (
     CLIPConfig,
     DataConfig,
@@ -21,12 +19,14 @@ from minclip.config import (
     TrainConfig,
     VisionConfig,
 )
-from minclip.engine import parameter_groups, pick_device, schedule
+from minclip.loop import final_figures, train
 from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.resnet import SmallResNet
-from minclip.resume import is_finished
-from minclip.train import final_figures, train
+from minclip.training import diagnose
+from minclip.training.engine import parameter_groups, pick_device, schedule
+from minclip.training.resume import is_finished
+from minclip.training.run import Run, read_metrics, write_metrics
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny, monkeypatch,
         write_metrics(folder, line)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
-        patch.setattr(importlib.import_module("minclip.train"), "write_metrics", break_at_step_10)
+        patch.setattr(importlib.import_module("minclip.loop"), "write_metrics", break_at_step_10)
         train(tiny, "runs/cut")
     resumed = train(tiny, "runs/cut", resume=True)  # from the checkpoint of step 8
     assert torch.equal(weights(whole), weights(resumed))
@@ -269,7 +269,7 @@ def test_metrics_are_one_json_object_a_line(tiny):
 
 
 def test_a_step_without_a_finite_gradient_is_skipped_and_counted(tiny, monkeypatch):
-    module = importlib.import_module("minclip.train")
+    module = importlib.import_module("minclip.loop")
     clip_gradients, calls = module.clip_gradients, []
 
     def broken_at_step_3(parameters, most):
@@ -288,7 +288,7 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_counted(tiny, monkeypat
 
 
 def test_a_skipped_step_leaves_batchnorms_statistics_alone(tiny, monkeypatch):
-    module = importlib.import_module("minclip.train")
+    module = importlib.import_module("minclip.loop")
     step, calls = module.gradients, []
 
     def broken_at_step_2(model, batch, *args):
@@ -304,7 +304,7 @@ def test_a_skipped_step_leaves_batchnorms_statistics_alone(tiny, monkeypatch):
 
 
 def test_the_rate_counts_the_time_that_the_data_took(tiny, monkeypatch):
-    module = importlib.import_module("minclip.train")
+    module = importlib.import_module("minclip.loop")
     open_stream = module.open_stream
 
     def slow(config):
@@ -368,7 +368,7 @@ def test_an_averaged_run_resumes_exactly(tiny):
 
 def stopped_after(config, step, folder):
     """Trains until the checkpoint of `step`, and breaks."""
-    module = importlib.import_module("minclip.train")
+    module = importlib.import_module("minclip.loop")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
         save = module.save_checkpoint
 
@@ -435,7 +435,7 @@ def test_more_pairs_than_there_are_captions_cant_be_learned_by_heart(tiny):
 
 def sabotaged(config, monkeypatch, capsys, spoil):
     """What a run says whose model is spoiled."""
-    module = importlib.import_module("minclip.train")
+    module = importlib.import_module("minclip.loop")
     monkeypatch.setattr(module, "CLIP", lambda c: spoil(CLIP(c)))
     train(change(config, steps=40, log_every=1, eval_every=0, checkpoint_every=1000))
     return capsys.readouterr().out

@@ -12,9 +12,9 @@ import torch
 from processes import in_processes
 from training_runs import all_trained, failure, tiny, trained
 
-from minclip.checkpoint import Run, read_metrics
 from minclip.config import MinclipError
-from minclip.train import train
+from minclip.loop import train
+from minclip.training.run import Run, read_metrics
 
 AVERAGED = {"ema": 0.9, "warmup": 0.95}  # steps that grow to the end, so that the average lags behind
 WAYS = {
@@ -91,7 +91,7 @@ def stopped_at_10(folder):
     """Trains until the checkpoint of step 10, and breaks."""
     import minclip.train
 
-    module = sys.modules["minclip.train"]
+    module = sys.modules["minclip.loop"]
     save = module.save_checkpoint
 
     def save_and_break(*args):

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from minclip import distributed
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, TextConfig, TrainConfig, VisionConfig
-from minclip.train import train
+from minclip.loop import train
+from minclip.training import distributed
 
 
 def tiny(loop: dict[str, Any] | None = None, **model: Any) -> TrainConfig:

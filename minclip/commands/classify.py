@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ..checkpoint import read_run_config
 from ..config import MinclipError
 from ..data import Pairs, load_pairs
 from ..data.source import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
 from ..model import CLIP
 from ..tokenizer import Tokenizer
+from ..training.run import read_run_config
 from ..weights.folder import find_folder, look_up
 from ..weights.load import load
 from .printing import Json, console

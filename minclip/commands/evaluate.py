@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from ..checkpoint import Run, read_learnt
 from ..config import MinclipError, data_folder
-from ..engine import pick_device
-from ..train import final_figures
+from ..loop import final_figures
+from ..training.engine import pick_device
+from ..training.run import Run, read_learnt
 from ..weights.load import load
 from .printing import Download, Json, console, picture_path, print_figures
 

@@ -9,8 +9,8 @@ import torch
 
 from .. import __version__
 from ..config import data_folder
-from ..engine import pick_device
 from ..presets import PRESETS
+from ..training.engine import pick_device
 from .printing import Json, console
 
 

@@ -7,9 +7,9 @@ import tyro
 from rich.table import Table
 
 from ..config import MinclipError, data_folder
-from ..engine import pick_device
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
+from ..training.engine import pick_device
 from ..weights.load import load
 from .printing import Download, Json, console, picture_path
 

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from ..config import MinclipError
 from ..data.source import open_image
-from ..engine import pick_device
 from ..search import Index
+from ..training.engine import pick_device
 from ..weights.folder import atomic_write
 from ..weights.load import load
 from .printing import Json, console

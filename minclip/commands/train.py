@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from .. import distributed
-from ..checkpoint import Run
 from ..config import MinclipError, TrainConfig, nearest
-from ..diagnose import verdict
-from ..train import train
+from ..loop import train
+from ..training import distributed
+from ..training.diagnose import verdict
+from ..training.run import Run
 from .printing import Json, console, print_figures
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..config import MinclipError, TrainConfig
-from ..distributed import on_each_machine_once, rank, world_size
 from ..tokenizer import Tokenizer
+from ..training.distributed import on_each_machine_once, rank, world_size
 from . import load_pairs
 from .batches import Batch, ahead, batches, resident, tokenize
 from .pairs import Pairs

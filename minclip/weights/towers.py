@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
-from ..recompute import has_statistics
 from ..text import find_end
 from ..tokenizer import Tokenizer
+from ..training.checkpointing import has_statistics
 from .files import read_tensors
 from .hub import NoSuchFile, hub_file
 

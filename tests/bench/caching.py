@@ -18,7 +18,7 @@ from training import SIZES, captions
 from minclip import CLIP
 from minclip.config import CLIPConfig, LoopConfig, TextConfig, VisionConfig
 from minclip.data.batches import Batch
-from minclip.engine import gradients, pick_device
+from minclip.training.engine import gradients, pick_device
 
 
 def measure(batch_size: int, micro_batch: int) -> None:

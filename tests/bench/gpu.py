@@ -18,9 +18,9 @@ from training import both_models, captions, step
 
 from minclip import clip_loss, meters
 from minclip.data.batches import Batch
-from minclip.engine import parameter_groups
-from minclip.parallel import check_compiler
 from minclip.text import trim
+from minclip.training.engine import parameter_groups
+from minclip.training.parallel import check_compiler
 
 
 def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[str, functools.partial], float]:

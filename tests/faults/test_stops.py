@@ -17,9 +17,9 @@ from disks import small_disk
 from PIL import Image
 
 import minclip
-from minclip.checkpoint import Run, read_metrics
 from minclip.cli import main
 from minclip.search import Index
+from minclip.training.run import Run, read_metrics
 
 TINY = (
     "--data.image-size 16 --data.size 96 --model.vision.patch-size 8 --model.vision.width 32 --model.vision.heads 1 "

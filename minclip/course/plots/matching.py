@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ...checkpoint import Run
+from ...training.run import Run
 from ..setup import PALETTE, STYLE
 from .base import axes_grid, new_figure, show_image, wrap
 

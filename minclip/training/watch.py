@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .config import MinclipError
-from .data.batches import Batch
-from .model import CLIP
+from ..config import MinclipError
+from ..data.batches import Batch
+from ..model import CLIP
 
 
 def flops_per_pair(model: CLIP, batch: Batch, autocast: bool) -> float:

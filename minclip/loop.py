@@ -13,9 +13,31 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import diagnose, distributed, meters
-from .average import Average
-from .checkpoint import (
+from .config import MinclipError, TrainConfig
+from .data import evaluation_splits, load_pairs
+from .data.batches import shrink
+from .data.stream import open_stream
+from .evaluate import evaluate
+from .losses import siglip_bias
+from .model import CLIP
+from .tokenizer import Tokenizer
+from .training import diagnose, distributed
+from .training import watch as meters
+from .training.ema import Average
+from .training.engine import (
+    clip_gradients,
+    gradients,
+    keep_memory,
+    norm,
+    parameter_groups,
+    pick_device,
+    picture_size,
+    schedule,
+)
+from .training.optim import Muon
+from .training.parallel import whole_model, wrap
+from .training.resume import check_agreement, check_images, is_finished, leaves, resumed_config
+from .training.run import (
     Run,
     load_checkpoint,
     read_metrics,
@@ -25,18 +47,6 @@ from .checkpoint import (
     write_metrics,
     write_run_config,
 )
-from .config import MinclipError, TrainConfig
-from .data import evaluation_splits, load_pairs
-from .data.batches import shrink
-from .data.stream import open_stream
-from .engine import clip_gradients, gradients, keep_memory, norm, parameter_groups, pick_device, picture_size, schedule
-from .evaluate import evaluate
-from .losses import siglip_bias
-from .model import CLIP
-from .muon import Muon
-from .parallel import whole_model, wrap
-from .resume import check_agreement, check_images, is_finished, leaves, resumed_config
-from .tokenizer import Tokenizer
 from .weights.config_json import to_dict
 from .weights.towers import borrow, fetch_weights, new_tokenizer, read_tokenizer
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .checkpoint import Run
-from .config import TrainConfig
-from .data.batches import Batch
+from ..config import TrainConfig
+from ..data.batches import Batch
+from ..losses import clip_loss, siglip_loss
+from ..model import CLIP
+from .checkpointing import frozen_statistics
 from .distributed import world_size
-from .losses import clip_loss, siglip_loss
-from .model import CLIP
-from .recompute import frozen_statistics
+from .run import Run
 
 BY_HEART = 0.1  # a loss below it is "near 0"
 

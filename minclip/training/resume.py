@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..config import LoopConfig, MinclipError, TrainConfig
+from ..weights.config_json import to_dict
 from . import distributed
-from .checkpoint import read_learnt, read_metrics, read_run_config
-from .config import LoopConfig, MinclipError, TrainConfig
-from .weights.config_json import to_dict
+from .run import read_learnt, read_metrics, read_run_config
 
 
 def check_agreement(what: str, mine: dict[str, Any]) -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import DataConfig, LoopConfig, MinclipError
-from .data.batches import Batch
+from ..config import DataConfig, LoopConfig, MinclipError
+from ..data.batches import Batch
+from ..losses import clip_loss, siglip_loss
+from ..model import CLIP
+from .checkpointing import frozen_statistics
 from .distributed import add_up, world_size
-from .losses import clip_loss, siglip_loss
-from .model import CLIP
 from .parallel import exchange, is_shared, local
-from .recompute import frozen_statistics
 
 
 def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .config import MinclipError
+from ..config import MinclipError
 
 
 def start(device: str, timeout: float = 1800) -> str:

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import LoopConfig, MinclipError
+from ..config import LoopConfig, MinclipError
+from ..model import CLIP
+from ..weights.towers import HuggingFaceTower, TimmTower, synchronize_norms
 from .distributed import world_size
-from .model import CLIP
-from .weights.towers import HuggingFaceTower, TimmTower, synchronize_norms
 
 
 def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:

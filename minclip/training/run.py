@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .average import Average
-from .config import MinclipError, TrainConfig
-from .distributed import rank
-from .model import CLIP
-from .tokenizer import Tokenizer
-from .weights.config_json import FORMAT, from_dict, to_dict
-from .weights.folder import (
+from ..config import MinclipError, TrainConfig
+from ..model import CLIP
+from ..tokenizer import Tokenizer
+from ..weights.config_json import FORMAT, from_dict, to_dict
+from ..weights.folder import (
     atomic_write,
     find_folder,
     package_version,
@@ -27,6 +25,8 @@ from .weights.folder import (
     write_json,
     write_weights,
 )
+from .distributed import rank
+from .ema import Average
 
 
 @dataclass
