@@ -20,7 +20,7 @@ from .commands.probe import Probe
 from .commands.search import Search
 from .commands.train import Train
 from .config import MinclipError, TrainConfig, nearest
-from .data.fetch import SOURCES
+from .data.kaggle import SOURCES
 from .presets import PRESETS, preset
 from .training import distributed
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .batches import shrink
 from .config import MinclipError, TrainConfig
 from .data import evaluation_splits, load_pairs
-from .data.batches import shrink
 from .data.stream import open_stream
 from .evaluate import evaluate
 from .losses import siglip_bias

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .batches import ahead
 from .config import MinclipError, data_folder
-from .data.batches import ahead
-from .data.source import BROKEN, IMAGES, Source, open_image, read_image
+from .data.photos.source import BROKEN, IMAGES, Source, open_image, read_image
 from .evaluate import embed_texts
 from .model import CLIP
 from .tokenizer import Tokenizer

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minclip import batches as module
+from minclip.batches import ahead, augment, batches, normalize, recolor, resident, shrink, tokenize
 from minclip.config import DataConfig, MinclipError, VisionConfig
 from minclip.data import Pairs
-from minclip.data import batches as module
-from minclip.data.batches import ahead, augment, batches, normalize, recolor, resident, shrink, tokenize
 from minclip.tokenizer import Tokenizer
 
 VISION = VisionConfig(

@@ -379,7 +379,7 @@ def test_each_control_of_the_attention_viewer_redraws_the_picture(pool):
 
 @pytest.mark.parametrize(("layer", "head"), [(1, 0), (2, 1), (0, 0)])
 def test_the_attention_figure_shows_what_the_class_token_looks_at(layer, head):
-    from minclip.data.batches import normalize
+    from minclip.batches import normalize
     from minclip.transformer import rollout
     from minclip.vision import VisionConfig, VisionTransformer
 

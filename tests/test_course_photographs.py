@@ -11,7 +11,7 @@ from course_answers import exercises
 
 import minclip
 from minclip.course import checks, plots, setup
-from minclip.data.fetch import MARK
+from minclip.data.kaggle import MARK
 from minclip.evaluate import retrieval
 
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from course_answers import exercises
 
 import minclip
+from minclip.batches import normalize
 from minclip.course import checks, plots, widgets
-from minclip.data.batches import normalize
 from minclip.evaluate import embed_texts
 
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from minclip.batches import Batch
 from minclip.config import CLIPConfig, LoopConfig, TextConfig, TrainConfig, VisionConfig
-from minclip.data.batches import Batch
 from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.training import diagnose

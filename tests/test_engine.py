@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from minclip.batches import Batch
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
-from minclip.data.batches import Batch
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
 from minclip.training import watch as meters

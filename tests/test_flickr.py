@@ -17,9 +17,9 @@ from PIL import Image
 
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs, photographs
-from minclip.data.photographs import find_photographs, load_photographs
-from minclip.data.source import Source
-from minclip.data.splits import bucket, by_hash, read_splits
+from minclip.data.photos.photographs import find_photographs, load_photographs
+from minclip.data.photos.source import Source
+from minclip.data.photos.splits import bucket, by_hash, read_splits
 
 load_flickr = partial(load_photographs, "flickr30k")
 pytestmark = pytest.mark.usefixtures("data_home")

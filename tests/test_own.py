@@ -16,10 +16,10 @@ from training_runs import tiny
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
-from minclip.data.photographs import find_photographs, load_photographs
-from minclip.data.source import Finder, Source
-from minclip.data.splits import bucket
-from minclip.data.tables import read_table
+from minclip.data.photos.photographs import find_photographs, load_photographs
+from minclip.data.photos.source import Finder, Source
+from minclip.data.photos.splits import bucket
+from minclip.data.photos.tables import read_table
 from minclip.loop import train
 from minclip.training.run import read_learnt
 

@@ -17,12 +17,12 @@ import pytest
 from disks import small_disk
 from PIL import Image
 
+from minclip.batches import batches, tokenize
 from minclip.config import DataConfig, MinclipError, VisionConfig
 from minclip.data import Pairs
-from minclip.data import pack as module
-from minclip.data.batches import batches, tokenize
-from minclip.data.pack import broken_list, decode, pack
-from minclip.data.source import read_image
+from minclip.data.photos import pack as module
+from minclip.data.photos.pack import broken_list, decode, pack
+from minclip.data.photos.source import read_image
 from minclip.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("data_home")
@@ -433,7 +433,7 @@ def test_who_has_a_damaged_cache_mapped_keeps_it(data_home):
 CHILD = """
 import sys, time
 from pathlib import Path
-from minclip.data import pack as module
+from minclip.data.photos import pack as module
 
 module._BLOCK = 170 * 3 * 64 * 64
 jpeg = Path("one.jpg").read_bytes()

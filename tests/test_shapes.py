@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from minclip.config import MinclipError
 from minclip.data import load_pairs
 from minclip.data.shapes import SPLITS, load_shapes, scenes
-from minclip.data.shapes_paint import FONT, RGB, SHIFTS, paint, shift
-from minclip.data.shapes_text import (
+from minclip.data.shapes.paint import FONT, RGB, SHIFTS, paint, shift
+from minclip.data.shapes.text import (
     BACKGROUNDS,
     COLOURS,
     FILLS,

@@ -10,9 +10,9 @@ import torch
 from tiny_models import far_from_start
 
 import minclip.evaluate as package
+from minclip.batches import normalize
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.data import Pairs, Task
-from minclip.data.batches import normalize
 from minclip.data.shapes import load_shapes
 from minclip.evaluate import (
     embed_batches,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..data.fetch import PAGE, SOURCES, fetch
+from ..data.kaggle import PAGE, SOURCES, fetch
 from ..presets import PRESETS
 from .printing import Json, console
 

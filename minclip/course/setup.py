@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..config import MinclipError, nearest
-from ..data.fetch import fetched
+from ..data.kaggle import fetched
 from ..training.engine import pick_device
 
 # Okabe and Ito (2008): eight colours that people with any colour vision can tell apart; yellow last, it is faint on white

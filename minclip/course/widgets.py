@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..data.batches import normalize
+from ..batches import normalize
 from ..evaluate import embed_texts, zero_shot_classifier
 from ..losses import clip_loss
 from ..model import CLIP

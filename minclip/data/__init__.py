@@ -4,7 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..config import DataConfig, MinclipError, nearest
-from .fetch import fetched
+from .kaggle import fetched
 from .pairs import Pairs, Task
 
 __all__ = ["Pairs", "Task", "evaluation_splits", "load_pairs"]
@@ -71,6 +71,6 @@ def _photographs(name: str, root: str | Path) -> ModuleType:
         raise MinclipError(
             f"{name} needs its photographs: minclip fetch {name}, or --data.root FOLDER or ZIP, as Kaggle delivers them (adityajn105/{name})"
         )
-    from . import photographs
+    from .photos import photographs
 
     return photographs

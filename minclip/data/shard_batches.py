@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ..batches import SIDED, Batch, augment, normalize, to_device
 from ..config import DataConfig, MinclipError, VisionConfig
 from ..text import trim
 from ..tokenizer import Tokenizer
-from .batches import SIDED, Batch, augment, normalize, to_device
 from .shards import REASONS, Sample, Tally, read_shard, webdataset
 
 

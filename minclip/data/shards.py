@@ -15,8 +15,8 @@ from urllib.request import urlopen
 import numpy as np
 
 from ..config import MinclipError
-from .pack import decode
 from .pairs import Pairs
+from .photos.pack import decode
 
 WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before it is asked again

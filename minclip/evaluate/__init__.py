@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batches import ahead, normalize, to_device
+from ..batches import ahead, normalize, to_device
 from ..data.pairs import Pairs
 from ..losses import clip_loss
 from ..model import CLIP

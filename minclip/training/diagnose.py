@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..batches import Batch
 from ..config import TrainConfig
-from ..data.batches import Batch
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
 from .checkpointing import frozen_statistics

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..batches import Batch
 from ..config import DataConfig, LoopConfig, MinclipError
-from ..data.batches import Batch
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
 from .checkpointing import frozen_statistics

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..batches import Batch
 from ..config import MinclipError
-from ..data.batches import Batch
 from ..model import CLIP
 
 

@@ -16,8 +16,8 @@ from common import peak_memory, write
 from training import SIZES, captions
 
 from minclip import CLIP
+from minclip.batches import Batch
 from minclip.config import CLIPConfig, LoopConfig, TextConfig, VisionConfig
-from minclip.data.batches import Batch
 from minclip.training.engine import gradients, pick_device
 
 

@@ -17,7 +17,7 @@ from common import interleaved, report, write
 from training import both_models, captions, step
 
 from minclip import clip_loss, meters
-from minclip.data.batches import Batch
+from minclip.batches import Batch
 from minclip.text import trim
 from minclip.training.engine import parameter_groups
 from minclip.training.parallel import check_compiler

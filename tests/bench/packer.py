@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
+from minclip.batches import batches, tokenize
 from minclip.config import DataConfig, VisionConfig
 from minclip.data import Pairs
-from minclip.data.batches import batches, tokenize
-from minclip.data.pack import pack
+from minclip.data.photos.pack import pack
 from minclip.tokenizer import Tokenizer
 
 BATCH = 64

@@ -16,8 +16,8 @@ import torch
 from common import interleaved, keep_memory, peak_memory, report, write
 
 from minclip import CLIP, Tokenizer, zero_shot_classifier
+from minclip.batches import normalize
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
-from minclip.data.batches import normalize
 from minclip.evaluate import zero_shot_scores
 from minclip.evaluate.metrics import accuracy
 

@@ -23,8 +23,8 @@ from PIL import Image
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
-from minclip.data import fetch as module
-from minclip.data.fetch import MARK, SOURCES, fetch, fetched
+from minclip.data import kaggle as module
+from minclip.data.kaggle import MARK, SOURCES, fetch, fetched
 
 kaggle_env = pytest.importorskip("kagglesdk.kaggle_env", reason="Kaggle's client 2.2 needs Python 3.11")
 posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")

@@ -13,8 +13,8 @@ from tiny_models import far_from_start
 from torch.utils.data import DataLoader, TensorDataset
 
 from minclip import CLIP, Tokenizer, zero_shot_classifier
+from minclip.batches import normalize
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
-from minclip.data.batches import normalize
 from minclip.evaluate import embed_batches
 from minclip.evaluate.metrics import accuracy, mean_per_class
 

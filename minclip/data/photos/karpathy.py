@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..config import MinclipError, data_folder
+from ...config import MinclipError, data_folder
 from .source import Row, Source, file_name
 
 KARPATHY = "dataset_*.json"

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Collection, Iterator
 
-from ..config import MinclipError
+from ...config import MinclipError
 from .karpathy import KARPATHY, read_karpathy
 from .source import TABLES, Row, Source, file_name
 from .splits import split_in

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..config import MinclipError
+from ...config import MinclipError
 from .hashing import below, draws
-from .shapes_text import FRUIT, SHAPES, WORDS, Scenes
+from .text import FRUIT, SHAPES, WORDS, Scenes
 
 SHIFTS = ("sketch", "inverted", "blurred", "noisy", "rotated", "tinted")
 RGB = np.array(

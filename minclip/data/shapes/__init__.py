@@ -8,11 +8,11 @@ many scenes are asked for.  This file draws lots for what is in a scene; `shapes
 
 import numpy as np
 
-from ..config import MinclipError
+from ...config import MinclipError
+from ..pairs import Pairs
 from .hashing import below, draws
-from .pairs import Pairs
-from .shapes_paint import SHIFTS, paint, shift
-from .shapes_text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of
+from .paint import SHIFTS, paint, shift
+from .text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
 

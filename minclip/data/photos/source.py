@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..config import MinclipError
-from ..preprocess import eight_bits
+from ...config import MinclipError
+from ...preprocess import eight_bits
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".csv", ".tsv", ".parquet")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import MinclipError
+from ...config import MinclipError
+from ..pairs import Pairs
 from .layouts import read_flickr, read_own
 from .pack import broken_list, pack
-from .pairs import Pairs
 from .source import Finder, Row, Source, file_name
 from .splits import WORDS, read_splits, split_of
 

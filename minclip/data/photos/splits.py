@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from ..config import MinclipError
+from ...config import MinclipError
 from .karpathy import read_karpathy
 from .source import Finder, Row, Source, file_name
 

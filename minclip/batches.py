@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import DataConfig, MinclipError, VisionConfig
-from ..text import trim
-from ..tokenizer import Tokenizer
-from .pairs import Pairs
+from .config import DataConfig, MinclipError, VisionConfig
+from .data.pairs import Pairs
+from .text import trim
+from .tokenizer import Tokenizer
 
 T = TypeVar("T")
 SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from ..config import MinclipError, data_folder
-from ..preprocess import eight_bits
+from ...config import MinclipError, data_folder
+from ...preprocess import eight_bits
 from .source import BROKEN
 
 _VERSION = 3  # of what `decode` makes of a file; raise it and caches are made anew

@@ -13,7 +13,7 @@ from itertools import accumulate
 from types import ModuleType
 from typing import Any
 
-from ..config import MinclipError, nearest
+from ...config import MinclipError, nearest
 from .source import Row, Source
 
 # the names of columns that are known, the likelier first; capitals, spaces and "-" don't matter

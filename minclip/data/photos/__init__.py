@@ -1,0 +1,1 @@
+"""Photographs with captions, Flickr's or one's own."""
