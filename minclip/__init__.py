@@ -3,9 +3,10 @@
 model, preprocess, tokenizer = minclip.load("demo")
 """
 
+from . import retrieval
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
-from .evaluate import few_shot, linear_probe, retrieval, zero_shot_classifier
+from .evaluate import few_shot, linear_probe, zero_shot_classifier
 from .loop import train
 from .losses import clip_loss, siglip_loss
 from .model import CLIP

@@ -9,10 +9,10 @@ import pytest
 from benchmark_files import WRITERS, folders, grey, put
 
 from minclip.config import MinclipError
-from minclip.data.benchmark_texts import NAMES, TEMPLATES, class_names, readable
-from minclip.data.benchmarks import BENCHMARKS, found, has_validation, load_benchmark
-from minclip.data.countries import COUNTRIES
-from minclip.data.labelled import Labelled
+from minclip.evaluate.benchmarks import BENCHMARKS, found, has_validation, load_benchmark
+from minclip.evaluate.benchmarks.countries import COUNTRIES
+from minclip.evaluate.benchmarks.labelled import Labelled
+from minclip.evaluate.benchmarks.texts import NAMES, TEMPLATES, class_names, readable
 from minclip.evaluate.metrics import METRICS
 
 

@@ -35,7 +35,7 @@ for source in json.load(sys.stdin):
 WIDGETS = """
 import ipywidgets
 from pathlib import Path
-from minclip import search
+from minclip.evaluate import search
 assert ipywidgets.__version__ == "7.7.1", ipywidgets.__file__
 assert Path("minclip-course").resolve() in Path(minclip.__file__).parents, minclip.__file__
 

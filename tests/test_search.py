@@ -15,10 +15,10 @@ from PIL import Image
 from test_cli import last_json
 
 import minclip
-from minclip import search
 from minclip.cli import main
 from minclip.config import MinclipError
-from minclip.search import Index
+from minclip.evaluate import search
+from minclip.evaluate.search import Index
 
 DEMO = Path(__file__).parent.parent / "data" / "demo"
 LOADED = minclip.load(DEMO)

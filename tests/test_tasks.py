@@ -16,10 +16,10 @@ import minclip
 from minclip.cli import main
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.course import plots
-from minclip.data.benchmark_texts import TEMPLATES
-from minclip.data.benchmarks import BENCHMARKS, load_benchmark
 from minclip.data.shapes import load_shapes
 from minclip.evaluate import evaluate
+from minclip.evaluate.benchmarks import BENCHMARKS, load_benchmark
+from minclip.evaluate.benchmarks.texts import TEMPLATES
 from minclip.evaluate.tasks import HELD_OUT, SHAPES, Result, chance, run_tasks, task_names
 from minclip.model import CLIP
 from minclip.preprocess import Preprocess

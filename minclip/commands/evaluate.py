@@ -53,7 +53,7 @@ class Eval:
 
     def run_tasks(self) -> dict[str, Any]:
         from ..course import plots  # matplotlib, only now
-        from ..data.benchmarks import default_root
+        from ..evaluate.benchmarks import default_root
         from ..evaluate.tasks import run_tasks, task_names
 
         root = Path(self.root or default_root())

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..config import MinclipError
 from ..data.photos.source import open_image
-from ..search import Index
+from ..evaluate.search import Index
 from ..training.engine import pick_device
 from ..weights.folder import atomic_write
 from ..weights.load import load

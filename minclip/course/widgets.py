@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..batches import normalize
 from ..evaluate import embed_texts, zero_shot_classifier
+from ..evaluate.search import Index
 from ..losses import clip_loss
 from ..model import CLIP
-from ..search import Index
 from ..tokenizer import Tokenizer
 from ..transformer import rollout
 from ..vision import VisionTransformer

@@ -10,11 +10,11 @@ from ..batches import ahead, normalize, to_device
 from ..data.pairs import Pairs
 from ..losses import clip_loss
 from ..model import CLIP
+from ..retrieval import retrieval
 from ..tokenizer import Tokenizer
+from ..zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
 from .metrics import METRICS
 from .probe import few_shot, linear_probe
-from .retrieval import retrieval
-from .zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
 
 __all__ = [
     "METRICS",

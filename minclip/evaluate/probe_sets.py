@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ..config import MinclipError
 from ..data import load_pairs
-from ..data.benchmark_texts import TEMPLATES
-from ..data.benchmarks import BENCHMARKS, benchmark, has_validation, load_benchmark
 from ..model import CLIP
 from ..tokenizer import Tokenizer
+from ..zeroshot import zero_shot_accuracy, zero_shot_classifier
 from . import as_floats
+from .benchmarks import BENCHMARKS, benchmark, has_validation, load_benchmark
+from .benchmarks.texts import TEMPLATES
 from .metrics import METRICS
 from .probe import check_shots
 from .tasks import SHAPES, chance, prepared
-from .zeroshot import zero_shot_accuracy, zero_shot_classifier
 
 
 class ProbeSets(NamedTuple):

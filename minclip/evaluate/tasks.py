@@ -14,14 +14,14 @@ from tqdm.auto import tqdm
 
 from ..config import MinclipError
 from ..data import load_pairs
-from ..data.benchmark_texts import TEMPLATES
-from ..data.benchmarks import BENCHMARKS, benchmark, found, load_benchmark
-from ..data.labelled import Labelled
 from ..model import CLIP
 from ..tokenizer import Tokenizer
+from ..zeroshot import zero_shot_accuracy, zero_shot_classifier
 from . import embed_images, zero_shot_scores
+from .benchmarks import BENCHMARKS, benchmark, found, load_benchmark
+from .benchmarks.labelled import Labelled
+from .benchmarks.texts import TEMPLATES
 from .metrics import METRICS
-from .zeroshot import zero_shot_accuracy, zero_shot_classifier
 
 SHAPES = ("colour", "shape", "size", "fill", "colour+shape", "fill+shape", "count", "relation", "word")
 HELD_OUT = "held-out pairs"

@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minclip import train
+from minclip import retrieval, train
 from minclip.data import Pairs, load_pairs
-from minclip.evaluate import retrieval
 from minclip.presets import preset
 
 SIZE = 64

@@ -18,7 +18,7 @@ from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 from common import interleaved, peak_memory, report, write
 
 from minclip import retrieval
-from minclip.search import Index
+from minclip.evaluate.search import Index
 
 
 def features(images: int, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 import minclip
 from minclip.cli import main
-from minclip.search import Index
+from minclip.evaluate.search import Index
 from minclip.training.run import Run, read_metrics
 
 TINY = (

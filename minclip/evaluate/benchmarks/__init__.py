@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import MinclipError, data_folder, nearest
-from . import benchmark_readers as readers
-from .benchmark_texts import class_names
+from ...config import MinclipError, data_folder, nearest
+from . import readers
 from .labelled import Labelled, class_folders
+from .texts import class_names
 
 BOTH, ALL = ({split: split for split in splits} for splits in (("train", "test"), ("train", "val", "test")))
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..config import MinclipError
+from ...config import MinclipError
 from .labelled import Files, class_folders
 
 Raw = tuple[Sequence[Any], Any, Sequence[str], tuple[str, ...]]

@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .batches import ahead
-from .config import MinclipError, data_folder
-from .data.photos.source import BROKEN, IMAGES, Source, open_image, read_image
-from .evaluate import embed_texts
-from .model import CLIP
-from .tokenizer import Tokenizer
-from .weights.folder import fingerprint
+from ..batches import ahead
+from ..config import MinclipError, data_folder
+from ..data.photos.source import BROKEN, IMAGES, Source, open_image, read_image
+from ..model import CLIP
+from ..tokenizer import Tokenizer
+from ..weights.folder import fingerprint
+from . import embed_texts
 
 _VERSION = 1  # of the index's tables and of how an image is read; raise it and indexes are made anew
 

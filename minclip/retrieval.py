@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import MinclipError
+from .config import MinclipError
 
 
 @torch.no_grad()

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import MinclipError
-from ..data.pairs import Task
-from ..model import CLIP
-from ..text import trim
-from ..tokenizer import Tokenizer
-from ..weights.files import read_tensors
-from ..weights.folder import atomic_write, fingerprint
-from .metrics import accuracy
+from .config import MinclipError
+from .data.pairs import Task
+from .evaluate.metrics import accuracy
+from .model import CLIP
+from .text import trim
+from .tokenizer import Tokenizer
+from .weights.files import read_tensors
+from .weights.folder import atomic_write, fingerprint
 
 _VERSION = 1  # of what a classifier is made of; raise it and those in the cache are made anew
 
