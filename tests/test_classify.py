@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from minclip.cli.classify import wrong_pairs_cosine
 from PIL import Image
 
 import minclip
 from minclip.cli import main
-from minclip.commands.classify import wrong_pairs_cosine
 from minclip.course import plots
 from minclip.data import load_pairs
 
@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch, validation):
     def load(name, *rest, **more):
         return validation if name == "shapes" else load_pairs(name, *rest, **more)
 
-    monkeypatch.setattr("minclip.commands.classify.load_pairs", load)
+    monkeypatch.setattr("minclip.cli.classify.load_pairs", load)
     shutil.copytree(DEMO, tmp_path / "runs" / "mine")
     shutil.copy(DEMO / "blue-star.png", tmp_path / "star.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save("noise.png")
@@ -116,7 +116,7 @@ def test_where_the_validation_pairs_are_not_here_it_is_off_and_says_why(here, ca
 
 def test_a_few_validation_pairs_are_too_few(here, capsys, monkeypatch, validation):
     few = minclip.Pairs(validation.images[:50], validation.captions[:50], validation.names[:50])
-    monkeypatch.setattr("minclip.commands.classify.load_pairs", lambda *a, **k: few)
+    monkeypatch.setattr("minclip.cli.classify.load_pairs", lambda *a, **k: few)
     assert classify(capsys, "noise.png", "--labels", "blue star, red star")[0]["none_below"] is None
 
 

@@ -84,7 +84,7 @@ def test_accuracy_is_the_count_by_hand(name, loaded, tmp_path, monkeypatch):
         for i, label in enumerate(data.labels):
             image = data.images[i]
             if isinstance(image, np.ndarray):
-                image = minclip.commands.classify.open_image(png(tmp_path, image), 16)
+                image = minclip.cli.classify.open_image(png(tmp_path, image), 16)
             x = model.encode_image(preprocess(image)[None], normalize=True)[0]
             ids = (tokenizer(texts, 96) for texts in prompts)
             w = torch.stack([model.encode_text(of_class, normalize=True).mean(0) for of_class in ids])

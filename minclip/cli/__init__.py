@@ -11,18 +11,18 @@ from typing import Any
 
 import tyro
 
-from . import __version__
-from .commands.classify import Classify
-from .commands.evaluate import Eval
-from .commands.fetch import Fetch
-from .commands.info import Info
-from .commands.probe import Probe
-from .commands.search import Search
-from .commands.train import Train
-from .config import MinclipError, TrainConfig, nearest
-from .data.kaggle import SOURCES
-from .presets import PRESETS, preset
-from .training import distributed
+from .. import __version__
+from ..config import MinclipError, TrainConfig, nearest
+from ..data.kaggle import SOURCES
+from ..presets import PRESETS, preset
+from ..training import distributed
+from .classify import Classify
+from .evaluate import Eval
+from .fetch import Fetch
+from .info import Info
+from .probe import Probe
+from .search import Search
+from .train import Train
 
 VERBS = {
     "train": Train,
