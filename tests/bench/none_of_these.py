@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import machine
-from minclip.cli.classify import wrong_pairs_cosine
 from PIL import Image
 
 import minclip
+from minclip.cli.classify import wrong_pairs_cosine
 from minclip.evaluate import embed_images, zero_shot_classifier
 
 TASKS = ("colour", "shape", "fill", "size", "colour+shape")

@@ -11,7 +11,7 @@ import pytest
 
 from minclip.course.setup import PALETTE
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MAPS = {
     "cividis",
     "gray",

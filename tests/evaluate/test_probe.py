@@ -22,7 +22,7 @@ from minclip.evaluate.probe import choose_c, crossing, few_shot, fit, linear_pro
 from minclip.evaluate.probe_sets import probe_sets
 from minclip.evaluate.tasks import run_tasks
 
-DEMO = Path(__file__).parent.parent / "data" / "demo"
+DEMO = Path(__file__).parents[2] / "data" / "demo"
 
 
 def clouds(classes, n=200, width=6, seed=0, spread=1.0):

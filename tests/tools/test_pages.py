@@ -14,7 +14,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GLOSSARY, PAPER = (ROOT / "notebooks" / name for name in ("GLOSSARY.md", "PAPER.md"))
 LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")

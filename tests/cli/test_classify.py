@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minclip.cli.classify import wrong_pairs_cosine
 from PIL import Image
 
 import minclip
 from minclip.cli import main
+from minclip.cli.classify import wrong_pairs_cosine
 from minclip.course import plots
 from minclip.data import load_pairs
 
-DEMO = Path(__file__).parent.parent / "data" / "demo"
+DEMO = Path(__file__).parents[2] / "data" / "demo"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("IPython")
 pytest.importorskip("tomllib", reason="Colab's Python is 3.13; tools/colab.py needs 3.11")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAME = "someone/minclip-fork"
 
 # `get_ipython()` in Colab is google.colab._shell.Shell: that is how the set-up cell knows where it is

@@ -20,7 +20,7 @@ from minclip.config import MinclipError
 from minclip.evaluate import search
 from minclip.evaluate.search import Index
 
-DEMO = Path(__file__).parent.parent / "data" / "demo"
+DEMO = Path(__file__).parents[2] / "data" / "demo"
 LOADED = minclip.load(DEMO)
 MODEL, PREPROCESS, TOKENIZER = LOADED
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAME = "someone/minclip-fork"
 FILES = ["README.md", "pyproject.toml", "tools", "notebooks", ".github"]
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -1,6 +1,6 @@
 """The shapes world: the same everywhere, true in every word, and honest about what it holds out.
 
-`python tests/test_shapes.py` prints new DIGESTS, for when the world was changed on purpose.
+`python tests/data/test_shapes.py` prints new DIGESTS, for when the world was changed on purpose.
 """
 
 import hashlib

@@ -25,7 +25,7 @@ from minclip.model import CLIP
 from minclip.preprocess import Preprocess
 from minclip.tokenizer import Tokenizer
 
-DEMO = Path(__file__).parents[1] / "data" / "demo"
+DEMO = Path(__file__).parents[2] / "data" / "demo"
 TOKENIZER = Tokenizer.train([t.format("name") for name in BENCHMARKS for t in TEMPLATES[name]], 900)
 
 
