@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .batches import Task
 from .config import MinclipError
-from .data.pairs import Task
 from .evaluate.metrics import accuracy
 from .model import CLIP
 from .text import trim

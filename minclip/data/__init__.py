@@ -3,9 +3,9 @@
 from pathlib import Path
 from types import ModuleType
 
+from ..batches import Pairs, Task
 from ..config import DataConfig, MinclipError, nearest
 from .kaggle import fetched
-from .pairs import Pairs, Task
 
 __all__ = ["Pairs", "Task", "evaluation_splits", "load_pairs"]
 

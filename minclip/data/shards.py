@@ -14,8 +14,8 @@ from urllib.request import urlopen
 
 import numpy as np
 
+from ..batches import Pairs
 from ..config import MinclipError
-from .pairs import Pairs
 from .photos.pack import decode
 
 WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")

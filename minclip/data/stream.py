@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..batches import Batch, ahead, batches, resident, tokenize
+from ..batches import Batch, Pairs, ahead, batches, resident, tokenize
 from ..config import MinclipError, TrainConfig
 from ..tokenizer import Tokenizer
 from ..training.distributed import on_each_machine_once, rank, world_size
 from . import load_pairs
-from .pairs import Pairs
 
 TOKENIZER_TEXTS = 200_000  # of shards, whose texts have no end
 

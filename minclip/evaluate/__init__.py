@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import ahead, normalize, to_device
-from ..data.pairs import Pairs
+from ..batches import Pairs, ahead, normalize, to_device
 from ..losses import clip_loss
 from ..model import CLIP
 from ..retrieval import retrieval

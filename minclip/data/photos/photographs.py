@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...batches import Pairs
 from ...config import MinclipError
-from ..pairs import Pairs
 from .layouts import read_flickr, read_own
 from .pack import broken_list, pack
 from .source import Finder, Row, Source, file_name

@@ -8,8 +8,8 @@ many scenes are asked for.  This file draws lots for what is in a scene; `shapes
 
 import numpy as np
 
+from ...batches import Pairs
 from ...config import MinclipError
-from ..pairs import Pairs
 from .hashing import below, draws
 from .paint import SHIFTS, paint, shift
 from .text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from ..pairs import Task
+from ...batches import Task
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "crescent")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
