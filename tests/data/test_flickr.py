@@ -16,7 +16,8 @@ from pictures import photograph, put_photographs, zipped
 from PIL import Image
 
 from minclip.config import DataConfig, MinclipError
-from minclip.data import evaluation_splits, load_pairs, photographs
+from minclip.data import evaluation_splits, load_pairs
+from minclip.data.photos import photographs
 from minclip.data.photos.photographs import find_photographs, load_photographs
 from minclip.data.photos.source import Source
 from minclip.data.photos.splits import bucket, by_hash, read_splits
