@@ -1,6 +1,7 @@
-"""A config's way to JSON and back: what a run's folder tells of itself, whatever version wrote it."""
+"""Configs as JSON, and the one parser for JSON that other people wrote."""
 
 import dataclasses
+import json
 import typing
 from typing import Any, Literal
 
@@ -13,6 +14,16 @@ YOUNGER = """
     workers first_size color image_column caption_column
     hf_config vision_lr text_lr freeze optimizer label_smoothing micro_batch loss_chunk parallel compile grad_checkpointing ema unmasked_last tensorboard overfit
 """.split()
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value that `text` holds; a MinclipError names `where` it came from if it is no JSON, or nested without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise MinclipError(f"{where} is nested too deeply to be read as JSON") from None
+    except ValueError as error:  # UnicodeDecodeError, too
+        raise MinclipError(f"{where} is not valid JSON: {error}") from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
