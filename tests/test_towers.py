@@ -83,7 +83,7 @@ def test_a_short_context_works(length):
 
 
 def test_a_text_longer_than_the_context_is_refused():
-    with pytest.raises(MinclipError, match="13.*12"):
+    with pytest.raises(MinclipError, match=r"13.*12"):
         TextTransformer(TEXT)(texts(length=13))
 
 

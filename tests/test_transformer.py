@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from minclip.transformer import MLP, Attention, Block, QuickGELU, Transformer, attention_weights, rollout
 
 WIDTH, HEADS, LENGTH = 32, 4, 7
