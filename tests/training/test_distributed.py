@@ -126,7 +126,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(MinclipError, match="2 processes.*1 GPU"):
+    with pytest.raises(MinclipError, match=r"2 processes.*1 GPU"):
         distributed.start("auto")
 
 
