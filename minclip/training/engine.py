@@ -139,12 +139,12 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
 
 def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
     """The loss of the model's kind, in fp32, over the features of all processes; `numbers` are scale and, for SigLIP, bias."""
-    everywhere = world_size() > 1
     pairs = len(image) * world_size()
-    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else 0)  # 16 MB at a time
+    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB at a time
+    size = {"chunk_size": chunk, "distributed": world_size() > 1}
     if clip.config.loss == "siglip":
-        return siglip_loss(image, text, *numbers, chunk, everywhere)
-    return clip_loss(image, text, numbers[0], None, chunk, everywhere, loop.label_smoothing)
+        return siglip_loss(image, text, *numbers, **size)
+    return clip_loss(image, text, numbers[0], label_smoothing=loop.label_smoothing, **size)
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
