@@ -21,9 +21,7 @@ from .evaluate import evaluate
 from .losses import siglip_bias
 from .model import CLIP
 from .tokenizer import Tokenizer
-from .training import diagnose, distributed
-from .training import watch as meters
-from .training.ema import Average
+from .training import distributed, watch
 from .training.engine import (
     clip_gradients,
     gradients,
@@ -33,7 +31,7 @@ from .training.engine import (
     picture_size,
     schedule,
 )
-from .training.optim import Muon
+from .training.optim import EMA, Muon
 from .training.parallel import whole_model, wrap
 from .training.resume import check_agreement, check_images, is_finished, leaves, resumed_config
 from .training.run import (
@@ -60,7 +58,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     this, and process 0 writes.
     """
     folder = Path(folder or Path("runs") / config.data.name)
-    config = diagnose.overfitting(config) if config.train.overfit else config
+    config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = pick_device(distributed.start(config.train.device), config.train.precision)
     loop, first, started = config.train, distributed.rank() == 0, time.perf_counter()
 
@@ -100,7 +98,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     if config.model.loss == "siglip":
         clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
     flops: dict[int, float] = {}  # of a pair, by the side of its picture
-    peak = meters.peak_flops(device, autocast) * distributed.world_size()
     model = wrap(clip, loop)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = (Muon if loop.optimizer == "muon" else torch.optim.AdamW)(
@@ -110,22 +107,22 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         fused=device.type != "mps",
     )
     peaks = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
-    average = Average(model, loop.ema) if loop.ema else None
+    average = EMA(model, loop.ema) if loop.ema else None
     before = load_checkpoint(folder, model, optimizer, average) if resume else {"step": 0, "seconds": 0.0, "skipped": 0}
     step, skipped, started = before["step"], before["skipped"], started - before["seconds"]
     if resume and first:
         rewind(folder, step)
     distributed.barrier()
-    board = meters.tensorboard(folder, step) if loop.tensorboard and first else None
+    board = watch.tensorboard(folder, step) if loop.tensorboard and first else None
 
     def log(line: dict[str, Any]) -> None:
         if first:
             write_metrics(folder, line)
         if board:
-            meters.log_scalars(board, line)
+            watch.log_scalars(board, line)
 
     def validate() -> None:
-        with average.in_place() if average else nullcontext():
+        with average.applied() if average else nullcontext():
             whole = whole_model(model)
             if first:
                 log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})
@@ -143,7 +140,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         disable=not first,
     )
     batches = stream.start(tokenizer, device, step)
-    in_a_row, told, watch = 0, 0, diagnose.Watch(config)
+    in_a_row, told, watcher = 0, 0, watch.Watcher(config)
     since, steps_since = time.perf_counter(), 0  # of the last logged step
     with bar, deferred_interrupt() as interrupted:
         for batch in batches:
@@ -162,15 +159,15 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
             side = picture_size(progress, config.data)
             batch = replace(batch, images=shrink(batch.images, side))
             if side not in flops:
-                flops[side] = meters.flops_per_pair(clip, batch, autocast)
+                flops[side] = watch.flops_per_pair(clip, batch, autocast=autocast)
             # drawn anew from these numbers: a resumed run, on however many processes, needs no other random state
             seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
-            statistics = meters.snapshot(clip.buffers())  # of BatchNorm
+            statistics = [x.detach().clone() for x in clip.buffers()]  # of BatchNorm
             optimizer.zero_grad()
             loss, scale = gradients(model, batch, loop, autocast, seed)
             grad_norm = clip_gradients(parameters, loop.grad_clip)
             logged = step == 0 or (step + 1) % loop.log_every == 0
-            before = meters.snapshot(parameters) if logged else []
+            before = [x.detach().clone() for x in parameters] if logged else []
             finite = bool((loss + grad_norm).isfinite())
             if finite:
                 optimizer.step()
@@ -197,8 +194,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                     "param_norm": norm(parameters).item(),
                     "update_norm": norm(update).item(),
                     "images_per_s": rate,
-                    "mfu": flops[side] * rate / peak,
-                    "memory_gb": meters.memory_gb(device),
+                    "mfu": flops[side]
+                    * rate
+                    / (watch.peak_flops(device, autocast=autocast) * distributed.world_size()),
+                    "memory_gb": watch.memory_gb(device),
                     "skipped": skipped,
                     **({"bad_samples": batches.skipped} if hasattr(batches, "skipped") else {}),
                     "seconds": time.perf_counter() - started,
@@ -208,7 +207,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                 bar.set_postfix_str(
                     f"loss {line['loss']:.3f}, scale {line['scale']:.1f}, {rate:.0f} images/s{left}", refresh=False
                 )
-                if first and (hint := watch.see(line, progress, clip, batch)):
+                if first and (hint := watcher.check(line, progress=progress, model=clip, batch=batch)):
                     tqdm.write(hint)
                 for reason in getattr(batches, "reasons", [])[told:]:  # the first few bad samples, one by one
                     tqdm.write(f"skipped {reason}")

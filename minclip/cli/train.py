@@ -11,8 +11,8 @@ import tyro
 from ..config import MinclipError, TrainConfig, nearest
 from ..loop import train
 from ..training import distributed
-from ..training.diagnose import verdict
 from ..training.run import Run
+from ..training.watch import verdict
 from .printing import Json, console, print_figures
 
 
