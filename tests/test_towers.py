@@ -173,7 +173,7 @@ def test_a_clip_may_have_a_bag_for_its_text_tower():
 
 
 def test_an_unknown_text_tower_is_refused():
-    with pytest.raises(MinclipError, match="model.text.tower 'lstm'"):
+    with pytest.raises(MinclipError, match=r"model\.text\.tower 'lstm'"):
         replace(TEXT, tower="lstm")
 
 
