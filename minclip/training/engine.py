@@ -1,6 +1,9 @@
 """The parts of a training step: device, parameter groups, learning rate, gradients of whole and of cached batches."""
 
 import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -166,3 +169,24 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
     total = norm(grads)
     torch._foreach_mul_([local(grad) for grad in grads], (max_norm / (total + 1e-6)).clamp(max=1.0))
     return total
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it, the first Ctrl-C or SIGTERM only makes `interrupted()` true, so that a step ends whole; the second raises."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt("interrupted twice: the last checkpoint is whole")
+        seen.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # only the main thread receives signals
+        before = {}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
