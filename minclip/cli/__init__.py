@@ -15,15 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-VERBS = {
-    "train": "train.Train",
-    "eval": "evaluate.Eval",
-    "classify": "classify.Classify",
-    "probe": "probe.Probe",
-    "search": "search.Search",
-    "fetch": "fetch.Fetch",
-    "info": "info.Info",
-}
+VERBS = ("train", "eval", "classify", "probe", "search", "fetch", "info")
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -93,13 +85,12 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         return {"minclip": __version__}
     if verb not in VERBS:
         raise MinclipError(f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
-    module, name = VERBS[verb].split(".")
-    if verb != "train":
-        command = getattr(import_module(f".{module}", __name__), name)
-        return run(command, arguments[1:], f"minclip {verb}")
-    if arguments[1:2] in (["-h"], ["--help"]):
+    if verb == "train" and arguments[1:2] in (["-h"], ["--help"]):
         print(usage)
         return {}
+    command = getattr(import_module(".evaluate" if verb == "eval" else f".{verb}", __name__), verb.title())
+    if verb != "train":
+        return fill(command, arguments[1:], f"minclip {verb}").run()
     if len(arguments) < 2 or arguments[1].startswith("-"):
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
@@ -109,14 +100,12 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         raise MinclipError("set the image size with data.image_size only; the image tower uses the same value")
     if "--model.text.eot-id" in names:
         raise MinclipError("model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
-    from .train import Train
-
-    default = Train.of(preset(arguments[1]), arguments[1], options)
-    return run(Train, options, f"minclip train {arguments[1]}", default=default)
+    default = command(**vars(preset(arguments[1])))
+    return fill(command, options, f"minclip train {arguments[1]}", default=default).run(arguments[1], options)
 
 
-def run(command: type, options: list[str], program: str, **more: Any) -> dict[str, Any]:
-    """Lets tyro fill the dataclass `command` from the options, and calls its `run()`."""
+def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
+    """An instance of the dataclass `command`, with its fields from the options."""
     import tyro
 
     from ..training import distributed
@@ -124,7 +113,7 @@ def run(command: type, options: list[str], program: str, **more: Any) -> dict[st
     filled = tyro.cli(command, args=options, prog=program, console_outputs=not distributed.local_rank(), **more)
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on there may be something to save
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return filled.run()
+    return filled
 
 
 def fail(message: str, code: int, as_json: bool) -> int:

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 from test_cli import TINY, last_json
 
 from minclip.cli import main
@@ -57,7 +55,7 @@ def test_what_an_encoding_lacks_is_replaced(star, monkeypatch, encoding):
     assert main([*CLASSIFY, "blue → star, 狗", "--json"]) == 0
     out = sys.stdout.buffer.getvalue().decode(encoding)
     assert "blue ? star" in out and set(last_json(out)["results"][0]["cosines"]) == {"blue → star", "狗"}
-    assert main(["eval", "→狗"]) == 2 and b"'??'" in sys.stderr.buffer.getvalue() + b"'??'" * (encoding != "ascii")
+    assert main(["eval", "→狗"]) == 2 and b"'??'" in sys.stderr.buffer.getvalue()
 
 
 # ---- text of others
@@ -67,9 +65,11 @@ def test_control_characters_of_others_are_escaped(star, capfd):
     assert main([*CLASSIFY, f"{EVIL}, a\rb"]) == 0
     out, _ = capfd.readouterr()
     assert not {"\x1b", "\x07", "\r"} & set(out) and r"\x1b[2J" in out and r"a\rb" in out
-    assert main(["eval", EVIL]) == main([*CLASSIFY, "a, b", "--out", f"{EVIL}/{EVIL}", "--json"]) - 0 + 2
+    assert main(["eval", EVIL]) == 2
     out, err = capfd.readouterr()
     assert "\x1b" not in out + err and r"\x1b[2J" in err
+    assert main([*CLASSIFY, "a, b", "--out", EVIL.strip("\x07")]) == 0
+    assert "\x1b" not in capfd.readouterr().out
 
 
 def test_markup_of_others_is_text(star, capsys):
@@ -142,7 +142,7 @@ sys.exit(main(sys.argv[1:]))
 def test_no_home_is_needed(star, arguments):
     # a checkout has a data folder of its own; what is installed elsewhere looks for one in the home
     for data in (None, str(DEMO.parent)):
-        code, out, err = command(
+        code, _, err = command(
             *arguments, code=("-c", WITHOUT_HOME), HOME=None, MINCLIP_DATA=data, PYTHONPATH=str(DEMO.parents[1])
         )
         assert "home" not in err and "Traceback" not in err
@@ -239,11 +239,11 @@ def test_the_hint_after_a_stop_is_a_whole_command(here, capsys, monkeypatch, sto
     monkeypatch.setattr("minclip.cli.train.train", train)
     given = ["train", "shapes", "--name", "two words/b", "--train.steps", "7", "--data.image-size=32"]
     code = 130 if isinstance(stop, KeyboardInterrupt) else 2
-    for arguments in (given, None):
-        assert main(arguments or again) == code
+    for _ in range(2):
+        assert main(given) == code
         err = capsys.readouterr().err
-        again = shlex.split(err[err.index("minclip train") :].splitlines()[0])[1:]
-        assert "--resume" in again and again.count("--resume") == 1
+        given = shlex.split(err[err.index("minclip train") :].splitlines()[0])[1:]
+        assert given.count("--resume") == given.count("--name") == 1
     assert told[0] == told[1] and told[0][1] == Path("runs/two words/b")
 
 
@@ -291,8 +291,3 @@ def test_two_machines_need_no_common_disk(tmp_path):
     assert "2 machines" in out and "--resume" in out
     for _, err, code in both("--resume", "--train.steps", "5"):
         assert code == 2 and "process 1" in err and "Traceback" not in err
-
-
-def test_torch_is_the_real_one():
-    assert torch.__version__
-    assert Image.__name__
