@@ -4,6 +4,7 @@
 during the seconds that the other imports take.
 """
 
+import io
 import json
 import os
 import re
@@ -11,10 +12,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+# control characters, which can move the cursor; marks that reverse the text; bytes of a file name that isn't UTF-8
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = ("train", "eval", "classify", "probe", "search", "fetch", "info")
 USAGE = """minclip {version}: CLIP from scratch
 
@@ -30,6 +34,11 @@ USAGE = """minclip {version}: CLIP from scratch
 
 Every command takes --help, and --json to print one JSON object as its last line.
 """
+
+
+def shown(text: object) -> str:
+    """Text that others wrote (labels, file names), safe for a terminal or a picture: what can't be seen is escaped."""
+    return UNSAFE.sub(lambda found: repr(found[0])[1:-1], str(text))
 
 
 def exit_at_once(signal_number: int, frame: object) -> None:
@@ -108,9 +117,18 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
     """An instance of the dataclass `command`, with its fields from the options."""
     import tyro
 
+    from ..config import MinclipError
     from ..training import distributed
 
-    filled = tyro.cli(command, args=options, prog=program, console_outputs=not distributed.local_rank(), **more)
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):
+            filled = tyro.cli(command, args=options, prog=program, console_outputs=not distributed.local_rank(), **more)
+    except SystemExit as stop:
+        if isinstance(cause := stop.__context__ and (stop.__context__.__context__ or stop.__context__), MinclipError):
+            raise cause from None  # a config's own error, which tyro would print in a box
+        print(printed.getvalue(), file=sys.stderr, end="")
+        raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on there may be something to save
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return filled
@@ -123,7 +141,7 @@ def fail(message: str, code: int, as_json: bool) -> int:
     them meanwhile; if one fails alone, only it can report the reason.
     """
     from ..training import distributed
-    from .printing import as_options, shown
+    from .printing import as_options
 
     message = as_options(message)
     if distributed.local_rank():

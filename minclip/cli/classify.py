@@ -19,7 +19,8 @@ from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..training.run import read_run_config
 from ..weights.folder import find_folder, look_up
-from .printing import Json, RunArgument, console, open_model, save_picture, shown
+from .models import RunArgument, open_model, save_picture
+from .printing import Json, console
 
 FEWEST = 100  # validation pairs from which a threshold can be estimated
 
@@ -53,9 +54,8 @@ class Classify:
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
         if below is None and len(labels) == 1:
-            raise MinclipError(
-                "one label alone gets 100 %, whatever the image shows: give two labels or more, or a threshold such as --none-below 0.2"
-            )
+            why = "one label alone gets 100 %, whatever the image shows"
+            raise MinclipError(f"{why}: give two labels or more, or a threshold such as --none-below 0.2")
         with torch.no_grad():
             images = torch.stack([preprocess(picture) for picture in pictures]).to(classifier.device)
             cosines = model.encode_image(images, normalize=True) @ classifier
@@ -68,15 +68,14 @@ class Classify:
             for rank, (label, cosine) in enumerate(rows):
                 name = Path(result["image"]).name if rank == 0 else ""
                 table.add_row(name, label, f"{result['probabilities'][label]:.1%}", f"{cosine:.3f}")
-        console.print(table)
-        console.print()
+        console.print(table, "\n")
         for result in results:
             console.print(f"{Path(result['image']).name}: {result['label'] or result['why']}")
         console.print(origin)
         for image in pictures[:24]:
             image.thumbnail((480, 480))
-        answers = [shown(f"{Path(result['image']).name}: {result['label'] or 'none of these'}") for result in results]
-        values = [[{shown(k): v for k, v in r[key].items()} for r in results] for key in ("cosines", "probabilities")]
+        answers = [f"{Path(result['image']).name}: {result['label'] or 'none of these'}" for result in results]
+        values = [[result[key] for result in results] for key in ("cosines", "probabilities")]
         picture = save_picture(classified(pictures[:24], answers, *values, below), "classify.png", self.out)
         return {"results": results, "none_below": below, "none_below_from": origin, "picture": picture}
 
@@ -107,16 +106,12 @@ class Classify:
 def answer(image: str, labels: list[str], cosines: Tensor, shares: Tensor, below: float | None) -> dict[str, Any]:
     """The JSON of one image: its nearest label, or None and why; `shares` are the softmax probabilities of the labels."""
     nearest, cosine = labels[int(cosines.argmax())], float(cosines.max())
-    result = {
-        "image": image,
-        "label": nearest,
-        "probabilities": dict(zip(labels, shares.tolist())),
-        "cosines": dict(zip(labels, cosines.tolist())),
-    }
-    if below is None or cosine >= below:
-        return result
-    why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
-    return {**result, "label": None, "why": why}
+    result = {"image": image, "label": nearest}
+    if below is not None and cosine < below:
+        why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
+        result |= {"label": None, "why": why}
+    values = {"probabilities": shares.tolist(), "cosines": cosines.tolist()}
+    return result | {name: dict(zip(labels, numbers)) for name, numbers in values.items()}
 
 
 def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, share: float = 0.9) -> float:

@@ -13,7 +13,8 @@ from ..evaluate.tasks import run_tasks, task_names
 from ..loop import final_figures
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
-from .printing import Download, Json, RunArgument, console, open_model, print_figures, save_picture
+from .models import Download, RunArgument, open_model, save_picture
+from .printing import Json, console, print_figures
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,9 @@ class Info:
     def run(self) -> dict[str, Any]:
         device, bf16 = pick_device("auto", "auto")
         runs = [*Path("runs").glob("**/config.json"), *data_folder().glob("*/config.json")]
-        facts = {
-            "minclip": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": str(device),
-            "precision": "bf16" if bf16 else "fp32",
-            "threads": torch.get_num_threads(),
-            "data": str(data_folder()),
-            "presets": list(PRESETS),
-            "runs": sorted(str(path.parent) for path in runs),
-        }
+        facts = {"minclip": __version__, "python": platform.python_version(), "torch": torch.__version__}
+        facts |= {"device": str(device), "precision": "bf16" if bf16 else "fp32", "threads": torch.get_num_threads()}
+        facts |= {"data": str(data_folder()), "presets": list(PRESETS), "runs": sorted(str(p.parent) for p in runs)}
         for name, value in facts.items():
             console.print(f"{name:10} {', '.join(value) if isinstance(value, list) else value}")
         return facts

@@ -10,7 +10,8 @@ from ..course.plots import few_shot_curve
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
 from ..evaluate.probe_sets import probe_sets
-from .printing import Download, Json, RunArgument, console, open_model, save_picture
+from .models import Download, RunArgument, open_model, save_picture
+from .printing import Json, console
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,6 @@ class Probe:
         curve, title = {k: results["accuracies"] for k, results in few.items()}, f"{self.task}: {finding}"
         figure = few_shot_curve(curve, zero_shot, title, chance, worth, probe["accuracy"])
         picture = save_picture(figure, "few-shot.png", self.out, self.run_folder)
-        return {
-            "task": self.task,
-            "metric": metric,
-            "chance": chance,
-            "zero_shot": zero_shot,
-            "few_shot": {str(k): few[k] for k in ks},
-            "crossing": worth,
-            "probe": {"accuracy": probe["accuracy"], "c": probe["c"]},
-            "picture": picture,
-        }
+        result = {"task": self.task, "metric": metric, "chance": chance, "zero_shot": zero_shot, "crossing": worth}
+        all_images = {"accuracy": probe["accuracy"], "c": probe["c"]}
+        return {**result, "few_shot": {str(k): few[k] for k in ks}, "probe": all_images, "picture": picture}

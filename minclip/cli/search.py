@@ -18,7 +18,9 @@ from ..evaluate.search import Index
 from ..training.engine import pick_device
 from ..weights.folder import atomic_write
 from ..weights.load import load
-from .printing import Json, RunArgument, console, save_picture, shown
+from . import shown
+from .models import RunArgument, save_picture
+from .printing import Json, console
 
 
 @dataclass(frozen=True)
@@ -42,42 +44,35 @@ class Search:
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
         if query and tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read a query; --image works")
-        example = open_image(self.image, 480) if self.image else None
+        asked = data_uri(open_image(self.image, 480)) if self.image else None
         index = Index.of(self.images, model, preprocess, tokenizer)
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)
         milliseconds = 1000 * (time.perf_counter() - start)
 
-        names = [shown(hit.path) for hit in hits]
-        cosines, pictures = [hit.cosine for hit in hits], [index.picture(hit.path) for hit in hits]
+        names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
         table = Table("", "cosine", "image", box=None)
         for rank, (name, cosine) in enumerate(zip(names, cosines), 1):
             table.add_row(str(rank), f"{cosine:.3f}", name)
         console.print(table)
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
         left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
-        for note in (*index.notes, *([left_out] if index.broken else [])):
-            console.print(note)
+        console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")
 
-        title = shown(f"Like {Path(self.image).name}" if self.image else f"“{query}”")
-        title = f"{title}: nearest of {len(index.paths):,} images"
+        title = f"Like {Path(self.image).name}" if self.image else f"“{query}”"
+        title = f"{shown(title)}: nearest of {len(index.paths):,} images"
+        pictures = [index.picture(hit.path) for hit in hits]
         sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title), "search.png", self.out)
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
-        entries = [dict(path=n, cosine=c, picture=data_uri(p)) for n, c, p in zip(names, cosines, pictures)]
-        asked = data_uri(example) if example else None
-        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=entries)
-        page = Path(self.out, "search.html")  # shows all hits
+        found = [{"path": n, "cosine": c, "picture": data_uri(p)} for n, c, p in zip(names, cosines, pictures)]
+        page = Path(self.out, "search.html")
+        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=found)
         atomic_write(page, html.encode())
         console.print(f"saved: {page}")
-        return {
-            "hits": [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)],
-            "images": len(index.paths),
-            "milliseconds": milliseconds,
-            "broken": index.broken,
-            "notes": index.notes,
-            "files": [sheet, str(page)],
-        }
+        result = {"hits": [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]}
+        result |= {"images": len(index.paths), "milliseconds": milliseconds, "files": [sheet, str(page)]}
+        return result | {"broken": index.broken, "notes": index.notes}
 
 
 def data_uri(picture: Image.Image) -> str:
