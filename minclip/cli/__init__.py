@@ -85,7 +85,7 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     from .. import __version__
     from ..config import MinclipError, nearest
     from ..data.kaggle import SOURCES
-    from ..presets import PRESETS, preset
+    from ..presets import PRESETS, for_towers, preset
 
     verb = arguments[0] if arguments else "--help"
     usage = USAGE.format(version=__version__, presets=", ".join(PRESETS), sources=", ".join(SOURCES))
@@ -104,12 +104,10 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
-    names = [option.split("=")[0].replace("_", "-") for option in options]
-    if "--model.vision.image-size" in names:
-        raise MinclipError("set the image size with data.image_size only; the image tower uses the same value")
-    if "--model.text.eot-id" in names:
+    if any(re.match("--model.text.eot.id", option) for option in options):
         raise MinclipError("model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
-    default = command(**vars(preset(arguments[1])))
+    towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
+    default = command(**vars(for_towers(preset(arguments[1]), **towers)))  # without fields that these towers don't have
     return fill(command, options, f"minclip train {arguments[1]}", default=default).run(arguments[1], options)
 
 

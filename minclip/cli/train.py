@@ -25,7 +25,7 @@ class Train(TrainConfig):
 
     name: str = ""  # the run's folder under runs/; by default the preset's name, numbered
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # continue from the last checkpoint of the run
-    overfit: int = 0  # overfit this many pairs, as a sanity check (e.g. 128)
+    overfit: int | None = None  # overfit this many pairs, as a sanity check (e.g. 128)
     json: Json = False
 
     def run(self, preset_name: str, options: list[str]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...cli import shown
 from .base import axes_grid, new_figure, show_image, wrap
 
 
@@ -24,8 +23,8 @@ def contact_sheet(
     for rank, (axis, picture, path, cosine) in enumerate(zip(figure.axes, pictures, paths, cosines), 1):
         axis.set_axis_on()
         show_image(axis, np.asarray(picture).transpose(2, 0, 1))
-        name = shown(PurePosixPath(path).name)
+        name = PurePosixPath(path).name
         name = name if len(name) <= 32 else f"…{name[-31:]}"
         axis.set_xlabel(f"{rank} · cosine {cosine:.3f}\n{name}", fontsize=8, parse_math=False)
-    figure.suptitle(wrap(shown(title), 24 * columns), fontsize=11, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(wrap(title, 24 * columns), fontsize=11, x=0.01, ha="left", parse_math=False)
     return figure
