@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..config import MinclipError
-from ..data.photos.source import open_image
+from ..data.photos.images import open_image
 from ..evaluate.search import Index
 from ..training.engine import pick_device
 from ..weights.folder import atomic_write

@@ -5,7 +5,6 @@ import io
 import os
 import shutil
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,17 @@ from PIL import Image
 
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
-from minclip.data.photos import photographs
-from minclip.data.photos.photographs import find_photographs, load_photographs
+from minclip.data.photos import pack as packing
+from minclip.data.photos.photographs import find_photographs
 from minclip.data.photos.source import Source
 from minclip.data.photos.splits import bucket, by_hash, read_splits
 
-load_flickr = partial(load_photographs, "flickr30k")
+
+
+def load_flickr(root, split="train", image_size=16, size=None):
+    return find_photographs("flickr30k", root).load(split, image_size=image_size, size=size)
+
+
 pytestmark = pytest.mark.usefixtures("data_home")
 NAMES = [f"{1000 + i}_{i:x}.jpg" for i in range(60)]
 CAPTIONS = {name: [f"caption {j} of {name[:4]}, a dog" for j in range(5)] for name in NAMES}
@@ -100,7 +104,7 @@ def test_the_order_of_the_rows_is_not_that_of_the_images(tmp_path):
 
 def test_load_pairs_reads_both_names(tmp_path):
     root = lay_out(tmp_path / "flickr", "results.csv")
-    assert load_pairs("flickr8k", "train", 16, root).names == load_pairs("flickr30k", "train", 16, root).names
+    assert load_pairs("flickr8k", "train", image_size=16, root=root).names == load_pairs("flickr30k", "train", image_size=16, root=root).names
 
 
 def test_photographs_lie_anywhere_below_the_root(tmp_path):
@@ -452,8 +456,8 @@ def test_photographs_of_every_kind_load(root):
 @pytest.fixture
 def decoded(monkeypatch):
     """How many photographs have been decoded so far."""
-    count, decode = [], photographs.pack.__globals__["decode"]
-    monkeypatch.setitem(photographs.pack.__globals__, "decode", lambda *a: count.append(1) or decode(*a))
+    count, decode = [], packing.decode
+    monkeypatch.setattr(packing, "decode", lambda *a: count.append(1) or decode(*a))
     return count
 
 
