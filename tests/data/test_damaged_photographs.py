@@ -73,7 +73,7 @@ def change_headers(path, name, **fields):
         (zipfile.ZIP_DEFLATED, {"flags": 1}),
         (zipfile.ZIP_DEFLATED, {"method": 9}),  # Deflate64, as Windows writes it above 2 GB
         (zipfile.ZIP_DEFLATED, {"method": 77}),
-        (zipfile.ZIP_DEFLATED, {"flip": 0}),
+        (zipfile.ZIP_DEFLATED, {"flip": 30}),
         (zipfile.ZIP_STORED, {"flip": 20}),
         (zipfile.ZIP_LZMA, {"flip": 12}),
         (zipfile.ZIP_BZIP2, {"flip": 12}),

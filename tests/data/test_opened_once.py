@@ -56,7 +56,7 @@ def test_three_splits_read_the_root_once(root, monkeypatch):
     monkeypatch.setattr(os, "walk", lambda *given, **named: walks.append(given) or walk(*given, **named))
     monkeypatch.setattr(Source, "text", lambda self, path: reads.append(path) or text(self, path))
     found = find_photographs("own", root)
-    pairs = [found.load(split, image_size=16) for split in ("train", "val", "test")]
+    pairs = [found.load(split, image_size=16) for split in found.splits()]
     assert sorted(name for p in pairs for name in p.names) == NAMES
     assert len(walks) == 1 and reads == ["captions.csv"]
 
@@ -96,7 +96,7 @@ def test_packs_of_a_root_replace_each_other(root, data_home, decoded):
     assert (first.images == pixels).all() and second.names == [first.names[0], *first.names[2:]]
     (root / "Images" / first.names[1]).write_bytes(photograph())
     load(root)
-    assert not list((data_home / "cache").glob("*.broken.txt")) and len(packs(data_home)) == 3
+    assert len(packs(data_home)) == len(list((data_home / "cache").glob("*.jsonl"))) == 3
 
 
 def test_an_added_image_replaces_the_pack(root, data_home):
@@ -143,7 +143,7 @@ def test_where_a_mapped_file_can_not_be_removed(root, data_home, monkeypatch):
         assert len(packs(data_home)) == 2
         for path in packs(data_home):
             os.truncate(path, 5)
-        with pytest.raises(MinclipError, match=r"\.u8.*open"):
+        with pytest.raises(MinclipError, match=r"open .*\.u8"):
             load(root)
     put_photographs(root / "Images", [first.names[-2]])
     load(root)

@@ -167,7 +167,7 @@ BAD = {  # what is wrong: (table, error)
     "empty": ("", r"t\.csv has no known image column: it is empty"),
     "no rows": ("image,caption\n", r"t\.csv is a table without rows: it ends below its columns image, caption"),
     "no name": ("image,caption\na.jpg,x\n,y\n", r"t\.csv line 3: the column 'image' is empty"),
-    "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: expected 2 columns \(image, caption\), found 3; a caption with ',' needs quotes: a\.jpg,A dog,a cat"),
+    "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: expected 2 columns \(image, caption\), found 3; .*a\.jpg,A dog,a cat"),
     "one cell": ('image;caption\n"a.jpg";"two\nlines"\nb.jpg\n', r"t\.csv line 4: expected 2 columns .*found 1; a caption with ';'"),
     "open quote": ('image,caption\na.jpg,fine\na.jpg,"open\nb.jpg,x\n', r"t\.csv line 3: unexpected end of data: is a quote not closed"),
     "open quote, then another": ('image,caption\na.jpg,"open\nb.jpg,"x"\n', r"t\.csv line 2: ',' expected after '\"': is a quote not closed, or one"),
@@ -564,7 +564,7 @@ def test_a_bad_parquet_is_an_error_with_its_row(tmp_path, parquet, columns, mess
 def test_a_parquet_that_was_cut_off_is_an_error(tmp_path, parquet):
     path = write_parquet(parquet, tmp_path / "t.parquet", {"image": ["a.jpg"], "caption": ["x"]})
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(MinclipError, match=r"t\.parquet is no whole parquet file"):
+    with pytest.raises(MinclipError, match=r"t\.parquet is not a whole parquet file"):
         found(tmp_path)
 
 
@@ -572,7 +572,7 @@ def test_without_pyarrow_a_parquet_is_an_error_that_tells_what_to_install(tmp_pa
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MinclipError, match="pyarrow, which is not installed: pip install pyarrow, or write a CSV"):
+    with pytest.raises(MinclipError, match=r"t\.parquet.*pip install pyarrow"):
         found(tmp_path)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...batches import Pairs
 from ...config import MinclipError
 from .captions import WORDS, read_flickr, read_own, split_of
-from .pack import broken_list, pack
+from .pack import pack
 from .source import Finder, Row, Source, file_name
 from .splits import read_splits
 
@@ -59,10 +59,10 @@ class Photographs:
                 + "".join(f"; {note}" for note in self.notes)
             )
         files = [place if isinstance(place, str) else place.file for place in map(self.places.get, names)]
-        stamps = list(map({file: self.source.stamp(file) for file in set(files)}.get, files))
+        stamps = list(map({file: str(self.source.stamp(file)) for file in set(files)}.get, files))
         place = f"{root.resolve()} {split} {size or ''}"
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
-        listed = f"; all of them in {broken_list(images)}" if broken else ""
+        listed = f"; all of them in {Path(images.filename).with_suffix('.jsonl')}" if broken else ""
         notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
 

@@ -49,38 +49,30 @@ class Source:
             paths = {p for p in _below(self.root) if not HIDDEN.search(p) and not p.lower().endswith(TABLES)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
-    def size(self, path: str) -> int:
-        return self.archive.getinfo(path).file_size if self.archive else os.stat(self.root / path).st_size
-
-    def stamp(self, path: str) -> str:
-        """Changes with the file's content: its size and time, or in a zip its size and checksum."""
-        try:
-            last = self.archive.getinfo(path).CRC if self.archive else os.stat(self.root / path).st_mtime_ns
-            return f"{self.size(path)} {last}"
-        except OSError:
-            return "gone"
+    def stamp(self, path: str) -> tuple[int, int]:
+        """A file's size, and its time or, in a zip, its checksum: they change with its content."""
+        if self.archive:
+            info = self.archive.getinfo(path)
+            return info.file_size, info.CRC
+        stat = os.stat(self.root / path)
+        return stat.st_size, stat.st_mtime_ns
 
     def read(self, path: str) -> bytes:
         """A file's content, for several threads at once; one of BROKEN where that fails."""
-        check_bytes(self.size(path), MAX_BYTES if path.lower().endswith(IMAGES) else 4 * MAX_BYTES)
+        check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(IMAGES) else 4 * MAX_BYTES)
         return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
-    def whole(self, path: str) -> bytes:
-        """`read` of a file that can't be left out: a MinclipError names it where that fails."""
+    def text(self, path: str) -> str:
         try:
-            return self.read(path)
+            data = self.read(path)
         except BROKEN as error:
             raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
-
-    def text(self, path: str) -> str:
-        data = self.whole(path)
         try:
             if (end := data.find(0)) < 0:
                 return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             end = error.start
-        line = data[:end].count(b"\n") + 1
-        raise MinclipError(f"{path} is not UTF-8 text (line {line}): restore it, or save it as UTF-8")
+        raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): save it as UTF-8")
 
     @property
     def images(self) -> list[str]:

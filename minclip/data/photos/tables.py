@@ -1,5 +1,6 @@
 """People's own tables: CSV, TSV or parquet with an image column and a caption column."""
 
+import contextlib
 import csv
 import functools
 import hashlib
@@ -9,7 +10,6 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from types import ModuleType
 from typing import Any
 
 from ...config import MinclipError, nearest
@@ -17,9 +17,10 @@ from ...weights.config_json import parse_json
 from .source import Row, Source
 
 # known names of columns, the likelier ones first; capitals, spaces and "-" don't matter
-IMAGE = "image image_path image_file image_name file_name filename filepath file_path file img photo picture path"
-CAPTION = "caption captions text title comment sentence sentences description raw"
-ADDRESS = "url image_url link"
+KNOWN = {
+    "image": "image image_path image_file image_name file_name filename filepath file_path file img photo picture path",
+    "caption": "caption captions text title comment sentence sentences description raw",
+}
 SHARDS = 'img2dataset fetches such images into shards, which data.name "shards" reads'
 # a header, and rows(columns) that yields for each row its place, these columns' cells, and how to read its image
 Table = tuple[list[str], Callable[[list[int]], Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]]]
@@ -32,28 +33,27 @@ class MissingColumn(MinclipError):
 def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", ""), split: str = "") -> Iterator[Row]:
     """The rows of one table; they belong to `split` where it has no column of that name.
 
-    `columns` are the image column and the caption column; a known name is looked for in place of "".  A caption that is
+    `columns` are the image column and the caption column; known names are looked for in place of "".  A caption that is
     a list, in parquet or as JSON, is several.  MissingColumn where there is no such column; MinclipError names a bad row.
     """
     header, rows = (_parquet if path.lower().endswith(".parquet") else _csv)(source, path)
-    image = _column(path, header, "image", columns[0] or IMAGE)
-    caption = _column(path, header, "caption", columns[1] or CAPTION)
-    splits = [i for i, name in enumerate(header) if _plain(name) == "split"][:1]
-    for i in (image, caption, *splits):
-        if header.count(header[i]) > 1:
-            raise MinclipError(f"{path} has {header.count(header[i])} columns named {header[i]!r}: rename all but one")
+    chosen = [_column(path, header, what, asked) for what, asked in zip(KNOWN, columns)]
+    chosen += [i for i, name in enumerate(header) if _plain(name) == "split"][:1]
+    for name in (header[i] for i in chosen):
+        if header.count(name) > 1:
+            raise MinclipError(f"{path} has {header.count(name)} columns named {name!r}: rename all but one")
     line = ""
-    for line, cells, read in rows([image, caption, *splits]):
-        place, name, texts = f"{path} {line}", cells[0], _texts(cells[1], path)
-        told = [cells[2] or ""] if splits else [split]
-        for i, values in ((image, [name or ""]), (caption, texts), *((i, told) for i in splits)):
+    for line, cells, read in rows(chosen):
+        place, texts = f"{path} {line}", _texts(cells[1], path)
+        name, told = cells[0] or "", (cells[2] or "") if len(cells) > 2 else split
+        for i, values in zip(chosen, ([name], texts, [told])):
             if wrong := [value for value in values if not isinstance(value, str)]:
                 raise MinclipError(f"{place}: the column {header[i]!r} holds no text but {wrong[0]!r:.60}")
-        if not name or not name.strip():
-            raise MinclipError(f"{place}: the column {header[image]!r} is empty")
+        if not name.strip():
+            raise MinclipError(f"{place}: the column {header[chosen[0]]!r} is empty")
         if name.startswith(("http://", "https://")):
             raise MinclipError(f"{place}: {name:.60} is a web address; {SHARDS}")
-        yield Row(path, line, name.strip(), texts, told[0].strip(), read)
+        yield Row(path, line, name.strip(), texts, told.strip(), read)
     if not line:
         raise MinclipError(f"{path} is a table without rows: it ends below its columns {', '.join(header)}")
 
@@ -62,17 +62,15 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _column(path: str, header: list[str], what: str, names: str) -> int:
-    """The column named `names`, or by the first of the known names, which stand with spaces between."""
-    known = names.split() if names in (IMAGE, CAPTION) else [names]
-    plain = [_plain(name) for name in header]
+def _column(path: str, header: list[str], what: str, asked: str) -> int:
+    plain, known = [_plain(name) for name in header], [asked] if asked else KNOWN[what].split()
     for name in known:
         if _plain(name) in plain:
             return plain.index(_plain(name))
     has = f"it has {', '.join(header)}" if header else "it is empty"
-    if names not in (IMAGE, CAPTION):
-        raise MissingColumn(f"{path} has no column {names!r}{nearest(names, header)}: {has}")
-    if what == "image" and set(plain) & set(ADDRESS.split()):
+    if asked:
+        raise MissingColumn(f"{path} has no column {asked!r}{nearest(asked, header)}: {has}")
+    if what == "image" and {"url", "image_url", "link"} & set(plain):
         raise MissingColumn(f"{path} has addresses and no image column ({has}); {SHARDS}")
     guess = next((f" (is it {name!r}?)" for name in header if nearest(_plain(name), known, 0.6)), "")
     raise MissingColumn(f"{path} has no known {what} column{guess}: {has}; name yours in data.{what}_column")
@@ -80,10 +78,8 @@ def _column(path: str, header: list[str], what: str, names: str) -> int:
 
 def _texts(cell: Any, path: str) -> list[Any]:
     if isinstance(cell, str) and cell.startswith('["'):
-        try:
+        with contextlib.suppress(MinclipError):  # a caption may begin like that
             return parse_json(cell, path)
-        except MinclipError:
-            return [cell]  # a caption may begin like that
     return cell if isinstance(cell, list) else [] if cell is None else [cell]
 
 
@@ -114,39 +110,34 @@ def csv_rows(text: str, path: str, delimiter: str, *, strict: bool = True) -> It
     Without `strict`, a quote that is not closed swallows the rows after it.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise MinclipError(
-                f"{path} line {start}: {error}: is a quote not closed, or one inside quotes not doubled?"
-            ) from None
-        if any(cell.strip() for cell in cells):
-            yield start, cells
+    start = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield start, cells
+            start = reader.line_num + 1
+    except csv.Error as error:
+        why = "is a quote not closed, or one inside quotes not doubled?"
+        raise MinclipError(f"{path} line {start}: {error}: {why}") from None
 
 
 # ---- parquet
 
 
 def _parquet(source: Source, path: str) -> Table:
-    arrow = _pyarrow()
-    damaged = (arrow.ArrowException, OSError, OverflowError, MemoryError)  # a damaged length may ask for any memory
     try:
-        file = arrow.parquet.ParquetFile(io.BytesIO(source.whole(path)) if source.archive else source.root / path)
-    except damaged as error:
-        raise MinclipError(f"{path} is not a whole parquet file: {error}") from None
-    header = file.schema_arrow.names
+        from pyarrow.parquet import ParquetFile  # most runs need none
+    except ImportError:
+        raise MinclipError(f"{path} needs pyarrow, which is not installed: pip install pyarrow, or write a CSV") from None
+    with _whole(path):
+        file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
+        header = file.schema_arrow.names
 
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]:
         image, *others = (header[i] for i in columns)
-        try:
+        with _whole(path):
             names, leaf = _images(file, path, image)
             cells = [file.read([other])[other].to_pylist() for other in others]
-        except damaged as error:
-            raise MinclipError(f"{path} is damaged: {error}") from None
         counts = Counter(names) if leaf else {}
         for i, (name, *rest) in enumerate(zip(names, *cells)):
             read = functools.partial(_encoded, file, leaf, i) if leaf else None
@@ -157,21 +148,29 @@ def _parquet(source: Source, path: str) -> Table:
     return header, rows
 
 
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[None]:
+    try:
+        yield
+    except MinclipError:
+        raise
+    except Exception as error:  # pyarrow's own, and what Python makes of damaged names and lengths
+        raise MinclipError(f"{path} is not a whole parquet file: {error}") from None
+
+
 def _images(file: Any, path: str, column: str) -> tuple[list[Any], str]:
     """Each row's name of its image, if any, and the part of the column that holds encoded images, or ""."""
-    kind, types, nameless = file.schema_arrow.field(column).type, _pyarrow().types, [None] * file.metadata.num_rows
-    binary, string = (types.is_binary, types.is_large_binary), (types.is_string, types.is_large_string)
-    if any(is_(kind) for is_ in binary):
-        return nameless, column
-    if not types.is_struct(kind):
+    kind, names = file.schema_arrow.field(column).type, [None] * file.metadata.num_rows
+    if str(kind) in ("binary", "large_binary"):
+        return names, column
+    if not str(kind).startswith("struct"):
         return file.read([column])[column].to_pylist(), ""
     # Hugging Face's struct of bytes and path, one of which may be null
-    fields = {field.name: field.type for field in kind}
-    for name, kinds in (("bytes", binary), ("path", string)):
-        given = fields.get(name, None if name == "bytes" else _pyarrow().string())
-        if given is None or not any(is_(given) for is_ in (*kinds, types.is_null)):
-            raise MinclipError(f"{path}: the column {column!r} needs a field {name!r} of {name}, and holds {kind}")
-    names = [cell and cell["path"] for cell in file.read([f"{column}.path"])[column].to_pylist()] if "path" in fields else nameless
+    fields = {field.name: str(field.type).removeprefix("large_") for field in kind}
+    if fields.get("bytes") not in ("binary", "null") or fields.get("path", "null") not in ("string", "null"):
+        raise MinclipError(f"{path}: the column {column!r} holds {kind}, expected struct<bytes: binary, path: string>")
+    if "path" in fields:
+        names = [cell and cell["path"] for cell in file.read([f"{column}.path"])[column].to_pylist()]
     leaf = f"{column}.bytes"
     beside = names and names[0] and not _row_group(file, leaf, 0)[0].as_py()["bytes"]
     return names, "" if beside else leaf
@@ -192,14 +191,3 @@ def _encoded(file: Any, leaf: str, row: int) -> bytes:
 @functools.lru_cache(maxsize=2)  # a few hundred images each, as a rule
 def _row_group(file: Any, leaf: str, number: int) -> Any:
     return file.read_row_group(number, [leaf]).column(0)
-
-
-def _pyarrow() -> ModuleType:
-    """The library, imported here since most runs need none."""
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MinclipError(
-            "parquet is read with pyarrow, which is not installed: pip install pyarrow, or write a CSV"
-        ) from None
-    return pyarrow
