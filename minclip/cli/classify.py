@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import MinclipError
 from ..course.plots import classified
 from ..data import Pairs, load_pairs
-from ..data.photos.source import open_image
+from ..data.photos.images import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
 from ..model import CLIP
 from ..tokenizer import Tokenizer

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..config import MinclipError
 from ..course.plots import contact_sheet
-from ..data.photos.source import open_image
+from ..data.photos.images import open_image
 from ..evaluate.search import Index
 from ..training.engine import pick_device
 from ..weights.folder import atomic_write
