@@ -118,7 +118,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     step, skipped, started = before["step"], before["skipped"], started - before["seconds"]
     if resume and first:
         rewind(folder, step)
-    distributed.wait_for_all()
+    distributed.barrier()
     board = meters.tensorboard(folder, step) if loop.tensorboard and first else None
 
     def log(line: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     since, steps_since = time.perf_counter(), 0  # of the last logged step
     with bar, deferred_interrupt() as interrupted:
         for batch in batches:
-            seconds, stop = distributed.agreed(time.perf_counter() - started, interrupted())
+            seconds, stop = distributed.synchronize_clock(time.perf_counter() - started, interrupted())
             progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
             if progress >= 1 or stop:
                 break
@@ -243,7 +243,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         log({"step": step, "final": figures, "seconds": time.perf_counter() - started})
     if board:
         board.close()
-    distributed.wait_for_all()
+    distributed.barrier()
     return Run(folder, config, tokenizer, model, read_metrics(folder))
 
 

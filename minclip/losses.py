@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import MinclipError
-from .training.distributed import add_up, gather, largest, own_rows, pass_on, rank, world_size
+from .training.distributed import (
+    all_gather,
+    all_reduce_max,
+    all_reduce_sum,
+    rank,
+    reduce_scatter_rows,
+    ring_shift,
+    world_size,
+)
 
 
 def similarity(image: Tensor, text: Tensor) -> Tensor:
@@ -84,7 +92,7 @@ def _own_above_mean(image: Tensor, text: Tensor, everywhere: bool) -> Tensor:
     own, mean_image, mean_text = (image * text).sum(dim=1).mean(), image.mean(dim=0), text.mean(dim=0)
     if not everywhere:
         return own - (mean_image * mean_text).sum()
-    whole = add_up(torch.cat([own.detach()[None], mean_image.detach(), mean_text.detach()])) / world_size()
+    whole = all_reduce_sum(torch.cat([own.detach()[None], mean_image.detach(), mean_text.detach()])) / world_size()
     own_of_all, image_of_all, text_of_all = whole[0], *whole[1:].chunk(2)
     # my share of the gradients, around the value of all
     mine = own - (mean_image * text_of_all + image_of_all * mean_text).sum()
@@ -145,7 +153,9 @@ def _clip(
     My rows of the matrix are images, its columns everybody's texts.  A row's softmax is mine alone; a column's is shared,
     and of that only the sums travel.
     """
-    texts, ids = (gather(text), None if image_ids is None else gather(image_ids)) if everywhere else (text, image_ids)
+    texts, ids = (
+        (all_gather(text), None if image_ids is None else all_gather(image_ids)) if everywhere else (text, image_ids)
+    )
     n, me = len(texts), rank() * len(image) if everywhere else 0
     # two blocks of memory for all chunks: fresh ones cost a CPU as much as the exponentials
     rooms = image.new_empty(2, min(size, len(image)), n)
@@ -159,8 +169,8 @@ def _clip(
         top = torch.maximum(old, logits.amax(dim=0))
         total = total * (old - top).exp() + torch.sub(logits, top, out=room).exp_().sum(dim=0)
     if everywhere:
-        old, top = top, largest(top.clone())
-        total = add_up(total * (old - top).exp())
+        old, top = top, all_reduce_max(top.clone())
+        total = all_reduce_sum(total * (old - top).exp())
 
     positives, grad_image, grad_texts = image.new_zeros(()), torch.empty_like(image), torch.zeros_like(texts)
     for start, chunk, (row_top, row_total) in zip(range(0, len(image), size), image.split(size), rows):
@@ -183,7 +193,7 @@ def _clip(
     loss = sum((row_top + row_total.log()).sum() for row_top, row_total in rows) - 2 * positives
     grad_text, processes = grad_texts, 1
     if everywhere:
-        loss, grad_text, processes = add_up(loss), own_rows(grad_texts), world_size()
+        loss, grad_text, processes = all_reduce_sum(loss), reduce_scatter_rows(grad_texts), world_size()
     loss = (loss + (top + total.log()).sum()) / (2 * n)
     factor = processes / (2 * n)  # times W: see clip_loss
     grad_scale = factor * torch.vdot(grad_image.flatten(), image.flatten())
@@ -213,9 +223,9 @@ def _siglip(
             grad_image[start : start + len(chunk)] += g @ text
             grad_text.addmm_(g.T, chunk)
         if processes > 1:
-            text, grad_text = pass_on(torch.stack([text, grad_text]))
+            text, grad_text = ring_shift(torch.stack([text, grad_text]))
     n = processes * len(image)
-    loss = (add_up(loss) if everywhere else loss) / n
+    loss = (all_reduce_sum(loss) if everywhere else loss) / n
     factor = processes / n  # times W: see clip_loss
     grad_scale = factor * torch.vdot(grad_image.flatten(), image.flatten())
     return loss, grad_image.mul_(factor * scale), grad_text.mul_(factor * scale), grad_scale, factor * grad_bias

@@ -13,7 +13,7 @@ from ..config import DataConfig, LoopConfig, MinclipError
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
 from .checkpointing import frozen_statistics
-from .distributed import add_up, world_size
+from .distributed import all_reduce_sum, world_size
 from .parallel import exchange, is_shared, local
 
 
@@ -138,7 +138,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
     if loop.parallel == "fsdp" and world_size() > 1:
         for parameter in clip.parameters():  # single numbers are not FSDP's
             if parameter.ndim == 0:
-                parameter.grad = add_up(parameter.grad) / world_size()
+                parameter.grad = all_reduce_sum(parameter.grad) / world_size()
     return loss.detach(), numbers[0].detach()
 
 
@@ -161,7 +161,7 @@ def norm(tensors: list[Tensor]) -> Tensor:
         torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
         for kind in kinds.values()
     )
-    return (whole + (add_up(local(shared)) if kinds[True] else 0)).sqrt()
+    return (whole + (all_reduce_sum(local(shared)) if kinds[True] else 0)).sqrt()
 
 
 @torch.no_grad()

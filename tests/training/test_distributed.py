@@ -34,8 +34,8 @@ def part(name, image_ids, smoothing, chunk_size, everywhere):
     grads = torch.autograd.grad(loss, [image, text, *shared])
     size = distributed.world_size()
     # rows belong to one process: their average over W processes, of which the others have none, is a W-th
-    rows = [distributed.gather(grad) / size for grad in grads[:2]]
-    return [loss.detach(), *rows, *(distributed.add_up(grad.clone()) / size for grad in grads[2:])]
+    rows = [distributed.all_gather(grad) / size for grad in grads[:2]]
+    return [loss.detach(), *rows, *(distributed.all_reduce_sum(grad.clone()) / size for grad in grads[2:])]
 
 
 CASES = {
@@ -74,15 +74,20 @@ def helpers(folder):
         (folder / "packed").touch()
     torch.cuda.is_available = lambda: False
     return {
-        "gather": distributed.gather(x).tolist(),
-        "gather, crooked": distributed.gather(crooked).tolist(),
-        "add_up": distributed.add_up(x.clone()).tolist(),
-        "largest": distributed.largest(x.clone()).tolist(),
-        "own_rows": distributed.own_rows(torch.arange(3.0).repeat_interleave(2).view(3, 2)).tolist(),
-        "pass_on": distributed.pass_on(x).tolist(),
-        "pass_on, crooked": distributed.pass_on(crooked).tolist(),
-        "everyones": distributed.everyones(f"process {me}"),
-        "agreed": [distributed.agreed(1e9 + me, me == 1), distributed.agreed(-me, False)],
+        "all_gather": distributed.all_gather(x).tolist(),
+        "all_gather, crooked": distributed.all_gather(crooked).tolist(),
+        "all_reduce_sum": distributed.all_reduce_sum(x.clone()).tolist(),
+        "all_reduce_max": distributed.all_reduce_max(x.clone()).tolist(),
+        "reduce_scatter_rows": distributed.reduce_scatter_rows(
+            torch.arange(3.0).repeat_interleave(2).view(3, 2)
+        ).tolist(),
+        "ring_shift": distributed.ring_shift(x).tolist(),
+        "ring_shift, crooked": distributed.ring_shift(crooked).tolist(),
+        "all_gather_object": distributed.all_gather_object(f"process {me}"),
+        "synchronize_clock": [
+            distributed.synchronize_clock(1e9 + me, me == 1),
+            distributed.synchronize_clock(-me, False),
+        ],
         "local_rank": distributed.local_rank(),
         "on_each_machine_once": there,
         "start": distributed.start("auto"),
@@ -95,18 +100,18 @@ def helpers(folder):
 def test_the_helpers_among_three(tmp_path):
     answers = in_processes(3, helpers, tmp_path)
     for name, value in {
-        "gather": [[0, 0], [1, 10], [2, 20]],
-        "gather, crooked": [[0, 2], [1, 3], [10, 12], [11, 13], [20, 22], [21, 23]],
-        "add_up": [[3, 30]],
-        "largest": [[2, 20]],
-        "everyones": ["process 0", "process 1", "process 2"],
-        "agreed": [(1e9 + 2, True), (0, False)],
+        "all_gather": [[0, 0], [1, 10], [2, 20]],
+        "all_gather, crooked": [[0, 2], [1, 3], [10, 12], [11, 13], [20, 22], [21, 23]],
+        "all_reduce_sum": [[3, 30]],
+        "all_reduce_max": [[2, 20]],
+        "all_gather_object": ["process 0", "process 1", "process 2"],
+        "synchronize_clock": [(1e9 + 2, True), (0, False)],
         "start": "cpu",
     }.items():
         assert all(answer[name] == value for answer in answers), name
-    assert [answer["own_rows"] for answer in answers] == [[[0, 0]], [[3, 3]], [[6, 6]]]
-    assert [answer["pass_on"] for answer in answers] == [[[2, 20]], [[0, 0]], [[1, 10]]]
-    assert [answer["pass_on, crooked"][0] for answer in answers] == [[20, 22], [0, 2], [10, 12]]
+    assert [answer["reduce_scatter_rows"] for answer in answers] == [[[0, 0]], [[3, 3]], [[6, 6]]]
+    assert [answer["ring_shift"] for answer in answers] == [[[2, 20]], [[0, 0]], [[1, 10]]]
+    assert [answer["ring_shift, crooked"][0] for answer in answers] == [[20, 22], [0, 2], [10, 12]]
     assert [answer["local_rank"] for answer in answers] == [0, 1, 2]
     assert [answer["on_each_machine_once"] for answer in answers] == [False, True, True]
     assert all(abs(answer[loss]) < 1e-6 for answer in answers for loss in ("clip", "siglip"))
@@ -126,12 +131,12 @@ def test_the_helpers_alone_change_nothing(monkeypatch):
     x = torch.ones(2, 3)
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     for function in (
-        distributed.gather,
-        distributed.add_up,
-        distributed.largest,
-        distributed.own_rows,
-        distributed.pass_on,
+        distributed.all_gather,
+        distributed.all_reduce_sum,
+        distributed.all_reduce_max,
+        distributed.reduce_scatter_rows,
+        distributed.ring_shift,
     ):
         assert torch.equal(function(x.clone()), x)
-    assert distributed.everyones("a") == ["a"]
+    assert distributed.all_gather_object("a") == ["a"]
     assert distributed.start("auto") == "auto"  # no torchrun
