@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from einops import rearrange
 
-from .judging import NOT_ATTEMPTED, judge_cases, judge_tensor, run
+from .judging import judge_cases, judge_tensor, run
 
 
 def patchify(function: Callable) -> None:
@@ -93,35 +93,3 @@ def find_end(function: Callable) -> None:
             (([[6, 0, 1, 7, 0]], 7), [3], {counted: [2]}),
         ],
     )
-
-
-def attend_with_past(function: Callable) -> None:
-    """Exercise of notebook 03: `function(q, k, v, past_k, past_v)`, (L, d) each, the past (P, d), should be (L, d)."""
-    q, k, v, past_k, past_v = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
-    past_k, past_v = past_k[:2], past_v[:2]
-    answer = run(function, *(x.clone() for x in (q, k, v, past_k, past_v)))
-    if answer is NOT_ATTEMPTED:
-        print(NOT_ATTEMPTED)
-        return
-
-    def attention(past: int = 2, diagonal: int = 2, scale: float = 0.5) -> torch.Tensor:
-        scores = scale * q @ torch.cat([past_k[:past], k]).T
-        allowed = torch.ones(scores.shape, dtype=torch.bool).tril(diagonal)
-        return scores.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ torch.cat([past_v[:past], v])
-
-    mistakes = {
-        "the past is missing: new tokens look at its keys and values too": attention(past=0, diagonal=0),
-        "a new token sees later ones: mask them": attention(diagonal=9),
-        "the mask's columns begin with the past, which all may see: move its diagonal to the right by P": attention(
-            diagonal=0
-        ),
-        "divide the scores by √d": attention(scale=1.0),
-    }
-    if not isinstance(answer, torch.Tensor) or answer.shape != q.shape:
-        raise AssertionError(f"the answer should be the new tokens' outputs, of shape {tuple(q.shape)}")
-    for name, wrong in mistakes.items():
-        if torch.allclose(answer, wrong, atol=1e-5):
-            raise AssertionError(name)
-    if not torch.allclose(answer, attention(), atol=1e-5):
-        raise AssertionError("these are not the outputs of the full pass: compare the scores, then the mask")
-    print("right!")

@@ -2,6 +2,7 @@
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
 from ..setup import STYLE
@@ -20,8 +23,37 @@ def new_figure(width: float, height: float) -> Figure:
         return Figure(figsize=(width, height))
 
 
+def printable(text: str) -> str:
+    """`text` with control characters (an ANSI escape) and surrogates (a file name that is not UTF-8) escaped as in Python.
+
+    No font has them, and matplotlib raises a TypeError for a surrogate.
+    """
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
+
+
+def make_drawable(figure: Figure) -> None:
+    """Every text of the figure becomes `printable`, and none is read as mathematics: captions and file names may hold a $.
+
+    Only numbers that matplotlib writes beside an axis stay as they are: powers of ten are mathematics.
+    """
+    axes = [axis for of_figure in figure.axes for axis in (of_figure.xaxis, of_figure.yaxis)]
+    for axis in axes:
+        if isinstance(axis.get_major_formatter(), FuncFormatter):  # what set_xticks(places, labels) leaves behind
+            axis.set_ticklabels([printable(label.get_text()) for label in axis.get_ticklabels()], parse_math=False)
+    of_ticks = {
+        label
+        for axis in axes
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in tick.get_children()
+    }
+    for text in figure.findobj(Text):
+        if text not in of_ticks:
+            text.set(text=printable(text.get_text()), parse_math=False)
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file's bytes, for files and for image widgets."""
+    make_drawable(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     return buffer.getvalue()

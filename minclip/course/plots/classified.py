@@ -36,10 +36,10 @@ def classified(
             right.text(1.02, place, numbers, transform=right.get_yaxis_transform(), va="center", fontsize=9)
         if below is not None:
             right.axvline(below, color=PALETTE[5], linestyle="--", linewidth=1.5)
-        right.set_yticks(range(len(rows)), [wrap(name, 26) for name in names], fontsize=9, parse_math=False)
+        right.set_yticks(range(len(rows)), [wrap(name, 26) for name in names], fontsize=9)
         right.invert_yaxis()
         right.set_xlim(least, 1)
-        right.set_title(wrap(answer, 52), loc="left", parse_math=False)
+        right.set_title(wrap(answer, 52), loc="left")
     line = "" if below is None else "; dashed: none of these below"
     axes[-1][1].set_xlabel(f"cosine (probability among these labels){line}", fontsize=9)
     return figure

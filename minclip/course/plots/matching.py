@@ -49,7 +49,9 @@ def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[flo
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2.2])[0]
     show_image(left, image)
     best = int(np.argmax(values))
-    right.barh(labels, values, color=[PALETTE[1] if i == best else PALETTE[0] for i in range(len(labels))])
+    rows = range(len(labels))
+    right.barh(rows, values, color=[PALETTE[1] if row == best else PALETTE[0] for row in rows])
+    right.set_yticks(rows, labels)
     right.invert_yaxis()
     right.set_xlim(0, 1.12)
     right.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])

@@ -35,7 +35,6 @@ def with_texts(
                 weight="bold" if good else "normal",
                 va="center",
                 fontsize=9,
-                parse_math=False,
             )
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
@@ -137,7 +136,7 @@ def retrieved(
     axes = axes_grid(figure, len(queries), columns + 1, width_ratios=[1.7] + [1] * columns)
     for row, (query, found) in enumerate(zip(queries, images)):
         axes[row, 0].set_axis_off()
-        axes[row, 0].text(0, 0.5, wrap(query, 25), va="center", fontsize=9, parse_math=False)
+        axes[row, 0].text(0, 0.5, wrap(query, 25), va="center", fontsize=9)
         for column, image in enumerate(found):
             axis, own = axes[row, column + 1], right is not None and right[row][column]
             show_image(axis, image, "its image" if own else "")

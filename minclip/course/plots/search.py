@@ -25,6 +25,6 @@ def contact_sheet(
         show_image(axis, np.asarray(picture).transpose(2, 0, 1))
         name = PurePosixPath(path).name
         name = name if len(name) <= 32 else f"…{name[-31:]}"
-        axis.set_xlabel(f"{rank} · cosine {cosine:.3f}\n{name}", fontsize=8, parse_math=False)
-    figure.suptitle(wrap(title, 24 * columns), fontsize=11, x=0.01, ha="left", parse_math=False)
+        axis.set_xlabel(f"{rank} · cosine {cosine:.3f}\n{name}", fontsize=8)
+    figure.suptitle(wrap(title, 24 * columns), fontsize=11, x=0.01, ha="left")
     return figure

@@ -32,7 +32,7 @@ def boxes(rows: Sequence[tuple[str, Sequence[Box | None]]], title: str = "") -> 
     axis = axes_grid(figure)[0, 0]
     axis.set(xlim=(0, widest), ylim=(-len(rows), 0), title=title)
     axis.set_axis_off()
-    write = {"va": "center", "family": "monospace", "parse_math": False}
+    write = {"va": "center", "family": "monospace"}
     for y, ((label, row), starts) in enumerate(zip(rows, places)):
         axis.text(0, -y - 0.35, label, fontsize=9, **write)
         for box, x in zip(row, starts):
@@ -64,7 +64,7 @@ def byte_table(title: str = "") -> Figure:
     axis = axes_grid(figure)[0, 0]
     axis.imshow(own, cmap=mpl.colors.ListedColormap([faint(PALETTE[1]), faint(PALETTE[0])]))
     for byte, character in enumerate(byte_characters()):
-        axis.text(byte % 16, byte // 16, character, ha="center", va="center", parse_math=False)
+        axis.text(byte % 16, byte // 16, character, ha="center", va="center")
     axis.set_xticks(range(16), [f"+{i}" for i in range(16)], fontsize=8)
     axis.set_yticks(range(16), range(0, 256, 16), fontsize=8)
     axis.tick_params(length=0)
@@ -116,7 +116,7 @@ def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> F
         for symbol, x, y, number in made:
             box = {"boxstyle": "round,pad=0.25", "edgecolor": "#444444", "linewidth": 0.7}
             box["facecolor"] = faint(PALETTE[(symbol, x, y) in nodes])
-            axis.text(x, y, symbol, ha="center", va="center", fontsize=9, bbox=box, parse_math=False)
+            axis.text(x, y, symbol, ha="center", va="center", fontsize=9, bbox=box)
             axis.annotate(number, (x, y), (0, 11), textcoords="offset points", ha="center", va="bottom", fontsize=7)
         axis.set_xlim(-0.6, len(spell(word)) - 0.4)
         axis.set_title(f"{word}: {len(nodes)} token{'s' * (len(nodes) > 1)}", loc="left")

@@ -28,8 +28,8 @@ def token_attention(
         shown = axis.imshow(cells, vmin=0, vmax=top, cmap="cividis")
         axis.set_facecolor("#d8d8d8")
         axis.set_title(name, fontsize=9)
-        axis.set_xticks(range(length), tokens, fontsize=8, rotation=0 if numbers else 90, parse_math=False)
-        axis.set_yticks(range(length), tokens, fontsize=8, parse_math=False)
+        axis.set_xticks(range(length), tokens, fontsize=8, rotation=0 if numbers else 90)
+        axis.set_yticks(range(length), tokens, fontsize=8)
         axis.tick_params(length=0)
         for (row, column), value in np.ndenumerate(values if numbers else np.empty((0, 0))):
             dark = value < 0.5 and not np.ma.getmaskarray(cells)[row, column]
@@ -44,7 +44,8 @@ def token_counts(counts: dict[str, int], title: str = "") -> Figure:
     """A bar for each way to compute the same thing, with its number of tokens."""
     figure = new_figure(7.5, 0.45 * len(counts) + 0.8)
     axis = axes_grid(figure)[0, 0]
-    axis.barh(list(counts), list(counts.values()), color=PALETTE[: len(counts)])
+    axis.barh(range(len(counts)), list(counts.values()), color=PALETTE[: len(counts)])
+    axis.set_yticks(range(len(counts)), list(counts))
     axis.invert_yaxis()
     axis.set_xlim(0, 1.18 * max(counts.values()))
     axis.xaxis.set_visible(False)
@@ -77,13 +78,12 @@ def moved_cosines(
     axis.hlines(rows, before, after, color="#999999", linewidth=2, zorder=1)
     axis.scatter(before, rows, s=70, facecolor="white", edgecolor=PALETTE[0], linewidth=2, label=names[0])
     axis.scatter(after, rows, s=40, color=PALETTE[5], marker="D", label=names[1])
-    axis.set_yticks(rows, [wrap(caption, 46) for caption in captions], fontsize=9, parse_math=False)
+    axis.set_yticks(rows, [wrap(caption, 46) for caption in captions], fontsize=9)
     axis.set(xlim=(-1.05, 1.05), ylim=(len(captions) - 0.5, -0.5), xlabel="cosine similarity")
-    axis.set_title(title, parse_math=False)  # a reader may type a $
+    axis.set_title(title)
     axis.grid(axis="x", color="#e5e5e5")
     axis.set_axisbelow(True)
-    for text in figure.legend(loc="outside lower left", ncols=2, fontsize=9).get_texts():
-        text.set_parse_math(False)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
     return figure
 
 

@@ -69,7 +69,8 @@ def waterfall(panels: dict[str, dict[str, float]], title: str = "", digits: int 
     heights = [len(amounts) + 1 for amounts in panels.values()]
     for axis, (unit, amounts) in zip(axes_grid(figure, len(panels), 1, height_ratios=heights)[:, 0], panels.items()):
         names, values = list(amounts), list(amounts.values())
-        axis.barh(names, values, color=PALETTE[0])
+        axis.barh(range(len(names)), values, color=PALETTE[0])
+        axis.set_yticks(range(len(names)), names)
         for row, (before, now) in enumerate(zip(values, values[1:]), 1):
             if now < before:
                 axis.barh(row, before - now, left=now, color="white", edgecolor=PALETTE[1], hatch="////")

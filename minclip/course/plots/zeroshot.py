@@ -23,7 +23,7 @@ def prompt_table(
     for row, column in enumerate(values.argmax(axis=1)):
         corner = (column - 0.47, row - 0.44)
         right.add_patch(mpl.patches.Rectangle(corner, 0.94, 0.88, fill=False, edgecolor=PALETTE[5], linewidth=3))
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left").set_parse_math(False)  # a reader may type a $
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
@@ -46,8 +46,8 @@ def _numbered(
     for (row, column), value in np.ndenumerate(percent):
         colour = "black" if value > 50 else "white"
         axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
-    axis.set_xticks(range(len(columns)), [wrap(name, 12) for name in columns], fontsize=8, parse_math=False)
-    axis.set_yticks(range(len(rows)), [wrap(name, 36) for name in rows], fontsize=9, parse_math=False)
+    axis.set_xticks(range(len(columns)), [wrap(name, 12) for name in columns], fontsize=8)
+    axis.set_yticks(range(len(rows)), [wrap(name, 36) for name in rows], fontsize=9)
 
 
 def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: str = "", xlabel: str = "") -> Figure:
