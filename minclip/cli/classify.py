@@ -124,7 +124,11 @@ class Classify:
             picture.thumbnail((480, 480))
         answers = [f"{Path(result['image']).name}: {result['label'] or 'none of these'}" for result in results]
         figure = plots.classified(
-            pictures[:24], answers, [r["cosines"] for r in results], [r["probabilities"] for r in results], below
+            pictures[:24],
+            answers,
+            [r["cosines"] for r in results],
+            probabilities=[r["probabilities"] for r in results],
+            below=below,
         )
         plots.save(figure, self.out / "classify.png")
         return self.out / "classify.png"

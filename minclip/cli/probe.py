@@ -71,7 +71,10 @@ class Probe:
         picture = picture_path(self.run_folder, self.out, "few-shot.png")
         curve = {k: results["accuracies"] for k, results in few.items()}
         title = f"{self.task}: {finding}"
-        plots.save(plots.few_shot_curve(curve, zero_shot, title, chance, worth, probe["accuracy"]), picture)
+        plots.save(
+            plots.few_shot_curve(curve, zero_shot, title, chance=chance, crossing=worth, probe=probe["accuracy"]),
+            picture,
+        )
         console.print(f"saved: [bold]{picture}[/]")
         return {
             "task": self.task,

@@ -85,7 +85,7 @@ class Search:
         sheet, page = self.out / "search.png", self.out / "search.html"
         names, paths, cosines = zip(*hits)
         pictures = [index.picture(path) for path in paths]
-        plots.save(plots.contact_sheet(pictures[:48], names, cosines, title), sheet)  # the page shows all
+        plots.save(plots.contact_sheet(pictures[:48], names, cosines, title=title), sheet)  # the page shows all
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
         entries = [
             {"path": name, "cosine": cosine, "picture": data_uri(picture)}

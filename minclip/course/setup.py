@@ -12,7 +12,7 @@ from ..config import MinclipError, nearest
 from ..data.kaggle import fetched
 from ..training.engine import pick_device
 
-# Okabe and Ito (2008): eight colours that people with any colour vision can tell apart; yellow last, it is faint on white
+# Okabe and Ito (2008): eight colors that people with any color vision can tell apart; yellow last, it is faint on white
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 
 STYLE = {

@@ -62,7 +62,7 @@ def model_and_tokenizer():
 
 def test_each_control_of_the_playground_redraws_the_picture(model_and_tokenizer):
     images = np.random.default_rng(0).integers(0, 255, (3, 3, 16, 16), dtype=np.uint8)
-    box = widgets.label_playground(*model_and_tokenizer, images, "a red star, a blue ring")
+    box = widgets.label_playground(*model_and_tokenizer, images, labels="a red star, a blue ring")
     *controls, picture = box.children
     assert bytes(picture.value).startswith(b"\x89PNG")
     for control, value in zip(controls, (2, "a ring, a star, a red ring", "{}", 80)):
@@ -74,13 +74,13 @@ def test_each_control_of_the_playground_redraws_the_picture(model_and_tokenizer)
 @pytest.mark.parametrize("labels", ["", " , ,", "only one", "the same, the same"])
 def test_the_playground_survives_odd_labels(model_and_tokenizer, labels):
     image = np.zeros((3, 16, 16), dtype=np.uint8)
-    figure = widgets.label_probabilities(*model_and_tokenizer, image, labels, "no braces", 14.3)
+    figure = widgets.label_probabilities(*model_and_tokenizer, image, labels=labels, template="no braces", scale=14.3)
     assert plots.png(figure).startswith(b"\x89PNG")
 
 
 def test_scale_0_makes_all_labels_alike(model_and_tokenizer):
     image = np.zeros((3, 16, 16), dtype=np.uint8)
-    figure = widgets.label_probabilities(*model_and_tokenizer, image, "a, b, c, d", "{}", 0.0)
+    figure = widgets.label_probabilities(*model_and_tokenizer, image, labels="a, b, c, d", template="{}", scale=0.0)
     bars = [patch.get_width() for patch in figure.axes[1].patches]
     assert bars == pytest.approx([0.25] * 4)
 
@@ -253,7 +253,9 @@ TestTextTowerExercises = exercises(TEXT_SOLUTIONS, TEXT_WRONG)
 
 
 def test_each_control_of_the_caption_playground_redraws_the_picture(model_and_tokenizer):
-    caption, position, word, picture = widgets.caption_playground(*model_and_tokenizer, "a red star", ["red"]).children
+    caption, position, word, picture = widgets.caption_playground(
+        *model_and_tokenizer, "a red star", others=["red"]
+    ).children
     for control, value in ((position, 2), (word, "$x^$"), (caption, "a $1^ ring"), (position, 12), (caption, "")):
         before = bytes(picture.value)
         control.value = value
@@ -261,7 +263,9 @@ def test_each_control_of_the_caption_playground_redraws_the_picture(model_and_to
 
 
 def test_a_word_that_stays_leaves_the_vector_where_it_was(model_and_tokenizer):
-    figure = widgets.edited_caption(*model_and_tokenizer, "a red star", 2, "red", ["a blue ring", "$1 star"])
+    figure = widgets.edited_caption(
+        *model_and_tokenizer, "a red star", position=2, word="red", others=["a blue ring", "$1 star"]
+    )
     before, after = (points.get_offsets()[:, 0].tolist() for points in figure.axes[0].collections[1:])
     assert before == pytest.approx(after, abs=1e-5) and before[0] == pytest.approx(1)
 
@@ -312,7 +316,7 @@ VISION_SOLUTIONS = [
 VISION_WRONG = [
     (checks.patchify, lambda image, p: image.reshape(6, 12), "cuts the memory"),
     (checks.patchify, patches_in_order(3, 1, 0, 2, 4), "row by row"),
-    (checks.patchify, patches_in_order(1, 3, 2, 4, 0), "colours come first"),
+    (checks.patchify, patches_in_order(1, 3, 2, 4, 0), "colors come first"),
     (checks.patchify, patches_in_order(1, 3, 0, 4, 2), "within a patch the pixels"),
     (checks.patchify, lambda image, p: my_patchify(image, p).view(6, 3, p, p), "should be flat"),
     (checks.patchify, lambda image, p: my_patchify(image, 1), "should have shape"),
@@ -375,7 +379,7 @@ def test_the_attention_figure_shows_what_the_class_token_looks_at(layer, head):
     with torch.no_grad():
         maps = tower.attention_maps(normalize(torch.from_numpy(images[1:]), tower.config))
     expected = {(1, 0): maps[0, 0].mean(dim=0), (2, 1): maps[1, 0, 0], (0, 0): rollout(maps)[0]}[layer, head]
-    shown = widgets.attention_figure(tower, images, 1, layer, head).axes[1].images[0].get_array()
+    shown = widgets.attention_figure(tower, images, image=1, layer=layer, head=head).axes[1].images[0].get_array()
     np.testing.assert_allclose(np.asarray(shown).ravel(), 100 * expected[0, 1:].numpy(), rtol=1e-4)
 
 

@@ -98,7 +98,7 @@ def test_each_control_of_the_loss_playground_redraws_the_picture():
 
 def test_the_loss_figure_shows_the_loss_at_the_scale_and_all_its_rows():
     image, text = vectors()
-    left, right = widgets.loss_figure(image, text, 8, 10.0).axes
+    left, right = widgets.loss_figure(image, text, batch=8, scale=10.0).axes
     dot = left.lines[1].get_xydata()[0]
     assert dot.tolist() == pytest.approx([10, clip_loss(image[:8], text[:8], 10.0).item()])
     curve = left.lines[0].get_xydata()
@@ -117,7 +117,7 @@ def test_numbers_are_written_into_their_cells_and_the_diagonal_is_framed():
 def test_on_the_circle_each_vector_is_drawn_and_long_arrows_only():
     image = F.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), dim=1)
     moves = torch.tensor([[[0.0, 0.5], [0.0, 0.01]], [[0.0, 0.0], [0.3, 0.0]]])
-    axis = plots.on_circle([image], [image], [moves], ["start"]).axes[0]
+    axis = plots.on_circle([image], [image], [moves], names=["start"]).axes[0]
     assert [text.get_text() for text in axis.texts if text.get_text()] == ["0", "1", "0", "1"]
     assert sum(text.get_text() == "" for text in axis.texts) == 2  # arrows are annotations without text
 

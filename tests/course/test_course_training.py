@@ -101,14 +101,14 @@ def test_the_solutions_are_the_packages():
 
 def test_the_scrubber_redraws_the_picture():
     matrices = [torch.zeros(4, 4), torch.eye(4)]
-    moment, picture = widgets.training_scrubber(matrices, [0, 2], [4.2, 3.1], 64).children
+    moment, picture = widgets.training_scrubber(matrices, [0, 2], losses=[4.2, 3.1], batch=64).children
     before = bytes(picture.value)
     moment.value = 1
     assert bytes(picture.value) != before and before.startswith(b"\x89PNG")
 
 
 def test_the_scrubbers_title_counts_right_texts():
-    figure = widgets.scrubber_figure([torch.eye(4)], [2], 0, [4.2, 3.1], 64)
+    figure = widgets.scrubber_figure([torch.eye(4)], [2], moment=0, losses=[4.2, 3.1], batch=64)
     assert "diagonal 1.00, elsewhere 0.00; 4 of 4" in figure.get_suptitle()
 
 

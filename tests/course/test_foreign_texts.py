@@ -14,20 +14,24 @@ IMAGE = np.zeros((3, 8, 8), dtype=np.uint8)
 PICTURE = Image.new("RGB", (8, 8))
 FIGURES = {
     "boxes": lambda text: plots.boxes([(text, [(text, text, "#ffffff")])], text),
-    "classified": lambda text: plots.classified([PICTURE], [text], [{text: 0.5}], [{text: 1.0}], 0.2),
-    "confusion": lambda text: plots.confusion([[1]], [text], [text], text, text),
-    "contact_sheet": lambda text: plots.contact_sheet([PICTURE], [text], [0.5], text),
+    "classified": lambda text: plots.classified(
+        [PICTURE], [text], [{text: 0.5}], probabilities=[{text: 1.0}], below=0.2
+    ),
+    "confusion": lambda text: plots.confusion([[1]], [text], [text], title=text, xlabel=text),
+    "contact_sheet": lambda text: plots.contact_sheet([PICTURE], [text], [0.5], title=text),
     "image_grid": lambda text: plots.image_grid(IMAGE[None], [text], title=text),
     "lengths_and_words": lambda text: plots.lengths_and_words([1, 2], [(text, 3), ("a", 2)], text),
     "lines": lambda text: plots.lines([1, 2], {text: [1, 2]}, text, xlabel=text),
-    "looked_at": lambda text: plots.looked_at(IMAGE[None], torch.ones(1, 2, 2), [text], text),
-    "moved_cosines": lambda text: plots.moved_cosines([text], [0.1], [0.2], (text, text), text),
-    "probabilities": lambda text: plots.probabilities(IMAGE, [text, "a"], [0.4, 0.6], text),
-    "prompt_table": lambda text: plots.prompt_table(IMAGE, [text], [text], [[1.0]], text),
+    "looked_at": lambda text: plots.looked_at(IMAGE[None], torch.ones(1, 2, 2), [text], title=text),
+    "moved_cosines": lambda text: plots.moved_cosines([text], [0.1], [0.2], names=(text, text), title=text),
+    "probabilities": lambda text: plots.probabilities(IMAGE, [text, "a"], [0.4, 0.6], title=text),
+    "prompt_table": lambda text: plots.prompt_table(IMAGE, [text], [text], values=[[1.0]], title=text),
     "retrieved": lambda text: plots.retrieved([text], [[IMAGE]], text),
     "row_dots": lambda text: plots.row_dots([text], {text: [0.1]}, text),
-    "similarity_matrix": lambda text: plots.similarity_matrix(torch.eye(2), np.stack([IMAGE] * 2), [text, "a"], text),
-    "token_attention": lambda text: plots.token_attention(np.eye(2)[None], [text, "a"], [text], text),
+    "similarity_matrix": lambda text: plots.similarity_matrix(
+        torch.eye(2), np.stack([IMAGE] * 2), [text, "a"], title=text
+    ),
+    "token_attention": lambda text: plots.token_attention(np.eye(2)[None], [text, "a"], [text], title=text),
     "with_texts": lambda text: plots.with_texts(IMAGE[None], [[text]], text),
 }
 

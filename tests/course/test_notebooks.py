@@ -147,9 +147,14 @@ def test_each_folded_solution_passes_its_check(cells, capsys):
     """The solution as it stands in the notebook, put where the stub was."""
     for name, stub, below in exercises(cells):
         namespace = after_imports(cells)
-        given = [line for line in statements(cells, ast.Assign) if line.startswith("byte_of = ")]  # what notebook 01's uses
+        given = [
+            line for line in statements(cells, ast.Assign) if line.startswith("byte_of = ")
+        ]  # what notebook 01's uses
         solution = re.search(r"```python\n(.*?)```", below, re.DOTALL)[1]
-        exec("\n".join([*given, solution, next(line for line in stub.splitlines() if line.startswith("checks."))]), namespace)
+        exec(
+            "\n".join([*given, solution, next(line for line in stub.splitlines() if line.startswith("checks."))]),
+            namespace,
+        )
         assert capsys.readouterr().out == "right!\n", name
 
 

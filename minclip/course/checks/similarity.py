@@ -17,7 +17,7 @@ def cosine_matrix(function: Callable) -> None:
         "these are plain dot products: give each vector the length 1 first": image @ text.T,
         "the texts still have their own lengths": F.normalize(image, dim=1) @ text.T,
         "the images still have their own lengths": image @ F.normalize(text, dim=1).T,
-        "you normalised the columns: each row is a vector (dim=1)": F.normalize(image, dim=0)
+        "you normalized the columns: each row is a vector (dim=1)": F.normalize(image, dim=0)
         @ F.normalize(text, dim=0).T,
         "divide by the length, not by its square": (image / image.square().sum(1, keepdim=True))
         @ (text / text.square().sum(1, keepdim=True)).T,

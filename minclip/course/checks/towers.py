@@ -18,7 +18,7 @@ def patchify(function: Callable) -> None:
     mistakes = {
         "that cuts the memory, not the picture: split H and W first, then bring the axes into order": image.view(6, 12),
         "the patches go down the columns: take them row by row": cut("(w h) (c p q)"),
-        "within a patch the colours come first, not last": cut("(h w) (p q c)"),
+        "within a patch the colors come first, not last": cut("(h w) (p q c)"),
         "within a patch the pixels go down the columns: take them row by row": cut("(h w) (c q p)"),
         "each patch should be flat: (P, C·p·p)": cut("(h w) c p q"),
     }

@@ -15,17 +15,17 @@ def ensemble(function: Callable) -> None:
     unit = F.normalize(prompts, dim=-1)
     right = F.normalize(unit.mean(dim=0), dim=-1).T
     transposed = "these are rows: a classifier (D, C) has a column for each class, so transpose it"
-    last = "the mean of vectors of length 1 is shorter than 1: normalise it again, at the end"
-    first = "the prompts have to be normalised before the mean: a long one outvotes the others"
+    last = "the mean of vectors of length 1 is shorter than 1: normalize it again, at the end"
+    first = "the prompts have to be normalized before the mean: a long one outvotes the others"
     mistakes = {
         last: unit.mean(dim=0).T,
         first: F.normalize(prompts.mean(dim=0), dim=-1).T,
-        "nothing was normalised: before the mean, and after it": prompts.mean(dim=0).T,
+        "nothing was normalized: before the mean, and after it": prompts.mean(dim=0).T,
         "the mean goes over the templates (the first dimension), not over the classes": F.normalize(
             unit.mean(dim=1), dim=-1
         ).T,
-        "each column should have length 1, not each row: normalise along D": F.normalize(unit.mean(dim=0).T, dim=-1),
-        "normalise along D, the last dimension": F.normalize(
+        "each column should have length 1, not each row: normalize along D": F.normalize(unit.mean(dim=0).T, dim=-1),
+        "normalize along D, the last dimension": F.normalize(
             F.normalize(prompts, dim=1).mean(dim=0), dim=-1
         ).T,
         "that is the first template only: take the mean of all": unit[0].T,

@@ -86,7 +86,7 @@ def wrap(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", width: int = 24) -> None:
+def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", *, width: int = 24) -> None:
     """One (3, S, S) uint8 image with its caption below."""
     axis.imshow(np.asarray(image).transpose(1, 2, 0))
     axis.set_xticks([])
@@ -96,7 +96,7 @@ def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", width: 
         spine.set_visible(False)
 
 
-def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, title: str = "") -> Figure:
+def image_grid(images: np.ndarray, captions: Sequence[str], *, columns: int = 5, title: str = "") -> Figure:
     """Images (n, 3, S, S) uint8 in rows, each above its caption."""
     rows = math.ceil(len(images) / columns)
     figure = new_figure(1.75 * columns, 2.3 * rows + 0.3)
@@ -110,13 +110,13 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, ti
     return figure
 
 
-def faint(colour: str) -> str:
-    """A colour mixed with white: a background on which black text can be read."""
-    return mpl.colors.to_hex(0.35 * np.array(mpl.colors.to_rgb(colour)) + 0.65)
+def faint(color: str) -> str:
+    """A color mixed with white: a background on which black text can be read."""
+    return mpl.colors.to_hex(0.35 * np.array(mpl.colors.to_rgb(color)) + 0.65)
 
 
 def lines(
-    x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", log: bool = False, **labels: str
+    x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", *, log: bool = False, **labels: str
 ) -> Figure:
     """A line for each of `ys` over `x` (`log`: by powers of two), drawn in different ways; `xlabel` and `ylabel` name the axes."""
     figure = new_figure(6, 3)

@@ -14,13 +14,14 @@ def classified(
     pictures: Sequence[Any],
     answers: Sequence[str],
     cosines: Sequence[dict[str, float]],
+    *,
     probabilities: Sequence[dict[str, float]],
     below: float | None = None,
     most: int = 6,
 ) -> Figure:
     """A row for each PIL image: left the image, right its `most` nearest labels, as bars of their cosines.
 
-    The bars tell the probabilities, too.  Those below the threshold `below` are grey, and a dashed line marks it.
+    The bars tell the probabilities, too.  Those below the threshold `below` are gray, and a dashed line marks it.
     """
     cosines = [sorted(of_image.items(), key=lambda item: -item[1])[:most] for of_image in cosines]
     figure = new_figure(7.5, 2.3 * len(pictures))
@@ -29,8 +30,8 @@ def classified(
     for (left, right), picture, answer, rows, shares in zip(axes, pictures, answers, cosines, probabilities):
         show_image(left, np.asarray(picture).transpose(2, 0, 1))
         names, values = zip(*rows)
-        colours = [PALETTE[0] if below is None or value >= below else "0.7" for value in values]
-        right.barh(range(len(rows)), values, color=colours)
+        colors = [PALETTE[0] if below is None or value >= below else "0.7" for value in values]
+        right.barh(range(len(rows)), values, color=colors)
         for place, (name, value) in enumerate(rows):
             numbers = f"{value:.2f}  ({shares[name]:.0%})"
             right.text(1.02, place, numbers, transform=right.get_yaxis_transform(), va="center", fontsize=9)

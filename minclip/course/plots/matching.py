@@ -15,7 +15,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def similarity_matrix(
-    matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], title: str = ""
+    matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], *, title: str = ""
 ) -> Figure:
     """A similarity matrix (n, n): image i is drawn above column i, caption j beside row j, the number into each cell."""
     matrix, n = np.asarray(matrix), len(captions)
@@ -43,7 +43,7 @@ def similarity_matrix(
     return figure
 
 
-def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[float], title: str = "") -> Figure:
+def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[float], *, title: str = "") -> Figure:
     """One image, and beside it a bar for each label's probability."""
     figure = new_figure(7, max(2.0, 0.35 * len(labels) + 0.9))
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2.2])[0]

@@ -10,16 +10,17 @@ from torch import Tensor
 from ..setup import PALETTE
 from .base import axes_grid, new_figure, show_image, wrap
 
-SPLIT_COLOURS = {"train": PALETTE[4], "val": PALETTE[1], "test": PALETTE[6]}
+SPLIT_COLORS = {"train": PALETTE[4], "val": PALETTE[1], "test": PALETTE[6]}
 
 
 def with_texts(
     images: np.ndarray,
     texts: Sequence[Sequence[str]],
     title: str = "",
+    *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
-    """Images (n, 3, S, S) uint8, each beside its lines of text; where `right` tells, a line has a tick and a colour."""
+    """Images (n, 3, S, S) uint8, each beside its lines of text; where `right` tells, a line has a tick and a color."""
     figure = new_figure(8.4, 1.6 * len(images) + 0.4)
     for row, (image_axis, text_axis) in enumerate(axes_grid(figure, len(images), 2, width_ratios=[1, 4.6])):
         show_image(image_axis, images[row])
@@ -55,13 +56,13 @@ def lengths_and_words(lengths: Sequence[int], counts: Sequence[tuple[str, int]],
 
 
 def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
-    """A strip for each of `strips`: a cell an image in the colour of its split ("train", "val", "test", or "" for none)."""
+    """A strip for each of `strips`: a cell an image in the color of its split ("train", "val", "test", or "" for none)."""
     figure = new_figure(8.4, 0.55 * len(strips) + 1)
     axis = axes_grid(figure)[0, 0]
     for row, splits in enumerate(strips.values()):
-        for split, colour in SPLIT_COLOURS.items():
+        for split, color in SPLIT_COLORS.items():
             bars = [(i - 0.5, 1) for i, s in enumerate(splits) if s == split]
-            axis.broken_barh(bars, (row - 0.36, 0.72), color=colour, label=split if row == 0 else None, linewidth=0)
+            axis.broken_barh(bars, (row - 0.36, 0.72), color=color, label=split if row == 0 else None, linewidth=0)
     axis.set_yticks(range(len(strips)), list(strips))
     axis.invert_yaxis()
     axis.set(xlabel="image, by its name", title=title)
@@ -104,7 +105,7 @@ def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | T
 
 
 def band(
-    x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", chance: float | None = None, **labels: str
+    x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", *, chance: float | None = None, **labels: str
 ) -> Figure:
     """For each of `ys` (seeds, points), shares of 1 that are shown in percent, the seeds' mean as a line in a band of ± one standard deviation."""
     figure = new_figure(6.4, 3.2)
@@ -128,6 +129,7 @@ def retrieved(
     queries: Sequence[str],
     images: Sequence[Sequence[np.ndarray]],
     title: str = "",
+    *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
     """A row for each text: the images (3, S, S) uint8 that were found, best first; where `right` tells, its own has a frame."""

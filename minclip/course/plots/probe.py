@@ -13,6 +13,7 @@ def few_shot_curve(
     curve: dict[int, Sequence[float]],
     zero_shot: float,
     title: str = "",
+    *,
     chance: float | None = None,
     crossing: float | None = None,
     probe: float | None = None,
@@ -42,6 +43,6 @@ def few_shot_curve(
         axis.plot(place, 100 * zero_shot, "D", color=PALETTE[6], markersize=7, label=f"crossing, k = {crossing:.1f}")
     axis.set_xticks([left, *x], ["0", *map(str, ks)])
     axis.set_ylim(0, 102)
-    axis.set(xlabel="labelled training images a class, k", ylabel="accuracy, %", title=title)
+    axis.set(xlabel="labeled training images a class, k", ylabel="accuracy, %", title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return figure

@@ -12,7 +12,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def contact_sheet(
-    pictures: Sequence[Any], paths: Sequence[str], cosines: Sequence[float], title: str = "", columns: int = 4
+    pictures: Sequence[Any], paths: Sequence[str], cosines: Sequence[float], *, title: str = "", columns: int = 4
 ) -> Figure:
     """PIL images of any size in rows, best first, each above its rank, cosine and file name."""
     columns = max(1, min(columns, len(pictures)))

@@ -19,8 +19,8 @@ def arrows(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
     for axis, (name, kinds) in zip(axes_grid(figure, 1, len(panels))[0], panels.items()):
         reach = 1.4 * max(vectors.norm(dim=1).max().item() for vectors in kinds)
         axis.add_patch(Circle((0, 0), 1, fill=False, color="#999999", linestyle="--"))
-        for vectors, kind, colour, width in zip(kinds, ("image", "text"), (PALETTE[0], PALETTE[5]), (4, 1.8)):
-            look = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+        for vectors, kind, color, width in zip(kinds, ("image", "text"), (PALETTE[0], PALETTE[5]), (4, 1.8)):
+            look = {"arrowstyle": "-|>", "color": color, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
             for i, vector in enumerate(vectors):
                 axis.annotate("", vector.tolist(), (0, 0), arrowprops=look)
                 x, y = (vector / vector.norm()).tolist()
@@ -28,14 +28,14 @@ def arrows(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
                     x if abs(x) > 0.1 else {"image": -0.5, "text": 0.5}[kind]
                 )  # two upright arrows: a label on each side
                 place = {"xytext": (10 * side, 12 * y), "textcoords": "offset points", "va": "center"}
-                axis.annotate(f"{kind} {i}", vector.tolist(), color=colour, ha="left" if side > 0 else "right", **place)
+                axis.annotate(f"{kind} {i}", vector.tolist(), color=color, ha="left" if side > 0 else "right", **place)
         axis.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(-0.2 * reach, 0.95 * reach), aspect="equal")
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
-def temperature(matrix: Tensor, scale: float, images: np.ndarray, title: str = "") -> Figure:
+def temperature(matrix: Tensor, scale: float, images: np.ndarray, *, title: str = "") -> Figure:
     """Cosines (n, n), images as rows, and what `scale` makes of them: each row's softmax, the gradient, the loss.
 
     The gradient is that of `clip_loss` for each cosine: where it is negative, a step pulls the pair together.
@@ -52,16 +52,16 @@ def temperature(matrix: Tensor, scale: float, images: np.ndarray, title: str = "
         ("softmax of each row", (scale * matrix.detach()).softmax(dim=1), "cividis", (0, 1)),
         ("gradient: blue pulls, red pushes", cosines.grad, "RdBu_r", (-reach, reach)),
     ]
-    for axis, (name, values, colours, (low, high)) in zip(squares, kinds):
+    for axis, (name, values, cmap, (low, high)) in zip(squares, kinds):
         values = values.numpy()
-        axis.imshow(values, cmap=colours, vmin=low, vmax=high)
+        axis.imshow(values, cmap=cmap, vmin=low, vmax=high)
         axis.set_title(name, fontsize=9)
         axis.set_xticks(range(n), range(n), fontsize=8)
         axis.set_yticks([])
         axis.set_xlabel("caption", fontsize=8)
         for (row, column), value in np.ndenumerate(values):
             place = (value - low) / (high - low)
-            white = abs(2 * place - 1) > 0.7 if colours == "RdBu_r" else place < 0.5
+            white = abs(2 * place - 1) > 0.7 if cmap == "RdBu_r" else place < 0.5
             look = {"ha": "center", "va": "center", "fontsize": 8, "color": "white" if white else "black"}
             axis.text(column, row, f"{value:.2f}".replace("-0.00", "0.00"), **look)
     scales = np.geomspace(0.1, 1000, 60)
@@ -82,9 +82,9 @@ def gradient_norms(scales: Sequence[float], norms: Tensor | np.ndarray, title: s
     norms = np.maximum(np.asarray(norms), 1e-6)  # an axis of powers of ten has no 0
     figure = new_figure(6.8, 3.4)
     axis = axes_grid(figure)[0, 0]
-    for share, colour in ((90, "#d5e7f3"), (50, "#9cc7e3")):
+    for share, color in ((90, "#d5e7f3"), (50, "#9cc7e3")):
         low, high = np.percentile(norms, [50 - share / 2, 50 + share / 2], axis=1)
-        axis.fill_between(scales, low, high, color=colour, label=f"{share} % of the images", linewidth=0)
+        axis.fill_between(scales, low, high, color=color, label=f"{share} % of the images", linewidth=0)
     axis.plot(scales, np.median(norms, axis=1), color=PALETTE[0], linewidth=2, label="median")
     axis.plot(scales, norms.max(axis=1), color=PALETTE[5], linestyle="--", linewidth=2, label="largest")
     axis.axvline(100, color="black", linestyle=":")
@@ -122,12 +122,12 @@ def two_clouds(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Fig
         rest = rest - (rest @ line)[:, None] * line
         up = torch.linalg.eigh(rest.T @ rest).eigenvectors[:, -1]
         up = up * torch.sign(up[up.abs().argmax()])  # an eigenvector's sign is free: fix it
-        for vectors, kind, colour, marker in zip(clouds, ("images", "texts"), (PALETTE[0], PALETTE[1]), "o^"):
+        for vectors, kind, color, marker in zip(clouds, ("images", "texts"), (PALETTE[0], PALETTE[1]), "o^"):
             axis.scatter(
                 (vectors @ line).numpy(),
                 (vectors @ up).numpy(),
                 s=7,
-                color=colour,
+                color=color,
                 marker=marker,
                 alpha=0.5,
                 label=kind,

@@ -14,7 +14,7 @@ from ...tokenizer import Tokenizer, byte_characters, spell
 from ..setup import PALETTE
 from .base import axes_grid, faint, new_figure
 
-Box = tuple[str, str, str]  # what stands in a box, what below it, and the box's colour
+Box = tuple[str, str, str]  # what stands in a box, what below it, and the box's color
 
 
 def boxes(rows: Sequence[tuple[str, Sequence[Box | None]]], title: str = "") -> Figure:
@@ -51,8 +51,8 @@ def bytes_of(text: str, title: str = "") -> Figure:
     rows = []
     for character in text:
         seen = character if mono.get_char_index(ord(character)) else " "  # matplotlib's font has no emoji, for one
-        colour = faint(PALETTE[len(character.encode()) > 1])
-        row = [(str(byte), byte_characters()[byte], colour) for byte in character.encode()]
+        color = faint(PALETTE[len(character.encode()) > 1])
+        row = [(str(byte), byte_characters()[byte], color) for byte in character.encode()]
         rows.append((f"{seen} U+{ord(character):04X}", row))
     return boxes(rows, title)
 
@@ -83,8 +83,8 @@ def merge_steps(steps: Sequence[tuple[str, Sequence[Sequence[str]], str]], title
     return boxes(rows, title)
 
 
-def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", width: int = 76) -> Figure:
-    """Tokens with their ids below, coloured by id, in rows of about `width` letters."""
+def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", *, width: int = 76) -> Figure:
+    """Tokens with their ids below, colored by id, in rows of about `width` letters."""
     rows: list[tuple[str, list[Box | None]]] = [("", [])]
     used = 0
     for token, i in zip(tokens, ids):
@@ -127,14 +127,14 @@ def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> F
 
 
 def vocabulary_curve(
-    sizes: Sequence[int], tokens: dict[str, Sequence[float]], words: dict[str, float], title: str = ""
+    sizes: Sequence[int], tokens: dict[str, Sequence[float]], words: dict[str, float], *, title: str = ""
 ) -> Figure:
     """Tokens a text by vocabulary size, a line for each kind of text; dashed, where each word would be one token."""
     figure = new_figure(6.5, 3.6)
     axis = axes_grid(figure)[0, 0]
-    for colour, (name, values) in zip(PALETTE, tokens.items()):
-        axis.plot(sizes, values, marker="o", color=colour, label=name)
-        axis.axhline(words[name], color=colour, linestyle="--", linewidth=1, label="the same, one token a word")
+    for color, (name, values) in zip(PALETTE, tokens.items()):
+        axis.plot(sizes, values, marker="o", color=color, label=name)
+        axis.axhline(words[name], color=color, linestyle="--", linewidth=1, label="the same, one token a word")
     axis.legend(loc="upper right")
     axis.set(xlabel="vocabulary size that was asked for", ylabel="tokens a text", title=title, ylim=(0, None))
     return figure

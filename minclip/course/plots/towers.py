@@ -12,11 +12,11 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def token_attention(
-    maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], title: str = "", top: float = 1.0
+    maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], *, title: str = "", top: float = 1.0
 ) -> Figure:
-    """Causal maps (n, L, L) side by side, from 0 to `top`: who (row) looks at whom (column); the future is grey.
+    """Causal maps (n, L, L) side by side, from 0 to `top`: who (row) looks at whom (column); the future is gray.
 
-    Up to four tokens get their numbers, more of them a colour bar.
+    Up to four tokens get their numbers, more of them a color bar.
     """
     maps, length = np.asarray(maps), len(tokens)
     later = np.triu(np.ones((length, length), dtype=bool), k=1)
@@ -57,7 +57,7 @@ def token_counts(counts: dict[str, int], title: str = "") -> Figure:
 
 
 def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[float]]], title: str = "") -> Figure:
-    """Accuracy (shares of 1) by step: a colour for each model, a line for each of its runs; the first model's are thick."""
+    """Accuracy (shares of 1) by step: a color for each model, a line for each of its runs; the first model's are thick."""
     figure = new_figure(6.5, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, lines) in enumerate(runs.items()):
@@ -69,7 +69,7 @@ def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[floa
 
 
 def moved_cosines(
-    captions: Sequence[str], before: Sequence[float], after: Sequence[float], names: tuple[str, str], title: str = ""
+    captions: Sequence[str], before: Sequence[float], after: Sequence[float], *, names: tuple[str, str], title: str = ""
 ) -> Figure:
     """For each caption the cosine with a vector before (circle) and after (diamond) it moved, and a line between."""
     figure = new_figure(7.5, 0.34 * len(captions) + 1.5)
@@ -110,10 +110,11 @@ def heat_maps(
     maps: Sequence[np.ndarray | Tensor],
     names: Sequence[str],
     title: str = "",
+    *,
     limits: tuple[float, float] = (0.0, 1.0),
     marks: Sequence[tuple[int, int]] = (),
     columns: int = 4,
-    colours: str = "cividis",
+    cmap: str = "cividis",
 ) -> Figure:
     """Maps (h, w) in rows, on one scale from `limits`; `marks[i]`, a row and a column of map i, gets a cross."""
     rows, columns = math.ceil(len(maps) / columns), min(columns, len(maps))
@@ -122,7 +123,7 @@ def heat_maps(
     for axis in axes.flat:
         axis.set_axis_off()
     for i, (axis, values, name) in enumerate(zip(axes.flat, maps, names)):
-        shown = axis.imshow(np.asarray(values), vmin=limits[0], vmax=limits[1], cmap=colours, interpolation="nearest")
+        shown = axis.imshow(np.asarray(values), vmin=limits[0], vmax=limits[1], cmap=cmap, interpolation="nearest")
         axis.set_title(name, fontsize=9, loc="left")
         if marks:
             axis.plot(*reversed(marks[i]), marker="x", color="black", markersize=7, markeredgewidth=2)
@@ -131,7 +132,7 @@ def heat_maps(
     return figure
 
 
-def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], title: str = "") -> Figure:
+def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
     """Images (n, 3, S, S) uint8, and below each one its map (G, G) of attention, on a scale of its own.
 
     A single image has its map beside it, in percent.

@@ -13,7 +13,7 @@ from .base import axes_grid, new_figure
 
 
 def matrix_and_loss(
-    matrix: Tensor | np.ndarray, losses: Sequence[float], step: int, batch_size: int, title: str = ""
+    matrix: Tensor | np.ndarray, losses: Sequence[float], *, step: int, batch_size: int, title: str = ""
 ) -> Figure:
     """Left the cosines (n, n) of images and texts after `step` steps; right the loss of all steps, with a dot there."""
     figure = new_figure(8.4, 3.4)
@@ -60,7 +60,7 @@ def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, titl
     return figure
 
 
-def waterfall(panels: dict[str, dict[str, float]], title: str = "", digits: int = 0) -> Figure:
+def waterfall(panels: dict[str, dict[str, float]], title: str = "", *, digits: int = 0) -> Figure:
     """For each panel (its name is the unit) some amounts, each option added to those above it: what it saves, what is left.
 
     The part that an option has saved is hatched; where it costs more, there is nothing to hatch.

@@ -12,7 +12,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def prompt_table(
-    image: np.ndarray, labels: Sequence[str], names: Sequence[str], values: np.ndarray | Tensor, title: str = ""
+    image: np.ndarray, labels: Sequence[str], names: Sequence[str], *, values: np.ndarray | Tensor, title: str = ""
 ) -> Figure:
     """One (3, S, S) uint8 image, and beside it a table (T, C) of probabilities: a row for each of `names`, its largest framed."""
     values = np.asarray(values)
@@ -28,7 +28,7 @@ def prompt_table(
 
 
 def confusion(
-    counts: np.ndarray | Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "", xlabel: str = "answer"
+    counts: np.ndarray | Tensor, rows: Sequence[str], columns: Sequence[str], *, title: str = "", xlabel: str = "answer"
 ) -> Figure:
     """Each row of `counts` (R, C) in percent of its sum: how often what is named in front was called what is named below."""
     counts = np.asarray(counts, dtype=float)
@@ -44,13 +44,13 @@ def _numbered(
 ) -> None:
     axis.imshow(percent, aspect="auto", **limits)
     for (row, column), value in np.ndenumerate(percent):
-        colour = "black" if value > 50 else "white"
-        axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
+        color = "black" if value > 50 else "white"
+        axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=color)
     axis.set_xticks(range(len(columns)), [wrap(name, 12) for name in columns], fontsize=8)
     axis.set_yticks(range(len(rows)), [wrap(name, 36) for name in rows], fontsize=9)
 
 
-def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: str = "", xlabel: str = "") -> Figure:
+def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: str = "", *, xlabel: str = "") -> Figure:
     """A row for each of `names`, and in it a mark for each of `series`, with a line between the outermost."""
     values = np.array(list(series.values()), dtype=float)
     figure = new_figure(7.5, 0.3 * len(names) + 1.4)
