@@ -1,4 +1,4 @@
-"""A real JupyterLab and a real Chromium: started once for the module that asks for them, and away from a person's own settings."""
+"""A real JupyterLab and a real Chromium, started once for a module, without a person's own settings."""
 
 import json
 import os

@@ -14,8 +14,8 @@ UNWANTED = '[data-mime-type$=".stderr"], [data-mime-type$=".error"]'  # JupyterL
 WIDGET = "application/vnd.jupyter.widget-view+json"
 OURS = re.compile(r"\bwidgets\.")  # minclip.course.widgets
 FALLBACK = re.compile(r"(VBox|HBox|Image|IntSlider)\(")  # what a widget is without JupyterLab's extension for it
-# what a control is, and the keys that move it: a second one for a control that stands at its end.  In a dropdown the arrow
-# keys would not do: JupyterLab takes them for itself and goes to another cell.
+# what a control is, and the keys that move it: a second one for a control at its end.  Not the arrow keys in a dropdown:
+# JupyterLab takes them for itself and goes to another cell.
 CONTROLS = {
     ".noUi-handle": ("ArrowRight", "ArrowLeft"),  # a slider
     "select": ("Home", "End"),
@@ -28,8 +28,7 @@ STOPPED = """() => {
     const idle = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle';
     return idle && prompts[0] !== '[ ]:' && !prompts.includes('[*]:');
 }"""
-# what a control shows.  A slider: the text of its readout, because aria-valuenow is the rounded exponent of a log slider
-# and the position in the list of a selection slider
+# what a control shows; of a slider the text of its readout, because aria-valuenow is the rounded exponent of a log slider
 STATE = "e => [e.value, e.checked, e.closest('.jupyter-widgets')?.querySelector('.widget-readout')?.textContent].join()"
 IMAGE_BYTES = "async e => [...new Uint8Array(await (await fetch(e.src)).arrayBuffer())]"
 
@@ -105,7 +104,7 @@ class Visit:
 
 
 def complaints(visit, cells):
-    """What a reader would stumble over in a notebook that was run, a sentence each; `cells` as its author stored them."""
+    """What a reader would stumble over in a notebook that was run, one sentence each; `cells` as they are stored."""
     executed = visit.find(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")).count()
     pictures = sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"])
     visit.until(lambda: visit.find(".jp-RenderedImage img").count() == pictures)  # the page draws after the kernel

@@ -1,4 +1,4 @@
-"""Whoever sees colors differently can read every picture: colors come from the palette, from grays or from maps made for that."""
+"""Every plot is readable with any color vision: colors come from the palette, from grays, or from color maps made for that."""
 
 import ast
 import colorsys

@@ -47,7 +47,7 @@ WRONG = [
     (checks.scale_needed, lambda r, w, b, p: math.log(my_scale(r, w, b, p)), "the logarithm"),
     (checks.scale_needed, lambda r, w, b, p: my_scale(w, r, b, p), "sign is wrong"),
     (checks.scale_needed, lambda r, w, b, p: 100, "expected"),
-    (checks.csls, lambda s, k: my_csls(s, k, factor=1), "counts twice"),
+    (checks.csls, lambda s, k: my_csls(s, k, factor=1), "similarity twice"),
     (checks.csls, lambda s, k: my_csls(s, k, columns=0), "columns' means are missing"),
     (checks.csls, lambda s, k: my_csls(s, k, rows=0), "rows' means are missing"),
     (checks.csls, lambda s, k: 2 * s - s.mean(dim=1, keepdim=True) - s.mean(dim=0), "k largest only"),

@@ -1,4 +1,4 @@
-"""Texts of others (captions, labels, file names, what a reader types) are drawn whatever they hold, and never read as mathematics."""
+"""Captions, labels, file names and what a reader types are drawn whatever they hold, and never read as mathematics."""
 
 import numpy as np
 import pytest

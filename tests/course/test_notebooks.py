@@ -158,7 +158,7 @@ def test_each_folded_solution_passes_its_check(cells, capsys):
         assert capsys.readouterr().out == "right!\n", name
 
 
-# (notebook, cells to run first, the cell that the reader changes, what stands there, what a reader may put in its place)
+# (notebook, cells to run first, the cell that the reader changes, what is there, what a reader may put in its place)
 CHANGED = [("00", ["cell-24", "cell-34"], "cell-36-yours", '"two green stars"', '"a purple ring"')]
 
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises: `checks.name(function)` says what is right or names the mistake."""
+"""Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
 from .judging import NOT_ATTEMPTED
 from .loss import log_softmax, loss_gradient, merge

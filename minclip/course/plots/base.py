@@ -1,4 +1,4 @@
-"""Figures as such: made, shown, saved, and the small parts that all pictures share."""
+"""Figures: made, shown and saved, and the small parts that all plots share."""
 
 import io
 import math
@@ -18,13 +18,13 @@ from ..setup import STYLE
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in the course's style; not pyplot's, so that nothing has to be closed and no screen is needed."""
+    """A figure in the course's style; not one of pyplot's, which would have to be closed."""
     with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height))
 
 
 def printable(text: str) -> str:
-    """`text` with control characters (an ANSI escape) and surrogates (a file name that is not UTF-8) escaped as in Python.
+    """`text` with control characters (ANSI) and surrogates (from file names that aren't UTF-8) escaped as in Python.
 
     No font has them, and matplotlib raises a TypeError for a surrogate.
     """
@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def make_drawable(figure: Figure) -> None:
-    """Every text of the figure becomes `printable`, and none is read as mathematics: captions and file names may hold a $.
+    """Every text of the figure becomes `printable`, and none is read as mathematics: a caption may hold a $.
 
     Only numbers that matplotlib writes beside an axis stay as they are: powers of ten are mathematics.
     """
@@ -60,14 +60,14 @@ def png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure) -> None:
-    """Displays the figure in a notebook, as a PNG: the same in JupyterLab, in Colab and on a page."""
+    """Displays the figure in a notebook, as a PNG: the same in JupyterLab, in Colab and on a web page."""
     from IPython.display import Image, display  # only notebooks have it
 
     display(Image(data=png(figure)))
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure to a PNG file, whole or not at all."""
+    """Writes the figure to a PNG file, completely or not at all."""
     from ...weights.folder import atomic_write
 
     atomic_write(path, png(figure))
@@ -118,7 +118,7 @@ def faint(color: str) -> str:
 def lines(
     x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", *, log: bool = False, **labels: str
 ) -> Figure:
-    """A line for each of `ys` over `x` (`log`: by powers of two), drawn in different ways; `xlabel` and `ylabel` name the axes."""
+    """A line for each of `ys` over `x` (with `log`, in powers of two), each in its own line style."""
     figure = new_figure(6, 3)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(ys.items()):

@@ -1,4 +1,4 @@
-"""The picture of `minclip classify`: each image beside its cosines, and the line below which it is none of these."""
+"""The plot of `minclip classify`: each image beside its cosines, and the threshold below which it is none of these."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def classified(
 ) -> Figure:
     """A row for each PIL image: left the image, right its `most` nearest labels, as bars of their cosines.
 
-    The bars tell the probabilities, too.  Those below the threshold `below` are gray, and a dashed line marks it.
+    The probabilities stand beside the bars.  Bars below the threshold `below` are gray; a dashed line marks it.
     """
     cosines = [sorted(of_image.items(), key=lambda item: -item[1])[:most] for of_image in cosines]
     figure = new_figure(7.5, 2.3 * len(pictures))

@@ -1,4 +1,4 @@
-"""Pictures of the loss: its two softmaxes, pushes and pulls, memory, batch and temperature."""
+"""Plots of the loss: its two softmaxes, its gradient, memory, batch size and temperature."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def numbered(
     cmap: str = "cividis",
     digits: int = 2,
 ) -> Figure:
-    """Small (B, B) matrices side by side with their numbers; the diagonal, where the right pairs stand, is framed.
+    """Small (B, B) matrices side by side with their values; the diagonal, the right pairs, is framed.
 
     `limits`, one for all or one for each, are the values at the two ends of the color map.
     """
@@ -58,7 +58,7 @@ def on_circle(
     """Vectors (B, 2) of length 1, a panel for each moment, one color for each pair.
 
     Images are discs on an inner circle, texts squares on an outer one, so that both can be seen where they agree.
-    `arrows` (2, B, 2) say where they are moved; they are drawn as long as they are, tiny ones not at all.
+    `arrows` (2, B, 2) are the moves of images and texts, drawn to scale; tiny ones are left out.
     """
     figure = new_figure(3.1 * len(images), 3.7)
     for axis, *points, moves, name in zip(axes_grid(figure, 1, len(images))[0], images, texts, arrows, names):
@@ -99,7 +99,7 @@ def memory(sizes: Sequence[int], needed: dict[str, Sequence[float]], title: str 
 def batch_and_scale(
     right: Tensor, *, scale: float, loss: float, scales: Sequence[float], losses: Sequence[float], title: str = ""
 ) -> Figure:
-    """Left the `losses` of a batch by `scales`, with a dot at `scale`; right, how probable each image's own text is there.
+    """Left: the `losses` of a batch by `scales`, a dot at `scale`.  Right: a histogram of the right texts' probabilities.
 
     `right` (B,) holds these probabilities.
     """

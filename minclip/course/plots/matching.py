@@ -1,4 +1,4 @@
-"""Pictures of matching and training: similarity matrix, probabilities, curves of a run."""
+"""Plots of matching and training: similarity matrix, probabilities, curves of a run."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 def similarity_matrix(
     matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """A similarity matrix (n, n): image i is drawn above column i, caption j beside row j, the number into each cell."""
+    """A similarity matrix (n, n): image i above column i, caption j beside row j, the value in each cell."""
     matrix, n = np.asarray(matrix), len(captions)
     figure = new_figure(3.2 + 0.85 * n, 0.85 * n + 1.4)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")

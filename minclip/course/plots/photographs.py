@@ -1,4 +1,4 @@
-"""Pictures of notebook 07: captions as people write them, splits, singular values, bands over seeds, what a search found."""
+"""Plots of notebook 07: captions that people wrote, splits, singular values, bands over seeds, search results."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def with_texts(
     *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
-    """Images (n, 3, S, S) uint8, each beside its lines of text; where `right` tells, a line has a tick and a color."""
+    """Images (n, 3, S, S) uint8, each beside its lines of text; `right` ones have a tick and a color."""
     figure = new_figure(8.4, 1.6 * len(images) + 0.4)
     for row, (image_axis, text_axis) in enumerate(axes_grid(figure, len(images), 2, width_ratios=[1, 4.6])):
         show_image(image_axis, images[row])
@@ -42,7 +42,7 @@ def with_texts(
 
 
 def lengths_and_words(lengths: Sequence[int], counts: Sequence[tuple[str, int]], title: str = "") -> Figure:
-    """Left how many captions have how many words; right how often the words of `counts` occur, most frequent first."""
+    """Left: a histogram of the captions' lengths in words.  Right: how often the words of `counts` occur."""
     figure = new_figure(8.4, 3.4)
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 1.3])[0]
     left.hist(lengths, bins=np.arange(min(lengths), max(lengths) + 2) - 0.5, color=PALETTE[0], rwidth=0.9)
@@ -56,7 +56,7 @@ def lengths_and_words(lengths: Sequence[int], counts: Sequence[tuple[str, int]],
 
 
 def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
-    """A strip for each of `strips`: a cell an image in the color of its split ("train", "val", "test", or "" for none)."""
+    """A strip for each of `strips`: one cell per image in the color of its split ("" for none)."""
     figure = new_figure(8.4, 0.55 * len(strips) + 1)
     axis = axes_grid(figure)[0, 0]
     for row, splits in enumerate(strips.values()):
@@ -71,7 +71,7 @@ def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
 
 
 def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
-    """Scores (n, m) written into their cells; the `right` ones (n, m) have a frame, and the best right one of a row a thick one."""
+    """Scores (n, m) in their cells; the `right` ones (n, m) have a frame, the best right one of a row a thick frame."""
     scores, right = np.asarray(scores), np.asarray(right)
     figure = new_figure(8.4, 0.42 * len(scores) + 1)
     axis = axes_grid(figure)[0, 0]
@@ -91,7 +91,7 @@ def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
 
 
 def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | Tensor, title: str = "") -> Figure:
-    """Bars of a matrix's singular values, in one half as they are, in the other as they become; each as a share of its largest."""
+    """Bars of a matrix's singular values before and after, each divided by the largest."""
     figure = new_figure(8.4, 2.8)
     for axis, values, name in zip(
         axes_grid(figure, 1, 2, sharey=True)[0], (before, after), ("gradient", "Muon's step")
@@ -107,7 +107,7 @@ def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | T
 def band(
     x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", *, chance: float | None = None, **labels: str
 ) -> Figure:
-    """For each of `ys` (seeds, points), shares of 1 that are shown in percent, the seeds' mean as a line in a band of ± one standard deviation."""
+    """For each of `ys` (seeds, points), fractions of 1, the mean over seeds in a band of ± one standard deviation."""
     figure = new_figure(6.4, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(ys.items()):
@@ -132,7 +132,7 @@ def retrieved(
     *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
-    """A row for each text: the images (3, S, S) uint8 that were found, best first; where `right` tells, its own has a frame."""
+    """A row for each text: the images (3, S, S) uint8 found, best first; with `right`, its own image has a frame."""
     columns = len(images[0])
     figure = new_figure(1.3 * columns + 2.2, 1.5 * len(queries) + 0.4)
     axes = axes_grid(figure, len(queries), columns + 1, width_ratios=[1.7] + [1] * columns)

@@ -1,4 +1,4 @@
-"""The picture of a search: what was found, best first."""
+"""The results of a search as a contact sheet."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Pictures of the similarity matrix: lengths, temperature, the gap between images and texts, hubs."""
+"""Plots of the similarity matrix: lengths, temperature, the gap between images and texts, hubs."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from .base import axes_grid, new_figure, show_image
 
 
 def arrows(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
-    """For each panel image vectors (n, 2) and text vectors (n, 2) as numbered arrows from the origin, and the unit circle."""
+    """For each panel image and text vectors (n, 2) as numbered arrows from the origin, and the unit circle."""
     figure = new_figure(4.2 * len(panels), 3.0)
     for axis, (name, kinds) in zip(axes_grid(figure, 1, len(panels))[0], panels.items()):
         reach = 1.4 * max(vectors.norm(dim=1).max().item() for vectors in kinds)
@@ -36,9 +36,9 @@ def arrows(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
 
 
 def temperature(matrix: Tensor, scale: float, images: np.ndarray, *, title: str = "") -> Figure:
-    """Cosines (n, n), images as rows, and what `scale` makes of them: each row's softmax, the gradient, the loss.
+    """Cosines (n, n), images as rows, and at one `scale` each row's softmax, the gradient and the loss.
 
-    The gradient is that of `clip_loss` for each cosine: where it is negative, a step pulls the pair together.
+    The gradient of `clip_loss` for each cosine: where it is negative, a step pulls the pair together.
     """
     n, eye = len(matrix), torch.eye(len(matrix))
     cosines = matrix.detach().clone().requires_grad_()
@@ -46,7 +46,7 @@ def temperature(matrix: Tensor, scale: float, images: np.ndarray, *, title: str 
     figure = new_figure(11.5, 2.9)
     strip, *squares, curve = axes_grid(figure, 1, 5, width_ratios=[1 / n, 1, 1, 1, 1.1])[0]
     show_image(strip, np.concatenate(list(images), axis=1))
-    reach = max(cosines.grad.abs().max().item(), 0.05)  # what is next to nothing stays pale
+    reach = max(cosines.grad.abs().max().item(), 0.05)  # so that tiny gradients stay pale
     kinds = [
         ("cosines", cosines.detach(), "cividis", (-1, 1)),
         ("softmax of each row", (scale * matrix.detach()).softmax(dim=1), "cividis", (0, 1)),
@@ -78,7 +78,7 @@ def temperature(matrix: Tensor, scale: float, images: np.ndarray, *, title: str 
 
 
 def gradient_norms(scales: Sequence[float], norms: Tensor | np.ndarray, title: str = "") -> Figure:
-    """Gradient norms (scales, n) of n images by scale: half and nine tenths of them lie in the bands, the largest on top."""
+    """Gradient norms (scales, n) of n images by scale: median, maximum, and the middle 50 and 90 percent."""
     norms = np.maximum(np.asarray(norms), 1e-6)  # an axis of powers of ten has no 0
     figure = new_figure(6.8, 3.4)
     axis = axes_grid(figure)[0, 0]
@@ -96,7 +96,7 @@ def gradient_norms(scales: Sequence[float], norms: Tensor | np.ndarray, title: s
 
 
 def cosine_histograms(panels: dict[str, dict[str, Tensor]], title: str = "") -> Figure:
-    """For each panel the distributions of some kinds of cosines, drawn over each other, with the mean of each in the legend."""
+    """For each panel the histograms of several kinds of cosines, with their means in the legend."""
     figure = new_figure(3.9 * len(panels), 3.3)
     axes = axes_grid(figure, 1, len(panels), sharex=True)[0]
     for axis, (name, kinds) in zip(axes, panels.items()):
@@ -112,8 +112,10 @@ def cosine_histograms(panels: dict[str, dict[str, Tensor]], title: str = "") -> 
 
 
 def two_clouds(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
-    """For each panel image vectors (n, D) and text vectors (m, D) as points: to the right along the line that joins their
-    means, upwards along the direction, perpendicular to it, in which all of them vary most."""
+    """For each panel image vectors (n, D) and text vectors (m, D) as points.
+
+    To the right along the line that joins their means, up along the perpendicular direction of the largest variance.
+    """
     figure = new_figure(3.4 * len(panels), 3.4)
     for axis, (name, clouds) in zip(axes_grid(figure, 1, len(panels), sharex=True, sharey=True)[0], panels.items()):
         line = torch.nn.functional.normalize(clouds[0].mean(dim=0) - clouds[1].mean(dim=0), dim=0)
@@ -143,7 +145,7 @@ def two_clouds(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Fig
 
 
 def occurrences(counts: dict[str, Tensor], title: str = "") -> Figure:
-    """For each name how often (m,) the captions were chosen, from the least to the most chosen one, on a logarithmic axis."""
+    """For each name how often (m,) each caption was chosen, sorted, on a logarithmic axis."""
     figure = new_figure(6.8, 3.3)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(counts.items()):

@@ -1,4 +1,4 @@
-"""Pictures of the tokenizer: bytes, merges, tokens, vocabularies."""
+"""Plots of the tokenizer: bytes, merges, tokens, vocabularies."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ...tokenizer import Tokenizer, byte_characters, spell
 from ..setup import PALETTE
 from .base import axes_grid, faint, new_figure
 
-Box = tuple[str, str, str]  # what stands in a box, what below it, and the box's color
+Box = tuple[str, str, str]  # the text in a box, the text below it, its color
 
 
 def boxes(rows: Sequence[tuple[str, Sequence[Box | None]]], title: str = "") -> Figure:
-    """Rows of boxes as wide as their text, each row with a label at its left; None leaves a gap between two words."""
+    """Rows of boxes as wide as their text, each row with a label on its left; None leaves a gap between two words."""
     margin = max(len(label) for label, _ in rows) + 2
     places, widest = [], len(title)
     for _, row in rows:
@@ -58,7 +58,7 @@ def bytes_of(text: str, title: str = "") -> Figure:
 
 
 def byte_table(title: str = "") -> Figure:
-    """The 256 bytes, 16 in a row, with the character that stands for each; orange where it isn't the byte's own."""
+    """The 256 bytes, 16 per row, with the character that stands for each; orange where it isn't the byte's own."""
     own = np.array([character == chr(byte) for byte, character in enumerate(byte_characters())]).reshape(16, 16)
     figure = new_figure(5.6, 5.4)
     axis = axes_grid(figure)[0, 0]
@@ -73,7 +73,7 @@ def byte_table(title: str = "") -> Figure:
 
 
 def merge_steps(steps: Sequence[tuple[str, Sequence[Sequence[str]], str]], title: str = "") -> Figure:
-    """Words while their symbols are joined, a row a step: its label, the words (lists of symbols), the new symbol."""
+    """Words while their symbols are merged, one row per step: label, words (lists of symbols), new symbol."""
     rows = []
     for label, words, new in steps:
         row: list[Box | None] = []
@@ -97,12 +97,12 @@ def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", *, w
 
 
 def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> Figure:
-    """How each word's symbols are joined: symbols at the bottom, each join above its two parts, with its merge's number."""
+    """How each word's symbols are merged: symbols at the bottom, each merge with its number above its two parts."""
     rank = {pair: i for i, pair in enumerate(tokenizer.merges)}
     figure = new_figure(0.62 * sum(len(spell(word)) for word in words) + 0.5, 3.4)
     axes = axes_grid(figure, 1, len(words), width_ratios=[len(spell(word)) for word in words], sharey=True)[0]
     for axis, word in zip(axes, words):
-        nodes = [(symbol, x, 0) for x, symbol in enumerate(spell(word))]  # what it spells, its place, its height
+        nodes = [(symbol, x, 0) for x, symbol in enumerate(spell(word))]  # text, x, y
         made = [(*node, "") for node in nodes]
         while len(nodes) > 1:
             number, i = min((rank.get((a[0], b[0]), math.inf), i) for i, (a, b) in enumerate(zip(nodes, nodes[1:])))
@@ -129,7 +129,7 @@ def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> F
 def vocabulary_curve(
     sizes: Sequence[int], tokens: dict[str, Sequence[float]], words: dict[str, float], *, title: str = ""
 ) -> Figure:
-    """Tokens a text by vocabulary size, a line for each kind of text; dashed, where each word would be one token."""
+    """Tokens per text by vocabulary size, a line for each kind of text; dashed: one token per word."""
     figure = new_figure(6.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     for color, (name, values) in zip(PALETTE, tokens.items()):

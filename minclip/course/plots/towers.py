@@ -1,4 +1,4 @@
-"""Pictures of the towers: patches, attention, what a vector does."""
+"""Plots of the towers: patches, attention, features."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from .base import axes_grid, new_figure, show_image, wrap
 def token_attention(
     maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], *, title: str = "", top: float = 1.0
 ) -> Figure:
-    """Causal maps (n, L, L) side by side, from 0 to `top`: who (row) looks at whom (column); the future is gray.
+    """Causal attention maps (n, L, L) side by side, from 0 to `top`: rows are queries, columns keys; the future is gray.
 
-    Up to four tokens get their numbers, more of them a color bar.
+    Up to four tokens: with their values; more: with a color bar.
     """
     maps, length = np.asarray(maps), len(tokens)
     later = np.triu(np.ones((length, length), dtype=bool), k=1)
@@ -41,7 +41,7 @@ def token_attention(
 
 
 def token_counts(counts: dict[str, int], title: str = "") -> Figure:
-    """A bar for each way to compute the same thing, with its number of tokens."""
+    """A bar with the number of tokens for each way to compute the same thing."""
     figure = new_figure(7.5, 0.45 * len(counts) + 0.8)
     axis = axes_grid(figure)[0, 0]
     axis.barh(range(len(counts)), list(counts.values()), color=PALETTE[: len(counts)])
@@ -57,7 +57,7 @@ def token_counts(counts: dict[str, int], title: str = "") -> Figure:
 
 
 def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[float]]], title: str = "") -> Figure:
-    """Accuracy (shares of 1) by step: a color for each model, a line for each of its runs; the first model's are thick."""
+    """Accuracy (fraction of 1) by step: a color for each model, a line for each run; the first model's are thick."""
     figure = new_figure(6.5, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, lines) in enumerate(runs.items()):
@@ -71,7 +71,7 @@ def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[floa
 def moved_cosines(
     captions: Sequence[str], before: Sequence[float], after: Sequence[float], *, names: tuple[str, str], title: str = ""
 ) -> Figure:
-    """For each caption the cosine with a vector before (circle) and after (diamond) it moved, and a line between."""
+    """For each caption its cosine with a vector before (circle) and after (diamond) the vector moved."""
     figure = new_figure(7.5, 0.34 * len(captions) + 1.5)
     axis = axes_grid(figure)[0, 0]
     rows = range(len(captions))
@@ -133,7 +133,7 @@ def heat_maps(
 
 
 def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
-    """Images (n, 3, S, S) uint8, and below each one its map (G, G) of attention, on a scale of its own.
+    """Images (n, 3, S, S) uint8, and below each one its attention map (G, G), on its own scale.
 
     A single image has its map beside it, in percent.
     """
