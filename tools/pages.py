@@ -1,4 +1,4 @@
-"""The course as a static site, from the stored outputs, for a browser offline: `python tools/pages.py --to build/site`."""
+"""The course as a static site that works offline, from the stored outputs: `python tools/pages.py --to build/site`."""
 
 import argparse
 import base64
@@ -128,7 +128,8 @@ def gather(source: Path) -> list[str]:
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, source / file)
         if file.suffix == ".py":
-            shown = f"---\norphan: true\n---\n# {file.as_posix()}\n\n```{{literalinclude}} {file.name}\n:language: python\n```\n"
+            block = f"```{{literalinclude}} {file.name}\n:language: python\n```\n"
+            shown = f"---\norphan: true\n---\n# {file.as_posix()}\n\n{block}"
             (source / f"{file}.md").write_text(shown)
     return [page.with_suffix("").as_posix() for page in [*notebooks, *others]]
 

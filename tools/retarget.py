@@ -4,8 +4,9 @@
     python tools/retarget.py ""                         not published: links lead to Colab's own open dialog
     python tools/retarget.py --check                    does everything agree with pyproject.toml?
 
-`[tool.minclip]` in pyproject.toml holds the address; everything else is a copy.  In a new notebook the cells "title" and
-"setup" have to begin as in notebook 00.  `.github/workflows/address.yml` runs this where the course is pushed to a new home.
+`[tool.minclip]` in pyproject.toml holds the address; everything else is a copy.  The cells "title" and "setup" of a new
+notebook have to begin as in notebook 00.  `.github/workflows/address.yml` runs this when the course is pushed to a new
+repository.
 """
 
 import argparse

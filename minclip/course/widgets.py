@@ -191,7 +191,8 @@ def scrubber_figure(
     matrix, n = matrices[moment], len(matrices[moment])
     right = (matrix.argmax(dim=1) == torch.arange(n)).sum().item()
     wrong = (matrix.sum() - matrix.trace()) / (n * n - n)
-    title = f"step {steps[moment]}: diagonal {matrix.diagonal().mean():.2f}, elsewhere {wrong:.2f}; {right} of {n} find their text"
+    cosines = f"diagonal {matrix.diagonal().mean():.2f}, elsewhere {wrong:.2f}"
+    title = f"step {steps[moment]}: {cosines}; {right} of {n} find their text"
     return plots.matrix_and_loss(matrix, losses, step=steps[moment], batch_size=batch, title=title)
 
 

@@ -14,7 +14,7 @@ UNWANTED = '[data-mime-type$=".stderr"], [data-mime-type$=".error"]'  # JupyterL
 WIDGET = "application/vnd.jupyter.widget-view+json"
 OURS = re.compile(r"\bwidgets\.")  # minclip.course.widgets
 FALLBACK = re.compile(r"(VBox|HBox|Image|IntSlider)\(")  # what a widget is without JupyterLab's extension for it
-# what a control is, and the keys that move it: a second one for a control at its end.  Not the arrow keys in a dropdown:
+# what a control is, and the keys that move it: a second one for a control at its end.  No arrow keys in a dropdown:
 # JupyterLab takes them for itself and goes to another cell.
 CONTROLS = {
     ".noUi-handle": ("ArrowRight", "ArrowLeft"),  # a slider
@@ -28,7 +28,7 @@ STOPPED = """() => {
     const idle = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle';
     return idle && prompts[0] !== '[ ]:' && !prompts.includes('[*]:');
 }"""
-# what a control shows; of a slider the text of its readout, because aria-valuenow is the rounded exponent of a log slider
+# what a control shows; for a slider its readout, because aria-valuenow is the rounded exponent of a log slider
 STATE = "e => [e.value, e.checked, e.closest('.jupyter-widgets')?.querySelector('.widget-readout')?.textContent].join()"
 IMAGE_BYTES = "async e => [...new Uint8Array(await (await fetch(e.src)).arrayBuffer())]"
 

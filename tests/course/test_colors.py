@@ -1,4 +1,4 @@
-"""Every plot is readable with any color vision: colors come from the palette, from grays, or from color maps made for that."""
+"""Every plot is readable with any color vision: its colors come from the palette, grays, or suitable color maps."""
 
 import ast
 import colorsys

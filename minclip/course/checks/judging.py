@@ -32,7 +32,7 @@ def judge_number(answer: object, right: torch.Tensor, mistakes: dict[str, torch.
 
 
 def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, object]]]) -> None:
-    """Each case: arguments, the right answer, and wrong ones by the mistake, which becomes the AssertionError's message."""
+    """Each case: arguments, the right answer, and wrong answers by mistake, the AssertionError's message."""
     for arguments, right, mistakes in cases:
         given = copy.deepcopy(arguments)
         answer = run(function, *given)

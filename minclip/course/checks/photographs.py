@@ -28,7 +28,7 @@ def split_of(function: Callable) -> None:
     if strange:
         raise AssertionError(f'the answer should be "train", "val" or "test", not {strange[0]!r}')
     mistakes = {
-        "Python's own hash() of a string differs from process to process: use hashlib.sha256": lambda n: of(hash(n) % 100),
+        "Python's own hash() differs from process to process: use hashlib.sha256": lambda n: of(hash(n) % 100),
         "bucket 90 belongs to val, and 95 to test: compare with <, not <=": lambda n: of(sha(n) % 100, 91, 96),
         "val and test are swapped": lambda n: {"train": "train", "val": "test", "test": "val"}[of(sha(n) % 100)],
         "that is 80:10:10": lambda n: of(sha(n) % 100, 80, 90),

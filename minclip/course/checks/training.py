@@ -113,8 +113,12 @@ def cached_gradients(function: Callable) -> None:
 
     right, halves = gradient((inputs, 1)), inputs.split(2)
     mistakes = {
-        "that is the sum of the parts' own losses: their rows were never compared with those of other parts": gradient(*[(x, 1) for x in halves]),
-        "that is the mean of the parts' own losses: their rows were never compared with those of other parts": gradient(*[(x, 1 / 3) for x in halves]),
+        "that is the sum of the parts' own losses: rows of different parts were never compared": gradient(
+            *[(x, 1) for x in halves]
+        ),
+        "that is the mean of the parts' own losses: rows of different parts were never compared": gradient(
+            *[(x, 1 / 3) for x in halves]
+        ),
         "the gradient is counted twice: run the first pass under torch.no_grad()": 2 * right,
         "the sign is reversed": -right,
     }  # fmt: skip

@@ -99,7 +99,7 @@ def memory(sizes: Sequence[int], needed: dict[str, Sequence[float]], title: str 
 def batch_and_scale(
     right: Tensor, *, scale: float, loss: float, scales: Sequence[float], losses: Sequence[float], title: str = ""
 ) -> Figure:
-    """Left: the `losses` of a batch by `scales`, a dot at `scale`.  Right: a histogram of the right texts' probabilities.
+    """Left: the `losses` by `scales`, a dot at `scale`.  Right: a histogram of the right texts' probabilities.
 
     `right` (B,) holds these probabilities.
     """

@@ -10,7 +10,7 @@ from .base import axes_grid, new_figure
 
 
 def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
-    """A bar for each task's `score`, farthest above chance first, a black mark at its `chance`; both are fractions of 1.
+    """A bar for each task's `score`, farthest above chance first, a mark at its `chance`; both are fractions of 1.
 
     Bars significantly `above` chance are filled, the others hatched: no color is needed.  The title counts them.
     """

@@ -14,7 +14,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 def token_attention(
     maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], *, title: str = "", top: float = 1.0
 ) -> Figure:
-    """Causal attention maps (n, L, L) side by side, from 0 to `top`: rows are queries, columns keys; the future is gray.
+    """Causal attention maps (n, L, L) side by side, from 0 to `top`: rows are queries, columns keys, the future gray.
 
     Up to four tokens: with their values; more: with a color bar.
     """

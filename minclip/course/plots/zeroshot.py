@@ -14,7 +14,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 def prompt_table(
     image: np.ndarray, labels: Sequence[str], names: Sequence[str], *, values: np.ndarray | Tensor, title: str = ""
 ) -> Figure:
-    """One (3, S, S) uint8 image beside a table (T, C) of probabilities: a row for each of `names`, its largest framed."""
+    """One (3, S, S) uint8 image beside a table (T, C) of probabilities, one row per name, the largest framed."""
     values = np.asarray(values)
     figure = new_figure(max(7.5, 3.6 + 0.75 * len(labels)), 0.34 * len(names) + 1.7)
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 3.2])[0]
@@ -71,7 +71,7 @@ def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: st
 
 
 def ensemble_spread(sizes: Sequence[int], panels: dict[str, Sequence[Sequence[float]]], title: str = "") -> Figure:
-    """For each panel and size the accuracies (fractions of 1) of several ensembles, and their mean ± standard deviation."""
+    """For each panel and size the accuracies (fractions of 1) of several ensembles, their mean and spread."""
     figure = new_figure(4.2 * len(panels), 3.4)
     for axis, (name, of_size) in zip(axes_grid(figure, 1, len(panels))[0], panels.items()):
         for place, accuracies in enumerate(of_size):
@@ -107,7 +107,7 @@ def trade_off(
     chosen: dict[str, tuple[float, float]],
     title: str = "",
 ) -> Figure:
-    """Precision by recall (fractions of 1) for each score; the `chosen` thresholds (recall, precision) as large marks."""
+    """Precision by recall (fractions of 1) for each score; large marks at the `chosen` (recall, precision)."""
     figure = new_figure(6.4, 3.6)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (recall, precision)) in enumerate(curves.items()):
