@@ -75,8 +75,9 @@ class Classify:
         for image in pictures[:24]:
             image.thumbnail((480, 480))
         answers = [f"{Path(result['image']).name}: {result['label'] or 'none of these'}" for result in results]
-        values = [[result[key] for result in results] for key in ("cosines", "probabilities")]
-        picture = save_picture(classified(pictures[:24], answers, *values, below), "classify.png", self.out)
+        cosines, probabilities = ([result[key] for result in results] for key in ("cosines", "probabilities"))
+        figure = classified(pictures[:24], answers, cosines, probabilities=probabilities, below=below)
+        picture = save_picture(figure, "classify.png", self.out)
         return {"results": results, "none_below": below, "none_below_from": origin, "picture": picture}
 
     def threshold(self, model: CLIP, tokenizer: Tokenizer) -> tuple[float | None, str]:

@@ -55,7 +55,7 @@ class Probe:
         finding = f"zero-shot is worth {value} labeled images per class"
         console.print(f"\n{finding}")
         curve, title = {k: results["accuracies"] for k, results in few.items()}, f"{self.task}: {finding}"
-        figure = few_shot_curve(curve, zero_shot, title, chance, worth, probe["accuracy"])
+        figure = few_shot_curve(curve, zero_shot, title, chance=chance, crossing=worth, probe=probe["accuracy"])
         picture = save_picture(figure, "few-shot.png", self.out, self.run_folder)
         result = {"task": self.task, "metric": metric, "chance": chance, "zero_shot": zero_shot, "crossing": worth}
         all_images = {"accuracy": probe["accuracy"], "c": probe["c"]}

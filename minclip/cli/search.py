@@ -63,7 +63,7 @@ class Search:
         title = f"Like {Path(self.image).name}" if self.image else f"“{query}”"
         title = f"{shown(title)}: nearest of {len(index.paths):,} images"
         pictures = [index.picture(hit.path) for hit in hits]
-        sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title), "search.png", self.out)
+        sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title=title), "search.png", self.out)
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
         found = [{"path": n, "cosine": c, "picture": data_uri(p)} for n, c, p in zip(names, cosines, pictures)]
         page = Path(self.out, "search.html")

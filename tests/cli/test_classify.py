@@ -54,7 +54,10 @@ def test_one_image_gets_its_label_and_another_is_none_of_these(here, capsys):
     nearest = max(noise["cosines"], key=noise["cosines"].get)
     facts = (nearest, f"{noise['cosines'][nearest]:.2f}", f"{result['none_below']:.2f}")
     assert all(fact in noise["why"] for fact in facts) and f"noise.png: {noise['why']}" in printed
-    assert "star.png: blue star" in printed and f"below {result['none_below']:.2f}, like 90 % of the wrong pairs" in printed
+    assert (
+        "star.png: blue star" in printed
+        and f"below {result['none_below']:.2f}, like 90 % of the wrong pairs" in printed
+    )
     assert Image.open("classify.png").width > 400
 
 
@@ -129,7 +132,9 @@ def test_the_picture_goes_where_it_is_told_and_labels_may_hold_markup(here, caps
 def test_the_picture_marks_the_threshold_and_greys_what_is_below():
     pictures = [Image.new("RGB", (30, 20)), Image.new("RGB", (20, 30))]
     cosines = [{"a": 0.1, "b": 0.5}, {"a": -0.2, "b": 0.1}]
-    figure = plots.classified(pictures, ["x: b", "y: none of these"], cosines, [{"a": 0.0, "b": 1.0}] * 2, 0.3)
+    figure = plots.classified(
+        pictures, ["x: b", "y: none of these"], cosines, probabilities=[{"a": 0.0, "b": 1.0}] * 2, below=0.3
+    )
     first, second = figure.axes[1], figure.axes[3]
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["b", "a"]
     assert [bar.get_width() for bar in first.patches] == [0.5, 0.1]
@@ -137,7 +142,11 @@ def test_the_picture_marks_the_threshold_and_greys_what_is_below():
     colours = [bar.get_facecolor() for axis in (first, second) for bar in axis.patches]
     assert colours[0] != colours[1] == colours[2] == colours[3]
     assert first.get_lines()[0].get_xdata() == [0.3, 0.3]
-    assert not plots.classified(pictures, ["x", "y"], cosines, [{"a": 0.0, "b": 1.0}] * 2).axes[1].get_lines()
+    assert (
+        not plots.classified(pictures, ["x", "y"], cosines, probabilities=[{"a": 0.0, "b": 1.0}] * 2)
+        .axes[1]
+        .get_lines()
+    )
 
 
 MISTAKES = [
