@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..batches import Batch
@@ -45,7 +46,8 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
         torch.no_grad(),
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
         torch.autocast(model.device.type, torch.bfloat16, enabled=autocast),
-        torch.compiler.set_stance("force_eager"),  # the counter doesn't see into compiled kernels
+        torch.compiler.set_stance("force_eager"),  # compiled kernels aren't counted
+        sdpa_kernel(SDPBackend.MATH),  # nor is every fused attention kernel
         frozen_statistics(model),
     ):
         flops = 3 * count(model, images, ids)
