@@ -114,7 +114,7 @@ class VisionConfig:
         _check(
             self, "model.vision", image_size="[1, 8192]", patch_size="[1, 8192]", stages=count, layers=count,
             width=width, heads=width, stem_width=width, mlp_width="[1, 1e6]", patch_dropout=share, dropout=share,
-            mean="(-inf, inf)", std="(0, inf)",
+            mean="[-1e300, 1e300]", std="(0, 1e300]",
         )  # fmt: skip
         patch, width, heads, conv = self.patch_size, self.width, self.heads, self.stem == "conv"
         halves = patch > 1 and patch & (patch - 1) == 0  # each convolution of the stem halves the image
@@ -237,11 +237,11 @@ class LoopConfig:
     overfit: int | None = None  # train on this many pairs until they are memorized, as a sanity check (e.g. 128)
 
     def __post_init__(self) -> None:
-        count, share = "[1, 1e9]", "[0, 1)"
+        count, share, positive = "[1, 1e9]", "[0, 1)", "(0, 1e300]"
         _check(
             self, "train", seed="[0, 4294967295]", batch_size="[2, 1e7]", micro_batch=count, loss_chunk=count,
-            lr="(0, inf)", vision_lr="(0, inf)", text_lr="(0, inf)", warmup=share, weight_decay="[0, 1e9]", beta1=share,
-            beta2=share, label_smoothing=share, grad_clip="(0, 1e300]", steps=count, minutes="(0, 525600]", log_every=count,
+            lr=positive, vision_lr=positive, text_lr=positive, warmup=share, weight_decay="[0, 1e9]", beta1=share,
+            beta2=share, label_smoothing=share, grad_clip=positive, steps=count, minutes="(0, 525600]", log_every=count,
             eval_every=count, checkpoint_every=count, ema=share, unmasked_last="[0, 1]", overfit="[2, 1e7]",
         )  # fmt: skip
         whole = self.optimizer == "adamw" or self.parallel == "ddp"
