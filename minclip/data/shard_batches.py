@@ -15,7 +15,7 @@ from ..batches import SIDED, Batch, augment, normalize, to_device
 from ..config import DataConfig, MinclipError, VisionConfig
 from ..text import trim
 from ..tokenizer import Tokenizer
-from .shards import REASONS, Sample, Tally, read_shard, webdataset
+from .shards import MAX_REASONS, Sample, Tally, read_shard, webdataset
 
 
 @dataclass
@@ -72,7 +72,7 @@ class ShardBatches:
             if isinstance(read, MinclipError):
                 raise read
             pixels, ids, sided, skipped, reasons = read
-            self.skipped, self.reasons = self.skipped + skipped, [*self.reasons, *reasons][:REASONS]
+            self.skipped, self.reasons = self.skipped + skipped, [*self.reasons, *reasons][:MAX_REASONS]
             draw = np.random.SeedSequence([self.seed, number, self.rank]).generate_state(1)[0]
             luck = torch.rand(5, self.batch_size, generator=torch.Generator().manual_seed(int(draw)))
             may_flip = ~sided if self.data.flip else torch.zeros_like(sided)
