@@ -59,10 +59,11 @@ class Tokenizer:
     split: "lower" (lower case) or "openai" (see `clean_openai`; lower case is a part of it).
     """
 
-    def __init__(self, merges: Sequence[tuple[str, str]], clean: str = "lower") -> None:
+    def __init__(self, merges: Sequence[tuple[str, str]], *, clean: str = "lower", context_length: int = 77) -> None:
         if clean not in ("lower", "openai"):
             raise MinclipError(f"a tokenizer's clean-up {clean!r} is neither 'lower' nor 'openai'")
         self.clean = clean
+        self.context_length = context_length  # of the rows that a call returns; a loaded tokenizer has its model's
         self.merges = [tuple(pair) for pair in merges]
         self.vocab = [*_ALPHABET, *(c + END for c in _ALPHABET), *(a + b for a, b in self.merges), SOT, EOT]
         self.ids = {token: i for i, token in enumerate(self.vocab)}
@@ -115,10 +116,11 @@ class Tokenizer:
         words = (bytes(_BYTES[c] for c in word).decode("utf-8", errors="replace") for word in symbols.split(END))
         return " ".join(words).strip(" ")
 
-    def __call__(self, texts: str | Sequence[str], context_length: int = 77) -> torch.Tensor:
+    def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> torch.Tensor:
         """(B, L) int64: SOT, the text, EOT, then `pad_id`; a longer text is cut, counted, and keeps its EOT."""
         if not isinstance(texts, Iterable) or isinstance(texts, bytes):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
+        context_length = self.context_length if context_length is None else context_length
         if context_length < 3:
             raise MinclipError(f"context_length {context_length} leaves no room for a token between SOT and EOT")
         rows = []
@@ -213,7 +215,7 @@ class Tokenizer:
                     f"{path}: merge {number}, {' '.join(pair)!r}, does not join two tokens that stand before it"
                 )
             known.add(pair[0] + pair[1])
-        return cls(merges, clean)
+        return cls(merges, clean=clean)
 
     @classmethod
     def from_openai(cls, path: str | Path | None = None) -> "Tokenizer":

@@ -144,6 +144,13 @@ def test_a_batch_is_int64_of_the_context_length():
     assert (ids.shape, ids.dtype) == ((3, 12), torch.int64)
 
 
+def test_a_tokenizer_knows_its_context_length():
+    tokenizer = Tokenizer([])
+    assert tokenizer("a").shape == (1, 77) and Tokenizer([], context_length=32)("a").shape == (1, 32)
+    tokenizer.context_length = 12
+    assert (tokenizer("a").shape, tokenizer("a", 5).shape) == ((1, 12), (1, 5))
+
+
 def test_no_texts_make_an_empty_batch():
     assert TOKENIZER([], 12).shape == (0, 12)
 

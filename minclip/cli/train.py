@@ -37,7 +37,7 @@ class Train(TrainConfig):
             console.quiet = True
         default = preset_name + ("-overfit" if self.overfit else "")
         name = self.name or (default if self.resume else free_name(default))
-        folder = Path("runs") / distributed.everyones(name)[0]
+        folder = Path("runs") / distributed.all_gather_object(name)[0]
         if self.resume and not (folder / "config.json").exists():
             raise MinclipError(
                 f"{folder} holds no run to resume{nearest(folder.name, [p.parent.name for p in Path('runs').glob('*/config.json')])}"

@@ -69,7 +69,7 @@ def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labe
 
 def token_figure(tokenizer: Tokenizer, text: str, merges: int) -> Figure:
     """The tokens of `text` and their ids where only the first `merges` merges have been learned."""
-    smaller = Tokenizer(tokenizer.merges[:merges], tokenizer.clean)
+    smaller = Tokenizer(tokenizer.merges[:merges], clean=tokenizer.clean)
     ids = smaller.encode(text)
     size = f"{merges} merges, a vocabulary of {smaller.vocab_size:,}"
     return plots.token_boxes([smaller.vocab[i] for i in ids], ids, f"{size}: {len(ids)} token{'s' * (len(ids) != 1)}")

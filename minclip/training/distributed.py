@@ -61,7 +61,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def gather(x: Tensor) -> Tensor:
+def all_gather(x: Tensor) -> Tensor:
     """The (b, …) of all processes one below the other, (W · b, …), without a graph; all must have one shape."""
     if world_size() == 1:
         return x
@@ -70,22 +70,22 @@ def gather(x: Tensor) -> Tensor:
     return out
 
 
-def add_up(x: Tensor) -> Tensor:
+def all_reduce_sum(x: Tensor) -> Tensor:
     """The sum over all processes, in place and returned."""
     if world_size() > 1:
         dist.all_reduce(x)
     return x
 
 
-def largest(x: Tensor) -> Tensor:
+def all_reduce_max(x: Tensor) -> Tensor:
     """The elementwise maximum over all processes, in place and returned."""
     if world_size() > 1:
         dist.all_reduce(x, dist.ReduceOp.MAX)
     return x
 
 
-def own_rows(x: Tensor) -> Tensor:
-    """This process's rows of `gather`'s order, (W · b, …) -> (b, …), summed over all processes."""
+def reduce_scatter_rows(x: Tensor) -> Tensor:
+    """This process's rows of `all_gather`'s order, (W · b, …) -> (b, …), summed over all processes."""
     if world_size() == 1:
         return x
     out = x.new_empty(len(x) // world_size(), *x.shape[1:])
@@ -93,7 +93,7 @@ def own_rows(x: Tensor) -> Tensor:
     return out
 
 
-def pass_on(x: Tensor) -> Tensor:
+def ring_shift(x: Tensor) -> Tensor:
     """Sends `x` to the next process and returns what the previous one sent: after W times it is home again."""
     size, me = world_size(), rank()
     if size == 1:
@@ -109,13 +109,13 @@ def pass_on(x: Tensor) -> Tensor:
     return out
 
 
-def agreed(seconds: float, stop: bool) -> tuple[float, bool]:
+def synchronize_clock(seconds: float, stop: bool) -> tuple[float, bool]:
     """One clock and one decision for all: the longest time, and whether anybody wants to stop."""
-    longest, stopping = largest(torch.tensor([seconds, float(stop)], dtype=torch.float64)).tolist()
+    longest, stopping = all_reduce_max(torch.tensor([seconds, float(stop)], dtype=torch.float64)).tolist()
     return longest, bool(stopping)
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Goes on when all processes have come here."""
     if world_size() > 1:
         dist.barrier()
@@ -126,13 +126,13 @@ def on_each_machine_once() -> Iterator[None]:
     """The first process of each machine goes through the block, then the others: what it leaves on the disk, they find."""
     later = local_rank() > 0
     if later:
-        wait_for_all()
+        barrier()
     yield
     if not later:
-        wait_for_all()
+        barrier()
 
 
-def everyones(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """`value` as each process has it, by rank."""
     if world_size() == 1:
         return [value]
