@@ -204,7 +204,7 @@ def augment(
     rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size)  # (B, S, H)
     columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size)
     columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
-    return rows[:, None] @ pixels @ columns[:, None].mT  # (B, 1, S, H) (B, 3, H, H) (B, 1, H, S)
+    return torch.einsum("bys,bcst,bxt->bcyx", rows, pixels, columns)
 
 
 def resize_matrices(start: Tensor, length: Tensor, size: int, image_size: int) -> Tensor:

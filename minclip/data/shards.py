@@ -23,7 +23,13 @@ WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt
 MAX_SHARDS = 1_000_000  # named by a pattern; LAION-5B has a quarter of that
 MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that a member, and a caption or a header, may declare
-HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 MAX_REASONS = 5  # skipped samples that are reported one by one
 
 

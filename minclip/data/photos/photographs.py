@@ -34,6 +34,9 @@ class Photographs:
         folders = folders if len(folders) == len(self.places) else {}
         return read_splits(self.source, list(self.captions), self.told, folders)
 
+    def load(self, split: str, *, image_size: int, size: int | None = None) -> Pairs:
+        return _load(self, split, image_size, size)
+
     def read(self, name: str) -> bytes:
         place = self.places[name]
         return self.source.read(place) if isinstance(place, str) else place()
@@ -97,8 +100,11 @@ def load_photographs(
     Captions whose image is missing, images without captions and images that can't be decoded are left out and told in
     `Pairs.notes`.
     """
-    found = find_photographs(name, root, columns)
-    splits = found.splits()
+    return _load(find_photographs(name, root, columns), split, image_size, size)
+
+
+def _load(found: Photographs, split: str, image_size: int, size: int | None) -> Pairs:
+    splits, root = found.splits(), found.source.root
     if split not in splits:
         has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
         raise MinclipError(f"{root} has no split {split!r}: it has {has}")
