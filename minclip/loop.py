@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .batches import shrink
 from .config import MinclipError, TrainConfig
-from .data import evaluation_splits, load_pairs
+from .data import open_data
 from .data.stream import open_stream
 from .evaluate import evaluate
 from .losses import siglip_bias
@@ -146,7 +145,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     in_a_row, told, watch = 0, 0, diagnose.Watch(config)
     since, steps_since = time.perf_counter(), 0  # of the last logged step
     with bar, deferred_interrupt() as interrupted:
-        for batch in batches:
+        while True:
             seconds, stop = distributed.synchronize_clock(time.perf_counter() - started, interrupted())
             progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
             if progress >= 1 or stop:
@@ -160,7 +159,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                 flops.clear()  # counted anew
 
             side = picture_size(progress, config.data)
-            batch = replace(batch, images=shrink(batch.images, side))
+            batch = batches.next(side)
             if side not in flops:
                 flops[side] = meters.flops_per_pair(clip, batch, autocast)
             # drawn anew from these numbers: a resumed run, on however many processes, needs no other random state
@@ -200,7 +199,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                     "mfu": flops[side] * rate / peak,
                     "memory_gb": meters.memory_gb(device),
                     "skipped": skipped,
-                    **({"bad_samples": batches.skipped} if hasattr(batches, "skipped") else {}),
+                    **({"bad_samples": batches.tally.skipped} if batches.tally else {}),
                     "seconds": time.perf_counter() - started,
                 }
                 log(line)
@@ -210,7 +209,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
                 )
                 if first and (hint := watch.see(line, progress, clip, batch)):
                     tqdm.write(hint)
-                for reason in getattr(batches, "reasons", [])[told:]:  # the first few bad samples, one by one
+                for reason in (batches.tally.reasons if batches.tally else [])[
+                    told:
+                ]:  # the first few bad samples, one by one
                     tqdm.write(f"skipped {reason}")
                     told += 1
             if in_a_row == MOST_SKIPPED:
@@ -251,10 +252,9 @@ def final_figures(
 
     A note tells where photographs are asked about that were `learnt` from: the list of splits changed since.
     """
-    data, columns = config.data, (config.data.image_column, config.data.caption_column)
-    figures = {}
-    for split in evaluation_splits(data):
-        pairs = load_pairs(data.name, split, data.image_size, data.root, columns=columns)
+    data, figures = open_data(config.data), {}
+    for split in data.evaluation_splits:
+        pairs = data.load(split)
         if known := set(learnt).intersection(pairs.names):
             tqdm.write(
                 f"note: {len(known)} of the {len(pairs)} photographs of {split} were learnt from (the list of splits has "

@@ -31,7 +31,7 @@ def seed():
 def batch(size=32):
     ids = torch.randint(1, 48, (size, 10))
     ids[:, -1] = 49
-    return Batch(torch.randn(size, 3, 64, 64), ids, torch.arange(size))
+    return Batch(torch.randn(size, 3, 64, 64), ids)
 
 
 def line(step=1, loss=NOTHING, scale=None, update_norm=1e-2, param_norm=10.0, grad_norm=0.5, skipped=0):
@@ -119,7 +119,7 @@ def test_features_that_are_one_vector_are_told(name):
 
 
 def change(pairs, images=None, ids=None):
-    return Batch(pairs.images if images is None else images, pairs.ids if ids is None else ids, pairs.index)
+    return Batch(pairs.images if images is None else images, pairs.ids if ids is None else ids)
 
 
 def test_images_that_are_all_alike_are_told():
