@@ -24,7 +24,8 @@ from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.resnet import SmallResNet
 from minclip.training import diagnose
-from minclip.training.engine import parameter_groups, pick_device, schedule
+from minclip.training.engine import pick_device, schedule
+from minclip.training.optim import parameter_groups
 from minclip.training.resume import is_finished
 from minclip.training.run import Run, read_metrics, write_metrics
 

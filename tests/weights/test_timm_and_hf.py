@@ -30,7 +30,7 @@ from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, Vi
 from minclip.loop import train
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
-from minclip.training.engine import parameter_groups
+from minclip.training.optim import parameter_groups
 from minclip.training.run import Run
 from minclip.weights import towers as borrowed
 from minclip.weights.config_json import from_dict, to_dict
