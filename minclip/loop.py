@@ -48,7 +48,7 @@ from .training.run import (
     write_run_config,
 )
 from .weights.config_json import to_dict
-from .weights.towers import borrow, fetch_weights, new_tokenizer, read_tokenizer
+from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
 MOST_SKIPPED = 5  # steps in a row without a finite gradient, after which a run is given up
 
@@ -78,7 +78,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
             return run
     else:
         with distributed.on_each_machine_once():  # what the first process fetches, the others find
-            config = replace(config, model=borrow(config.model))
+            config = replace(config, model=complete_config(config.model))
     stream = open_stream(config)
     if resume:
         check_images(folder, stream.names)

@@ -262,7 +262,7 @@ def _find_openai() -> Path:
         if (folder / OPENAI_FILE).exists():
             return folder / OPENAI_FILE
     by_hand = f"pip install open_clip_torch, or put https://github.com/openai/CLIP/raw/main/clip/{OPENAI_FILE} into {data_folder()}"
-    return hub_file("openai/clip-vit-base-patch32", "merges.txt", by_hand)
+    return hub_file("openai/clip-vit-base-patch32", "merges.txt", by_hand=by_hand)
 
 
 def clean_openai(text: str) -> str:

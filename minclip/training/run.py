@@ -61,7 +61,7 @@ class Run:
 
     def export(self, folder: str | Path) -> None:
         """Writes a copy to ship: weights in half precision, tokenizer, config and the final figures, without the state."""
-        write_folder(folder, self.model, self.tokenizer, torch.float16)
+        write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
         write_run_config(Path(folder), self.config)
         lines = [json.dumps(line) + "\n" for line in self.metrics]
         atomic_write(Path(folder) / "metrics.jsonl", "".join(lines).encode())

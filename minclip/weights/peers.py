@@ -1,4 +1,4 @@
-"""CLIP's config in OpenCLIP's and Hugging Face's words: what a config beside weights tells, and how ours is written there."""
+"""Configs of OpenCLIP and transformers: what they say beyond the sizes of the weights, and ours written in their terms."""
 
 import warnings
 from dataclasses import dataclass
@@ -7,36 +7,22 @@ from typing import Any
 
 from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 
-# Fields of OpenCLIP's config that CLIP's architecture has, and those that say what it does anyway
+# Fields of OpenCLIP's config for sizes, which are read from the weights
 OPEN_CLIP_SIZES = {
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers"},
 }
-# attn_pooler_…, timm_… and hf_… lie idle unless the field that switches them on is set, which is refused
-OPEN_CLIP_SAME = {
-    "vision_cfg": {
-        "pool_type": "tok",
-        "pos_embed_type": "learnable",
-        "attn_pooler_queries": 256,
-        "attn_pooler_heads": 8,
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-    },
-    "text_cfg": {
-        "pool_type": "argmax",
-        "proj_type": "linear",
-        "mlp_ratio": 4,
-        "eos_id": 2,
-        "hf_model_pretrained": True,
-        "hf_proj_type": "mlp",
-        "hf_pooler_type": "mean_pooler",
-    },
-}
+# Its fields for the architecture, with the value that makes it CLIP's; attn_pooler_…, timm_… and hf_… have no effect
+# unless another field turns them on, which is refused
+VISION_SAME = {"pool_type": "tok", "pos_embed_type": "learnable", "timm_pool": "avg", "timm_proj": "linear"}
+VISION_SAME |= {"attn_pooler_queries": 256, "attn_pooler_heads": 8}
+TEXT_SAME = {"pool_type": "argmax", "proj_type": "linear", "mlp_ratio": 4, "eos_id": 2}
+TEXT_SAME |= {"hf_model_pretrained": True, "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}
 
 
 @dataclass(frozen=True)
-class Known:
-    """What weights can't tell and a config beside them may."""
+class Hints:
+    """What a config says about weights beyond their shapes; None where it says nothing."""
 
     activation: str | None = None
     vision_heads: int | None = None
@@ -46,66 +32,61 @@ class Known:
     std: tuple[float, float, float] = VisionConfig.std
 
     def __post_init__(self) -> None:
-        VisionConfig(mean=self.mean, std=self.std)  # which refuses what can't be a mean or a deviation
-        whole = {"heads": (self.vision_heads or 1, self.text_heads or 1), "the end token": (self.eot_id,)}
-        for name, values in whole.items():
-            if not all(isinstance(value, int) for value in values):
-                raise MinclipError(f"{name} should be whole numbers, not {values}")
+        VisionConfig(mean=self.mean, std=self.std)  # which refuses values that can't be a mean or a deviation
+        for name in ("vision_heads", "text_heads", "eot_id"):
+            if not isinstance(getattr(self, name), int | None):
+                raise MinclipError(f"{name} must be an integer, not {getattr(self, name)!r:.60}")
 
 
-def open_clip_config(values: dict[str, Any], where: Path) -> Known:
-    """What `open_clip_config.json` tells beyond the sizes; a field that makes another architecture is a MinclipError."""
+def open_clip_config(values: dict[str, Any], where: Path) -> Hints:
+    """What `open_clip_config.json` says beyond sizes; a field that makes another architecture is a MinclipError."""
     if "model_cfg" not in values:
         raise MinclipError(f"{where} is damaged: it has no model_cfg")
-    model = values["model_cfg"]
-    vision, text, look = model.get("vision_cfg", {}), model.get("text_cfg", {}), values.get("preprocess_cfg", {})
-    for group, fields in (("vision_cfg", vision), ("text_cfg", text)):
+    model, images = values["model_cfg"], values.get("preprocess_cfg", {})
+    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+    for group, fields, same in (("vision_cfg", vision, VISION_SAME), ("text_cfg", text, TEXT_SAME)):
         for name, value in fields.items():
-            if value and name not in OPEN_CLIP_SIZES[group] and value != OPEN_CLIP_SAME[group].get(name):
-                raise MinclipError(f"{where}: {group}.{name} = {value!r} makes a model whose architecture isn't CLIP's")
-    if look.get("resize_mode", "shortest") != "shortest" or look.get("interpolation", "bicubic") != "bicubic":
-        warnings.warn(f"{where}: images are prepared CLIP's way (short side, bicubic), not {look}", stacklevel=3)
-    stages = isinstance(vision.get("layers"), list)
-    # OpenCLIP's own defaults, where its file leaves a field out
-    head_width, width = vision.get("head_width", 64), vision.get("width", 768)
-    return Known(
+            if value and name not in OPEN_CLIP_SIZES[group] and value != same.get(name):
+                raise MinclipError(f"{where}: {group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+    if images.get("resize_mode", "shortest") != "shortest" or images.get("interpolation", "bicubic") != "bicubic":
+        warnings.warn(f"{where}: minclip prepares images as CLIP does (short side, bicubic), not {images}", stacklevel=3)
+    # where the file leaves a field out, OpenCLIP's default
+    width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
+    return Hints(
         activation="quick_gelu" if model.get("quick_gelu") else "gelu",
-        vision_heads=(32 * width if stages else width) // head_width,
+        vision_heads=width // vision.get("head_width", 64),
         text_heads=text.get("heads", 8),
-        mean=tuple(look.get("mean", VisionConfig.mean)),
-        std=tuple(look.get("std", VisionConfig.std)),
+        mean=tuple(images.get("mean", VisionConfig.mean)),
+        std=tuple(images.get("std", VisionConfig.std)),
     )
 
 
-def transformers_config(values: dict[str, Any], look: dict[str, Any], where: Path) -> Known:
-    """What a `CLIPModel`'s `config.json` and its `preprocessor_config.json` (`look`) tell beyond the sizes."""
+def transformers_config(values: dict[str, Any], images: dict[str, Any], where: Path) -> Hints:
+    """What a `CLIPModel`'s `config.json` and its `preprocessor_config.json` (`images`) say beyond sizes."""
     if values["model_type"] != "clip":
-        raise MinclipError(f"{where}: a model of type {values['model_type']!r} is not CLIP's")
+        raise MinclipError(f"{where}: a model of type {values['model_type']!r:.60} is not CLIP")
     vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
-    # the library's own defaults, where its file leaves a field out
-    activations = {group.get("hidden_act", "quick_gelu") for group in (vision, text)}
-    if len(activations) != 1 or not activations <= {"gelu", "quick_gelu"}:
-        raise MinclipError(
-            f"{where}: the activations {sorted(activations)} are not one of gelu and quick_gelu for both towers"
-        )
+    # where the file leaves a field out, the library's default
+    found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
+    if found not in (["gelu"], ["quick_gelu"]):
+        raise MinclipError(f"{where}: hidden_act is {found}; minclip has gelu or quick_gelu, the same in both towers")
     if any(group.get("layer_norm_eps", 1e-5) != 1e-5 for group in (vision, text)):
-        raise MinclipError(f"{where}: a layer_norm_eps other than 1e-05 makes a model whose architecture isn't CLIP's")
-    if not (look.get("do_center_crop", True) and look.get("resample", 3) == 3):
-        warnings.warn(
-            f"{where}: images are prepared CLIP's way (short side, bicubic, centre), not {look}", stacklevel=3
-        )
+        raise MinclipError(f"{where}: a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+    if not (images.get("do_center_crop", True) and images.get("resample", 3) == 3):
+        how = "short side, bicubic, center"
+        warnings.warn(f"{where}: minclip prepares images as CLIP does ({how}), not {images}", stacklevel=3)
     eot_id = text.get("eos_token_id", 49407)
-    return Known(
-        activation=activations.pop(),
+    return Hints(
+        activation=found[0],
         vision_heads=vision.get("num_attention_heads", 12),
         text_heads=text.get("num_attention_heads", 8),
-        eot_id=-1 if eot_id == 2 else eot_id,  # 2 stands in old files, and there too the last token is meant
-        mean=tuple(look.get("image_mean", VisionConfig.mean)),
-        std=tuple(look.get("image_std", VisionConfig.std)),
+        eot_id=-1 if eot_id == 2 else eot_id,  # old files say 2, and mean the last token, too
+        mean=tuple(images.get("image_mean", VisionConfig.mean)),
+        std=tuple(images.get("image_std", VisionConfig.std)),
     )
 
 
-# ---- for them to read
+# ---- ours in their terms
 
 
 def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
@@ -129,7 +110,7 @@ def for_transformers(config: CLIPConfig) -> dict[str, Any]:
     def tower(of: VisionConfig | TextConfig) -> dict[str, Any]:
         return {
             "hidden_size": of.width,
-            "intermediate_size": getattr(of, "mlp_width", 0) or 4 * of.width,
+            "intermediate_size": getattr(of, "mlp_width", None) or 4 * of.width,
             "num_hidden_layers": of.layers,
             "num_attention_heads": of.heads,
             "hidden_act": config.activation,
@@ -150,12 +131,6 @@ def for_transformers(config: CLIPConfig) -> dict[str, Any]:
 
 
 def for_image_processor(vision: VisionConfig) -> dict[str, Any]:
-    size = vision.image_size
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": size},
-        "crop_size": {"height": size, "width": size},
-        "resample": 3,  # bicubic
-        "image_mean": list(vision.mean),
-        "image_std": list(vision.std),
-    }
+    size, mean, std = vision.image_size, list(vision.mean), list(vision.std)
+    crop = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}, "resample": 3}  # 3: bicubic
+    return {"image_processor_type": "CLIPImageProcessor", **crop, "image_mean": mean, "image_std": std}

@@ -98,14 +98,14 @@ def test_writing_in_half_precision_leaves_the_model_alone(model, here):
 
 
 def test_load_gives_model_preprocess_and_tokenizer(model, here):
-    write_folder(here / "mine", model, TOKENIZER)
+    write_folder(here / "mine", model, tokenizer=TOKENIZER)
     loaded, preprocess, tokenizer = load(here / "mine")
     image = preprocess(Image.new("RGB", (40, 30), "red"))
     assert loaded.logits(image[None], tokenizer(["a red circle", "a"], 8))[0].shape == (1, 2)
 
 
 def test_the_tokenizer_comes_back(model, here):
-    write_folder(here / "mine", model, TOKENIZER)
+    write_folder(here / "mine", model, tokenizer=TOKENIZER)
     assert load(here / "mine")[2].merges == TOKENIZER.merges
 
 
@@ -154,7 +154,7 @@ def test_where_nothing_is_there_the_message_tells_how_to_make_one():
 
 @pytest.fixture
 def folder(model, here):
-    write_folder(here / "mine", model, TOKENIZER)
+    write_folder(here / "mine", model, tokenizer=TOKENIZER)
     return here / "mine"
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import minclip.weights.load
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
-from minclip.weights.load import OPEN_CLIP_FILES, OPENAI, Preprocess, read_hub, save
+from minclip.weights.load import FILES, OPENAI, Preprocess, read_hub, save
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
 
 CONFIG = CLIPConfig(
@@ -132,7 +132,7 @@ def hub(model, here, monkeypatch):
     repository.mkdir()
     cache.mkdir()
 
-    def hub_file(repo, name, by_hand=""):
+    def hub_file(repo, name, *, by_hand=None):
         if not (repository / name).exists():
             raise minclip.weights.load.NoSuchFile(f"no {name}")
         return Path(shutil.copy(repository / name, cache / name))
@@ -151,8 +151,8 @@ def test_a_repository_is_opened_in_either_format(model, hub, format, name):
 
 def test_a_repository_with_pickled_weights_only_is_opened(model, hub):
     save(hub, model, format="open_clip")
-    (hub / OPEN_CLIP_FILES[0]).unlink()
-    torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / OPEN_CLIP_FILES[1])
+    (hub / FILES["open_clip"][0]).unlink()
+    torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / FILES["open_clip"][1])
     assert equal(read_hub("owner/name", None)[0], model)
 
 
@@ -186,7 +186,7 @@ def test_a_repository_without_weights_is_refused(hub):
 def test_all_that_belongs_to_a_model_comes_along(hub, format):
     vision = replace(CONFIG.vision, mean=(0.1, 0.2, 0.3))
     tokenizer = Tokenizer.train(["a red circle"] * 4, 520)
-    CLIP(replace(CONFIG, vision=vision)).save_pretrained(hub, format, tokenizer)
+    CLIP(replace(CONFIG, vision=vision)).save_pretrained(hub, format=format, tokenizer=tokenizer)
     _, preprocess, read = load("owner/name")
     assert preprocess.config.mean == (0.1, 0.2, 0.3) and read.merges == tokenizer.merges
 
@@ -361,7 +361,7 @@ def test_a_folder_without_weights_is_told(model, here, format):
 @pytest.mark.parametrize("format", ["open_clip", "transformers"])
 def test_mean_and_std_come_back(here, format):
     vision = replace(CONFIG.vision, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    CLIP(replace(CONFIG, vision=vision)).save_pretrained(here / "there", format)
+    CLIP(replace(CONFIG, vision=vision)).save_pretrained(here / "there", format=format)
     assert load(here / "there")[1].config == vision
 
 
@@ -458,9 +458,9 @@ def test_a_file_beside_other_jsons_is_opened_alone(model, here):
     ("first", "second"), [("open_clip", "minclip"), ("open_clip", "transformers"), ("minclip", "transformers")]
 )
 def test_two_formats_do_not_share_a_folder(model, here, first, second):
-    model.save_pretrained(here / "there", first)
+    model.save_pretrained(here / "there", format=first)
     with pytest.raises(MinclipError, match=f"holds a model in the format of {first}: choose another"):
-        CLIP(CONFIG).save_pretrained(here / "there", second)
+        CLIP(CONFIG).save_pretrained(here / "there", format=second)
     assert equal(load(here / "there")[0], model)
 
 
@@ -470,7 +470,7 @@ def test_two_formats_do_not_share_a_folder(model, here, first, second):
 @pytest.mark.parametrize("format", ["minclip", "open_clip", "transformers"])
 def test_a_tokenizer_travels_along(model, here, format):
     tokenizer = Tokenizer.train(["a red circle"] * 4, 520)
-    model.save_pretrained(here / "there", format, tokenizer)
+    model.save_pretrained(here / "there", format=format, tokenizer=tokenizer)
     assert load(here / "there")[2].merges == tokenizer.merges
 
 
@@ -487,13 +487,13 @@ def test_a_tokenizer_travels_along(model, here, format):
 def test_a_model_that_the_others_lack_is_refused(here, change, format):
     groups = {name: replace(getattr(CONFIG, name), **fields) for name, fields in change.items()}
     with pytest.raises(MinclipError, match=f"{format} has no such model: it needs a plain ViT"):
-        CLIP(replace(CONFIG, **groups)).save_pretrained(here / "there", format)
+        CLIP(replace(CONFIG, **groups)).save_pretrained(here / "there", format=format)
     assert not (here / "there").exists()
 
 
 def test_an_unknown_format_tells_the_nearest(model, here):
     with pytest.raises(MinclipError, match=r"'openclip' is none of .* \(did you mean 'open_clip'\?\)"):
-        model.save_pretrained(here / "there", "openclip")
+        model.save_pretrained(here / "there", format="openclip")
 
 
 # ---- images
