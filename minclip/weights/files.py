@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except MinclipError:
         raise
     except Exception as error:  # bytes that are no pickle can raise anything
-        raise MinclipError(f"{path} is cut off, damaged, or not a weights file: {_first_line(error)}") from None
+        raise MinclipError(f"{path} is cut off, damaged, or not a weights file: {shortened(error)}") from None
     _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
     return strip_prefixes(tensors)
 
@@ -65,7 +65,7 @@ def one_error(where: object) -> Iterator[None]:
     except MinclipError as error:
         raise MinclipError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
     except Exception as error:
-        raise MinclipError(f"{where} is damaged: {type(error).__name__}: {_first_line(error)}") from None
+        raise MinclipError(f"{where} is damaged: {shortened(error)}") from None
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,15 +75,17 @@ def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def shortened(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
 def _check_memory(path: Path, size: int) -> None:
     """Refuses what only an attacker writes: compressed gigabytes of zeros, or a huge tensor of stride 0."""
     held = path.stat().st_size
     if size > 4 * held + (64 << 20):  # a tensor may appear under two names, and a person may have compressed the file
-        raise MinclipError(f"{path} has {held:,} bytes, but would take {size:,} bytes of memory: it is not a weights file")
+        raise MinclipError(
+            f"{path} has {held:,} bytes, but would take {size:,} bytes of memory: it is not a weights file"
+        )
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -140,7 +140,9 @@ def is_number(name: str, tensor: Tensor) -> bool:
 
 def check_names(wanted: Iterable[str], found: Iterable[str], where: Path) -> None:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    parts = [f"{len(names)} {what}: {some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+    parts = [
+        f"{len(names)} {what}: {some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names
+    ]
     if parts:
         raise MinclipError(f"{where} does not fit its config; {'; '.join(parts)}")
 

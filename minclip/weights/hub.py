@@ -1,4 +1,4 @@
-"""Files of Hugging Face's hub: downloaded once, checked against their hash, else a MinclipError with what to do by hand."""
+"""Files of Hugging Face's hub: downloaded once and checked against their hash; errors say what to do by hand."""
 
 import contextlib
 import hashlib
@@ -23,23 +23,17 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    by_hand = by_hand or (
-        "On a machine with a network, download the config and the weights from "
-        f"https://huggingface.co/{repo}/tree/main into one folder; then load that folder"
-    )
-    # a user without a home directory, as in some containers: the library would make a folder named "~"
+    page = f"https://huggingface.co/{repo}/tree/main"
+    by_hand = by_hand or f"On a machine with a network, download config and weights from {page}; then load their folder"
+    # without a home directory, as in some containers, the library would make a folder named "~"
     cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
     try:
         path = Path(hf_hub_download(repo, name, cache_dir=cache))
     except LocalEntryNotFoundError:
-        where = cache or constants.HF_HUB_CACHE
-        raise MinclipError(
-            f"{repo}/{name} is not in the cache {where}, and the hub can't be reached (no network?).  {by_hand}"
-        ) from None
+        where = f"the cache {cache or constants.HF_HUB_CACHE}, and the hub can't be reached (no network?)"
+        raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
     except RepositoryNotFoundError:
-        raise MinclipError(
-            f"the hub has no repository {repo!r}, or it is private or gated: check the name, or set HF_TOKEN"
-        ) from None
+        raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None
     except EntryNotFoundError:
         raise NoSuchFile(f"the hub's repository {repo} has no file {name}") from None
     except (OSError, ValueError) as error:  # a full disk, an error of the server, an invalid name
@@ -49,28 +43,24 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
 
 
 def check_hub_hash(path: Path) -> None:
-    """Refuses a file of the hub's cache whose content doesn't match its name there.
-
-    The cache names each file by the hub's hash of it: SHA-256 for large files, git's SHA-1 for small ones.
-    """
+    """Refuses a file of the hub's cache, which names files by the hub's hash of them, if its hash is another one."""
     blob = path.resolve()
     if len(blob.name) == 64:
         found = remembered_sha256(blob)
-    elif len(blob.name) == 40:
+    elif len(blob.name) == 40:  # git's SHA-1, of small files
         data = blob.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     else:
         return  # a cache without links (Windows): its names are no hashes
     if found != blob.name:
-        raise MinclipError(
-            f"{path} was changed or cut off: its hash is {found[:12]}…, not {blob.name[:12]}….  Delete {blob} and try again"
-        )
+        hashes = f"{found[:12]}…, not {blob.name[:12]}…"
+        raise MinclipError(f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
 
 
 def remembered_sha256(path: Path) -> str:
     """`sha256`, computed once for each state of a file: reading 1.7 GB at every load would take seconds.
 
-    The data folder remembers it by path, size, and times; of these, the time of the last change (ctime) can't be set.
+    The data folder remembers it by path, size and times, one of which (ctime) no program can set.
     """
     state = path.stat()
     key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
@@ -79,7 +69,7 @@ def remembered_sha256(path: Path) -> str:
         if re.fullmatch("[0-9a-f]{64}", found := note.read_text(encoding="ascii")):
             return found
     found = sha256(path)
-    with contextlib.suppress(OSError):  # a data folder that can't be written to: the file is read again next time
+    with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(found, encoding="ascii")
     return found

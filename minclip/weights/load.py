@@ -5,51 +5,41 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 
-from ..config import CLIPConfig, MinclipError, data_folder, nearest
+from ..config import MinclipError, TextConfig, data_folder, nearest
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
-from .config_json import parse_json
+from . import peers
 from .files import one_error, read_tensors, shards
 from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
 from .hub import NoSuchFile, hub_file, remembered_sha256
 from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
-from .peers import (
-    Hints,
-    for_image_processor,
-    for_open_clip,
-    for_transformers,
-    open_clip_config,
-    transformers_config,
-)
 from .towers import read_tokenizer, with_context
 
-# OpenAI's nine models: the SHA-256 of OpenAI's file, and the same weights on the hub, in `timm/NAME.openai`
-OPENAI = {
-    "RN50": ("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "resnet50_clip"),
-    "RN101": ("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "resnet101_clip"),
-    "RN50x4": ("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "resnet50x4_clip"),
-    "RN50x16": ("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", "resnet50x16_clip"),
-    "RN50x64": ("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", "resnet50x64_clip"),
-    "ViT-B/32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "vit_base_patch32_clip_224"),
-    "ViT-B/16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "vit_base_patch16_clip_224"),
-    "ViT-L/14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "vit_large_patch14_clip_224"),
-    "ViT-L/14@336px": (
-        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
-        "vit_large_patch14_clip_336",
-    ),
-}
-
-# Format -> its config, and its files of weights in order of preference
+# OpenAI's nine models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
+_OPENAI = """
+RN50            afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762  resnet50_clip
+RN101           8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599  resnet101_clip
+RN50x4          7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd  resnet50x4_clip
+RN50x16         52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa  resnet50x16_clip
+RN50x64         be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c  resnet50x64_clip
+ViT-B/32        40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af  vit_base_patch32_clip_224
+ViT-B/16        5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f  vit_base_patch16_clip_224
+ViT-L/14        b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836  vit_large_patch14_clip_224
+ViT-L/14@336px  3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02  vit_large_patch14_clip_336
+"""
+OPENAI = {name: (digest, repo) for name, digest, repo in map(str.split, _OPENAI.strip().splitlines())}
+# format -> its config, and its files of weights, of which the first one that exists is read
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {
     "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    "transformers": tuple(f + i for f in ("model.safetensors", "pytorch_model.bin") for i in ("", ".index.json")),
+    "transformers": tuple(
+        file + end for file in ("model.safetensors", "pytorch_model.bin") for end in ("", ".index.json")
+    ),
 }
 TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `tokenizer.json` has another format
 
@@ -59,11 +49,11 @@ def load(
 ) -> tuple[CLIP, Preprocess, Tokenizer | None]:
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
-    `name_or_path` is a run or a name in the data folder ("demo"); a folder written by minclip, OpenCLIP or transformers'
+    `name_or_path` is a run or a name in the data folder ("demo"); a folder of minclip, OpenCLIP or transformers'
     `CLIPModel`; a file of weights (see `files.read_tensors`); one of OpenAI's nine names; or a repository of the hub,
-    "owner/name".  `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the one that comes with the
-    weights; where none does, GELU is assumed, with a warning.  The tokenizer fills the model's context length; it is
-    None for a model without a known one.  MinclipError for anything that can't be found, read or trusted.
+    "owner/name".  `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides that of the model; where
+    nothing says which it is, GELU is assumed, with a warning.  The tokenizer's rows have the model's context length; it
+    is None where there is none.  MinclipError for what can't be found, read or trusted.
     """
     name, path = str(name_or_path), look_up(name_or_path)
     if path is not None and path.is_dir():
@@ -85,42 +75,34 @@ def load(
 # ---- OpenAI's files
 
 
-def openai_file(name: str) -> str:
-    """The name of OpenAI's file: "ViT-L/14@336px" -> "ViT-L-14-336px.pt"."""
-    return name.replace("/", "-").replace("@", "-") + ".pt"
-
-
-def openai_folders() -> list[Path]:
-    """Where OpenAI's files are looked for: minclip's data folder and the cache of OpenAI's package."""
+def openai_paths(name: str) -> list[Path]:
+    """Where OpenAI's file of a model may lie: in minclip's data folder, or where OpenAI's package keeps it."""
+    folders = [data_folder()]
     with contextlib.suppress(RuntimeError):  # no home directory, as in some containers
-        return [data_folder(), Path.home() / ".cache" / "clip"]
-    return [data_folder()]
+        folders.append(Path.home() / ".cache" / "clip")
+    return [folder / (name.replace("/", "-").replace("@", "-") + ".pt") for folder in folders]
 
 
 def find_openai(name: str) -> Path:
     """OpenAI's own file, its hash checked, or else the hub's copy of the weights."""
-    digest, repo = OPENAI[name]
-    for folder in openai_folders():
-        if (path := folder / openai_file(name)).exists():
+    (digest, repo), paths = OPENAI[name], openai_paths(name)
+    for path in paths:
+        if path.exists():
             check_openai(path)
             return path
-    url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{openai_file(name)}"
-    looked = " or ".join(map(str, openai_folders()))
-    by_hand = f"On a machine with a network, download {url} and put it into {looked}"
+    url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{paths[0].name}"
+    places = " or ".join(str(path.parent) for path in paths)
+    by_hand = f"On a machine with a network, download {url} and put it into {places}"
     return hub_file(f"timm/{repo}.openai", FILES["open_clip"][0], by_hand=by_hand)
 
 
 def check_openai(path: Path) -> None:
-    """Refuses a file that has one of OpenAI's names, where OpenAI's files are looked for, and other content."""
-    name = next((name for name in OPENAI if openai_file(name) == path.name), None)
-    if name is None or path.parent.resolve() not in [folder.resolve() for folder in openai_folders()]:
-        return
-    found, wanted = remembered_sha256(path), OPENAI[name][0]
-    if found != wanted:
-        raise MinclipError(
-            f"{path} is not OpenAI's {name}: its SHA-256 is {found[:12]}…, OpenAI's {wanted[:12]}….  "
-            "Delete it; or, if it is your own, move it elsewhere"
-        )
+    """Refuses a file that lies where OpenAI's file is looked for, and has other content."""
+    for name, (wanted, _) in OPENAI.items():
+        if path.resolve() in [p.resolve() for p in openai_paths(name)] and (found := remembered_sha256(path)) != wanted:
+            hashes = f"{found[:12]}…, OpenAI's {wanted[:12]}…"
+            advice = "Delete it; or, if it is your own, move it elsewhere"
+            raise MinclipError(f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
 
 
 # ---- any format
@@ -128,13 +110,10 @@ def check_openai(path: Path) -> None:
 
 def read_hub(repo: str, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
     """A repository of the hub that OpenCLIP or transformers can load."""
-    for format, files in FILES.items():
-        for file in files:
-            try:
-                hub_file(repo, CONFIGS[format])
-                path = hub_file(repo, file)
-            except NoSuchFile:
-                continue
+    for format, file in [(format, file) for format, files in FILES.items() for file in files]:
+        with contextlib.suppress(NoSuchFile):  # the next one may be there
+            hub_file(repo, CONFIGS[format])
+            path = hub_file(repo, file)
             for shard in shards(path) if file.endswith(".index.json") else ():
                 hub_file(repo, shard)
             for optional in ("preprocessor_config.json", TOKENIZER_FILE):
@@ -146,10 +125,10 @@ def read_hub(repo: str, activation: str | None = None) -> tuple[CLIP, Tokenizer 
 
 
 def format_of(folder: Path) -> str | None:
-    """Who wrote a folder, by its config: "open_clip", "transformers", "minclip"; None where there is no config."""
+    """Who wrote a folder, by its config: "open_clip", "transformers" or "minclip"; None where there is no config."""
     if (folder / CONFIGS["open_clip"]).exists():
         return "open_clip"
-    if "model_type" in _fields(folder / "config.json"):
+    if "model_type" in peers.read_fields(folder / "config.json"):
         return "transformers"
     return "minclip" if (folder / "config.json").exists() else None
 
@@ -166,115 +145,87 @@ def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokeniz
 
 def read_weights(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
     """A file of weights, with the config that belongs to a file of that name, if it lies beside it."""
-    open_clip, config = path.with_name(CONFIGS["open_clip"]), path.with_name("config.json")
-    if path.name in FILES["open_clip"] and open_clip.exists():
-        values = _fields(open_clip)
-        with one_error(open_clip):
-            return read_file(path, activation, open_clip_config(values, open_clip))
-    if path.name in FILES["transformers"]:
-        values, images = _fields(config), _fields(path.with_name("preprocessor_config.json"))
-        if "model_type" in values:
-            with one_error(config):
-                hints = transformers_config(values, images, config)
-            return read_file(path, activation, hints)
-        if "format" in values and path.name == "model.safetensors":
-            return read_folder(path.parent, activation=activation)
-    return read_file(path, activation)
+    config, hints = path.with_name("config.json"), None
+    if path.name in FILES["open_clip"]:
+        hints = peers.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
+    elif path.name in FILES["transformers"]:
+        hints = peers.transformers_hints(config)
+    if hints is None and path.name == "model.safetensors" and "format" in peers.read_fields(config):
+        return read_folder(path.parent, activation=activation)
+    return read_file(path, activation, hints)
 
 
-def _fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; none where it is missing or holds something else, which its reader will say."""
-    values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
-    return values if isinstance(values, dict) else {}
-
-
-def read_file(path: Path, activation: str | None = None, hints: Hints | None = None) -> tuple[CLIP, Tokenizer | None]:
+def read_file(path: Path, activation: str | None, hints: peers.Hints | None = None) -> tuple[CLIP, Tokenizer | None]:
     """A file of weights under OpenCLIP's (and OpenAI's) names or transformers'."""
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    if "token_embedding.weight" in tensors:
-        names = OPEN_CLIP_NAMES
-    elif "text_model.embeddings.token_embedding.weight" in tensors:
-        names = TRANSFORMERS_NAMES
-    elif "text.token_embedding.weight" in tensors:
+    if "text.token_embedding.weight" in tensors:
         raise MinclipError(f"{path} holds minclip's own weights, but no config.json lies beside it")
-    else:
+    names = OPEN_CLIP_NAMES if "token_embedding.weight" in tensors else TRANSFORMERS_NAMES
+    if names is TRANSFORMERS_NAMES and "text_model.embeddings.token_embedding.weight" not in tensors:
         first = some(sorted(tensors))
-        raise MinclipError(f"{path} does not hold a CLIP of OpenAI, OpenCLIP or transformers: its tensors are {first}")
+        raise MinclipError(f"{path} does not hold a CLIP of OpenAI, OpenCLIP or transformers, but {first}")
     if hints is None:  # only OpenAI's files have an input resolution
-        hints = Hints(activation="quick_gelu" if "input_resolution" in tensors else None)
+        hints = peers.Hints(activation="quick_gelu" if "input_resolution" in tensors else None)
     if activation is None and hints.activation is None:
-        warnings.warn(
-            f"{path.name} says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed.  "
-            'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config',
-            stacklevel=3,
-        )
+        what = f"{path.name} says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
+        advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
+        warnings.warn(f"{what}.  {advice}", stacklevel=4)
     with one_error(path):
         hints = replace(hints, activation=activation or hints.activation or "gelu")
         config = config_of(tensors, names, hints=hints, path=path)
         model = build(config, to_ours(tensors, names, config=config, path=path), path)
-    return model, _tokenizer_of(config, path.parent)
+    return model, tokenizer_beside(path, config.text)
 
 
-def _tokenizer_of(config: CLIPConfig, folder: Path) -> Tokenizer | None:
+def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
     """The tokenizer that `save` put beside the weights, or OpenAI's where the vocabulary has its size."""
-    if (folder / TOKENIZER_FILE).exists():
-        return read_tokenizer(folder / TOKENIZER_FILE, config.text)
-    if config.text.vocab_size != 49408:
+    if path.with_name(TOKENIZER_FILE).exists():
+        return read_tokenizer(path.with_name(TOKENIZER_FILE), text)
+    if text.vocab_size != 49408:
         return None
     try:
-        return with_context(Tokenizer.from_openai(), config.text)
+        return with_context(Tokenizer.from_openai(), text)
     except MinclipError as error:
-        warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
+        warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=5)
         return None
 
 
 # ---- for others to load
 
 
-def save(
-    folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip"
-) -> None:
-    """Writes a model and its tokenizer in one of three formats: "minclip", "open_clip", "transformers".
+def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
+    """Writes a model for minclip, for OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`) or for "transformers".
 
-    OpenCLIP loads the second with `create_model("local-dir:FOLDER")`, transformers the third with
-    `CLIPModel.from_pretrained`.  MinclipError for a model that the other library can't have, for a folder that holds a
-    model of another format, and for an unknown format.
+    MinclipError for a model that the other library can't have, and for a folder that holds another format.
     """
-    folder, formats = Path(folder), ("minclip", *FILES)
+    folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
     if format not in formats:
         raise MinclipError(f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
     if format_of(folder) not in (None, format):
         raise MinclipError(f"{folder} holds a model in the format {format_of(folder)}: choose another folder")
     if format == "minclip":
         return write_folder(folder, model, tokenizer=tokenizer)
-    check_exportable(model.config, format)
+    config, vision, text = model.config, model.config.vision, model.config.text
+    vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
+    fits = text.tower == "transformer" and (vit or (open_clip and vision.tower == "resnet"))
+    if not fits or text.eot_id % text.vocab_size != text.vocab_size - 1 or not (open_clip or config.loss == "clip"):
+        kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
+        raise MinclipError(
+            f"{format} has no such model: it needs {kinds}, a text Transformer, and EOT as the last token"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    text, open_clip = model.config.text, format == "open_clip"
     tensors = to_theirs(model, OPEN_CLIP_NAMES if open_clip else TRANSFORMERS_NAMES)
-    write_json(folder / CONFIGS[format], for_open_clip(model.config) if open_clip else for_transformers(model.config))
+    write_json(folder / CONFIGS[format], peers.for_open_clip(config) if open_clip else peers.for_transformers(config))
     atomic_write(folder / FILES[format][0], safetensors.torch.save(tensors, metadata={"format": "pt"}))
     if not open_clip:
-        write_json(folder / "preprocessor_config.json", for_image_processor(model.config.vision))
-    if tokenizer is None:
-        return
-    atomic_write(folder / TOKENIZER_FILE, tokenizer.to_json().encode())
-    if not open_clip:
+        write_json(folder / "preprocessor_config.json", peers.for_image_processor(vision))
+    if tokenizer is not None:
+        atomic_write(folder / TOKENIZER_FILE, tokenizer.to_json().encode())
+    if tokenizer is not None and not open_clip:
         write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokenizer.vocab)})
         merges = "".join(f"{a} {b}\n" for a, b in tokenizer.merges)
         atomic_write(folder / "merges.txt", f"#version: 0.2\n{merges}".encode())
         about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
         write_json(folder / "tokenizer_config.json", about)
-
-
-def check_exportable(config: CLIPConfig, format: str) -> None:
-    """A MinclipError for a model that OpenCLIP or transformers has no class for."""
-    vision, text, open_clip = config.vision, config.text, format == "open_clip"
-    vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
-    fits = text.tower == "transformer" and (vit or (open_clip and vision.tower == "resnet"))
-    if not fits or text.eot_id % text.vocab_size != text.vocab_size - 1 or not (open_clip or config.loss == "clip"):
-        raise MinclipError(
-            f"{format} has no such model: it needs a plain ViT{' or a ModifiedResNet' if open_clip else ''}, a text "
-            f"Transformer, EOT as the last token{'' if open_clip else ', and the loss clip'}"
-        )

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from .config_json import parse_json
+from .files import one_error
 
 # Fields of OpenCLIP's config for sizes, which are read from the weights
 OPEN_CLIP_SIZES = {
@@ -33,57 +35,73 @@ class Hints:
 
     def __post_init__(self) -> None:
         VisionConfig(mean=self.mean, std=self.std)  # which refuses values that can't be a mean or a deviation
-        for name in ("vision_heads", "text_heads", "eot_id"):
-            if not isinstance(getattr(self, name), int | None):
-                raise MinclipError(f"{name} must be an integer, not {getattr(self, name)!r:.60}")
+        for value in (self.vision_heads or 1, self.text_heads or 1, self.eot_id):
+            if not isinstance(value, int):
+                raise MinclipError(f"numbers of heads and the end token must be integers, not {value!r:.60}")
 
 
-def open_clip_config(values: dict[str, Any], where: Path) -> Hints:
-    """What `open_clip_config.json` says beyond sizes; a field that makes another architecture is a MinclipError."""
-    if "model_cfg" not in values:
-        raise MinclipError(f"{where} is damaged: it has no model_cfg")
-    model, images = values["model_cfg"], values.get("preprocess_cfg", {})
-    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
-    for group, fields, same in (("vision_cfg", vision, VISION_SAME), ("text_cfg", text, TEXT_SAME)):
-        for name, value in fields.items():
-            if value and name not in OPEN_CLIP_SIZES[group] and value != same.get(name):
-                raise MinclipError(f"{where}: {group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
-    if images.get("resize_mode", "shortest") != "shortest" or images.get("interpolation", "bicubic") != "bicubic":
-        warnings.warn(f"{where}: minclip prepares images as CLIP does (short side, bicubic), not {images}", stacklevel=3)
-    # where the file leaves a field out, OpenCLIP's default
-    width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
-    return Hints(
-        activation="quick_gelu" if model.get("quick_gelu") else "gelu",
-        vision_heads=width // vision.get("head_width", 64),
-        text_heads=text.get("heads", 8),
-        mean=tuple(images.get("mean", VisionConfig.mean)),
-        std=tuple(images.get("std", VisionConfig.std)),
-    )
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of a JSON file; none where it is missing or holds something else, which its reader will say."""
+    values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
+    return values if isinstance(values, dict) else {}
 
 
-def transformers_config(values: dict[str, Any], images: dict[str, Any], where: Path) -> Hints:
-    """What a `CLIPModel`'s `config.json` and its `preprocessor_config.json` (`images`) say beyond sizes."""
-    if values["model_type"] != "clip":
-        raise MinclipError(f"{where}: a model of type {values['model_type']!r:.60} is not CLIP")
-    vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
-    # where the file leaves a field out, the library's default
-    found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
-    if found not in (["gelu"], ["quick_gelu"]):
-        raise MinclipError(f"{where}: hidden_act is {found}; minclip has gelu or quick_gelu, the same in both towers")
-    if any(group.get("layer_norm_eps", 1e-5) != 1e-5 for group in (vision, text)):
-        raise MinclipError(f"{where}: a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
-    if not (images.get("do_center_crop", True) and images.get("resample", 3) == 3):
-        how = "short side, bicubic, center"
-        warnings.warn(f"{where}: minclip prepares images as CLIP does ({how}), not {images}", stacklevel=3)
-    eot_id = text.get("eos_token_id", 49407)
-    return Hints(
-        activation=found[0],
-        vision_heads=vision.get("num_attention_heads", 12),
-        text_heads=text.get("num_attention_heads", 8),
-        eot_id=-1 if eot_id == 2 else eot_id,  # old files say 2, and mean the last token, too
-        mean=tuple(images.get("image_mean", VisionConfig.mean)),
-        std=tuple(images.get("image_std", VisionConfig.std)),
-    )
+def open_clip_hints(path: Path) -> Hints | None:
+    """What `open_clip_config.json` says; a MinclipError where it is damaged or describes another architecture."""
+    if not path.exists():
+        return None
+    with one_error(path):
+        values = read_fields(path)
+        model, images = values["model_cfg"], values.get("preprocess_cfg", {})
+        vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+        for group, fields, same in (("vision_cfg", vision, VISION_SAME), ("text_cfg", text, TEXT_SAME)):
+            for name, value in fields.items():
+                if value and name not in OPEN_CLIP_SIZES[group] and value != same.get(name):
+                    raise MinclipError(f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+        if images.get("resize_mode", "shortest") != "shortest" or images.get("interpolation", "bicubic") != "bicubic":
+            warn_of_preprocessing(path, images)
+        # where the file leaves a field out, OpenCLIP's default
+        width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
+        return Hints(
+            activation="quick_gelu" if model.get("quick_gelu") else "gelu",
+            vision_heads=width // vision.get("head_width", 64),
+            text_heads=text.get("heads", 8),
+            mean=tuple(images.get("mean", VisionConfig.mean)),
+            std=tuple(images.get("std", VisionConfig.std)),
+        )
+
+
+def transformers_hints(path: Path) -> Hints | None:
+    """What a `CLIPModel`'s config.json and preprocessor_config.json say; None where `path` is no config of transformers."""
+    values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
+    if "model_type" not in values:
+        return None
+    with one_error(path):
+        if values["model_type"] != "clip":
+            raise MinclipError(f"a model of type {values['model_type']!r:.60} is not CLIP")
+        vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
+        # where the file leaves a field out, the library's default
+        found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
+        if found not in (["gelu"], ["quick_gelu"]):
+            raise MinclipError(f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        if any(group.get("layer_norm_eps", 1e-5) != 1e-5 for group in (vision, text)):
+            raise MinclipError("a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        if not (images.get("do_center_crop", True) and images.get("resample", 3) == 3):
+            warn_of_preprocessing(path, images)
+        eot_id = text.get("eos_token_id", 49407)
+        return Hints(
+            activation=found[0],
+            vision_heads=vision.get("num_attention_heads", 12),
+            text_heads=text.get("num_attention_heads", 8),
+            eot_id=-1 if eot_id == 2 else eot_id,  # old files say 2, and mean the last token, too
+            mean=tuple(images.get("image_mean", VisionConfig.mean)),
+            std=tuple(images.get("image_std", VisionConfig.std)),
+        )
+
+
+def warn_of_preprocessing(path: Path, images: dict[str, Any]) -> None:
+    how = "short side, bicubic, center crop"
+    warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=6)
 
 
 # ---- ours in their terms

@@ -89,7 +89,9 @@ class TimmTower(nn.Module):
         self.width: int = self.model.head_hidden_size
         patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
         if config.image_size % patch:
-            raise MinclipError(f"image size {config.image_size} is not a multiple of {config.tower}'s patch size {patch}")
+            raise MinclipError(
+                f"image size {config.image_size} is not a multiple of {config.tower}'s patch size {patch}"
+            )
 
     @staticmethod
     def create(config: VisionConfig, **weights: Any) -> nn.Module:
@@ -134,7 +136,9 @@ class TimmTower(nn.Module):
     def checkpoint(self) -> None:
         """Turns on timm's own gradient checkpointing."""
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            raise MinclipError(f"train.grad_checkpointing: BatchNorm of {self.config.tower} would count each batch twice")
+            raise MinclipError(
+                f"train.grad_checkpointing: BatchNorm of {self.config.tower} would count each batch twice"
+            )
         self.model.set_grad_checkpointing()
 
 
@@ -172,7 +176,9 @@ class HuggingFaceTower(nn.Module):
             if width is None or shape.is_encoder_decoder:
                 raise MinclipError(f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
             if longest and config.context_length > longest:
-                raise MinclipError(f"model.text.context_length {config.context_length} is more than its {longest} positions")
+                raise MinclipError(
+                    f"model.text.context_length {config.context_length} is more than its {longest} positions"
+                )
             model = self.create(shape, where)
         self.width, self.model = width, without_pooler(model)
 
@@ -288,7 +294,8 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
 def read_tokenizer(path: Path, config: TextConfig) -> Tokenizer | HuggingFaceTokenizer:
     """The tokenizer that a run or a model's folder keeps for its text tower."""
     kind = HuggingFaceTokenizer if config.tower.startswith("hf:") else Tokenizer
-    return with_context(kind.load(path), config)
+    with one_error(path):
+        return with_context(kind.load(path), config)
 
 
 def with_context(tokenizer: Any, config: TextConfig) -> Any:

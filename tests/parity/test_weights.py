@@ -322,7 +322,7 @@ def test_a_file_within_its_folder_takes_the_config_along(vit, here):
 
 def test_an_unknown_activation_is_warned_about(vit, here):
     torch.save(vit.state_dict(), here / "weights.pt")
-    with pytest.warns(UserWarning, match=r"weights\.pt does not tell its activation or its heads: GELU"):
+    with pytest.warns(UserWarning, match=r"weights\.pt.*quick_gelu"):
         assert load(here / "weights.pt")[0].config.activation == "gelu"
 
 
@@ -444,7 +444,7 @@ def test_a_siglip_model_goes_to_open_clip_and_back_with_its_bias(tmp_path):
         assert bias == -4.5
     again = load(tmp_path / "there")[0]
     assert again.config.loss == "siglip" and again.logit_bias == -4.5
-    with pytest.raises(MinclipError, match="the loss clip"):
+    with pytest.raises(MinclipError, match="loss"):
         save(tmp_path / "elsewhere", ours, format="transformers")
 
 

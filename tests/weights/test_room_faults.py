@@ -47,7 +47,10 @@ def model():
 def test_the_tokenizer_of_a_folder_fits_its_model(model, here, format):
     model.save_pretrained(here / "there", format=format, tokenizer=TOKENIZER)
     loaded, _, tokenizer = load(here / "there")
-    assert tokenizer(["a red circle"]).shape == (1, 8) and loaded.encode_text(tokenizer("a red circle")).shape == (1, 32)
+    assert tokenizer(["a red circle"]).shape == (1, 8) and loaded.encode_text(tokenizer("a red circle")).shape == (
+        1,
+        32,
+    )
 
 
 def test_openais_tokenizer_fits_the_model_it_comes_with(here):

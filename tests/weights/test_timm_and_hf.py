@@ -195,14 +195,14 @@ def test_a_tokenizer_comes_back_from_its_file(built, tmp_path):
     assert torch.equal(again(TEXTS, 40), built[1](TEXTS, 40)) and again.to_json() == built[1].to_json()
     assert (again.eot_id, again.pad_id, again.vocab_size) == (3, 0, built[1].vocab_size)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(MinclipError, match=r"tokenizer\.json is not a tokenizer's file"):
+    with pytest.raises(MinclipError, match=r"tokenizer\.json"):
         HuggingFaceTokenizer.load(tmp_path / "tokenizer.json")
     assert isinstance(new_tokenizer(TextConfig(vocab_size=520), lambda: TEXTS), Tokenizer)
 
 
 @pytest.mark.parametrize("texts", [[5], ["\ud800"], [None]])
 def test_what_is_no_text_is_refused(built, texts):
-    with pytest.raises(MinclipError, match="texts must be"):
+    with pytest.raises(MinclipError, match="texts"):
         built[1](texts, 9)
 
 
@@ -222,18 +222,16 @@ def test_timms_weights_come_from_the_hub_and_not_from_chance(timm_hub):
 
 def test_without_a_network_the_message_tells_what_to_fetch(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(MinclipError, match=rf"can't be reached.*`hf download {HUB_VIT}`, and copy"):
+    with pytest.raises(MinclipError, match=rf"no network.*`hf download {HUB_VIT}`"):
         towers.TimmTower(VIT).fetch()
-    with pytest.raises(
-        MinclipError, match=r"can't be reached.*huggingface\.co/no/body/tree/main; hf:FOLDER takes them"
-    ):
+    with pytest.raises(MinclipError, match=r"no network.*huggingface\.co/no/body/tree/main.*hf:FOLDER"):
         complete_config(CLIPConfig(24, VIT, of_bert("no/body")))
 
 
 def test_weights_that_do_not_fit_are_refused(timm_hub, hub):  # noqa: F811
     del timm_hub["norm.weight"]
     hub.files["model.safetensors"] = safetensors.torch.save(timm_hub)
-    with pytest.raises(MinclipError, match=r"model\.safetensors does not fit timm:test_vit: .*norm\.weight"):
+    with pytest.raises(MinclipError, match=r"model\.safetensors.*timm:test_vit.*norm\.weight"):
         towers.TimmTower(VIT).fetch()
 
 
@@ -259,10 +257,10 @@ def test_a_folder_without_all_weights_is_refused(tmp_path):
     del weights["encoder.layer.1.output.dense.weight"]
     safetensors.torch.save_file(weights, bert / "model.safetensors", metadata={"format": "pt"})
     tower = towers.HuggingFaceTower(complete_config(CLIPConfig(24, VIT, of_bert(bert))).text)
-    with pytest.raises(MinclipError, match=r"has no weights for encoder\.layer\.1\.output\.dense\.weight"):
+    with pytest.raises(MinclipError, match=r"bert.*encoder\.layer\.1\.output\.dense\.weight"):
         tower.fetch()
     (bert / "model.safetensors").unlink()
-    with pytest.raises(MinclipError, match="can't be read as a model of transformers"):
+    with pytest.raises(MinclipError, match=r"bert.*model\.safetensors"):
         tower.fetch()
 
 
@@ -488,7 +486,7 @@ def test_gradient_checkpointing_changes_no_gradient(built):
     assert found[0].keys() == found[1].keys() and len(found[0]) == len(list(clip.parameters()))
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, msg=name)
-    with pytest.raises(MinclipError, match=r"BatchNorm of timm:test_resnet would see each batch twice"):
+    with pytest.raises(MinclipError, match=r"train\.grad_checkpointing.*timm:test_resnet"):
         towers.TimmTower(replace(VIT, tower="timm:test_resnet")).checkpoint()
 
 
@@ -518,38 +516,40 @@ def test_norms_keep_their_activations_when_they_are_synchronized():
         ({"vision": {"tower": "timm:hf-hub:timm/test_vit"}}, "timm has no model"),
         ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:NAME"),
         ({"text": {"tower": "bert"}}, "tower 'bert' is neither 'transformer' nor 'bag' nor 'hf:NAME'"),
-        ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json is not in the cache, and the hub can't be reached"),
-        ({"text": {"tower": "hf:./nowhere/at/all"}}, "can't be fetched"),
+        ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json.*no network"),
+        ({"text": {"tower": "hf:./nowhere/at/all"}}, r"\./nowhere/at/all"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_none_is_told(config, message):
     with pytest.raises(MinclipError, match=message):
         values = to_dict(CLIPConfig())
-        complete_config(from_dict(CLIPConfig, {**values, **{part: {**values[part], **new} for part, new in config.items()}}))
+        complete_config(
+            from_dict(CLIPConfig, {**values, **{part: {**values[part], **new} for part, new in config.items()}})
+        )
 
 
 def test_a_folder_that_is_no_text_model_is_told(tmp_path, bert):
     empty = of_bert(tmp_path)
-    with pytest.raises(MinclipError, match=r"config\.json can't be read"):
+    with pytest.raises(MinclipError, match=r"config\.json"):
         complete_config(CLIPConfig(24, VIT, empty))
-    with pytest.raises(MinclipError, match="no tokenizer that transformers could read"):
+    with pytest.raises(MinclipError, match=r"tokenizer"):
         new_tokenizer(empty, list)
     text = complete_config(CLIPConfig(24, VIT, of_bert(bert))).text
     for change, message in (
-        ({"hf_config": ""}, "model.text.hf_config of hf:.* is none that transformers knows"),
-        ({"hf_config": '{"model_type": "nonsense"}'}, "is none that transformers knows"),
+        ({"hf_config": ""}, r"model\.text\.hf_config.*hf:"),
+        ({"hf_config": '{"model_type": "nonsense"}'}, r"model\.text\.hf_config.*nonsense"),
         (
             {"hf_config": '{"model_type": "t5", "d_model": 8, "num_layers": 1, "d_ff": 8}'},
-            "is a t5, no encoder of texts",
+            "t5",
         ),
-        ({"context_length": 65}, "context_length 65 is more than the 64 positions of hf:"),
+        ({"context_length": 65}, "context_length 65.*64"),
     ):
         with pytest.raises(MinclipError, match=message):
             towers.HuggingFaceTower(replace(text, **change))
 
 
 def test_an_image_size_that_the_patches_do_not_divide_is_told():
-    with pytest.raises(MinclipError, match="image size 40 is not a multiple of 16, timm:test_vit's patch"):
+    with pytest.raises(MinclipError, match="40.*timm:test_vit.*16"):
         towers.TimmTower(replace(VIT, image_size=40))
 
 
