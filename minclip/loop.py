@@ -27,7 +27,6 @@ from .training.ema import Average
 from .training.engine import (
     clip_gradients,
     gradients,
-    keep_memory,
     norm,
     parameter_groups,
     pick_device,
@@ -63,8 +62,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     folder = Path(folder or Path("runs") / config.data.name)
     config = diagnose.overfitting(config) if config.train.overfit else config
     device, autocast = pick_device(distributed.start(config.train.device), config.train.precision)
-    if device.type == "cpu":
-        keep_memory()
     loop, first, started = config.train, distributed.rank() == 0, time.perf_counter()
 
     check_agreement("was started with other values of", {**leaves(to_dict(config)), "--resume": resume})
@@ -107,7 +104,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     model = wrap(clip, loop)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = (Muon if loop.optimizer == "muon" else torch.optim.AdamW)(
-        parameter_groups(clip, loop.weight_decay, loop.vision_lr, loop.text_lr),
+        parameter_groups(clip, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr),
         lr=loop.lr,
         betas=(loop.beta1, loop.beta2),
         fused=device.type != "mps",

@@ -14,7 +14,7 @@ import tyro
 from .. import __version__
 from ..config import MinclipError, TrainConfig, nearest
 from ..data.kaggle import SOURCES
-from ..presets import PRESETS, preset
+from ..presets import PRESETS, for_towers, preset
 from ..training import distributed
 from .classify import Classify
 from .evaluate import Eval
@@ -87,7 +87,9 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     name = arguments[1]
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
-    default = preset(name)
+    # another tower doesn't use all of the preset's fields
+    towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
+    default = for_towers(preset(name), **towers)
     if any(option.replace("_", "-").startswith("--model.vision.image-size") for option in options):
         raise MinclipError("the picture's size is said once, with --data.image-size: the image tower follows it")
     if any(option.replace("_", "-").startswith(("--model.text.eot-id",)) for option in options):

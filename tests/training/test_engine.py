@@ -14,7 +14,7 @@ from minclip.model import CLIP
 from minclip.training import watch as meters
 from minclip.training.checkpointing import frozen_statistics
 from minclip.training.ema import Average
-from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, picture_size
+from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, pick_device, picture_size
 from minclip.training.parallel import check_compiler, wrap
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
@@ -199,7 +199,19 @@ def test_statistics_that_were_frozen_move_again_also_after_an_error():
 def test_a_model_that_asks_for_nothing_is_left_as_it_is():
     model = CLIP(MODEL)
     assert wrap(model, LoopConfig()) is model
-    assert not any(getattr(part, "checkpointing", False) for part in model.modules())
+    assert not any("forward" in vars(part) for part in model.modules())
+
+
+def test_compiled_checkpointing_with_batch_norm_is_refused_before_anything_starts():
+    loop = LoopConfig(compile=True, grad_checkpointing=True)
+    with pytest.raises(MinclipError, match=r"train\.compile.*train\.grad_checkpointing.*BatchNorm"):
+        wrap(CLIP(CONV_STEM), loop)
+
+
+@pytest.mark.parametrize("device", ["meta", "privateuseone", "xla", "nothing", "cuda:99", "cpu:x", ""])
+def test_a_device_that_cannot_train_is_refused(device):
+    with pytest.raises(MinclipError, match=r"train\.device"):
+        pick_device(device, "fp32")
 
 
 # ---- the moving average
@@ -333,7 +345,7 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing is compiled there yet
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "no-such-compiler"),))
-    with pytest.raises(MinclipError, match=r"train\.compile needs a compiler \(a C\+\+ one"):
+    with pytest.raises(MinclipError, match=r"train\.compile.*C\+\+"):
         check_compiler(torch.device("cpu"))
     torch._dynamo.reset()
 
