@@ -263,7 +263,7 @@ def test_an_unknown_field_in_a_file_names_the_file_and_the_field(folder):
     values = json.loads((folder / "config.json").read_text())
     values["model"]["vision"]["patchsize"] = 8
     (folder / "config.json").write_text(json.dumps(values))
-    with pytest.raises(MinclipError, match=r"config\.json.*model\.vision.*'patchsize'.*'patch_size'"):
+    with pytest.raises(MinclipError, match=r"config\.json.*model\.vision\.patchsize.*'patch_size'"):
         load(folder)
 
 

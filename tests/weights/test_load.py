@@ -477,8 +477,8 @@ def test_a_tokenizer_travels_along(model, here, format):
     [
         ({"vision": {"stem": "conv"}}, "open_clip"),
         ({"vision": {"pool": "mean"}}, "transformers"),
-        ({"vision": {"tower": "resnet", "image_size": 32}}, "transformers"),
-        ({"text": {"tower": "bag"}}, "open_clip"),
+        ({"vision": {"tower": "resnet", "image_size": 32, "patch_size": 32, "layers": 12}}, "transformers"),
+        ({"text": {"tower": "bag", "layers": 12, "heads": 8}}, "open_clip"),
         ({"text": {"eot_id": 3}}, "open_clip"),
     ],
 )

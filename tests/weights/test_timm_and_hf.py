@@ -58,7 +58,7 @@ def make_bert(folder, dropout=0.1, **more):
 
 
 def of_bert(folder, length=40):
-    return TextConfig(tower=f"hf:{folder}", context_length=length, width=8, heads=2)
+    return TextConfig(tower=f"hf:{folder}", context_length=length)
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +309,8 @@ def test_rates_rise_and_fall_together_and_resuming_takes_the_new_ones(tmp_path):
     run = short_train(lower, tmp_path / "run", resume=True)
     wanted = {"lr": 5e-3, "vision_lr": 1e-4, "text_lr": 2e-4}
     assert rates_at_the_end(run) == pytest.approx({k: v * run.steps[-1]["lr"] / 5e-3 for k, v in wanted.items()})
-    with pytest.raises(MinclipError, match=r"other values of train\.text_lr \(0\.0002, now 0\.0\)"):
-        train(replace(lower, train=replace(lower.train, text_lr=0.0)), tmp_path / "run", resume=True)
+    with pytest.raises(MinclipError, match=r"train\.text_lr \(0\.0002, now None\)"):
+        train(replace(lower, train=replace(lower.train, text_lr=None)), tmp_path / "run", resume=True)
 
 
 def rates_at_the_end(run):
@@ -371,11 +371,11 @@ def test_frozen_towers_have_no_dropout_and_no_new_statistics_in_training(built):
 
 
 def test_only_pretrained_towers_can_be_frozen():
-    with pytest.raises(MinclipError, match=r"'both' would leave model\.vision\.tower 'vit' as random as it begins"):
+    with pytest.raises(MinclipError, match=r"'both'.*model\.vision\.tower 'vit'"):
         tiny({"freeze": "both"})
     with pytest.raises(MinclipError, match=r"train\.freeze 'all' is none of"):
         tiny({"freeze": "all"})
-    with pytest.raises(MinclipError, match="must not be negative"):
+    with pytest.raises(MinclipError, match=r"train\.text_lr -1e-05"):
         tiny({"text_lr": -1e-5})
 
 
@@ -514,8 +514,8 @@ def test_norms_keep_their_activations_when_they_are_synchronized():
         ({"vision": {"tower": "timm:test_vit.r160_in2k"}}, r"no model 'test_vit.r160_in2k' \(did you mean 'test_vit.r160_in1k'\?\)"),
         ({"vision": {"tower": "timm:"}}, "timm has no model ''"),
         ({"vision": {"tower": "timm:hf-hub:timm/test_vit"}}, "timm has no model"),
-        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:NAME"),
-        ({"text": {"tower": "bert"}}, "tower 'bert' is neither 'transformer' nor 'bag' nor 'hf:NAME'"),
+        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:"),
+        ({"text": {"tower": "bert"}}, "tower 'bert' is none of transformer, bag, hf:"),
         ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json.*no network"),
         ({"text": {"tower": "hf:./nowhere/at/all"}}, r"\./nowhere/at/all"),
     ],
