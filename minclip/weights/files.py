@@ -20,9 +20,8 @@ from ..config import MinclipError
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Name -> tensor of a safetensors file, a state dict (`torch.save`), a TorchScript archive or a `*.index.json`.
 
-    A state dict may lie in a checkpoint under "state_dict", "model_state_dict" or "model"; the prefixes `module.` (DDP)
-    and `_orig_mod.` (`torch.compile`) are removed.  MinclipError for a file that is missing, cut off or no weights file,
-    that holds more than data, or whose tensors would take far more memory than the file has bytes.
+    Without the prefixes `module.` (DDP) and `_orig_mod.` (`torch.compile`).  MinclipError for a file that is missing or
+    damaged, holds more than data, or would take far more memory than it has bytes.
     """
     if path.name.endswith(".index.json"):
         return {name: t for shard in shards(path) for name, t in read_tensors(path.with_name(shard)).items()}
@@ -30,42 +29,38 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(path)
         else:
-            root = _torchscript_root(path)
-            # OpenAI's files are TorchScript archives.  `torch.jit.load` would build their modules and keep their code
-            tensors = _read_state_dict(path) if root is None else _read_torchscript(path, root)
+            tensors = _read_torchscript(path) if zipfile.is_zipfile(path) else None
+            tensors = _read_state_dict(path) if tensors is None else tensors
     except FileNotFoundError:
         raise MinclipError(f"{path} is not there") from None
     except pickle.UnpicklingError as error:
-        # only the name out of torch's message, which goes on to explain how to switch the safety off
+        # only the name from torch's message, which goes on to explain how to switch the safety off
         named = re.search(r"(?:GLOBAL|it names) ([\w.]+)", str(error))
-        what = f" ({named[1]})" if named else ""
-        raise MinclipError(
-            f"{path} is damaged or holds more than tensors{what}; minclip never executes code from a weights file"
-        ) from None
+        what = f"more than tensors ({named[1]})" if named else "more than tensors"
+        raise MinclipError(f"{path} holds {what}; minclip never executes code from a weights file") from None
     except MinclipError:
         raise
     except Exception as error:  # bytes that are no pickle can raise anything
-        raise MinclipError(f"{path} is cut off, damaged, or not a weights file: {shortened(error)}") from None
+        raise MinclipError(f"{path} is cut off, or not a weights file: {shortened(error)}") from None
     _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
     return strip_prefixes(tensors)
 
 
 def shards(index: Path) -> list[str]:
-    """The weights files listed in a `*.index.json` of Hugging Face's, which splits large models."""
+    """The files that a `*.index.json` lists: transformers splits large models."""
     with one_error(index):
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return sorted({Path(file).name for file in weight_map.values()})
+        return sorted({Path(file).name for file in json.loads(index.read_bytes())["weight_map"].values()})
 
 
 @contextlib.contextmanager
-def one_error(where: object) -> Iterator[None]:
-    """Turns any exception that a damaged file causes into one MinclipError that names it."""
+def one_error(where: object, what: str = "is damaged") -> Iterator[None]:
+    """Turns any exception that a bad file causes into one MinclipError that names it."""
     try:
         yield
     except MinclipError as error:
         raise MinclipError(str(error) if str(where) in str(error) else f"{where}: {error}") from None
     except Exception as error:
-        raise MinclipError(f"{where} is damaged: {shortened(error)}") from None
+        raise MinclipError(f"{where} {what}: {shortened(error)}") from None
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -82,15 +77,13 @@ def shortened(error: Exception) -> str:
 def _check_memory(path: Path, size: int) -> None:
     """Refuses what only an attacker writes: compressed gigabytes of zeros, or a huge tensor of stride 0."""
     held = path.stat().st_size
-    if size > 4 * held + (64 << 20):  # a tensor may appear under two names, and a person may have compressed the file
-        raise MinclipError(
-            f"{path} has {held:,} bytes, but would take {size:,} bytes of memory: it is not a weights file"
-        )
+    if size > 4 * held + (64 << 20):  # room for tensors under two names, and for files that a person compressed
+        raise MinclipError(f"{path} has {held:,} bytes and would take {size:,} of memory: that is no weights file")
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     found = loaded = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model_state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):  # a checkpoint around it
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
@@ -99,21 +92,18 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-# ---- TorchScript archives
+# ---- TorchScript archives, as OpenAI published them
 
 
-def _torchscript_root(path: Path) -> str | None:
-    """The folder of the zip that all members are in; None where the file isn't a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
-        return None
+def _read_torchscript(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of an archive, without `torch.jit.load`, which keeps its code; None for a zip of another kind."""
     with zipfile.ZipFile(path) as archive:
         _check_memory(path, sum(member.file_size for member in archive.infolist()))
-        return next((n.removesuffix("constants.pkl") for n in archive.namelist() if n.endswith("/constants.pkl")), None)
-
-
-def _read_torchscript(path: Path, root: str) -> dict[str, Tensor]:
-    with zipfile.ZipFile(path) as archive, archive.open(root + "data.pkl") as data:
-        module = _TorchScriptUnpickler(data, archive, root).load()
+        root = next((n[: -len("constants.pkl")] for n in archive.namelist() if n.endswith("/constants.pkl")), None)
+        if root is None:
+            return None
+        with archive.open(root + "data.pkl") as data:
+            module = _TorchScriptUnpickler(data, archive, root).load()
     if not isinstance(module, _Module):
         raise MinclipError(f"{path} is a TorchScript archive of a {type(module).__name__}, not of a module")
     return _tensors_of(module, "", set())

@@ -30,14 +30,10 @@ def package_version() -> str:
         return "0"
 
 
-# ---- writing
-
-
 def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
-    """Writes to a temporary name and moves it into place: whoever reads `path` finds the old file or the new one, whole."""
+    """Writes to a temporary name and moves it into place: a reader finds the old file or the new one, whole."""
     path = Path(path)
-    # not tempfile.mkstemp: only their owner can read its files, and a run on a shared disk is for the whole class
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # tempfile's could only be read by their owner
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -81,9 +77,6 @@ def fingerprint(about: str, tensors: dict[str, Tensor]) -> str:
     return key.hexdigest()
 
 
-# ---- reading
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """The fields of a folder's config.json; a MinclipError where it is missing, damaged or of another format."""
     path = folder / "config.json"
@@ -111,19 +104,17 @@ def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, T
 
 def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
     """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit."""
-    check_size(config)
     with one_error(where):
+        check_size(config)
         with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
             model = CLIP(config)
-        wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        check_names(wanted, found, where)
-        odd = [name for name, tensor in tensors.items() if not is_number(name, tensor)]
-        if odd:
-            raise MinclipError(f"{where} holds tensors that are not plain floating-point numbers: {some(odd)}")
-        wrong = [f"{name} {found[name]}, not {wanted[name]}" for name in wanted if wanted[name] != found[name]]
-        if wrong:
-            raise MinclipError(f"{where} does not fit its config: {some(wrong)}")
+        wanted = model.state_dict()
+        check_names(wanted, tensors)
+        if odd := [name for name, tensor in tensors.items() if not is_number(name, tensor)]:
+            raise MinclipError(f"these are not plain floating-point numbers: {some(odd)}")
+        shapes = {name: (tuple(tensors[name].shape), tuple(wanted[name].shape)) for name in wanted}
+        if wrong := [f"{name} {found}, not {fits}" for name, (found, fits) in shapes.items() if found != fits]:
+            raise MinclipError(f"the tensors do not fit the config: {some(wrong)}")
         # BatchNorm's counter stays an integer, the rest becomes fp32: low precision lives in the training loop
         values = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
         # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
@@ -138,21 +129,18 @@ def is_number(name: str, tensor: Tensor) -> bool:
     return plain and (tensor.is_floating_point() or name.endswith("num_batches_tracked"))
 
 
-def check_names(wanted: Iterable[str], found: Iterable[str], where: Path) -> None:
+def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     parts = [
         f"{len(names)} {what}: {some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names
     ]
     if parts:
-        raise MinclipError(f"{where} does not fit its config; {'; '.join(parts)}")
+        raise MinclipError(f"the tensors do not fit the config; {'; '.join(parts)}")
 
 
 def some(names: Sequence[str]) -> str:
     """At most ten names, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-# ---- finding
 
 
 def find_folder(name_or_path: str | Path) -> Path:

@@ -17,7 +17,7 @@ from . import peers
 from .files import one_error, read_tensors, shards
 from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
 from .hub import NoSuchFile, hub_file, remembered_sha256
-from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
+from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, their_names, to_ours, to_theirs
 from .towers import read_tokenizer, with_context
 
 # OpenAI's nine models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
@@ -162,10 +162,10 @@ def read_file(path: Path, activation: str | None, hints: peers.Hints | None = No
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     if "text.token_embedding.weight" in tensors:
         raise MinclipError(f"{path} holds minclip's own weights, but no config.json lies beside it")
-    names = OPEN_CLIP_NAMES if "token_embedding.weight" in tensors else TRANSFORMERS_NAMES
-    if names is TRANSFORMERS_NAMES and "text_model.embeddings.token_embedding.weight" not in tensors:
-        first = some(sorted(tensors))
-        raise MinclipError(f"{path} does not hold a CLIP of OpenAI, OpenCLIP or transformers, but {first}")
+    both = (OPEN_CLIP_NAMES, TRANSFORMERS_NAMES)
+    names = next((names for names in both if their_names("text.token_embedding.weight", names)[0] in tensors), None)
+    if names is None:
+        raise MinclipError(f"{path} holds no CLIP of OpenAI, OpenCLIP or transformers, but {some(sorted(tensors))}")
     if hints is None:  # only OpenAI's files have an input resolution
         hints = peers.Hints(activation="quick_gelu" if "input_resolution" in tensors else None)
     if activation is None and hints.activation is None:
@@ -174,8 +174,8 @@ def read_file(path: Path, activation: str | None, hints: peers.Hints | None = No
         warnings.warn(f"{what}.  {advice}", stacklevel=4)
     with one_error(path):
         hints = replace(hints, activation=activation or hints.activation or "gelu")
-        config = config_of(tensors, names, hints=hints, path=path)
-        model = build(config, to_ours(tensors, names, config=config, path=path), path)
+        config = config_of(tensors, names, hints=hints)
+        model = build(config, to_ours(tensors, names, config), path)
     return model, tokenizer_beside(path, config.text)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,8 +11,8 @@ from ..model import CLIP
 from .folder import check_names
 from .peers import Hints
 
-# Parts of names, replaced one after the other: ours, OpenAI's and OpenCLIP's, transformers'; "=" where it is ours and "-"
-# where there is none.  QKV stands for three tensors (queries, keys, values) that we keep as one.
+# Parts of names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": as ours, "-": none).
+# QKV stands for three tensors, which we keep as one; {0} counts from 0 where {1} counts from 1.
 TABLE = """
 text.transformer.blocks      transformer.resblocks         text_model.encoder.layers
 vision.transformer.blocks    visual.transformer.resblocks  vision_model.encoder.layers
@@ -34,16 +33,9 @@ vision.norm_post             visual.ln_post                vision_model.post_lay
 vision.pool.attention.qkv    visual.attnpool.QKV_proj      -
 vision.pool.attention.out    visual.attnpool.c_proj        -
 vision.pool                  visual.attnpool               -
-vision.stem.0.conv           visual.conv1                  -
-vision.stem.1.conv           visual.conv2                  -
-vision.stem.2.conv           visual.conv3                  -
-vision.stem.0.norm           visual.bn1                    -
-vision.stem.1.norm           visual.bn2                    -
-vision.stem.2.norm           visual.bn3                    -
-vision.stages.0              visual.layer1                 -
-vision.stages.1              visual.layer2                 -
-vision.stages.2              visual.layer3                 -
-vision.stages.3              visual.layer4                 -
+vision.stem.{0}.conv         visual.conv{1}                -
+vision.stem.{0}.norm         visual.bn{1}                  -
+vision.stages.{0}            visual.layer{1}               -
 .reduce.conv                 .conv1                        -
 .spatial.conv                .conv2                        -
 .expand.conv                 .conv3                        -
@@ -57,26 +49,25 @@ vision.stages.3              visual.layer4                 -
 .attention.out               .attn.out_proj                .self_attn.out_proj
 vision.                      visual.                       -
 """
-ROWS = [line.split() for line in TABLE.strip().splitlines()]
+ROWS = [line.format(i, i + 1).split() for line in TABLE.strip().splitlines() for i in range(4 if "{" in line else 1)]
 OPEN_CLIP_NAMES = {ours: theirs for ours, theirs, _ in ROWS}
 TRANSFORMERS_NAMES = {ours: theirs for ours, _, theirs in ROWS if theirs not in "=-"}
 # what lies beside the weights and follows from the config
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 
 
-def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints: Hints, path: Path) -> CLIPConfig:
+def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints: Hints) -> CLIPConfig:
     """The config whose sizes are read from the shapes of the weights; `hints` has what shapes can't say."""
 
     def theirs(ours: str) -> str:
         return their_names(ours, names)[0]
 
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
-        name = theirs(ours)
-        if name not in tensors:
-            raise MinclipError(f"{path} is not a CLIP that minclip knows: it has no {name}")
+        if (name := theirs(ours)) not in tensors:
+            raise MinclipError(f"this is not a CLIP that minclip knows: it has no {name}")
         found = tuple(tensors[name].shape)
         if len(found) != dimensions or 0 in found:
-            raise MinclipError(f"{path}: {name} has shape {found}, not {dimensions} dimensions of at least 1")
+            raise MinclipError(f"{name} has shape {found}, not {dimensions} dimensions of at least 1")
         return found
 
     def count(ours: str) -> int:
@@ -85,44 +76,35 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
         indices = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
         layers = 1 + max((int(i) for i in indices if i.isdecimal() and len(i) < 6), default=-1)
         if not 0 < layers <= len(tensors):
-            raise MinclipError(f"{path} is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
+            raise MinclipError(f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
         return layers
 
     def side(positions: str) -> int:
-        """The side of the square of patches, from its positions; the first one is the class token's (or the mean's)."""
+        """The side of the square of patches; the first position is the class token's (in a ResNet, the mean's)."""
         patches = shape(positions, 2)[0] - 1
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
-            raise MinclipError(f"{path}: {theirs(positions)} has {patches} positions of patches, which is not a square")
+            raise MinclipError(f"{theirs(positions)} is for {patches} patches, which make no square")
         return math.isqrt(patches)
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
-    text = TextConfig(
-        context_length=shape("text.positional_embedding", 2)[0],
-        vocab_size=vocab_size,
-        eot_id=hints.eot_id,
-        width=width,
-        layers=count("text.transformer.blocks."),
-        heads=hints.text_heads or max(1, width // 64),
-    )
-    first = "vision.stages.0.0.reduce.conv.weight"
+    text = {"vocab_size": vocab_size, "width": width, "heads": hints.text_heads or max(1, width // 64)}
+    text |= {"context_length": shape("text.positional_embedding", 2)[0], "layers": count("text.transformer.blocks.")}
+    first, up = "vision.stages.0.0.reduce.conv.weight", "vision.transformer.blocks.0.mlp.up.weight"
     if theirs(first) in tensors:
-        width = shape(first, 4)[0]
-        tower = {"tower": "resnet", "image_size": 32 * side("vision.pool.positional_embedding")}
-        tower["stages"] = tuple(count(f"vision.stages.{i}.") for i in range(4))
-        heads = max(1, 32 * width // 64)  # of the attention that pools 32 · width channels
+        width, size = shape(first, 4)[0], 32 * side("vision.pool.positional_embedding")
+        heads = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
+        vision = {"tower": "resnet", "stages": tuple(count(f"vision.stages.{i}.") for i in range(4))}
     else:
         width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
-        up = "vision.transformer.blocks.0.mlp.up.weight"  # if it is missing, `check_names` lists it with all others
-        mlp_width = shape(up, 2)[0] if theirs(up) in tensors else 4 * width
-        tower = {"image_size": patch * side("vision.positional_embedding"), "patch_size": patch}
-        tower |= {"layers": count("vision.transformer.blocks."), "heads": max(1, width // 64)}
-        if mlp_width != 4 * width:
-            tower["mlp_width"] = mlp_width
-        heads = max(1, width // 64)
-    tower |= {"width": width, "heads": hints.vision_heads or heads, "mean": hints.mean, "std": hints.std}
+        size, heads = patch * side("vision.positional_embedding"), max(1, width // 64)
+        mlp_width = shape(up, 2)[0] if theirs(up) in tensors else None  # `check_names` will list it among the missing
+        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks.")}
+        vision["mlp_width"] = None if mlp_width == 4 * width else mlp_width
+    vision |= {"width": width, "image_size": size, "heads": hints.vision_heads or heads}
     embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    return CLIPConfig(embed_dim, VisionConfig(**tower), text, hints.activation, loss=loss)
+    vision, text = VisionConfig(**vision, mean=hints.mean, std=hints.std), TextConfig(**text, eot_id=hints.eot_id)
+    return CLIPConfig(embed_dim, vision, text, activation=hints.activation, loss=loss)
 
 
 def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
@@ -132,21 +114,17 @@ def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
     return [ours.replace("QKV", letter) for letter in "qkv"] if "QKV" in ours else [ours]
 
 
-def to_ours(
-    tensors: Mapping[str, Tensor], names: Mapping[str, str], *, config: CLIPConfig, path: Path
-) -> dict[str, Tensor]:
+def to_ours(tensors: Mapping[str, Tensor], names: Mapping[str, str], config: CLIPConfig) -> dict[str, Tensor]:
     """Their tensors under our names and in our shapes; a MinclipError lists missing and unknown ones."""
     with torch.device("meta"):
         wanted = {ours: their_names(ours, names) for ours in CLIP(config).state_dict()}
     counters = {ours for ours in wanted if ours.endswith("num_batches_tracked")}  # BatchNorm's; some files lack them
     needed = [theirs for ours, of_ours in wanted.items() if ours not in counters for theirs in of_ours]
-    check_names(needed, [name for name in tensors if not name.endswith(IGNORED)], path)
-    out = {}
-    for ours, theirs in wanted.items():
-        if ours in counters:
-            out[ours] = tensors.get(theirs[0], torch.tensor(0)).long()
-            continue
-        tensor = torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
+    check_names(needed, [name for name in tensors if not name.endswith(IGNORED)])
+    out = {ours: tensors.get(wanted[ours][0], torch.tensor(0)).long() for ours in counters}
+    for ours in [name for name in wanted if name not in counters]:
+        parts = [tensors[name] for name in wanted[ours]]
+        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         if ours == "vision.stem.projection.weight":
             tensor = tensor.flatten(1)  # (W, 3, P, P) of a convolution -> (W, 3PP) of a Linear
         elif ours in ("logit_scale", "logit_bias") and tensor.numel() == 1:

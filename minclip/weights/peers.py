@@ -9,17 +9,14 @@ from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from .config_json import parse_json
 from .files import one_error
 
-# Fields of OpenCLIP's config for sizes, which are read from the weights
-OPEN_CLIP_SIZES = {
-    "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "patch_dropout"},
-    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers"},
+# Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
+# the value that CLIP has.  attn_pooler_…, timm_… and hf_… have no effect unless a field that is not listed turns them on.
+OPEN_CLIP_FIELDS = {
+    "vision_cfg": """image_size layers width patch_size head_width mlp_ratio patch_dropout pool_type=tok
+        pos_embed_type=learnable attn_pooler_queries=256 attn_pooler_heads=8 timm_pool=avg timm_proj=linear""",
+    "text_cfg": """context_length vocab_size width heads layers mlp_ratio=4 mlp_ratio=4.0 pool_type=argmax
+        proj_type=linear eos_id=2 hf_model_pretrained=True hf_proj_type=mlp hf_pooler_type=mean_pooler""",
 }
-# Its fields for the architecture, with the value that makes it CLIP's; attn_pooler_…, timm_… and hf_… have no effect
-# unless another field turns them on, which is refused
-VISION_SAME = {"pool_type": "tok", "pos_embed_type": "learnable", "timm_pool": "avg", "timm_proj": "linear"}
-VISION_SAME |= {"attn_pooler_queries": 256, "attn_pooler_heads": 8}
-TEXT_SAME = {"pool_type": "argmax", "proj_type": "linear", "mlp_ratio": 4, "eos_id": 2}
-TEXT_SAME |= {"hf_model_pretrained": True, "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,9 @@ def open_clip_hints(path: Path) -> Hints | None:
         values = read_fields(path)
         model, images = values["model_cfg"], values.get("preprocess_cfg", {})
         vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
-        for group, fields, same in (("vision_cfg", vision, VISION_SAME), ("text_cfg", text, TEXT_SAME)):
-            for name, value in fields.items():
-                if value and name not in OPEN_CLIP_SIZES[group] and value != same.get(name):
+        for group, known in OPEN_CLIP_FIELDS.items():
+            for name, value in model.get(group, {}).items():
+                if value and not {name, f"{name}={value}"} & set(known.split()):
                     raise MinclipError(f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
         if images.get("resize_mode", "shortest") != "shortest" or images.get("interpolation", "bicubic") != "bicubic":
             warn_of_preprocessing(path, images)
