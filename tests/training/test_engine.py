@@ -141,13 +141,15 @@ def test_processes_exchange_gradients_with_the_last_micro_batch():
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
-@pytest.mark.parametrize(("size", "loop_chunk", "chunk"), [(4096, 0, 0), (8192, 0, 512), (8192, 100, 100), (8, 5, 5)])
+@pytest.mark.parametrize(
+    ("size", "loop_chunk", "chunk"), [(4096, None, None), (8192, None, 512), (8192, 100, 100), (8, 5, 5)]
+)
 def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, size, loop_chunk, chunk):
     model, seen = CLIP(replace(MODEL, loss=loss)), []
-    monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *given: seen.append(given[4:6]))
+    monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *features, **options: seen.append(options))
     features, numbers = torch.zeros(size, 2), [torch.ones(())] * (1 + (loss == "siglip"))
     contrastive_loss(model, features, features, numbers, LoopConfig(loss_chunk=loop_chunk))
-    assert seen == [(chunk, False)]
+    assert [(options["chunk_size"], options["distributed"]) for options in seen] == [(chunk, False)]
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
@@ -283,7 +285,9 @@ def test_short_gradients_are_left_alone():
 
 def test_flops_are_those_counted_by_hand():
     vision = replace(VISION, layers=1, patch_dropout=0.0, dropout=0.0)
-    config = replace(MODEL, vision=vision, text=replace(TEXT, tower="bag", dropout=0.0))
+    config = replace(
+        MODEL, vision=vision, text=TextConfig(tower="bag", context_length=10, vocab_size=50, eot_id=49, width=32)
+    )
     model, pairs = CLIP(config).train(), batch(4)
     width, tokens, patches = 32, 17, 16
     by_hand = 2 * (
