@@ -8,6 +8,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import safetensors.torch
@@ -36,8 +37,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         # only the name from torch's message, which goes on to explain how to switch the safety off
         named = re.search(r"(?:GLOBAL|it names) ([\w.]+)", str(error))
-        what = f"more than tensors ({named[1]})" if named else "more than tensors"
-        raise MinclipError(f"{path} holds {what}; minclip never executes code from a weights file") from None
+        what = f"{path} is damaged or holds more than tensors{f' ({named[1]})' if named else ''}"
+        raise MinclipError(f"{what}; minclip never executes code from a weights file") from None
     except MinclipError:
         raise
     except Exception as error:  # bytes that are no pickle can raise anything
@@ -104,7 +105,7 @@ def _read_torchscript(path: Path) -> dict[str, Tensor] | None:
             return None
         with archive.open(root + "data.pkl") as data:
             module = _TorchScriptUnpickler(data, archive, root).load()
-    if not isinstance(module, _Module):
+    if not isinstance(module, SimpleNamespace):
         raise MinclipError(f"{path} is a TorchScript archive of a {type(module).__name__}, not of a module")
     return _tensors_of(module, "", set())
 
@@ -113,31 +114,27 @@ _KINDS = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char",
 _DTYPES = {f"{kind}Storage": getattr(torch, f"{kind}Storage").dtype for kind in _KINDS}
 
 
-class _Module:
-    """Stands in for every class of an archive: a holder of attributes, without the archive's code."""
-
-
-def _tensors_of(module: _Module, prefix: str, seen: set[int]) -> dict[str, Tensor]:
+def _tensors_of(module: SimpleNamespace, prefix: str, seen: set[int]) -> dict[str, Tensor]:
     """The tensors below `module` by their dotted names; a shared module counts once."""
     found: dict[str, Tensor] = {}
     seen.add(id(module))
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
             found[prefix + name] = value
-        elif isinstance(value, _Module) and id(value) not in seen:
+        elif isinstance(value, SimpleNamespace) and id(value) not in seen:
             found |= _tensors_of(value, f"{prefix}{name}.", seen)
     return found
 
 
 class _TorchScriptUnpickler(pickle.Unpickler):
-    """Builds tensors, lists and `_Module`s; refuses any other class or function that the pickle names."""
+    """Builds tensors, lists, and namespaces in place of modules; refuses any other class that the pickle names."""
 
     def __init__(self, data: Any, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(data)
         self.archive, self.root = archive, root
         self.storages: dict[str, bytearray] = {}  # shared, or a pickle could ask for one storage a million times
         # classes of this reader's own: a pickle may set attributes on them, which must not reach the next file's reader
-        self.module = type("Module", (_Module,), {})
+        self.module = type("Module", (SimpleNamespace,), {})
         self.ordered_dict = type("OrderedDict", (OrderedDict,), {})
 
     def find_class(self, module: str, name: str) -> Any:

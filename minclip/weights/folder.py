@@ -105,7 +105,7 @@ def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, T
 def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
     """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit."""
     with one_error(where):
-        check_size(config)
+        check_size(config, where=str(where))
         with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
             model = CLIP(config)
         wanted = model.state_dict()

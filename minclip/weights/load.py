@@ -72,9 +72,6 @@ def load(
     return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
 
 
-# ---- OpenAI's files
-
-
 def openai_paths(name: str) -> list[Path]:
     """Where OpenAI's file of a model may lie: in minclip's data folder, or where OpenAI's package keeps it."""
     folders = [data_folder()]
@@ -86,10 +83,9 @@ def openai_paths(name: str) -> list[Path]:
 def find_openai(name: str) -> Path:
     """OpenAI's own file, its hash checked, or else the hub's copy of the weights."""
     (digest, repo), paths = OPENAI[name], openai_paths(name)
-    for path in paths:
-        if path.exists():
-            check_openai(path)
-            return path
+    if found := next((path for path in paths if path.exists()), None):
+        check_openai(found)
+        return found
     url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{paths[0].name}"
     places = " or ".join(str(path.parent) for path in paths)
     by_hand = f"On a machine with a network, download {url} and put it into {places}"
@@ -103,9 +99,6 @@ def check_openai(path: Path) -> None:
             hashes = f"{found[:12]}…, OpenAI's {wanted[:12]}…"
             advice = "Delete it; or, if it is your own, move it elsewhere"
             raise MinclipError(f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
-
-
-# ---- any format
 
 
 def read_hub(repo: str, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
@@ -134,13 +127,13 @@ def format_of(folder: Path) -> str | None:
 
 
 def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
-    files = FILES.get(format_of(folder))
-    if files is None:
+    format = format_of(folder)
+    if format not in FILES:
         return read_folder(folder, activation=activation)
-    weights = next((folder / file for file in files if (folder / file).exists()), None)
-    if weights is None:
-        raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(files)}")
-    return read_weights(weights, activation)
+    for file in FILES[format]:
+        if (folder / file).exists():
+            return read_weights(folder / file, activation)
+    raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(FILES[format])}")
 
 
 def read_weights(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
@@ -190,9 +183,6 @@ def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
     except MinclipError as error:
         warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=5)
         return None
-
-
-# ---- for others to load
 
 
 def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:

@@ -38,7 +38,7 @@ class Hints:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; none where it is missing or holds something else, which its reader will say."""
+    """The fields of a JSON file; none where it is missing or holds no object."""
     values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
     return values if isinstance(values, dict) else {}
 
@@ -59,13 +59,10 @@ def open_clip_hints(path: Path) -> Hints | None:
             warn_of_preprocessing(path, images)
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
-        return Hints(
-            activation="quick_gelu" if model.get("quick_gelu") else "gelu",
-            vision_heads=width // vision.get("head_width", 64),
-            text_heads=text.get("heads", 8),
-            mean=tuple(images.get("mean", VisionConfig.mean)),
-            std=tuple(images.get("std", VisionConfig.std)),
-        )
+        heads = {"vision_heads": width // vision.get("head_width", 64), "text_heads": text.get("heads", 8)}
+        mean, std = images.get("mean", VisionConfig.mean), images.get("std", VisionConfig.std)
+        activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+        return Hints(activation, **heads, mean=tuple(mean), std=tuple(std))
 
 
 def transformers_hints(path: Path) -> Hints | None:
@@ -85,15 +82,14 @@ def transformers_hints(path: Path) -> Hints | None:
             raise MinclipError("a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
         if not (images.get("do_center_crop", True) and images.get("resample", 3) == 3):
             warn_of_preprocessing(path, images)
+        heads = {
+            "vision_heads": vision.get("num_attention_heads", 12),
+            "text_heads": text.get("num_attention_heads", 8),
+        }
+        mean, std = images.get("image_mean", VisionConfig.mean), images.get("image_std", VisionConfig.std)
         eot_id = text.get("eos_token_id", 49407)
-        return Hints(
-            activation=found[0],
-            vision_heads=vision.get("num_attention_heads", 12),
-            text_heads=text.get("num_attention_heads", 8),
-            eot_id=-1 if eot_id == 2 else eot_id,  # old files say 2, and mean the last token, too
-            mean=tuple(images.get("image_mean", VisionConfig.mean)),
-            std=tuple(images.get("image_std", VisionConfig.std)),
-        )
+        eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too
+        return Hints(found[0], **heads, eot_id=eot_id, mean=tuple(mean), std=tuple(std))
 
 
 def warn_of_preprocessing(path: Path, images: dict[str, Any]) -> None:
@@ -101,21 +97,16 @@ def warn_of_preprocessing(path: Path, images: dict[str, Any]) -> None:
     warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=6)
 
 
-# ---- ours in their terms
-
-
 def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
-    vision, text = config.vision, config.text
-    size = {"image_size": vision.image_size, "width": vision.width}
-    if vision.tower == "resnet":
-        size |= {"layers": list(vision.stages), "patch_size": None, "head_width": 32 * vision.width // vision.heads}
-    else:
-        size |= {"layers": vision.layers, "patch_size": vision.patch_size, "head_width": vision.width // vision.heads}
-        if vision.mlp_width:
-            size["mlp_ratio"] = (vision.mlp_width + 0.5) / vision.width  # OpenCLIP multiplies and rounds down
-    text_size = {name: getattr(text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
-    quick = config.activation == "quick_gelu"
-    model = {"embed_dim": config.embed_dim, "quick_gelu": quick, "vision_cfg": size, "text_cfg": text_size}
+    vision, resnet = config.vision, config.vision.tower == "resnet"
+    layers, patch_size = (list(vision.stages), None) if resnet else (vision.layers, vision.patch_size)
+    size = {"image_size": vision.image_size, "width": vision.width, "layers": layers, "patch_size": patch_size}
+    size["head_width"] = (32 if resnet else 1) * vision.width // vision.heads
+    if vision.mlp_width:
+        size["mlp_ratio"] = (vision.mlp_width + 0.5) / vision.width  # OpenCLIP multiplies and rounds down
+    names, quick = ("context_length", "vocab_size", "width", "heads", "layers"), config.activation == "quick_gelu"
+    text = {name: getattr(config.text, name) for name in names}
+    model = {"embed_dim": config.embed_dim, "quick_gelu": quick, "vision_cfg": size, "text_cfg": text}
     if config.loss == "siglip":
         model["init_logit_bias"] = 0.0  # so that OpenCLIP's model has a bias to load
     return {"model_cfg": model, "preprocess_cfg": {"mean": list(vision.mean), "std": list(vision.std)}}
@@ -123,26 +114,20 @@ def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
 
 def for_transformers(config: CLIPConfig) -> dict[str, Any]:
     def tower(of: VisionConfig | TextConfig) -> dict[str, Any]:
-        return {
-            "hidden_size": of.width,
-            "intermediate_size": getattr(of, "mlp_width", None) or 4 * of.width,
-            "num_hidden_layers": of.layers,
-            "num_attention_heads": of.heads,
+        sizes = {"hidden_size": of.width, "num_hidden_layers": of.layers, "num_attention_heads": of.heads}
+        mlp_width = getattr(of, "mlp_width", None) or 4 * of.width
+        return sizes | {
+            "intermediate_size": mlp_width,
             "hidden_act": config.activation,
             "projection_dim": config.embed_dim,
         }
 
-    vision, text = config.vision, config.text
+    text, sides = config.text, {"image_size": config.vision.image_size, "patch_size": config.vision.patch_size}
     last = text.vocab_size - 1
     tokens = {"vocab_size": text.vocab_size, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
-    return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
-        "projection_dim": config.embed_dim,
-        "logit_scale_init_value": config.logit_scale_init,
-        "text_config": {**tower(text), **tokens, "max_position_embeddings": text.context_length},
-        "vision_config": {**tower(vision), "image_size": vision.image_size, "patch_size": vision.patch_size},
-    }
+    whole = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config.embed_dim}
+    whole |= {"logit_scale_init_value": config.logit_scale_init, "vision_config": tower(config.vision) | sides}
+    return whole | {"text_config": tower(text) | tokens | {"max_position_embeddings": text.context_length}}
 
 
 def for_image_processor(vision: VisionConfig) -> dict[str, Any]:

@@ -23,17 +23,18 @@ from ..tokenizer import Tokenizer
 from .config_json import parse_json
 from .files import one_error, read_tensors
 from .hub import NoSuchFile, hub_file
-from .sizes import check_parameters
 
+MAX_LAYERS, MAX_PARAMETERS = 1000, 10**10  # of a text model: more can't be meant, and would fill any memory
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def library(name: str, extra: str) -> ModuleType:
-    """An optional library, imported where it is needed: these take seconds."""
+def library(name: str) -> ModuleType:
+    """timm, transformers or tokenizers: optional, and imported only where needed, as they take seconds."""
     try:
         return importlib.import_module(name)
     except ImportError:
+        extra = "timm" if name == "timm" else "hf"
         raise MinclipError(f'this tower needs {name}: pip install "minclip[{extra}]"') from None
 
 
@@ -45,9 +46,8 @@ def complete_config(config: CLIPConfig) -> CLIPConfig:
         vision = replace(vision, mean=tuple(known.mean), std=tuple(known.std))
     if text.tower.startswith("hf:"):
         path = hf_folder(text) / "config.json"
-        if not path.is_file():
-            raise MinclipError(f"model.text.tower {text.tower!r}: {path} is not there")
-        text = replace(text, hf_config=json.dumps(parse_json(path.read_bytes(), str(path))))
+        with one_error(path, "can't be read"):
+            text = replace(text, hf_config=json.dumps(parse_json(path.read_bytes(), str(path))))
     return replace(config, vision=vision, text=text)
 
 
@@ -60,16 +60,13 @@ def fetch_weights(clip: nn.Module) -> None:
 
 def synchronize_norms(clip: nn.Module) -> None:
     """BatchNorm over all processes.  By timm's converter for timm's norms: torch's would lose their activations."""
-    timm = isinstance(clip.vision, TimmTower) and library("timm", "timm")
+    timm = isinstance(clip.vision, TimmTower) and library("timm")
     (timm.layers if timm else nn.SyncBatchNorm).convert_sync_batchnorm(clip)
-
-
-# ---- images
 
 
 def timm_config(config: VisionConfig) -> Any:
     """What timm knows about a model and its weights; a MinclipError suggests the nearest name."""
-    timm, name = library("timm", "timm"), config.tower.removeprefix("timm:")
+    timm, name = library("timm"), config.tower.removeprefix("timm:")
     try:
         known = timm.get_pretrained_cfg(name)
     except RuntimeError:  # timm has the model, but not these weights
@@ -89,16 +86,14 @@ class TimmTower(nn.Module):
         self.width: int = self.model.head_hidden_size
         patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
         if config.image_size % patch:
-            raise MinclipError(
-                f"image size {config.image_size} is not a multiple of {config.tower}'s patch size {patch}"
-            )
+            raise MinclipError(f"image size {config.image_size} is no multiple of {config.tower}'s patch size {patch}")
 
     @staticmethod
     def create(config: VisionConfig, **weights: Any) -> nn.Module:
         size = {"img_size": config.image_size} if timm_config(config).fixed_input_size else {}
         # on the CPU even under torch.device("meta"): some buffers are in no file, and must have their values
         with torch.device("cpu"):
-            model = library("timm", "timm").create_model(config.tower[5:], **size, **weights)
+            model = library("timm").create_model(config.tower[5:], **size, **weights)
         model.reset_classifier(0)  # afterwards: built without one, timm would accept weights that lack a tensor
         return model.to(memory_format=torch.channels_last)
 
@@ -109,7 +104,7 @@ class TimmTower(nn.Module):
             raise MinclipError(f"the hub has no weights for {self.config.tower}: choose another of timm's models")
         by_hand = f"On a machine with a network, run `hf download {repo}`; copy its ~/.cache/huggingface to this one"
         path = hub_file(repo, "model.safetensors", by_hand=by_hand)
-        with one_error(f"{path} does not fit {self.config.tower}: it"):
+        with one_error(path, f"does not fit {self.config.tower}"):
             overlay = {"state_dict": read_tensors(path)}
             model = self.create(self.config, pretrained=True, pretrained_cfg_overlay=overlay)
         del model.pretrained_cfg["state_dict"]  # a second copy of all weights
@@ -124,9 +119,8 @@ class TimmTower(nn.Module):
     def resize(self, image_size: int) -> None:
         """Takes images of another size from now on; learned positions are interpolated."""
         if timm_config(self.config).fixed_input_size:
-            if not hasattr(self.model, "set_input_size"):
-                raise MinclipError(f"{self.config.tower} can't be resized: build it for images of {image_size} pixels")
-            self.model.set_input_size(img_size=image_size)
+            with one_error(self.config.tower, f"can't be resized: build it for images of {image_size} pixels"):
+                self.model.set_input_size(img_size=image_size)
         self.config = replace(self.config, image_size=image_size)
 
     @property
@@ -136,13 +130,8 @@ class TimmTower(nn.Module):
     def checkpoint(self) -> None:
         """Turns on timm's own gradient checkpointing."""
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            raise MinclipError(
-                f"train.grad_checkpointing: BatchNorm of {self.config.tower} would count each batch twice"
-            )
+            raise MinclipError(f"train.grad_checkpointing: {self.config.tower}'s BatchNorm would count batches twice")
         self.model.set_grad_checkpointing()
-
-
-# ---- texts
 
 
 def hf_folder(config: TextConfig) -> Path:
@@ -160,15 +149,12 @@ def hf_folder(config: TextConfig) -> Path:
 
 
 class HuggingFaceTower(nn.Module):
-    """Token ids (B, L) int64, each row with an end token -> features (B, W): the mean over a text's tokens.
-
-    That is sentence-transformers' pooling.  Padding, after the end token, is masked.
-    """
+    """Token ids (B, L) int64 -> features (B, W): the mean of a text's tokens, the pooling of sentence-transformers."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        transformers, where = library("transformers", "hf"), f"model.text.hf_config of {config.tower}"
+        transformers, where = library("transformers"), f"model.text.hf_config of {config.tower}"
         values = parse_json(config.hf_config, where)
         with one_error(where):
             shape = transformers.AutoConfig.for_model(**values)
@@ -176,25 +162,25 @@ class HuggingFaceTower(nn.Module):
             if width is None or shape.is_encoder_decoder:
                 raise MinclipError(f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
             if longest and config.context_length > longest:
-                raise MinclipError(
-                    f"model.text.context_length {config.context_length} is more than its {longest} positions"
-                )
+                raise MinclipError(f"model.text.context_length {config.context_length} is over its {longest} positions")
             model = self.create(shape, where)
         self.width, self.model = width, without_pooler(model)
 
     @staticmethod
     def create(shape: Any, where: str) -> nn.Module:
-        """A model at random, whose parameters are counted on the meta device before they take any memory."""
-        layers, build = getattr(shape, "num_hidden_layers", 1), library("transformers", "hf").AutoModel.from_config
-        if layers > 1000:
-            raise MinclipError(f"{where} has {layers:,} layers: at most 1,000")
+        """A random model, whose parameters are counted before they take any memory."""
+        layers, build = getattr(shape, "num_hidden_layers", 1), library("transformers").AutoModel.from_config
+        if layers > MAX_LAYERS:
+            raise MinclipError(f"{where} has {layers:,} layers, more than {MAX_LAYERS:,}")
         with torch.device("meta"):
-            check_parameters(sum(p.numel() for p in build(shape, trust_remote_code=False).parameters()), where)
+            count = sum(parameter.numel() for parameter in build(shape, trust_remote_code=False).parameters())
+        if count > MAX_PARAMETERS:
+            raise MinclipError(f"{where} makes {count:,} parameters, more than {MAX_PARAMETERS:,}")
         with torch.device("cpu"):  # as in TimmTower.create
             return build(shape, trust_remote_code=False)
 
     def fetch(self) -> None:
-        """Reads the weights of the repository or the folder; a MinclipError where they don't fill the whole model."""
+        """Reads the weights of the repository or the folder, which must fill the whole model."""
         name, folder = self.config.tower.removeprefix("hf:"), hf_folder(self.config)
         for file in () if Path(name).is_dir() else WEIGHTS_FILES:
             with contextlib.suppress(NoSuchFile):
@@ -202,7 +188,7 @@ class HuggingFaceTower(nn.Module):
                 break
         options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
         with one_error(folder):
-            model, report = library("transformers", "hf").AutoModel.from_pretrained(folder, **options)
+            model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
         if missing:
             raise MinclipError(f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
@@ -272,7 +258,7 @@ class HuggingFaceTokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "HuggingFaceTokenizer":
         """Reads a file with `to_json`'s text; anything else is a MinclipError."""
-        tokenizers = library("tokenizers", "hf")
+        tokenizers = library("tokenizers")
         with one_error(path):
             return cls(tokenizers.Tokenizer.from_file(str(path)))
 
@@ -281,7 +267,7 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
     """The tokenizer of a new run: the pretrained tower's own, or one trained on `texts()`."""
     if not config.tower.startswith("hf:"):
         return with_context(Tokenizer.train(texts(), config.vocab_size), config)
-    folder, transformers = hf_folder(config), library("transformers", "hf")
+    folder, transformers = hf_folder(config), library("transformers")
     with one_error(f"{folder}'s tokenizer"):
         theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         backend = getattr(theirs, "backend_tokenizer", None)

@@ -99,7 +99,7 @@ def test_a_file_that_the_repository_lacks_is_told(hub):
 
 
 def test_a_repository_that_is_not_there_is_told(hub):
-    with pytest.raises(MinclipError, match="'owner/nothing'.*HF_TOKEN"):
+    with pytest.raises(MinclipError, match=r"'owner/nothing'.*HF_TOKEN"):
         hub_file("owner/nothing", "weights.bin")
 
 

@@ -289,7 +289,7 @@ def test_our_own_weights_by_file_take_their_config_along(model, here):
 
 def test_an_activation_that_does_not_exist_is_refused(model, here):
     path = weights(model, here, lambda tensors: None)
-    with pytest.raises(MinclipError, match="'relu'.*gelu, quick_gelu"):
+    with pytest.raises(MinclipError, match=r"'relu'.*gelu, quick_gelu"):
         load(path, activation="relu")
 
 
@@ -376,7 +376,7 @@ def test_another_way_of_preparing_images_is_warned_about(model, here):
 def test_another_epsilon_is_refused(model, here):
     save(here / "theirs", model, format="transformers")
     change_transformers_config(here / "theirs", lambda values: values["text_config"].update(layer_norm_eps=0.1))
-    with pytest.raises(MinclipError, match="layer_norm_eps.*1e-05"):
+    with pytest.raises(MinclipError, match=r"layer_norm_eps.*1e-05"):
         load(here / "theirs")
 
 

@@ -191,7 +191,8 @@ def test_a_literal_end_token_in_a_caption_is_text(built):
 
 def test_a_tokenizer_comes_back_from_its_file(built, tmp_path):
     (tmp_path / "tokenizer.json").write_text(built[1].to_json())
-    again = read_tokenizer(tmp_path / "tokenizer.json", built[0].config.text)
+    again = read_tokenizer(tmp_path / "tokenizer.json", replace(built[0].config.text, context_length=24))
+    assert again(TEXTS).shape == (4, 24) and built[1](TEXTS).shape == (4, 40)  # as long as the model's context
     assert torch.equal(again(TEXTS, 40), built[1](TEXTS, 40)) and again.to_json() == built[1].to_json()
     assert (again.eot_id, again.pad_id, again.vocab_size) == (3, 0, built[1].vocab_size)
     (tmp_path / "tokenizer.json").write_text("{")
@@ -543,13 +544,18 @@ def test_a_folder_that_is_no_text_model_is_told(tmp_path, bert):
             "t5",
         ),
         ({"context_length": 65}, "context_length 65.*64"),
+        ({"hf_config": "[" * 100_000}, r"model\.text\.hf_config"),
+        ({"hf_config": '{"model_type": "bert", "num_hidden_layers": 1000000000000}'}, "layers"),
+        ({"hf_config": '{"model_type": "bert", "vocab_size": 1000000000000}'}, "768,"),
+        ({"hf_config": '{"model_type": "bert", "hidden_size": "wide"}'}, r"model\.text\.hf_config"),
+        ({"hf_config": '{"model_type": "bert", "hidden_size": -4}'}, r"model\.text\.hf_config"),
     ):
         with pytest.raises(MinclipError, match=message):
             towers.HuggingFaceTower(replace(text, **change))
 
 
 def test_an_image_size_that_the_patches_do_not_divide_is_told():
-    with pytest.raises(MinclipError, match="40.*timm:test_vit.*16"):
+    with pytest.raises(MinclipError, match=r"40.*timm:test_vit.*16"):
         towers.TimmTower(replace(VIT, image_size=40))
 
 

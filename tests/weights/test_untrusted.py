@@ -20,7 +20,7 @@ from minclip.weights.files import read_tensors
 from minclip.weights.hub import check_hub_hash, hub_file
 from minclip.weights.load import OPENAI, save
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
-from minclip.weights.towers import new_tokenizer
+from minclip.weights.towers import complete_config, new_tokenizer
 
 TOKENIZER = Tokenizer.train(["a red circle"] * 4, 520)
 CONFIG = CLIPConfig(
@@ -92,7 +92,8 @@ def hashed(monkeypatch):
 
 
 def test_a_file_of_the_hub_is_hashed_once_until_it_changes(hub, hashed):  # noqa: F811
-    path = [hub_file("owner/name", "weights.bin") for _ in range(3)][0]
+    path = hub_file("owner/name", "weights.bin")
+    assert hub_file("owner/name", "weights.bin") == hub_file("owner/name", "weights.bin") == path
     assert len(hashed) == 1
     path.resolve().write_bytes(CONTENT[:-1] + b"!")  # as long as before
     with pytest.raises(MinclipError, match=r"weights\.bin"):
@@ -150,6 +151,18 @@ def test_json_that_is_nested_without_end_is_named(model, here, format, file):
     (here / "there" / file).write_text(NESTED)
     with pytest.raises(MinclipError, match=file):
         load(here / "there")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_json_of_a_text_tower_that_is_nested_without_end_is_named(tmp_path, file):
+    config = replace(CONFIG.text, tower=f"hf:{tmp_path}", width=512, layers=12, heads=8)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text(NESTED if name == file else '{"model_type": "bert"}')
+    with pytest.raises(MinclipError, match=str(tmp_path)):
+        if file == "config.json":
+            complete_config(replace(CONFIG, text=config))
+        else:
+            new_tokenizer(config, list)
 
 
 # ---- sizes
