@@ -46,7 +46,7 @@ def loaded(model):
 def folder(model, tmp_path_factory):
     """The model for the command line: not a run, so nothing was trained."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    minclip.weights.load.save(folder, model, TOKENIZER, "open_clip")
+    minclip.weights.load.save(folder, model, tokenizer=TOKENIZER, format="open_clip")
     return folder
 
 
