@@ -325,7 +325,7 @@ def country211(root, monkeypatch):
 def pcam(root, monkeypatch):
     h5py = pytest.importorskip("h5py")
     (root / "pcam").mkdir(parents=True)
-    names = ("healthy lymph node tissue", "lymph node tissue with a tumour")
+    names = ("healthy lymph node tissue", "lymph node tissue with a tumor")
     out = {}
     for k, (theirs, split) in enumerate((("train", "train"), ("valid", "val"), ("test", "test"))):
         values, labels = [20 * k, 20 * k + 60, 20 * k + 120], [1, 0, 1]

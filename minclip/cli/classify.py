@@ -58,7 +58,7 @@ class Classify:
         model, preprocess, tokenizer = load(self.run_folder)
         if tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read the labels")
-        classifier = zero_shot_classifier(model, tokenizer, labels, (self.template,))
+        classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
         if below is None and len(labels) == 1:

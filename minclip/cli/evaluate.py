@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..loop import final_figures
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
@@ -61,7 +61,7 @@ class Eval:
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
         if tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read class names")
-        results = run_tasks(model, preprocess, tokenizer, names, root, self.download, data_folder() / "cache")
+        results = run_tasks(model, preprocess, tokenizer, names=names, root=root, download=self.download)
         table = Table(
             "", "metric", "ours", "chance", "images", "classes", title="zero-shot", title_justify="left", box=None
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
 from ..training.engine import pick_device
@@ -42,16 +42,16 @@ class Probe:
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
         if tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so zero-shot can't read the class names")
-        from ..evaluate.probe_sets import probe_sets  # the data sets, only now
+        from ..evaluate.tasks import probe_sets  # the data sets, only now
 
         sets, zero_shot, chance, metric = probe_sets(
-            model, preprocess, tokenizer, self.task, self.root, self.download, data_folder() / "cache", ks[-1]
+            *(model, preprocess, tokenizer), name=self.task, root=self.root, download=self.download, shots=ks[-1]
         )
         few = few_shot(**sets, ks=ks, repeats=self.repeats)
         probe = linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot)
 
-        sizes = [len(sets[key]) if key in sets else 0 for key in ("train_y", "val_y", "test_y")]
+        sizes = [len(sets[key][1]) if key in sets else 0 for key in ("train", "val", "test")]
         console.print(
             f"{self.task}: {sizes[0]:,} images to learn from, {sizes[1]:,} to choose C on, {sizes[2]:,} to test\n"
         )

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minclip import retrieval, train
+from minclip import train
+from minclip.retrieval import retrieval
 from minclip.data import Pairs, load_pairs
 from minclip.presets import preset
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 from common import interleaved, peak_memory, report, write
 
-from minclip import retrieval
+from minclip.retrieval import retrieval
 from minclip.evaluate.search import Index
 
 

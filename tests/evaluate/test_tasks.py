@@ -60,7 +60,7 @@ def last_json(text):
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_set_is_run_from_its_files(name, loaded, tmp_path, monkeypatch):
     expected = WRITERS[name](tmp_path, monkeypatch)
-    result = run_tasks(*loaded, [name], tmp_path)[name]
+    result = run_tasks(*loaded, names=[name], root=tmp_path)[name]
     assert result.metric == BENCHMARKS[name].metric and 0 <= result.score <= 1 and 0 < result.chance < 1
     assert result.images == len(expected["test"]) if expected else result.images > 1
     assert result.classes >= 2
@@ -68,10 +68,10 @@ def test_every_set_is_run_from_its_files(name, loaded, tmp_path, monkeypatch):
 
 def test_another_size_than_the_papers_is_noted(loaded, tmp_path, monkeypatch):
     WRITERS["mnist"](tmp_path, monkeypatch)
-    result = run_tasks(*loaded, ["mnist"], tmp_path)["mnist"]
+    result = run_tasks(*loaded, names=["mnist"], root=tmp_path)["mnist"]
     assert f"mnist: {result.images} images of 10 classes; the paper's test has 10,000 of 10" in result.notes
     monkeypatch.setitem(BENCHMARKS, "mnist", replace(BENCHMARKS["mnist"], test_size=result.images))
-    assert run_tasks(*loaded, ["mnist"], tmp_path)["mnist"].notes == ()
+    assert run_tasks(*loaded, names=["mnist"], root=tmp_path)["mnist"].notes == ()
 
 
 @pytest.mark.parametrize("name", ["country211", "stl10"])
@@ -89,7 +89,7 @@ def test_accuracy_is_the_count_by_hand(name, loaded, tmp_path, monkeypatch):
             ids = (tokenizer(texts, 96) for texts in prompts)
             w = torch.stack([model.encode_text(of_class, normalize=True).mean(0) for of_class in ids])
             hits.append(int((torch.nn.functional.normalize(w, dim=1) @ x).argmax()) == label)
-    assert run_tasks(*loaded, [name], tmp_path)[name].score == pytest.approx(np.mean(hits))
+    assert run_tasks(*loaded, names=[name], root=tmp_path)[name].score == pytest.approx(np.mean(hits))
 
 
 def png(folder, image):
@@ -112,7 +112,7 @@ def test_all_sets_are_opened_before_the_first_is_run(loaded, tmp_path, monkeypat
     folders(tmp_path / "dtd/test", ("banded", "dotted"))
     monkeypatch.setattr(CLIP, "encode_image", lambda *_, **__: pytest.fail("an image was embedded"))
     with pytest.raises(MinclipError, match=r"^mnist \(MNIST\) is not there"):
-        run_tasks(*loaded, ["colour", "dtd", "mnist"], tmp_path)
+        run_tasks(*loaded, names=["colour", "dtd", "mnist"], root=tmp_path)
 
 
 # ---- the shapes world's tasks
@@ -120,7 +120,7 @@ def test_all_sets_are_opened_before_the_first_is_run(loaded, tmp_path, monkeypat
 
 def test_the_shapes_worlds_tasks_give_what_evaluate_gives(loaded):
     model, _, tokenizer = loaded
-    results = run_tasks(*loaded, ["word", HELD_OUT, "colour"])
+    results = run_tasks(*loaded, names=["word", HELD_OUT, "colour"])
     assert list(results) == ["word", HELD_OUT, "colour"]
     for split, names in (("test", ("word", "colour")), ("heldout", (HELD_OUT,))):
         figures = evaluate(model, tokenizer, load_shapes(split, 16))
