@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from tiny_zero_shot import CLASSES, TEMPLATES, TOKENIZER, class_vector, one_vector, tiny_model, unit
 
 from minclip.config import MinclipError

@@ -152,8 +152,6 @@ def probe_sets(
             task = pairs.tasks[name]
             data = Labelled(pairs.images[task.indices], task.labels, task.class_names)
         opened[split] = data
-        if split == "train" and data.labels.ndim == 1:
-            check_shots(data.labels, shots, data.class_names)
     for split, data in opened.items():
         if data.labels.ndim == 2:
             raise MinclipError(f"{name} shows several classes in one image: a probe of it would be one for each class")
@@ -161,6 +159,7 @@ def probe_sets(
             raise MinclipError(
                 f"{name} has other classes in its split {split} than in test: give them the same folders"
             )
+    check_shots(opened["train"].labels, shots, task.class_names)
     sets: dict[str, Any] = {"class_names": task.class_names, "metric": METRICS[b.metric if b else "accuracy"]}
     for split, data in opened.items():
         pixels = (data.images[i : i + 256] for i in range(0, len(data), 256))  # of the shapes, which need no decoding

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from minclip import train
-from minclip.retrieval import retrieval
 from minclip.data import Pairs, load_pairs
 from minclip.presets import preset
+from minclip.retrieval import retrieval
 
 SIZE = 64
 MODEL = {

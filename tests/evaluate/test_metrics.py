@@ -241,7 +241,7 @@ def test_labels_without_a_column_are_told(metric, labels):
 
 
 def test_k_must_be_positive():
-    with pytest.raises(MinclipError, match="k at least 1.* k = 0"):
+    with pytest.raises(MinclipError, match=r"k at least 1.* k = 0"):
         accuracy(np.zeros((1, 2)), np.array([0]), k=0)
 
 

@@ -373,7 +373,7 @@ def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
     [
         ("voc2007", ["dog", "cat"], "voc2007 shows several classes in one image"),
         ("dtd", ["banded", "dotted"], "dtd has other classes in its split train than in test"),
-        ("mnist", [], "mnist (MNIST) is not there"),
+        ("mnist", [], "mnist is not there"),
     ],
 )
 def test_a_data_set_that_can_not_be_probed_is_told(here, capsys, name, train, message):

@@ -285,7 +285,7 @@ def test_a_damaged_index_is_made_anew_with_a_note(photos, read, damage):
     damage(index_files(photos)[0])
     index = Index.of(*LOADED, images=photos)
     assert read[0] == 80 and torch.equal(index.vectors, vectors)
-    assert len(index.notes) == 1 and "is made anew" in index.notes[0]
+    assert len(index.notes) == 1 and str(index_files(photos)[0]) in index.notes[0]
     assert Index.of(*LOADED, images=photos).notes == [] and read[0] == 80
 
 
@@ -316,7 +316,8 @@ def test_a_damaged_entry_is_embedded_again_with_a_note(photos, read, row):
     vectors = Index.of(*LOADED, images=photos).vectors
     damage(index_files(photos)[0])
     index = Index.of(*LOADED, images=photos)
-    assert read[0] == 40 + count and torch.equal(index.vectors, vectors)
+    assert read[0] == 40 + count
+    torch.testing.assert_close(index.vectors, vectors)  # a batch of one rounds differently
     assert (
         len(index.notes) == 1 and f"{count} damaged" in index.notes[0] and str(index_files(photos)[0]) in index.notes[0]
     )
@@ -376,7 +377,7 @@ def test_ctrl_c_keeps_what_is_embedded(photos, read, monkeypatch):
         return original(images, normalize)
 
     monkeypatch.setattr(MODEL, "encode_image", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="is kept"):
+    with pytest.raises(KeyboardInterrupt, match="kept"):
         Index.of(*LOADED, images=photos, batch_size=4)
     monkeypatch.undo()
     with sqlite3.connect(index_files(photos)[0]) as file:
@@ -431,7 +432,7 @@ def test_a_model_without_a_tokenizer_finds_photographs_alike_only(here, photos, 
 
 MISTAKES = [
     ("--images nowhere --query star", "nowhere is not there"),
-    ("--images empty --query star", "holds no photographs"),
+    ("--images empty --query star", "empty has no photographs"),
     ("--images text.png --query star", "neither a folder nor a whole zip file"),
     ("--images broken --query star", "none of the 1 images in broken can be read: a.png"),
     ("--images photos", "one of --query"),
@@ -460,7 +461,7 @@ def test_searches_that_make_no_sense_are_errors(photos):
     index = Index.of(*LOADED, images=photos)
     with pytest.raises(MinclipError, match="query is empty"):
         index.search(" ")
-    with pytest.raises(MinclipError, match="ask for at least 1"):
+    with pytest.raises(MinclipError, match="k must be at least 1, got 0"):
         index.search("a star", 0)
 
 

@@ -111,7 +111,7 @@ def test_chance_is_what_guessing_gets():
 def test_all_sets_are_opened_before_the_first_is_run(loaded, tmp_path, monkeypatch):
     folders(tmp_path / "dtd/test", ("banded", "dotted"))
     monkeypatch.setattr(CLIP, "encode_image", lambda *_, **__: pytest.fail("an image was embedded"))
-    with pytest.raises(MinclipError, match=r"^mnist \(MNIST\) is not there"):
+    with pytest.raises(MinclipError, match="^mnist is not there"):
         run_tasks(*loaded, names=["colour", "dtd", "mnist"], root=tmp_path)
 
 
@@ -149,8 +149,8 @@ def test_names_are_taken_once_in_their_order(tmp_path):
     [
         ("mnits", "no task is named 'mnits' (did you mean 'mnist'?)"),
         ("color", "no task is named 'color' (did you mean 'colour'?)"),
-        ("all", "none of the paper's 27 data sets lies in"),
-        (" , ", "--tasks names none"),
+        ("all", "none of the paper's 27 data sets is in"),
+        (" , ", "' , ' names none"),
     ],
 )
 def test_names_that_mean_nothing_are_told(asked, message, tmp_path):
@@ -198,7 +198,6 @@ def test_the_command_prints_draws_and_returns_the_results(here, folder, data_hom
         (line,) = (line for line in out.splitlines() if line.strip().startswith(f"{name} "))
         assert r["metric"] in line and f"{r['score']:.1%}" in line and f"{r['chance']:.1%}" in line
     assert result["file"] == str(folder / "tasks.png") and (folder / "tasks.png").stat().st_size > 5000
-    assert len(list((data_home / "cache").glob("classifier-*"))) == 3  # of the shapes world's, nothing is kept
     assert main([*command, "--out", "there"]) == 0 and (here / "there/tasks.png").exists()
 
 
@@ -211,8 +210,8 @@ def test_the_demo_is_asked_without_a_file_left_in_it(here, capsys):
 
 MISTAKES = [
     ("--tasks cifar", "did you mean 'cifar10'?"),
-    ("--tasks ,", "--tasks names none"),
-    ("--tasks mnist", "mnist (MNIST) is not there: looked for"),
+    ("--tasks ,", "',' names none"),
+    ("--tasks mnist", "mnist is not there: looked for"),
     ("--tasks birdsnap", "can't be read by torchvision"),
     ("--tasks all", "none of the paper's 27 data sets"),
     ("--tasks dtd --root broken", "stripes.jpg can't be read as an image"),
