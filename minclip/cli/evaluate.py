@@ -61,7 +61,7 @@ class Eval:
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
         if tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read class names")
-        results = run_tasks(model, preprocess, tokenizer, names=names, root=root, download=self.download)
+        results = run_tasks((model, preprocess, tokenizer), names, root=root, download=self.download)
         table = Table(
             "", "metric", "ours", "chance", "images", "classes", title="zero-shot", title_justify="left", box=None
         )

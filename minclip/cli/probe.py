@@ -44,8 +44,9 @@ class Probe:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so zero-shot can't read the class names")
         from ..evaluate.tasks import probe_sets  # the data sets, only now
 
+        loaded = (model, preprocess, tokenizer)
         sets, zero_shot, chance, metric = probe_sets(
-            *(model, preprocess, tokenizer), name=self.task, root=self.root, download=self.download, shots=ks[-1]
+            loaded, self.task, root=self.root, download=self.download, shots=ks[-1]
         )
         few = few_shot(**sets, ks=ks, repeats=self.repeats)
         probe = linear_probe(**sets)

@@ -48,7 +48,7 @@ class Search:
         asked = open_image(self.image, 480) if self.image else None
         if asked:
             asked.thumbnail((480, 480))
-        index = Index.of(model, preprocess, tokenizer, images=self.images)
+        index = Index.of(self.images, (model, preprocess, tokenizer))
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)

@@ -59,12 +59,6 @@ def embed_images(model: CLIP, pairs: Pairs, *, batch_size: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def zero_shot_scores(model: CLIP, batches: Iterable[Tensor | np.ndarray], classifier: Tensor) -> Tensor:
-    """(N, C) cosines, on the CPU, of all images in `batches` with the columns of a classifier (D, C)."""
-    return torch.cat([(features @ classifier).cpu() for features in embed_batches(model, batches)])
-
-
-@torch.no_grad()
 def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) -> Tensor:
     """(n, C) cosines of the task's n images with its classes; `image` (N, D) are the vectors of the whole data set."""
     x = image[torch.from_numpy(task.indices).to(image.device)]

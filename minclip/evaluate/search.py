@@ -28,6 +28,7 @@ _TABLE = "CREATE TABLE images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, w
 # what SQLite's columns don't enforce; "vector" is NULL for a file that is no whole image, and "why" says what is wrong
 _DAMAGED = """typeof(path) != 'blob' OR typeof(stamp) != 'text' OR typeof(why) != 'text'
     OR NOT (typeof(vector) = 'blob' AND length(vector) = ? OR vector IS NULL AND why != '')"""
+_ROWS = "SELECT path, vector, why FROM images ORDER BY path"
 
 
 class Hit(NamedTuple):
@@ -50,21 +51,14 @@ class Index:
     _faiss: Any = None
 
     @classmethod
-    def of(
-        cls,
-        model: CLIP,
-        preprocess: Callable[[Any], Tensor],
-        tokenizer: Tokenizer | None = None,
-        *,
-        images: str | Path,
-        batch_size: int = 128,
-    ) -> "Index":
-        """Opens the index of `images`, a folder (with its subfolders) or zip; embeds what is new or changed (size, time).
+    def of(cls, images: str | Path, loaded: tuple[CLIP, Any, Tokenizer | None], *, batch_size: int = 128) -> "Index":
+        """Opens the index of a folder (with its subfolders) or zip, and embeds what is new or changed (size, time) in it.
 
-        The index is a file in `.minclip/` beside the photographs, one for each model, or in the data folder's cache where
-        that can't be written.  It is saved after each batch: after an interrupt, the next call continues there.
+        `loaded` is what `load` returns: model, preprocess, tokenizer (None searches by image only).  The index is a file in
+        `.minclip/` beside the photographs, one for each model, or in the data folder's cache where that can't be written.
+        It is saved after each batch: after an interrupt, the next call continues there.
         """
-        root, notes = Path(images), []
+        root, notes, (model, preprocess, tokenizer) = Path(images), [], loaded
         if not root.exists():
             raise MinclipError(f"{root} is not there: give a folder or a zip of photographs")
         if root.is_file() and not zipfile.is_zipfile(root):
@@ -81,20 +75,20 @@ class Index:
                 file.executemany("DELETE FROM images WHERE path = ?", gone)
             new = {path: stamp for path, stamp in stamps.items() if known.get(path) != stamp}
             _embed(file, source, new, model, preprocess, batch_size)
-            rows = file.execute("SELECT path, vector, why FROM images ORDER BY path").fetchall()
+            rows = [(os.fsdecode(path), *row) for path, *row in file.execute(_ROWS)]
         except sqlite3.Error as error:
             raise MinclipError(f"the index of {root} can't be written: {error}") from None
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted: finished batches are kept; run the same again to continue") from None
         finally:
             file.close()
-        broken = [f"{os.fsdecode(path)} ({why})" for path, vector, why in rows if vector is None]
-        rows = [(os.fsdecode(path), vector) for path, vector, _ in rows if vector is not None]
-        if not rows:
+        broken = [f"{path} ({why})" for path, vector, why in rows if vector is None]
+        paths = [path for path, vector, _ in rows if vector is not None]
+        if not paths:
             raise MinclipError(f"none of the {len(stamps)} images in {root} can be read: {'; '.join(broken[:5])}")
-        vectors = np.frombuffer(bytearray().join(vector for _, vector in rows), np.float32).reshape(len(rows), -1)
-        paths = [path for path, _ in rows]
-        return cls(source, paths, torch.from_numpy(vectors), model, preprocess, tokenizer, broken, notes)
+        joined = bytearray().join(vector for _, vector, _ in rows if vector is not None)
+        vectors = torch.frombuffer(joined, dtype=torch.float32).view(len(paths), -1)
+        return cls(source, paths, vectors, model, preprocess, tokenizer, broken, notes)
 
     def search(self, query: str | Path | Image.Image | Tensor, k: int = 12, *, exact: bool = True) -> list[Hit]:
         """The k nearest photographs, best first: to a text, to a photograph (a path or an image) or to a vector (D,)."""
@@ -185,18 +179,18 @@ def _table(path: Path, version: int, length: int, notes: list[str]) -> sqlite3.C
         file.execute("BEGIN IMMEDIATE")  # fails where nothing can be written
         (found,) = file.execute("PRAGMA user_version").fetchone()
         (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
-        if state == "ok" and found == 0:
-            file.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
-            file.execute(f"PRAGMA user_version = {version}")
         tables = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        if state == "ok" and found in (0, version) and tables == [(_TABLE,)]:
+        if found == 0 and not tables:
+            file.execute(_TABLE)
+            file.execute(f"PRAGMA user_version = {version}")
+            found, tables = version, [(_TABLE,)]
+        if state == "ok" and found == version and tables == [(_TABLE,)]:
             damaged = file.execute(f"DELETE FROM images WHERE {_DAMAGED}", (length,)).rowcount
             file.commit()
             if damaged:
                 notes.append(f"{path} had {damaged} damaged entries: their images are embedded again")
             return file
-        reason = "it belongs to another model" if found not in (0, version) else "its tables were changed"
-        reason = reason if state == "ok" else state
+        reason = state if state != "ok" else "it is another model's" if found != version else "its tables were changed"
     except sqlite3.OperationalError:
         file.close()
         raise

@@ -9,9 +9,17 @@ import pytest
 from benchmark_files import WRITERS, folders, grey, put
 
 from minclip.config import MinclipError
-from minclip.evaluate.benchmarks import BENCHMARKS, found, has_validation, load_benchmark
+from minclip.evaluate.benchmarks import (
+    BENCHMARKS,
+    NAMES,
+    TEMPLATES,
+    class_names,
+    found,
+    has_validation,
+    load_benchmark,
+    readable,
+)
 from minclip.evaluate.benchmarks.readers import Labelled
-from minclip.evaluate.benchmarks.texts import NAMES, TEMPLATES, class_names, readable
 from minclip.evaluate.metrics import METRICS
 
 
@@ -197,7 +205,7 @@ def test_a_new_class_number_is_told(tmp_path, monkeypatch):
 
 def test_class_folders_need_two_classes(tmp_path):
     folders(tmp_path / "birdsnap/test", ["Blue_Jay"])
-    with pytest.raises(MinclipError, match="birdsnap/test has 1 class folders.*<class name>/<image>"):
+    with pytest.raises(MinclipError, match=r"birdsnap/test has 1 class folders.*<class name>/<image>"):
         load_benchmark("birdsnap", tmp_path)
 
 

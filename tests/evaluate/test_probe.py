@@ -353,8 +353,8 @@ def test_zero_shot_beside_a_probe_is_what_eval_says(here):
     for split in ("train", "test"):
         folders(here / "sets" / "flowers102" / split, ["rose", "lotus", "iris"], count=3)
     given = (model, preprocess, tokenizer)
-    asked = probe_sets(*given, name="flowers102", root=here / "sets")
-    evaluated = run_tasks(*given, names=["flowers102"], root=here / "sets")["flowers102"]
+    asked = probe_sets(given, "flowers102", root=here / "sets")
+    evaluated = run_tasks(given, ["flowers102"], root=here / "sets")["flowers102"]
     assert (asked.zero_shot, asked.chance, asked.metric) == (evaluated.score, evaluated.chance, "mean per class")
 
 
@@ -365,14 +365,14 @@ def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
     monkeypatch.setattr("minclip.evaluate.tasks.tower_features", None)
     for name in ("cifar10", "shape"):
         with pytest.raises(MinclipError, match=r"class '\w+' has \d+ training images, too few for 500 shots"):
-            probe_sets(*given, name=name, root=here / "sets", shots=500)
+            probe_sets(given, name, root=here / "sets", shots=500)
 
 
 @pytest.mark.parametrize(
     ("name", "train", "message"),
     [
         ("voc2007", ["dog", "cat"], "voc2007 shows several classes in one image"),
-        ("dtd", ["banded", "dotted"], "dtd has other classes in its split train than in test"),
+        ("dtd", ["banded", "dotted"], "dtd has other classes in train than in test"),
         ("mnist", [], "mnist is not there"),
     ],
 )

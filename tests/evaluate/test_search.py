@@ -75,17 +75,17 @@ def assert_is(index, expected):
 def test_the_index_holds_every_photograph_below_the_folder(photos):
     (photos / "notes.txt").write_text("no photograph")
     (photos / ".hidden.png").write_bytes(b"no photograph either")
-    assert_is(Index.of(*LOADED, images=photos), by_hand(photos))
+    assert_is(Index.of(photos, LOADED), by_hand(photos))
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 1000])
 def test_block_size_changes_nothing(photos, block):
-    assert_is(Index.of(*LOADED, images=photos, batch_size=block), by_hand(photos))
+    assert_is(Index.of(photos, LOADED, batch_size=block), by_hand(photos))
 
 
 @pytest.mark.parametrize("k", [1, 5, 40, 99])
 def test_a_search_by_text_is_the_sorted_product(photos, k):
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     with torch.no_grad():
         text = MODEL.encode_text(TOKENIZER(["a red star"], MODEL.config.text.context_length), normalize=True)[0]
     wanted = sorted(((float(v @ text), path) for path, v in by_hand(photos).items()), reverse=True)[:k]
@@ -95,7 +95,7 @@ def test_a_search_by_text_is_the_sorted_product(photos, k):
 
 
 def test_a_photograph_finds_itself_by_path_by_image_and_by_vector(photos):
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     path = photos / "more" / "07.png"
     for query in (path, Image.open(path), index.vectors[index.paths.index("more/07.png")]):
         hit = index.search(query, 1)[0]
@@ -103,7 +103,7 @@ def test_a_photograph_finds_itself_by_path_by_image_and_by_vector(photos):
 
 
 def test_several_vectors_are_searched_at_once(photos):
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     cosines, rows = index.nearest(index.vectors[[3, 8]], 2)
     assert rows[:, 0].tolist() == [3, 8] and cosines.shape == (2, 2)
     torch.testing.assert_close(cosines[:, 0], torch.ones(2))
@@ -130,29 +130,29 @@ def test_faiss_finds_what_the_product_finds():
 def test_without_faiss_the_package_to_install_is_named(photos, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(MinclipError, match="pip install faiss-cpu"):
-        Index.of(*LOADED, images=photos).search("a star", exact=False)
+        Index.of(photos, LOADED).search("a star", exact=False)
 
 
 # ---- the file follows the folder
 
 
 def test_a_second_index_opens_no_photograph(photos, read):
-    first = Index.of(*LOADED, images=photos)
+    first = Index.of(photos, LOADED)
     assert read[0] == 40
-    again = Index.of(*LOADED, images=photos)
+    again = Index.of(photos, LOADED)
     assert read[0] == 40 and again.paths == first.paths
     assert torch.equal(again.vectors, first.vectors)
 
 
 def test_only_new_and_changed_photographs_are_embedded_and_deleted_ones_go(photos, read):
-    Index.of(*LOADED, images=photos)
+    Index.of(photos, LOADED)
     read[0] = 0
     (photos / "00.png").unlink()
     shutil.copy(photos / "02.png", photos / "new.PNG")
     then = (photos / "06.png").stat().st_mtime_ns
     shutil.copy(photos / "04.png", photos / "06.png")  # another content under a known name, and of the same age
     os.utime(photos / "06.png", ns=(then, then))
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     assert read[0] == 2 and len(index.paths) == 40
     expected = by_hand(photos) | {"new.PNG": by_hand(photos)["02.png"]}
     assert_is(index, expected)
@@ -161,9 +161,9 @@ def test_only_new_and_changed_photographs_are_embedded_and_deleted_ones_go(photo
 
 
 def test_a_photograph_that_was_only_touched_is_embedded_again(photos, read):
-    Index.of(*LOADED, images=photos)
+    Index.of(photos, LOADED)
     os.utime(photos / "00.png", (time.time() + 9, time.time() + 9))
-    Index.of(*LOADED, images=photos)
+    Index.of(photos, LOADED)
     assert read[0] == 41
 
 
@@ -172,12 +172,12 @@ def test_broken_photographs_are_listed_once_and_embedded_when_they_are_mended(ph
     for name, content in (("cut.png", good[: len(good) // 2]), ("empty.jpg", b""), ("text.png", b"no image")):
         (photos / name).write_bytes(content)
     for opened in (43, 43):
-        index = Index.of(*LOADED, images=photos)
+        index = Index.of(photos, LOADED)
         assert read[0] == opened and len(index.paths) == 40
         assert [re.sub(r" \(.+\)", "", line) for line in index.broken] == ["cut.png", "empty.jpg", "text.png"]
         assert "text.png (it is no image)" in index.broken
     (photos / "cut.png").write_bytes(good)
-    assert "cut.png" in Index.of(*LOADED, images=photos).paths
+    assert "cut.png" in Index.of(photos, LOADED).paths
 
 
 def test_photographs_of_every_kind(tmp_path):
@@ -193,7 +193,7 @@ def test_photographs_of_every_kind(tmp_path):
     exif[0x0112] = 6  # to be turned back by a quarter
     turned.save(photos / "turned.png", exif=exif)
     colours.save(photos / "upright.png")
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     assert len(index.paths) == 8 and not index.broken
     turned, upright = (index.vectors[index.paths.index(name)] for name in ("turned.png", "upright.png"))
     torch.testing.assert_close(turned, upright, atol=1e-4, rtol=0)
@@ -204,7 +204,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_means_the_same(tmp_path):
     large = Image.fromarray(image).resize((800, 800), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
     assert search.read_image((tmp_path / "large.jpg").read_bytes(), 64).size == (200, 200)
-    index = Index.of(*LOADED, images=tmp_path)
+    index = Index.of(tmp_path, LOADED)
     with torch.no_grad():
         whole = MODEL.encode_image(PREPROCESS(large)[None], normalize=True)[0]
     assert index.picture("large.jpg", side=100).size == (100, 100)
@@ -217,7 +217,7 @@ def test_a_name_that_is_no_utf8(photos):
         shutil.copy(photos / "00.png", photos / name)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     assert name in index.paths and index.picture(name).size == (64, 64)
 
 
@@ -226,26 +226,26 @@ def test_a_zip_is_searched_like_its_folder(photos, read):
     with zipfile.ZipFile(packed, "w") as archive:
         for path in sorted(photos.rglob("*.png")):
             archive.write(path, path.relative_to(photos).as_posix())
-    index = Index.of(*LOADED, images=packed)
+    index = Index.of(packed, LOADED)
     assert_is(index, by_hand(photos))
     assert read[0] == 40 and index.picture("more/07.png").size == (64, 64)
     with zipfile.ZipFile(packed, "a") as archive:
         archive.write(photos / "00.png", "new.PNG")
-    assert len(Index.of(*LOADED, images=packed).paths) == 41 and read[0] == 42  # the picture, and the new one
+    assert len(Index.of(packed, LOADED).paths) == 41 and read[0] == 42  # the picture, and the new one
     with zipfile.ZipFile(packed, "w") as archive:
         archive.write(photos / "00.png", "02.png")
-    assert_is(Index.of(*LOADED, images=packed), {"02.png": by_hand(photos)["00.png"]})
+    assert_is(Index.of(packed, LOADED), {"02.png": by_hand(photos)["00.png"]})
 
 
 def test_each_model_has_an_index_of_its_own(photos, read):
-    Index.of(*LOADED, images=photos)
+    Index.of(photos, LOADED)
     other, preprocess, tokenizer = minclip.load(DEMO)
     with torch.no_grad():
         other.image_projection.weight[0, 0] += 1
-    Index.of(other, preprocess, tokenizer, images=photos)
+    Index.of(photos, (other, preprocess, tokenizer))
     assert read[0] == 80 and len(index_files(photos)) == 2
-    Index.of(*LOADED, images=photos)
-    Index.of(*minclip.load(DEMO), images=photos)  # the same weights, opened again
+    Index.of(photos, LOADED)
+    Index.of(photos, minclip.load(DEMO))  # the same weights, opened again
     assert read[0] == 80
 
 
@@ -281,12 +281,12 @@ def other_columns(path):
 
 @pytest.mark.parametrize("damage", [cut, overwrite, scratch, of_another_model, a_view, other_columns])
 def test_a_damaged_index_is_made_anew_with_a_note(photos, read, damage):
-    vectors = Index.of(*LOADED, images=photos).vectors
+    vectors = Index.of(photos, LOADED).vectors
     damage(index_files(photos)[0])
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     assert read[0] == 80 and torch.equal(index.vectors, vectors)
     assert len(index.notes) == 1 and str(index_files(photos)[0]) in index.notes[0]
-    assert Index.of(*LOADED, images=photos).notes == [] and read[0] == 80
+    assert Index.of(photos, LOADED).notes == [] and read[0] == 80
 
 
 def damaged(statement, *values):
@@ -313,15 +313,15 @@ ROWS = {
 @pytest.mark.parametrize("row", ROWS)
 def test_a_damaged_entry_is_embedded_again_with_a_note(photos, read, row):
     damage, count = ROWS[row]
-    vectors = Index.of(*LOADED, images=photos).vectors
+    vectors = Index.of(photos, LOADED).vectors
     damage(index_files(photos)[0])
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     assert read[0] == 40 + count
     torch.testing.assert_close(index.vectors, vectors)  # a batch of one rounds differently
     assert (
         len(index.notes) == 1 and f"{count} damaged" in index.notes[0] and str(index_files(photos)[0]) in index.notes[0]
     )
-    assert Index.of(*LOADED, images=photos).notes == [] and read[0] == 40 + count
+    assert Index.of(photos, LOADED).notes == [] and read[0] == 40 + count
 
 
 def test_a_preprocess_without_a_name_of_its_own_finds_its_index_again(photos, read):
@@ -330,17 +330,17 @@ def test_a_preprocess_without_a_name_of_its_own_finds_its_index_again(photos, re
 
     kept = [made(), made()]
     for preprocess in kept:
-        assert len(Index.of(MODEL, preprocess, TOKENIZER, images=photos).paths) == 40
+        assert len(Index.of(photos, (MODEL, preprocess, TOKENIZER)).paths) == 40
     assert read[0] == 40 and len(index_files(photos)) == 1
 
 
 def test_a_picture_that_became_garbage_of_the_same_size_and_time_is_named(photos):
-    Index.of(*LOADED, images=photos)
+    Index.of(photos, LOADED)
     path = photos / "00.png"
     stat = path.stat()
     path.write_bytes(b"x" * stat.st_size)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     with pytest.raises(MinclipError, match=r"00\.png"):
         index.picture("00.png")
     path.unlink()
@@ -351,21 +351,21 @@ def test_a_picture_that_became_garbage_of_the_same_size_and_time_is_named(photos
 def test_where_nothing_can_be_written_the_index_lies_in_the_cache(photos, data_home, read):
     (photos / ".minclip").write_text("in the way")
     for _ in range(2):
-        index = Index.of(*LOADED, images=photos)
+        index = Index.of(photos, LOADED)
         assert len(index.notes) == 1 and "can't be written" in index.notes[0]
         assert read[0] == len(index.paths) == 40
     assert len(list((data_home / "cache").glob("index-*.sqlite"))) == 1
     others = Path(shutil.copytree(photos, photos.parent / "others"))
     (others / "00.png").unlink()
-    assert len(Index.of(*LOADED, images=others).paths) == 39  # another folder's is another file
-    assert len(Index.of(*LOADED, images=photos).paths) == 40 and read[0] == 79
+    assert len(Index.of(others, LOADED).paths) == 39  # another folder's is another file
+    assert len(Index.of(photos, LOADED).paths) == 40 and read[0] == 79
 
 
 def test_where_there_is_no_place_at_all_it_is_told(photos, data_home):
     for place in (photos / ".minclip", data_home):
         place.write_text("in the way")
     with pytest.raises(MinclipError, match=r"no place for the index.+MINCLIP_DATA"):
-        Index.of(*LOADED, images=photos)
+        Index.of(photos, LOADED)
 
 
 def test_ctrl_c_keeps_what_is_embedded(photos, read, monkeypatch):
@@ -378,12 +378,12 @@ def test_ctrl_c_keeps_what_is_embedded(photos, read, monkeypatch):
 
     monkeypatch.setattr(MODEL, "encode_image", interrupted)
     with pytest.raises(KeyboardInterrupt, match="kept"):
-        Index.of(*LOADED, images=photos, batch_size=4)
+        Index.of(photos, LOADED, batch_size=4)
     monkeypatch.undo()
     with sqlite3.connect(index_files(photos)[0]) as file:
         (kept,) = file.execute("SELECT count(*) FROM images").fetchone()
     assert 4 <= kept <= 20 and kept % 4 == 0
-    assert_is(Index.of(*LOADED, images=photos), by_hand(photos))
+    assert_is(Index.of(photos, LOADED), by_hand(photos))
 
 
 # ---- the command
@@ -396,7 +396,7 @@ def test_the_command_prints_the_hits_and_draws_them(here, photos, capsys):
     assert main([*command, "--json"]) == 0
     out = capsys.readouterr().out
     result = last_json(out)
-    wanted = Index.of(*LOADED, images=photos).search(query, 5)
+    wanted = Index.of(photos, LOADED).search(query, 5)
     assert [(hit["path"], hit["cosine"]) for hit in result["hits"]] == [
         (h.path, pytest.approx(h.cosine)) for h in wanted
     ]
@@ -427,7 +427,7 @@ def test_a_model_without_a_tokenizer_finds_photographs_alike_only(here, photos, 
     assert "has no tokenizer.json" in capsys.readouterr().err
     assert main([*command, "--image", str(photos / "02.png")]) == 0
     with pytest.raises(MinclipError, match="has no tokenizer"):
-        Index.of(MODEL, PREPROCESS, images=photos).search("a star")
+        Index.of(photos, (MODEL, PREPROCESS, None)).search("a star")
 
 
 MISTAKES = [
@@ -458,7 +458,7 @@ def test_a_mistake_is_told_without_a_traceback(here, photos, capfd, options, mes
 
 
 def test_searches_that_make_no_sense_are_errors(photos):
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     with pytest.raises(MinclipError, match="query is empty"):
         index.search(" ")
     with pytest.raises(MinclipError, match="k must be at least 1, got 0"):
@@ -470,7 +470,7 @@ def test_searches_that_make_no_sense_are_errors(photos):
 
 def test_the_search_box_is_drawn_anew_for_each_query(photos):
     widgets = pytest.importorskip("minclip.course.widgets")
-    box = widgets.search_box(Index.of(*LOADED, images=photos), "a red star", top=3)
+    box = widgets.search_box(Index.of(photos, LOADED), "a red star", top=3)
     text, top, picture = box.children
     seen = {bytes(picture.value)}
     text.value = "a blue ring"
@@ -484,7 +484,7 @@ def test_the_search_box_is_drawn_anew_for_each_query(photos):
 
 def test_the_search_figure_shows_rank_and_cosine_and_states_the_query(photos):
     widgets = pytest.importorskip("minclip.course.widgets")
-    index = Index.of(*LOADED, images=photos)
+    index = Index.of(photos, LOADED)
     figure = widgets.search_figure(index, "a red star", 3)
     assert figure.get_suptitle() == "“a red star”: nearest of 40 images"
     wanted = [

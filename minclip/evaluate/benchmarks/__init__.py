@@ -1,7 +1,8 @@
 """The 27 data sets of the paper's evaluation, by name, as Labelled images (Radford et al. 2021, appendix A, table 9)."""
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 from ...config import MinclipError, data_folder, nearest
 from . import readers
 from .readers import Labelled, class_folders
-from .texts import class_names
 
 # Name; classes, test images and metric, as in the paper's table; the torchvision class that reads it, and the folder that
 # it reads; the splits, with the set's own word after "=".  "-" where torchvision can't read it.
@@ -44,20 +44,11 @@ sst2             2   1821  accuracy          RenderedSST2         rendered-sst2 
 imagenet      1000  50000  accuracy          ImageNet             ILSVRC2012           train test=val
 """
 
-# where nothing can be downloaded
-_BRING = {
-    "birdsnap": "get its list of addresses from thomasberg.org and fetch the test images",
-    "cars": "its address is dead: bring stanford_cars/ with devkit/, cars_test/ and cars_test_annos_withlabels.mat (for "
-    "training devkit/cars_train_annos.mat and cars_train/)",
-    "fer2013": "bring fer2013/fer2013.csv or fer2013/icml_face_data.csv, from Kaggle's "
-    "challenges-in-representation-learning-facial-expression-recognition-challenge",
-    "resisc45": "get NWPU-RESISC45 and split its images yourself",
-    "ucf101": "take the middle frame of each video of crcv.ucf.edu's UCF101",
-    "kinetics700": "take the middle frame of each video",
-    "hateful_memes": "sort the development images by dev.jsonl: 0 and 1, or hateful and not_hateful",
-    "imagenet": "bring ILSVRC2012_devkit_t12.tar.gz and ILSVRC2012_img_val.tar (for training ILSVRC2012_img_train.tar) "
-    "from image-net.org, whole, into ILSVRC2012/, where torchvision unpacks them",
-}
+# In our own wording: the templates; "names" of the classes where a set's own can't be read, by the set's name, or a list by
+# number where it has none; "bring", what to do where nothing can be downloaded.
+_WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
+TEMPLATES: dict[str, list[str]] = {name: words["templates"] for name, words in _WORDS.items()}
+NAMES: dict[str, dict[str, str] | list[str]] = {name: w["names"] for name, w in _WORDS.items() if "names" in w}
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ def _parse(line: str) -> tuple[str, Benchmark]:
     name, classes, size, metric, *rest = re.split(r"\s{2,}", line)
     kind, folder, splits = (field.strip("-") for field in rest)
     words = {word.partition("=")[0]: word.rpartition("=")[2] for word in splits.split()}
-    return name, Benchmark(int(classes), int(size), metric, kind, folder, words, _BRING.get(name, ""))
+    return name, Benchmark(int(classes), int(size), metric, kind, folder, words, _WORDS[name].get("bring", ""))
 
 
 BENCHMARKS = dict(_parse(line) for line in _TABLE.strip().splitlines())
@@ -155,3 +146,20 @@ def load_benchmark(
         why = why.partition(" You can use download=True")[0]  # torchvision's own words for what `way` says
         what, way = ("downloaded to", "try again, or bring it by hand") if download else ("read in", way)
         raise MinclipError(f"{name} can't be {what} {root / b.folder}: {why.rstrip('. ')}; {way}") from None
+
+
+def readable(name: str) -> str:
+    """ "apple_pie" -> "apple pie", "apse/indoor" -> "indoor apse", "ApplyLipstick" -> "Apply Lipstick"."""
+    place, _, which = name.partition("/")
+    words = f"{which} {place}" if re.fullmatch(r"[a-z_]+", which) else name
+    # only names made of capitalized words alone: a "McLaren" among others stays one word
+    camel = re.fullmatch(r"([A-Z][a-z]+){2,}", words)
+    return " ".join((re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words) if camel else words.replace("_", " ")).split())
+
+
+def class_names(name: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The names for the prompts of data set `name`, whose own are `classes`; none where it has numbers only."""
+    table = NAMES.get(name, {})
+    if isinstance(table, list):
+        return tuple(readable(c) for c in classes) or tuple(table)
+    return tuple(table.get(c) or readable(c) for c in classes)
