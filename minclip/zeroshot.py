@@ -22,13 +22,13 @@ def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], *, batc
     order = (ids == tokenizer.eot_id).int().argmax(dim=1).argsort(stable=True)  # (M,), shortest text first
     batches = (trim(rows, tokenizer.eot_id).to(model.device) for rows in ids[order].split(batch_size))
     vectors = torch.cat([model.encode_text(rows, normalize=True) for rows in batches])  # (M, D), still sorted
-    return vectors[order.argsort().to(vectors.device)]  # argsort of a permutation is its inverse
+    return vectors[order.argsort().to(vectors.device)]  # the argsort of a permutation is its inverse
 
 
 def zero_shot_classifier(
     model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], *, templates: Sequence[str] = ("a photo of a {}",)
 ) -> Tensor:
-    """(D, C): column c is the classifier's weight vector for class c, so that `image @ classifier` are cosines (N, C).
+    """(D, C): column c is the weight vector of class c, so that `image @ classifier` (N, C) are cosines.
 
     Each of the C names takes the place of `{}` in each template; the prompts of a class are averaged (section 3.1.4).
     MinclipError: no tokenizer, no names or templates, an empty or repeated name, a template without `{}`.
@@ -46,16 +46,12 @@ def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], size: in
 
 def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templates: Sequence[str]) -> None:
     if tokenizer is None:
-        raise MinclipError(
-            "this model has no tokenizer, so it can't read class names: load one that has tokenizer.json"
-        )
+        raise MinclipError("this model has no tokenizer to read class names with: load one that has tokenizer.json")
     if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
-        raise MinclipError(
-            f"class_names and templates must be lists of at least one text: {class_names!r}, {templates!r}"
-        )
+        raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
     plain = [" ".join(name.lower().split()) for name in class_names]  # the tokenizer ignores case and spacing
     counts = Counter(plain)
-    if bad := [f"number {i} {name!r}" for i, name in enumerate(class_names) if not plain[i] or counts[plain[i]] > 1]:
+    if bad := [f"number {i} {class_names[i]!r}" for i, name in enumerate(plain) if not name or counts[name] > 1]:
         raise MinclipError(f"each class needs a name, and one of its own: change {', '.join(bad[:10])}")
     if bad := [template for template in templates if "{}" not in template]:
         raise MinclipError(
@@ -64,28 +60,26 @@ def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templ
 
 
 def accuracy(scores: Tensor | np.ndarray, labels: Tensor | np.ndarray, k: int = 1) -> float:
-    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,); see `hits` for ties."""
+    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,); see `hits`, whose mean it is."""
     return float(hits(scores, labels, k).mean())
 
 
 def hits(scores: Tensor | np.ndarray, labels: Tensor | np.ndarray, k: int = 1) -> Tensor:
-    """(N,) float64: 1 where the right class is among the k best, the chance of it where it ties.
+    """(N,) float64: 1 where the right class is among the k best of scores (N, C) float; labels (N,) are 0 to C - 1.
 
-    Scores (N, C) float, labels (N,) whole numbers from 0 to C - 1, else MinclipError.  Ties count as if broken at random:
-    a model that maps everything to one point gets k / C, not 0 or 100 %.  A score that is NaN never helps.
+    Ties count as if broken at random: a model that maps everything to one point gets k / C, not 0 or 100 %.  A score
+    that is NaN never helps.  MinclipError where the shapes don't fit, a label has no column or k is below 1.
     """
     scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()  # not every GPU has float64
     seen = labels.unique().tolist()  # sorted
     fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and seen and not labels.is_floating_point()
     if not fits or seen[0] < 0 or seen[-1] >= scores.shape[1] or k < 1:
-        told = f"{tuple(scores.shape)}, {tuple(labels.shape)} with values from {seen[:1]} to {seen[-1:]}, and k = {k}"
-        raise MinclipError(
-            f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, N and k at least 1: {told}"
-        )
+        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} with {seen[:1]} to {seen[-1:]}, k = {k}"
+        raise MinclipError(f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}")
     parts = []
     for x, y in zip(scores.split(1024), labels.long().split(1024)):  # in parts: booleans are summed in 8 bytes each
         right = x.gather(1, y[:, None])  # (n, 1)
         tied = (x == right).sum(dim=1)  # with itself at least, unless the right score is NaN
-        above = x.shape[1] - tied - (x < right).sum(dim=1)  # what is not below or tied, NaN too
+        above = x.shape[1] - tied - (x < right).sum(dim=1)  # all that is not below or tied, NaN too
         parts.append(((k - above).double() / tied.clamp(min=1)).clamp(0, 1) * (tied > 0))
     return torch.cat(parts)

@@ -296,23 +296,6 @@ def gtsrb(root, monkeypatch):
 
 
 @writer
-def kitti(root, monkeypatch):
-    place = root / "Kitti/raw/training"
-    # (type, metres ahead) of what is in each picture
-    things = (
-        [("Car", 30.0), ("Van", 7.9), ("Pedestrian", 2.0)],
-        [("Truck", 8.1), ("Car", 50.0)],
-        [("Car", 20.5), ("Tram", 4.0)],
-        [("Pedestrian", 5.0), ("DontCare", -1000.0)],
-    )
-    for number in range(24):
-        grey(place / f"image_2/{number:06d}.png", 10 * number)
-        lines = (f"{kind} 0.00 0 -1.5 1 2 3 4 1.5 1.6 4.0 1.0 1.5 {z} 0.1\n" for kind, z in things[number % 4])
-        put(place / f"label_2/{number:06d}.txt", "".join(lines))
-    return {}  # the split is drawn
-
-
-@writer
 def country211(root, monkeypatch):
     out = {}
     for split, ours, first in (("train", "train", 0), ("valid", "val", 10), ("test", "test", 20)):
@@ -393,3 +376,4 @@ class_folders("resisc45", {"airplane": "airplane", "baseball_diamond": "baseball
 class_folders("ucf101", {"ApplyEyeMakeup": "Apply Eye Makeup", "Archery": "Archery"})
 class_folders("kinetics700", {"abseiling": "abseiling", "acting in play": "acting in play"})
 class_folders("hateful_memes", {"0": "kind or harmless", "1": "hateful"})
+class_folders("kitti", {"0": "a car right ahead", "3": "no car at all"})

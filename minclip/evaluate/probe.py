@@ -13,6 +13,7 @@ from ..config import MinclipError
 from ..zeroshot import accuracy
 
 Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of whole numbers
+Names = Sequence[str]
 Metric = Callable[[Tensor, Tensor], float]
 
 
@@ -22,15 +23,14 @@ def linear_probe(
     *,
     val: Set | None = None,
     c: float | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Names = (),
     metric: Metric = accuracy,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64 on `train`'s device.
 
     Each set is features (N, D) and labels (N,); the classes are those of the training labels, whose numbers may have gaps;
-    `class_names[label]` names one in an error.  Without `val`, every fifth training image of a class validates.  Once C
-    is chosen or given, the model is fitted to the training and validation images together.
+    `class_names[label]` names one in an error.  Without `val`, a fifth of the training images of each class validates.
+    Once C is chosen or given, the model is fitted to the training and validation images together.
 
     Returns "accuracy", `metric(scores, labels)` of the test images; "c"; "validated", C -> metric on the validation images
     (empty where C was given); "scores" (N, classes) of the test images.  MinclipError where features and labels don't
@@ -39,7 +39,7 @@ def linear_probe(
     x, y, (test_x, test_y), val = _checked(train, test, val, class_names)
     validated: dict[float, float] = {}
     if val is None and c is None:
-        held_out = _fifth(y, seed)
+        held_out = _fifth(y)
         x, y, val = x[~held_out], y[~held_out], (x[held_out], y[held_out])
     if c is None:
         c, validated = choose_c(x, y, val, metric=metric)
@@ -57,7 +57,7 @@ def few_shot(
     repeats: int = 10,
     val: Set | None = None,
     c: float = 1.0,
-    class_names: Sequence[str] = (),
+    class_names: Names = (),
     metric: Metric = accuracy,
     seed: int = 0,
 ) -> dict[int, dict[str, Any]]:
@@ -122,26 +122,17 @@ def choose_c(
     results: dict[int, float] = {}
     weights: dict[int, Tensor] = {}
 
-    def measure(eighths: int) -> None:
-        if eighths in results or not 0 <= eighths <= 96:
-            return
-        # it starts where the nearest C ended: the same minimum, sooner
-        near = min(weights, key=lambda other: abs(other - eighths), default=None)
-        weights[eighths] = fit(x, y, _c(eighths), start=weights.get(near))
-        results[eighths] = metric(predict(val[0], weights[eighths]), val[1])
-
-    for eighths in range(0, 97, 16):
-        measure(eighths)
-    for step in (8, 4, 2, 1):
+    tried = range(0, 97, 16)  # in eighths of a decade
+    for step in (8, 4, 2, 1, 0):
+        for i in tried:
+            if i not in results and 0 <= i <= 96:
+                # it starts where the nearest C ended: the same minimum, sooner
+                near = min(weights, key=lambda other: abs(other - i), default=None)
+                weights[i] = fit(x, y, 10 ** (i / 8 - 6), start=weights.get(near))
+                results[i] = metric(predict(val[0], weights[i]), val[1])
         best = max(sorted(results), key=results.get)
-        measure(best - step)
-        measure(best + step)
-    best = max(sorted(results), key=results.get)
-    return _c(best), {_c(eighths): results[eighths] for eighths in sorted(results)}
-
-
-def _c(eighths: int) -> float:
-    return 10 ** (eighths / 8 - 6)
+        tried = (best - step, best + step)
+    return 10 ** (best / 8 - 6), {10 ** (i / 8 - 6): results[i] for i in sorted(results)}
 
 
 def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None, steps: int = 1000) -> Tensor:
@@ -152,11 +143,11 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None, steps: i
     """
     if not (c > 0 and math.isfinite(c)):
         raise MinclipError(f"c must be a positive number, got {c}")
-    classes = int(y.max()) + 1
     # a small C makes the weights small and their minimum narrow: they are scaled to their own size
     unit = x.new_ones(x.shape[1] + 1, 1)
     unit[:-1] = min(1.0, math.sqrt(c * len(x)))
-    v = x.new_zeros(x.shape[1] + 1, classes if classes > 2 else 1) if start is None else start / unit
+    columns = 1 if y.max() < 2 else int(y.max()) + 1
+    v = x.new_zeros(x.shape[1] + 1, columns) if start is None else start / unit
     v.requires_grad_()
     stop = {"max_iter": steps, "max_eval": 10 * steps, "tolerance_grad": 1e-6, "tolerance_change": 1e-13}
     optimizer = torch.optim.LBFGS([v], history_size=10, line_search_fn="strong_wolfe", **stop)
@@ -227,9 +218,9 @@ def _draw(mask: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return places[torch.randperm(len(places), generator=generator)[:k].to(places.device)]
 
 
-def _fifth(y: Tensor, seed: int) -> Tensor:
-    """(N,) bool: a random fifth of each class, rounded down, so that some of every class stays."""
-    generator, held_out = torch.Generator().manual_seed(seed), torch.zeros_like(y, dtype=torch.bool)
+def _fifth(y: Tensor) -> Tensor:
+    """(N,) bool: a random fifth of each class, always the same, rounded down, so that some of every class stays."""
+    generator, held_out = torch.Generator().manual_seed(0), torch.zeros_like(y, dtype=torch.bool)
     for i, count in enumerate(y.bincount().tolist()):
         held_out[_draw(y == i, count // 5, generator)] = True
     if not held_out.any():

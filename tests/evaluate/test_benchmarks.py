@@ -59,7 +59,7 @@ def test_every_set_has_templates_with_one_place_for_the_name():
 def test_names_of_numbers_are_as_many_as_the_classes():
     # FER 2013 has seven faces, though the paper counts eight
     counts = {name: len(table) for name, table in NAMES.items() if isinstance(table, list)}
-    assert counts == {"mnist": 10, "fer2013": 7, "gtsrb": 43, "kitti": 4, "pcam": 2, "clevr": 8}
+    assert counts == {"mnist": 10, "fer2013": 7, "gtsrb": 43, "pcam": 2, "clevr": 8}
     for table in NAMES.values():
         names = table if isinstance(table, list) else [*table.values()]
         assert all(names) and (len({n.casefold() for n in names}) == len(names) or table is NAMES["hateful_memes"])
@@ -102,7 +102,7 @@ def test_arrays_are_channels_rows_columns(tmp_path, monkeypatch):
     assert image.shape == (3, 96, 96) and (image[:, :, 50] == image[:, :, 40] + 10).all()
 
 
-@pytest.mark.parametrize("name", ["eurosat", "kitti", "caltech101"])
+@pytest.mark.parametrize("name", ["eurosat", "caltech101"])
 def test_drawn_splits_are_always_the_same_and_share_no_image(name, tmp_path, monkeypatch):
     WRITERS[name](tmp_path, monkeypatch)
     test, again, train = (load_benchmark(name, tmp_path, split) for split in ("test", "test", "train"))
@@ -117,11 +117,6 @@ def test_a_drawn_image_has_its_label(tmp_path, monkeypatch):
         assert len(data) == count
         folder = {"fields of annual crops": 0, "a river": 1, "the sea or a lake": 2}
         assert [folder[name] for name, _ in contents(data)] == [int(value) // 40 for _, value in contents(data)]
-    WRITERS["kitti"](tmp_path, monkeypatch)
-    for split, count in (("test", 2), ("train", 22)):
-        data = load_benchmark("kitti", tmp_path, split)
-        numbers = [round(value / 10) for _, value in contents(data)]
-        assert len(data) == count and data.labels.tolist() == [number % 4 for number in numbers]
 
 
 def test_sun397_without_its_lists_is_split_by_us_and_says_so(tmp_path, monkeypatch):
@@ -178,7 +173,6 @@ WRONG = {
     "gtsrb NULs": ("gtsrb/GT-final_test.csv", bytes(99)),
     "gtsrb empty": ("gtsrb/GT-final_test.csv", b""),
     "sun397": ("SUN397/Testing_01.txt", b"\xff\xfe"),
-    "kitti": ("Kitti/raw/training/label_2/000000.txt", b"Car\n"),
     "clevr": ("clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", b"[]"),
     "clevr nested": ("clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", b'{"scenes":' + b"[" * 100_000),
     "clevr number": ("clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", b"3"),
@@ -199,7 +193,7 @@ def test_a_new_class_number_is_told(tmp_path, monkeypatch):
     WRITERS["gtsrb"](tmp_path, monkeypatch)
     path = tmp_path / "gtsrb/GT-final_test.csv"
     path.write_text(path.read_text().replace(";42", ";43"))
-    with pytest.raises(MinclipError, match="labels up to 43 don't fit 43 class names"):
+    with pytest.raises(MinclipError, match=r"labels up to 43 .* 43 class names"):
         load_benchmark("gtsrb", tmp_path)
 
 

@@ -33,7 +33,7 @@ stl10           10   8000  accuracy          STL10                stl10_binary  
 eurosat         10   5000  accuracy          EuroSAT              eurosat              train test
 resisc45        45  25200  accuracy          -                    -                    -
 gtsrb           43  12630  accuracy          GTSRB                gtsrb                train test
-kitti            4    711  accuracy          Kitti                Kitti                train test
+kitti            4    711  accuracy          -                    -                    -
 country211     211  21100  accuracy          Country211           country211           train val=valid test
 pcam             2  32768  accuracy          PCAM                 pcam                 train val test
 ucf101         101   1794  accuracy          -                    -                    -
@@ -100,11 +100,12 @@ def _has_folders(root: Path, name: str, split: str) -> bool:
 
 def has_validation(name: str, root: str | Path | None = None) -> bool:
     """Whether there are validation images beside the training images: in class folders where those are, too."""
-    root = Path(root or default_root())
-    own = benchmark(name).splits.get("val")
-    if _has_folders(root, name, "train"):  # Country-211's own layout is class folders, too, under its own word
-        return any(_has_folders(root, name, word) for word in ("val", own) if word)
-    return own is not None
+    root, own = Path(root or default_root()), benchmark(name).splits.get("val", "")
+    if not _has_folders(root, name, "train"):
+        return own != ""
+    return any(
+        _has_folders(root, name, word) for word in {"val", own or "val"}
+    )  # Country-211's own folders are "valid"
 
 
 def load_benchmark(
@@ -114,7 +115,7 @@ def load_benchmark(
 
     Each is read from class folders, `root/name/split/<class name>/<image>`, where these are, else in torchvision's layout
     below `root`.  `split` is "train", "val" or "test"; where a set has a "val" of its own, the paper's training set is
-    both.  Splits that nobody published (EuroSAT, KITTI, CLEVR, Caltech-101) are drawn, always the same.  With
+    both.  Splits that nobody published (EuroSAT, CLEVR, Caltech-101) are drawn, always the same.  With
     `download`, torchvision fetches what is missing, where it can.  MinclipError: what is missing, and how to get it.
     """
     b, root = benchmark(name), Path(root or default_root())

@@ -14,10 +14,8 @@ from ...config import MinclipError
 from ...data.photos.source import Source, open_image
 
 WHOLE = 1 << 20  # a side that no photograph has: a JPEG is decoded at its full size
-VOC = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
-    "train tvmonitor"
-).split()
+VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa"
+VOC = [*VOC.split(), "train", "tvmonitor"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,12 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels) or len(self.labels) == 0:
-            raise MinclipError(f"{len(self.images)} images and {len(self.labels)} labels: each image needs one")
-        several, names = self.labels.ndim == 2, len(self.class_names)
-        last = self.labels.shape[1] - 1 if several else int(self.labels.max())
-        if last >= names or (several and last != names - 1) or self.labels.min() < 0:
-            raise MinclipError(f"labels up to {last} don't fit {names} class names")
+        count, names = len(self.labels), len(self.class_names)
+        if len(self.images) != count or count == 0:
+            raise MinclipError(f"{len(self.images)} images and {count} labels: each image needs one")
+        columns = self.labels.shape[1] if self.labels.ndim == 2 else names
+        if columns != names or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < names:
+            raise MinclipError(f"labels up to {self.labels.max()} in {columns} columns don't fit {names} class names")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,8 +81,6 @@ def read(name: str, kind: str, root: Path, split: str, download: bool) -> tuple[
     options["folds"] = (
         0 if split == "train" else None
     )  # STL-10's first fold of 1,000 images: the paper trains on that many
-    if name == "kitti":
-        options["train"] = True  # only that half has labels
     known = inspect.signature(of).parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, about how torchvision reads old files
@@ -164,16 +160,6 @@ def voc2007(d: Any, split: str) -> tuple[Any, ...]:
         for thing in ElementTree.parse(path).iter("object"):
             row[VOC.index(thing.findtext("name", "").strip())] |= thing.findtext("difficult", "0").strip() != "1"
     return Lazy(d.images), labels, VOC
-
-
-def kitti(d: Any, split: str) -> tuple[Any, ...]:
-    """The distance of the nearest car, van or truck: up to 8 m, up to 20 m, farther, or none (VTAB, Zhai et al. 2019)."""
-    labels = []
-    for i in range(len(d)):
-        depths = [o["location"][2] for o in d._parse_target(i) if o["type"] in ("Car", "Van", "Truck")]
-        labels.append(int(np.searchsorted([8, 20, 999], min(depths, default=1000))))
-    paths, labels = zip(*sorted(zip(d.images, labels)))
-    return _some(paths, labels, (), _draw(len(paths), split, 711 / 7481, 6770 / 7481))
 
 
 def clevr(d: Any, split: str) -> tuple[Any, ...]:
