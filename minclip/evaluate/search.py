@@ -162,44 +162,39 @@ def _open(root: Path, key: str, length: int, notes: list[str]) -> sqlite3.Connec
     for path in (beside, data_folder() / "cache" / f"index-{key}-{place}.sqlite"):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return _table(path, int(key[:7], 16), length, notes)
+            return _table(path, length, notes)
         except (OSError, sqlite3.OperationalError) as error:
             notes.append(f"{path} can't be written ({error})")
     raise MinclipError(f"there is no place for the index: {'; '.join(notes)}; name another with MINCLIP_DATA")
 
 
-def _table(path: Path, version: int, length: int, notes: list[str]) -> sqlite3.Connection:
+def _table(path: Path, length: int, notes: list[str]) -> sqlite3.Connection:
     """Opens or makes the file, which SQLite keeps whole through kill -9 and two searches at once.
 
-    A file that is cut off, damaged or another model's is rebuilt; damaged entries, such as vectors not of `length` bytes,
-    are deleted, so that their images are embedded again.
+    A damaged file is rebuilt; damaged entries, such as vectors not of `length` bytes, are embedded again.
     """
     file = sqlite3.connect(path)
     try:
         file.execute("BEGIN IMMEDIATE")  # fails where nothing can be written
-        (found,) = file.execute("PRAGMA user_version").fetchone()
         (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
-        tables = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        if found == 0 and not tables:
+        found = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if not found:
             file.execute(_TABLE)
-            file.execute(f"PRAGMA user_version = {version}")
-            found, tables = version, [(_TABLE,)]
-        if state == "ok" and found == version and tables == [(_TABLE,)]:
+        if state == "ok" and found in ([], [(_TABLE,)]):
             damaged = file.execute(f"DELETE FROM images WHERE {_DAMAGED}", (length,)).rowcount
             file.commit()
             if damaged:
                 notes.append(f"{path} had {damaged} damaged entries: their images are embedded again")
             return file
-        reason = state if state != "ok" else "it is another model's" if found != version else "its tables were changed"
     except sqlite3.OperationalError:
         file.close()
         raise
     except sqlite3.DatabaseError as error:
-        reason = str(error)
+        state = str(error)
     file.close()
     path.unlink()
-    notes.append(f"{path} can't be used and is rebuilt: {reason}")
-    return _table(path, version, length, notes)
+    notes.append(f"{path} is damaged and is rebuilt: {state if state != 'ok' else 'its tables were changed'}")
+    return _table(path, length, notes)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,14 +17,23 @@ from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import decoded, image_batches, task_scores
-from .benchmarks import BENCHMARKS, TEMPLATES, Labelled, benchmark, default_root, found, has_validation, load_benchmark
+from .benchmarks import (
+    BENCHMARKS,
+    TEMPLATES,
+    Labelled,
+    Root,
+    benchmark,
+    default_root,
+    found,
+    has_validation,
+    load_benchmark,
+)
 from .metrics import METRICS
 from .probe import check_shots
 
 SHAPES = ("colour", "shape", "size", "fill", "colour+shape", "fill+shape", "count", "relation", "word")
 HELD_OUT = "held-out pairs"
 Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer]  # model, preprocess, tokenizer: what `load` returns
-Root = str | Path | None
 
 
 class Result(NamedTuple):

@@ -263,11 +263,6 @@ def scratch(path):
     path.write_bytes(data)
 
 
-def of_another_model(path):
-    with sqlite3.connect(path) as file:
-        file.execute("PRAGMA user_version = 7")
-
-
 def a_view(path):
     with sqlite3.connect(path) as file:
         file.execute("ALTER TABLE images RENAME TO others")
@@ -279,7 +274,7 @@ def other_columns(path):
         file.execute("ALTER TABLE images RENAME COLUMN vector TO numbers")
 
 
-@pytest.mark.parametrize("damage", [cut, overwrite, scratch, of_another_model, a_view, other_columns])
+@pytest.mark.parametrize("damage", [cut, overwrite, scratch, a_view, other_columns])
 def test_a_damaged_index_is_made_anew_with_a_note(photos, read, damage):
     vectors = Index.of(photos, LOADED).vectors
     damage(index_files(photos)[0])

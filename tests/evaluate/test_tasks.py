@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +68,7 @@ def test_another_size_than_the_papers_is_noted(loaded, tmp_path, monkeypatch):
     WRITERS["mnist"](tmp_path, monkeypatch)
     result = run_tasks(loaded, ["mnist"], root=tmp_path)["mnist"]
     assert f"mnist: {result.images} images of 10 classes; the paper's test has 10,000 of 10" in result.notes
-    monkeypatch.setitem(BENCHMARKS, "mnist", replace(BENCHMARKS["mnist"], test_size=result.images))
+    monkeypatch.setitem(BENCHMARKS, "mnist", BENCHMARKS["mnist"]._replace(test_size=result.images))
     assert run_tasks(loaded, ["mnist"], root=tmp_path)["mnist"].notes == ()
 
 
