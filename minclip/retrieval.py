@@ -22,10 +22,10 @@ def retrieval(
     """Recall@k from 0 to 1, median rank (1 is the best), both ways, and the mean of all recalls.
 
     `image` (N, D) and `text` (M, D) have length 1; text j belongs to image `text_to_image[j]`, any number to an image.
-    text -> image: the share of texts whose image is among the k nearest.  image -> text: the share of images with one of
-    their texts, whichever, among the k nearest; images without a text are left out.  A wrong answer that ties with the
-    right one counts half: a model that maps everything to one point gets ranks in the middle, not recall 1.  A score that
-    is NaN never helps.  `block` rows of the score matrix exist at a time.  MinclipError where the arguments don't fit.
+    text -> image: the share of texts whose image is among the k nearest.  image -> text: the share of images with one
+    of their texts, whichever, among the k nearest; images without a text are left out.  A wrong answer that ties with
+    the right one counts half: a model that maps everything to one point gets ranks in the middle, not recall 1.  A score
+    that is NaN never helps.  `block` rows of the scores exist at a time.  MinclipError where the arguments don't fit.
     """
     owner = torch.as_tensor(text_to_image, device=image.device)  # (M,)
     if len(owner) != len(text) or len(owner) == 0:
@@ -49,7 +49,7 @@ def _ranks(queries: Tensor, query_ids: Tensor, answers: Tensor, answer_ids: Tens
 
     Queries (Q, D) and answers (A, D); an answer is right where its id is the query's.
     """
-    # Equal vectors must tie to the last bit: a whole number of the matrix product's tiles, so that all columns round alike.
+    # Equal vectors must tie to the last bit: with whole tiles of the matrix product, all its columns round alike.
     padded = F.pad(answers, (0, 0, 0, -len(answers) % 64))
     ranks = []
     for q, ids in zip(queries.split(block), query_ids.split(block)):

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,32 +48,30 @@ def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templ
         raise MinclipError("this model has no tokenizer to read class names with: load one that has tokenizer.json")
     if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
         raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
-    plain = [" ".join(name.lower().split()) for name in class_names]  # the tokenizer ignores case and spacing
-    counts = Counter(plain)
+    # the tokenizer ignores case and spacing
+    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])
     if bad := [f"number {i} {class_names[i]!r}" for i, name in enumerate(plain) if not name or counts[name] > 1]:
         raise MinclipError(f"each class needs a name, and one of its own: change {', '.join(bad[:10])}")
     if bad := [template for template in templates if "{}" not in template]:
-        raise MinclipError(
-            f'the template {bad[0]!r} has no {{}} for the class name: write one like "a photo of a {{}}"'
-        )
+        raise MinclipError(f'the template {bad[0]!r} has no {{}} for the class name: write "a photo of a {{}}"')
 
 
-def accuracy(scores: Tensor | np.ndarray, labels: Tensor | np.ndarray, k: int = 1) -> float:
-    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,); see `hits`, whose mean it is."""
+def accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,), tensors or arrays; the mean of `hits`."""
     return float(hits(scores, labels, k).mean())
 
 
-def hits(scores: Tensor | np.ndarray, labels: Tensor | np.ndarray, k: int = 1) -> Tensor:
+def hits(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
     """(N,) float64: 1 where the right class is among the k best of scores (N, C) float; labels (N,) are 0 to C - 1.
 
     Ties count as if broken at random: a model that maps everything to one point gets k / C, not 0 or 100 %.  A score
     that is NaN never helps.  MinclipError where the shapes don't fit, a label has no column or k is below 1.
     """
     scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()  # not every GPU has float64
-    seen = labels.unique().tolist()  # sorted
-    fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and seen and not labels.is_floating_point()
+    seen = labels.unique().tolist() or [-1]  # sorted
+    fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and not labels.is_floating_point()
     if not fits or seen[0] < 0 or seen[-1] >= scores.shape[1] or k < 1:
-        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} with {seen[:1]} to {seen[-1:]}, k = {k}"
+        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} from {seen[0]} to {seen[-1]}, k = {k}"
         raise MinclipError(f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}")
     parts = []
     for x, y in zip(scores.split(1024), labels.long().split(1024)):  # in parts: booleans are summed in 8 bytes each

@@ -321,21 +321,6 @@ def pcam(root, monkeypatch):
 
 
 @writer
-def clevr(root, monkeypatch):
-    place, out = root / "clevr/CLEVR_v1.0", {}
-    words = {3: "three", 10: "ten", 5: "five"}
-    for theirs, split, first in (("train", "train", 0), ("val", "test", 20)):
-        scenes = []
-        for i, count in enumerate(words):
-            name = f"CLEVR_{theirs}_{i:06d}.png"
-            grey(place / f"images/{theirs}/{name}", first + 60 * i)
-            scenes.append({"image_filename": name, "objects": [{}] * count})
-        put(place / f"scenes/CLEVR_{theirs}_scenes.json", json.dumps({"scenes": scenes[::-1]}))
-        out[split] = [(words[count], first + 60 * i) for i, count in enumerate(words)]
-    return out
-
-
-@writer
 def sst2(root, monkeypatch):
     names, out = ("negative", "positive"), {}
     for k, (theirs, split) in enumerate((("train", "train"), ("valid", "val"), ("test", "test"))):
@@ -377,3 +362,4 @@ class_folders("ucf101", {"ApplyEyeMakeup": "Apply Eye Makeup", "Archery": "Arche
 class_folders("kinetics700", {"abseiling": "abseiling", "acting in play": "acting in play"})
 class_folders("hateful_memes", {"0": "kind or harmless", "1": "hateful"})
 class_folders("kitti", {"0": "a car right ahead", "3": "no car at all"})
+class_folders("clevr", {"3": "three", "10": "ten"})

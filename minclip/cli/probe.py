@@ -45,9 +45,8 @@ class Probe:
         from ..evaluate.tasks import probe_sets  # the data sets, only now
 
         loaded = (model, preprocess, tokenizer)
-        sets, zero_shot, chance, metric = probe_sets(
-            loaded, self.task, root=self.root, download=self.download, shots=ks[-1]
-        )
+        sets, asked = probe_sets(loaded, self.task, root=self.root, download=self.download, shots=ks[-1])
+        metric, zero_shot, chance = asked.metric, asked.score, asked.chance
         few = few_shot(**sets, ks=ks, repeats=self.repeats)
         probe = linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot)

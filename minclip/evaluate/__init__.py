@@ -21,21 +21,21 @@ from ..zeroshot import accuracy, check_prompts, embed_texts, ensemble, zero_shot
 from .probe import few_shot as few_shot
 from .probe import linear_probe as linear_probe
 
+Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer | None]  # model, preprocess, tokenizer: what `load` returns
 
-def decoded(
-    items: Sequence[Any], decode: Callable[[Any], Any], *, batch_size: int = 128, about: str = ""
-) -> Iterator[list[Any]]:
-    """`decode(item)` of all items, a batch at a time, in threads; a bar on stderr shows the progress."""
-    bar = tqdm(desc=about, total=len(items), unit=" images", leave=False, disable=not items)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:
+    """`decode(item)` of all items, a batch at a time, in threads; a bar of that name on stderr shows the progress."""
+    progress = tqdm(desc=bar, total=len(items), unit=" images", leave=False, disable=not items)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         for i in range(0, len(items), batch_size):
             batch = items[i : i + batch_size]
             yield list(pool.map(decode, batch))
-            bar.update(len(batch))
+            progress.update(len(batch))
 
 
 def image_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """Batches (B, 3, S, S) as the image tower takes them, on its device: uint8 is normalized, float is preprocessed already.
+    """Batches (B, 3, S, S) as the image tower takes them, on its device: uint8 is normalized, float was preprocessed.
 
     A thread makes the next batch meanwhile; at most three exist at a time, however many images `batches` goes over.
     """
@@ -83,7 +83,7 @@ def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: T
 
 @torch.no_grad()
 def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = True) -> dict[str, float]:
-    """Retrieval; "loss", the clip_loss of all images with their first caption; zero-shot accuracy and chance of each task.
+    """Retrieval, "loss" (clip_loss of all images with their first caption), zero-shot accuracy and chance of each task.
 
     The loss is that of a batch of all N images, whatever batch the model was trained on: compare it with ln(N).
     """
@@ -112,10 +112,7 @@ def final_figures(
     figures = {}
     for split, pairs in splits.items():
         if known := set(trained_on).intersection(pairs.names):
-            tqdm.write(
-                f"note: {len(known)} of the {len(pairs)} images of {split} were used for training (the splits changed "
-                "since then): these figures are too high",
-                file=sys.stderr,
-            )
+            told = f"{len(known)} of the {len(pairs)} images of {split} were used for training"
+            tqdm.write(f"note: {told} (the splits changed since): these figures are too high", file=sys.stderr)
         figures[split] = evaluate(model, tokenizer, pairs)
     return figures

@@ -32,8 +32,8 @@ def mean_per_class(scores: Array, labels: Array) -> float:
 def mean_average_precision(scores: Array, labels: Array) -> float:
     """11-point average precision of each class, averaged over the classes that occur.
 
-    `scores` (N, C) float, `labels` (N, C) bool: an image may show several classes, or none.  The average is over the best
-    precision at a recall of at least 0, 0.1, … 1 (Everingham et al. 2010, section 4.2); equal scores are ranked together.
+    `scores` (N, C) float, `labels` (N, C) bool: an image may show several classes, or none.  The average is over the
+    best precision at a recall of at least 0, 0.1, … 1 (Everingham et al. 2010, section 4.2); equal scores rank together.
     """
     scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu().bool()
     if scores.ndim != 2 or scores.shape != labels.shape:
@@ -58,7 +58,7 @@ def _average_precision(scores: Tensor, labels: Tensor) -> float:
 
 
 def roc_auc(scores: Array, labels: Array) -> float:
-    """How often a random row of class 1 scores higher for class 1 than a random row of class 0: the area under the ROC curve.
+    """The area under the ROC curve: how often a row of class 1 scores higher for class 1 than a row of class 0.
 
     `scores` (N, 2) float, of which the difference decides, as in a softmax; `labels` (N,) of 0 and 1, both present.
     """

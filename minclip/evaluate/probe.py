@@ -1,4 +1,4 @@
-"""Linear probe and few-shot: what labels are worth on top of frozen features (paper, sections 3.1.5 and 3.2, appendix A.3)."""
+"""Linear probe and few-shot: labels on top of frozen features (paper, sections 3.1.5 and 3.2, appendix A.3)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ def linear_probe(
     class_names: Names = (),
     metric: Metric = accuracy,
 ) -> dict[str, Any]:
-    """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64 on `train`'s device.
+    """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64 where `train` is.
 
-    Each set is features (N, D) and labels (N,); the classes are those of the training labels, whose numbers may have gaps;
+    Each set is features (N, D) and labels (N,); the classes are those of the training labels, which may have gaps;
     `class_names[label]` names one in an error.  Without `val`, a fifth of the training images of each class validates.
     Once C is chosen or given, the model is fitted to the training and validation images together.
 
-    Returns "accuracy", `metric(scores, labels)` of the test images; "c"; "validated", C -> metric on the validation images
-    (empty where C was given); "scores" (N, classes) of the test images.  MinclipError where features and labels don't
-    fit or aren't finite, where the training set has one class only, and where another set has a class that it hasn't.
+    Returns "accuracy", `metric(scores, labels)` of the test images; "c"; "validated", C -> metric on the validation
+    images (empty where C was given); "scores" (N, classes) of the test images.  MinclipError where features and labels
+    don't fit or aren't finite, where the training set has only one class, and where another set has a class of its own.
     """
     x, y, (test_x, test_y), val = _checked(train, test, val, class_names)
     validated: dict[float, float] = {}
@@ -98,8 +98,8 @@ def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
     """The labelled images a class that zero-shot is worth: the k at which `curve` (k -> accuracy) first reaches it.
 
-    Interpolated linearly in log2 k (the paper's figure 7).  The smallest k where the curve begins at zero-shot or above,
-    where the true one may be smaller; None where it stays below.
+    Interpolated linearly in log2 k (the paper's figure 7).  The smallest k where the curve begins at zero-shot or above
+    (the true one may be smaller); None where it stays below.
     """
     ks = sorted(curve)
     if curve[ks[0]] >= zero_shot:

@@ -1,4 +1,4 @@
-"""Search in a folder of photographs by text or by another photograph: embedded once, then one matrix product a query."""
+"""Search in a folder of photographs by text or by photograph: embedded once, then one matrix product a query."""
 
 import hashlib
 import os
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,14 +20,13 @@ from ..data.photos.source import BROKEN, IMAGES, Source, open_image, read_image
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint
-from . import decoded, embed_texts
+from . import Loaded, decoded, embed_texts
 
 _VERSION = 1  # of the index's table and of how an image is read; raise it and indexes are rebuilt
 _TABLE = "CREATE TABLE images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT)"
 # what SQLite's columns don't enforce; "vector" is NULL for a file that is no whole image, and "why" says what is wrong
 _DAMAGED = """typeof(path) != 'blob' OR typeof(stamp) != 'text' OR typeof(why) != 'text'
     OR NOT (typeof(vector) = 'blob' AND length(vector) = ? OR vector IS NULL AND why != '')"""
-_ROWS = "SELECT path, vector, why FROM images ORDER BY path"
 
 
 class Hit(NamedTuple):
@@ -48,15 +46,14 @@ class Index:
     tokenizer: Tokenizer | None = None
     broken: list[str] = field(default_factory=list)  # "path (why)" of the files that are no whole image
     notes: list[str] = field(default_factory=list)  # what happened to the index file
-    _faiss: Any = None
 
     @classmethod
-    def of(cls, images: str | Path, loaded: tuple[CLIP, Any, Tokenizer | None], *, batch_size: int = 128) -> "Index":
-        """Opens the index of a folder (with its subfolders) or zip, and embeds what is new or changed (size, time) in it.
+    def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
+        """Opens the index of a folder (with its subfolders) or zip; embeds what is new or changed (size, time) in it.
 
-        `loaded` is what `load` returns: model, preprocess, tokenizer (None searches by image only).  The index is a file in
-        `.minclip/` beside the photographs, one for each model, or in the data folder's cache where that can't be written.
-        It is saved after each batch: after an interrupt, the next call continues there.
+        `loaded` is what `load` returns: model, preprocess, tokenizer (None searches by image only).  The index is a file
+        in `.minclip/` beside the photographs, one for each model, or in the data folder's cache where that can't be
+        written.  It is saved after each batch: after an interrupt, the next call continues there.
         """
         root, notes, (model, preprocess, tokenizer) = Path(images), [], loaded
         if not root.exists():
@@ -74,8 +71,9 @@ class Index:
                 gone = [(os.fsencode(path),) for path in known.keys() - stamps.keys()]
                 file.executemany("DELETE FROM images WHERE path = ?", gone)
             new = {path: stamp for path, stamp in stamps.items() if known.get(path) != stamp}
-            _embed(file, source, new, model, preprocess, batch_size)
-            rows = [(os.fsdecode(path), *row) for path, *row in file.execute(_ROWS)]
+            _embed(file, source, new, loaded, batch_size)
+            found = file.execute("SELECT path, vector, why FROM images ORDER BY path")
+            rows = [(os.fsdecode(path), vector, why) for path, vector, why in found]
         except sqlite3.Error as error:
             raise MinclipError(f"the index of {root} can't be written: {error}") from None
         except KeyboardInterrupt:
@@ -90,27 +88,18 @@ class Index:
         vectors = torch.frombuffer(joined, dtype=torch.float32).view(len(paths), -1)
         return cls(source, paths, vectors, model, preprocess, tokenizer, broken, notes)
 
-    def search(self, query: str | Path | Image.Image | Tensor, k: int = 12, *, exact: bool = True) -> list[Hit]:
-        """The k nearest photographs, best first: to a text, to a photograph (a path or an image) or to a vector (D,)."""
+    def search(self, query: str | Path | Image.Image | Tensor, k: int = 12) -> list[Hit]:
+        """The k nearest photographs, best first: to a text, a photograph (a path or an image) or a vector (D,)."""
         if not isinstance(query, Tensor):
             query = self.embed_text(query) if isinstance(query, str) else self.embed_image(query)
-        cosines, rows = self.nearest(query[None], k, exact=exact)
-        return [Hit(self.paths[row], cosine) for row, cosine in zip(rows[0].tolist(), cosines[0].tolist()) if row >= 0]
+        cosines, rows = self.nearest(query[None], k)
+        return [Hit(self.paths[row], cosine) for row, cosine in zip(rows[0].tolist(), cosines[0].tolist())]
 
-    def nearest(self, vectors: Tensor, k: int, *, exact: bool = True) -> tuple[Tensor, Tensor]:
-        """Cosines (Q, k) and rows (Q, k) of the k nearest to each of `vectors` (Q, D), best first.
-
-        `exact` compares all of them; otherwise faiss compares a sixteenth of its lists, for many millions of images.
-        """
+    def nearest(self, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Cosines (Q, k) and rows (Q, k) of the k nearest to each of `vectors` (Q, D), best first; all are compared."""
         if k < 1:
             raise MinclipError(f"k must be at least 1, got {k}")
-        vectors, k = vectors.float().cpu(), min(k, len(self.paths))
-        if exact:
-            return tuple((vectors @ self.vectors.T).topk(k))
-        if self._faiss is None:
-            self._faiss = _lists(self.vectors.numpy())
-        cosines, rows = self._faiss.search(vectors.numpy(), k)
-        return torch.from_numpy(cosines), torch.from_numpy(rows)
+        return tuple((vectors.float().cpu() @ self.vectors.T).topk(min(k, len(self.paths))))
 
     def embed_text(self, text: str) -> Tensor:
         """(D,) vector of length 1."""
@@ -155,7 +144,7 @@ def _key(model: CLIP, preprocess: object) -> str:
 
 
 def _open(root: Path, key: str, length: int, notes: list[str]) -> sqlite3.Connection:
-    """The index file beside the photographs, or in the cache; `notes` gets the reason where that was not the first try."""
+    """The index file beside the photographs, or in the cache; `notes` gets the reason where the first can't be used."""
     folder, name = (root, "") if root.is_dir() else (root.parent, f"-{root.name}")
     place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     beside = folder / ".minclip" / f"index-{key}{name}.sqlite"
@@ -198,15 +187,9 @@ def _table(path: Path, length: int, notes: list[str]) -> sqlite3.Connection:
 
 
 @torch.no_grad()
-def _embed(
-    file: sqlite3.Connection,
-    source: Source,
-    stamps: dict[str, str],
-    model: CLIP,
-    preprocess: Callable[[Any], Tensor],
-    batch_size: int,
-) -> None:
-    """Writes the vectors of the paths in `stamps` into the file, a batch at a time, while threads decode the next ones."""
+def _embed(file: sqlite3.Connection, source: Source, stamps: dict[str, str], loaded: Loaded, batch_size: int) -> None:
+    """Writes the vectors of the paths in `stamps` into the file, batch by batch, while threads decode the next one."""
+    model, preprocess, _ = loaded
     read, size = source.read, model.config.vision.image_size
 
     def decode(path: str) -> tuple[str, Tensor | str]:
@@ -215,7 +198,7 @@ def _embed(
         except (*BROKEN, MinclipError) as error:
             return path, str(error) or type(error).__name__
 
-    for batch in ahead(decoded(list(stamps), decode, batch_size=batch_size, about="embedding"), 1):
+    for batch in ahead(decoded(list(stamps), decode, batch_size=batch_size, bar="embedding"), 1):
         images = [x for _, x in batch if isinstance(x, Tensor)]
         x = torch.stack(images).to(model.device) if images else None
         vectors = iter(() if x is None else model.encode_image(x, normalize=True).cpu().numpy())
@@ -223,17 +206,3 @@ def _embed(
         rows = [(os.fsencode(path), stamps[path], vector, why) for path, vector, why in results]
         with file:  # one transaction: all of the batch or nothing
             file.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", rows)
-
-
-def _lists(vectors: np.ndarray) -> Any:
-    """faiss' inverted lists: vectors grouped by the nearest of about √N means; a query looks into the nearest lists."""
-    try:
-        import faiss
-    except ImportError:
-        raise MinclipError("exact=False needs faiss: pip install faiss-cpu") from None
-    count = max(1, min(round(len(vectors) ** 0.5), len(vectors) // 39))  # faiss wants 39 vectors a mean, at least
-    lists = faiss.index_factory(vectors.shape[1], f"IVF{count},Flat", faiss.METRIC_INNER_PRODUCT)
-    lists.train(vectors)
-    lists.add(vectors)
-    lists.nprobe = max(8, count // 16)
-    return lists

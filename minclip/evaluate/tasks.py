@@ -1,6 +1,6 @@
 """Zero-shot tasks and probes by name: of the shapes world and of the paper's 27 data sets, each with its own metric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,10 +13,8 @@ from torch import Tensor
 from ..batches import Task
 from ..config import MinclipError
 from ..data import load_pairs
-from ..model import CLIP
 from ..preprocess import Preprocess
-from ..tokenizer import Tokenizer
-from . import decoded, image_batches, task_scores
+from . import Loaded, decoded, image_batches, task_scores
 from .benchmarks import (
     BENCHMARKS,
     TEMPLATES,
@@ -33,7 +31,6 @@ from .probe import check_shots
 
 SHAPES = ("colour", "shape", "size", "fill", "colour+shape", "fill+shape", "count", "relation", "word")
 HELD_OUT = "held-out pairs"
-Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer]  # model, preprocess, tokenizer: what `load` returns
 
 
 class Result(NamedTuple):
@@ -53,17 +50,15 @@ class Result(NamedTuple):
 
 
 def task_names(asked: str, root: Root = None) -> list[str]:
-    """ "cifar10, shapes" -> names: "shapes" stands for all of the shapes world's, "all" for the data sets under `root`."""
-    groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root or default_root())}
+    """ "cifar10, shapes" -> names: "shapes" means all tasks of the shapes world, "all" the data sets under `root`."""
+    groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root)}
     words = [word.strip() for word in asked.split(",") if word.strip()]
     names = list(dict.fromkeys(name for word in words for name in groups.get(word, [word])))
     for name in names:
         if name not in groups["shapes"]:
             benchmark(name, (*groups, *groups["shapes"]))  # which suggests the nearest name
     if not names:
-        known = (
-            f"of the paper's {len(BENCHMARKS)} data sets none is in {root or default_root()}: {', '.join(BENCHMARKS)}"
-        )
+        known = f"none of the {len(BENCHMARKS)} data sets is in {root or default_root()}: {', '.join(BENCHMARKS)}"
         raise MinclipError(f'tasks {asked!r} names nothing: "cifar10,shapes" names some; {known}')
     return names
 
@@ -74,27 +69,15 @@ def run_tasks(loaded: Loaded, names: Sequence[str], *, root: Root = None, downlo
     All data sets are opened before the first image is embedded, so that a missing one is reported at once.
     """
     opened = {name: _open(loaded, name, "test", root, download) for name in names}
-    results = {}
-    for name, (data, task, metric) in opened.items():
-        scores = _zero_shot(loaded, tower_features(loaded, name, data), task)
-        classes, notes, b = len(task.class_names), data.notes, BENCHMARKS.get(name)
-        if b and (classes, len(data)) != (b.classes, b.test_size):
-            theirs = f"the paper's test has {b.test_size:,} of {b.classes}"
-            notes += (f"{name}: {len(data):,} images of {classes} classes; {theirs}",)
-        guess = chance(metric, data.labels, classes)
-        results[name] = Result(metric, METRICS[metric](scores, data.labels), guess, len(data), classes, notes)
-    return results
+    return {
+        name: _zero_shot(loaded, name, task, tower_features(loaded, name, task[0])) for name, task in opened.items()
+    }
 
 
-class ProbeSets(NamedTuple):
-    sets: dict[str, Any]  # what `linear_probe` and `few_shot` take: train, test, val, class_names, metric
-    zero_shot: float  # of the same test images, by the same metric
-    chance: float
-    metric: str
-
-
-def probe_sets(loaded: Loaded, name: str, *, root: Root = None, download: bool = False, shots: int = 1) -> ProbeSets:
-    """The features of a task's training, validation and test images, and the zero-shot score of the latter.
+def probe_sets(
+    loaded: Loaded, name: str, *, root: Root = None, download: bool = False, shots: int = 1
+) -> tuple[dict[str, Any], Result]:
+    """What `linear_probe` and `few_shot` take (train, val, test, class_names, metric), and the task's zero-shot Result.
 
     `root` and `download` as for `load_benchmark`; a data set without validation images has no "val", and `linear_probe`
     takes some of the training images.  `shots` is the largest k for `few_shot`: where a class has fewer images, that is
@@ -105,18 +88,17 @@ def probe_sets(loaded: Loaded, name: str, *, root: Root = None, download: bool =
         benchmark(name, SHAPES)  # which suggests the nearest name
     splits = ("train", "val", "test") if name in SHAPES or has_validation(name, root) else ("train", "test")
     opened = {split: _open(loaded, name, split, root, download) for split in splits}
-    _, task, metric = opened["test"]
+    names = opened["test"][0].class_names
     for split, (data, _, _) in opened.items():
         if data.labels.ndim == 2:
             raise MinclipError(f"{name} shows several classes in one image: a probe of it would be one for each class")
-        if data.class_names != task.class_names:
+        if data.class_names != names:
             raise MinclipError(f"{name} has other classes in {split} than in test: give both the same folders")
-    check_shots(opened["train"][0].labels, shots, task.class_names)
-    features = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
-    scores = _zero_shot(loaded, features["test"][0], task)
-    sets = {**features, "class_names": task.class_names, "metric": METRICS[metric]}
-    guess = chance(metric, task.labels, len(task.class_names))
-    return ProbeSets(sets, METRICS[metric](scores, task.labels), guess, metric)
+    check_shots(opened["train"][0].labels, shots, names)
+    sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
+    metric = METRICS[opened["test"][2]]
+    zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])
+    return {**sets, "class_names": names, "metric": metric}, zero_shot
 
 
 def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labelled, Task, str]:
@@ -133,7 +115,7 @@ def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> 
 
 @torch.no_grad()
 def tower_features(loaded: Loaded, name: str, data: Labelled) -> Tensor:
-    """(N, W) on the CPU: what the image tower says before the projection, as the paper's probes take it (appendix A.3)."""
+    """(N, W) on the CPU: the image tower's features before the projection, as in the paper's probes (appendix A.3)."""
     model, preprocess, _ = loaded
     size = (3, model.config.vision.image_size, model.config.vision.image_size)
 
@@ -143,16 +125,21 @@ def tower_features(loaded: Loaded, name: str, data: Labelled) -> Tensor:
             return torch.tensor(image)  # uint8 pixels, which need no resizing and are normalized in batches
         return preprocess(Image.fromarray(image.transpose(1, 2, 0)) if isinstance(image, np.ndarray) else image)
 
-    batches = map(torch.stack, decoded(range(len(data)), prepare, about=name))
+    batches = map(torch.stack, decoded(range(len(data)), prepare, bar=name))
     return torch.cat([model.vision(x).float().cpu() for x in image_batches(model, batches)])
 
 
 @torch.no_grad()
-def _zero_shot(loaded: Loaded, features: Tensor, task: Task) -> Tensor:
-    """(n, C) scores of the task, from the image tower's features (n, W)."""
-    model, _, tokenizer = loaded
+def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labelled, Task, str], features: Tensor) -> Result:
+    """The result of an opened task, from the image tower's features (n, W) of its images."""
+    (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
     image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)
-    return task_scores(model, tokenizer, image, task)
+    score = METRICS[metric](task_scores(model, tokenizer, image, task), data.labels)
+    classes, notes = len(task.class_names), data.notes
+    if b and (classes, len(data)) != (b.classes, b.test_size):
+        theirs = f"the paper's test has {b.test_size:,} of {b.classes}"
+        notes += (f"{name}: {len(data):,} images of {classes} classes; {theirs}",)
+    return Result(metric, score, chance(metric, data.labels, classes), len(data), classes, notes)
 
 
 def chance(metric: str, labels: np.ndarray, classes: int) -> float:

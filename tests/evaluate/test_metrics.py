@@ -236,7 +236,7 @@ def test_shapes_that_do_not_fit_are_told(metric, scores, labels):
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.0, 1.0]])
 @pytest.mark.parametrize("metric", [accuracy, mean_per_class])
 def test_labels_without_a_column_are_told(metric, labels):
-    with pytest.raises(MinclipError, match=rf"0 to C - 1.*\(2, 3\).*\[{labels[0]}\] to \[{labels[1]}\]"):
+    with pytest.raises(MinclipError, match=rf"0 to C - 1.*\(2, 3\).*from {labels[0]} to {labels[1]}"):
         metric(np.zeros((2, 3)), np.array(labels))
 
 

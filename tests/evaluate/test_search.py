@@ -109,30 +109,6 @@ def test_several_vectors_are_searched_at_once(photos):
     torch.testing.assert_close(cosines[:, 0], torch.ones(2))
 
 
-def test_faiss_finds_what_the_product_finds():
-    pytest.importorskip("faiss")
-    vectors = torch.nn.functional.normalize(torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    index = Index(None, [str(i) for i in range(4000)], vectors, *LOADED)
-    cosines, rows = index.nearest(vectors[:200], 5, exact=False)
-    exact_cosines, exact_rows = index.nearest(vectors[:200], 5)
-    assert (rows[:, 0] == torch.arange(200)).all()  # itself lies in the list that is looked into first
-    found = rows == exact_rows
-    assert found.float().mean() > 0.5
-    torch.testing.assert_close(cosines[found], exact_cosines[found])
-    lists = index._faiss
-    some = index.search(vectors[0], 4000, exact=False)  # the lists that are looked into hold fewer
-    assert 8 < len(some) == len({hit.path for hit in some}) < 4000
-    assert index._faiss is lists  # sorted once
-    few = Index(None, ["a", "b"], vectors[:2], *LOADED)
-    assert [hit.path for hit in few.search(vectors[1], 5, exact=False)] == ["b", "a"]
-
-
-def test_without_faiss_the_package_to_install_is_named(photos, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(MinclipError, match="pip install faiss-cpu"):
-        Index.of(photos, LOADED).search("a star", exact=False)
-
-
 # ---- the file follows the folder
 
 

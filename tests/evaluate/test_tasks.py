@@ -147,7 +147,7 @@ def test_names_are_taken_once_in_their_order(tmp_path):
     [
         ("mnits", "no task is named 'mnits' (did you mean 'mnist'?)"),
         ("color", "no task is named 'color' (did you mean 'colour'?)"),
-        ("all", "27 data sets none is in"),
+        ("all", "none of the 27 data sets is in"),
         (" , ", "' , ' names nothing"),
     ],
 )
@@ -211,7 +211,7 @@ MISTAKES = [
     ("--tasks ,", "',' names nothing"),
     ("--tasks mnist", "mnist is not there: looked for"),
     ("--tasks birdsnap", "can't be read by torchvision"),
-    ("--tasks all", "27 data sets none is in"),
+    ("--tasks all", "none of the 27 data sets is in"),
     ("--tasks dtd --root broken", "stripes.jpg can't be read as an image"),
     ("--download", "belong to --tasks"),
     ("--tasks shape --out broken/dtd/test/banded/stripes.jpg", "stripes.jpg"),

@@ -1,4 +1,4 @@
-"""The 27 data sets of the paper's evaluation, by name, as Labelled images (Radford et al. 2021, appendix A, table 9)."""
+"""The 27 data sets of the paper's evaluation, by name, as Labelled images (Radford et al. 2021, appendix A)."""
 
 import csv
 import json
@@ -13,8 +13,8 @@ from ...config import MinclipError, data_folder, nearest
 from . import readers
 from .readers import Labelled, class_folders
 
-# "templates" for prompts, in our own wording; "names" of the classes where a set's own can't be read, by the set's name, or a
-# list by number where it has none; "bring", what to do where nothing can be downloaded.
+# "templates" for prompts, in our own wording; "names" of the classes where a set's own can't be read, by the set's name,
+# or a list by number where it has none; "bring", what to do where nothing can be downloaded.
 _WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 TEMPLATES: dict[str, list[str]] = {name: words["templates"] for name, words in _WORDS.items()}
 NAMES: dict[str, dict[str, str] | list[str]] = {name: w["names"] for name, w in _WORDS.items() if "names" in w}
@@ -27,8 +27,8 @@ class Benchmark(NamedTuple):
     classes: int  # this and the next two as in the paper's table 9
     test_size: int
     metric: str
-    kind: str  # the torchvision class that reads it, and the folder below the root that it reads; "" for class folders only
-    folder: str
+    kind: str  # the torchvision class that reads it, "" for class folders only
+    folder: str  # below the root, that torchvision reads
     splits: dict[str, str]  # ours -> the set's own word
     bring: str
 
@@ -52,10 +52,11 @@ def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def found(root: str | Path) -> list[str]:
+def found(root: Root = None) -> list[str]:
     """The names of the data sets that lie under `root`, in either layout."""
-    here = [name for name, b in BENCHMARKS.items() if b.folder and (Path(root) / b.folder).exists()]
-    return [name for name in BENCHMARKS if name in here or _has_folders(Path(root), name, "test")]
+    root = Path(root or default_root())
+    here = [name for name, b in BENCHMARKS.items() if b.folder and (root / b.folder).exists()]
+    return [name for name in BENCHMARKS if name in here or _has_folders(root, name, "test")]
 
 
 def _has_folders(root: Path, name: str, split: str) -> bool:
@@ -76,9 +77,9 @@ def has_validation(name: str, root: Root = None) -> bool:
 def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labelled:
     """A data set of the paper's table; `root` holds all of them, by default `benchmarks/` in the data folder.
 
-    Each is read from class folders, `root/name/split/<class name>/<image>`, where these are, else in torchvision's layout
-    below `root`.  `split` is "train", "val" or "test"; where a set has a "val" of its own, the paper's training set is
-    both.  Splits that nobody published (EuroSAT, CLEVR, Caltech-101) are drawn, always the same.  With
+    Each is read from class folders, `root/name/split/<class name>/<image>`, where these are, else in torchvision's
+    layout below `root`.  `split` is "train", "val" or "test"; where a set has a "val" of its own, the paper's training
+    set is both.  Splits that nobody published (EuroSAT, Caltech-101) are drawn, always the same.  With
     `download`, torchvision fetches what is missing, where it can.  MinclipError: what is missing, and how to get it.
     """
     b, root = benchmark(name), Path(root or default_root())

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,18 @@ from ...config import MinclipError
 from ...data.photos.source import Source, open_image
 
 WHOLE = 1 << 20  # a side that no photograph has: a JPEG is decoded at its full size
-VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa"
-VOC = [*VOC.split(), "train", "tvmonitor"]
+VOC = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep"
+)
+VOC = [*VOC.split(), "sofa", "train", "tvmonitor"]
 
 
 @dataclass(frozen=True)
 class Labelled:
     """N images of C classes.
 
-    `images[i]` is a PIL image or a (3, H, W) uint8 array; `labels` is (N,) int64, or (N, C) bool where an image may show
-    several classes; `class_names` are the C names as they stand in a prompt; `notes` says what minclip decided.
+    `images[i]` is a PIL image or a (3, H, W) uint8 array; `labels` is (N,) int64, or (N, C) bool where an image may
+    show several classes; `class_names` are the C names as they stand in a prompt; `notes` says what minclip decided.
     """
 
     images: Sequence[Any]
@@ -44,11 +46,9 @@ class Labelled:
 
 
 class Lazy(Sequence[Any]):
-    """`paths`, each opened when it is asked for: image files, where a MinclipError names one that isn't there or is no image."""
+    """`paths`, each opened when asked for: image files, where a MinclipError names one that is missing or no image."""
 
-    def __init__(
-        self, paths: Sequence[Any], opened: Callable[[Any], Any] = lambda path: open_image(path, WHOLE)
-    ) -> None:
+    def __init__(self, paths: Sequence[Any], opened: Any = lambda path: open_image(path, WHOLE)) -> None:
         self.paths, self.opened = paths, opened
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
 
 
 def read(name: str, kind: str, root: Path, split: str, download: bool) -> tuple[Any, ...]:
-    """Images, labels (N,) (VOC 2007: (N, C) bool), classes as the set calls them (none where it has numbers only), notes.
+    """Images, labels (N,) (VOC 2007: (N, C) bool), classes as the set names them (none where it has numbers), notes.
 
     `kind` is torchvision's class, `root` the folder of all sets, `split` the set's own word.
     """
@@ -78,9 +78,7 @@ def read(name: str, kind: str, root: Path, split: str, download: bool) -> tuple[
 
     of = getattr(datasets, kind)
     options = {"split": split, "image_set": split, "train": split == "train", "year": "2007", "download": download}
-    options["folds"] = (
-        0 if split == "train" else None
-    )  # STL-10's first fold of 1,000 images: the paper trains on that many
+    options["folds"] = 0 if split == "train" else None  # of STL-10: the paper trains on a fold of 1,000 images
     known = inspect.signature(of).parameters
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, about how torchvision reads old files
@@ -160,12 +158,6 @@ def voc2007(d: Any, split: str) -> tuple[Any, ...]:
         for thing in ElementTree.parse(path).iter("object"):
             row[VOC.index(thing.findtext("name", "").strip())] |= thing.findtext("difficult", "0").strip() != "1"
     return Lazy(d.images), labels, VOC
-
-
-def clevr(d: Any, split: str) -> tuple[Any, ...]:
-    """The number of objects, 3 to 10; the paper took 2,000 and 500 images, of the halves that have labels."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(d))[: 500 if split == "val" else 2000])
-    return _some(d._image_files, [count - 3 for count in d._labels], (), rows)
 
 
 def pcam(d: Any, split: str) -> tuple[Any, ...]:
