@@ -96,7 +96,7 @@ def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] 
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
-    """The labelled images a class that zero-shot is worth: the k at which `curve` (k -> accuracy) first reaches it.
+    """The labeled images a class that zero-shot is worth: the k at which `curve` (k -> accuracy) first reaches it.
 
     Interpolated linearly in log2 k (the paper's figure 7).  The smallest k where the curve begins at zero-shot or above
     (the true one may be smaller); None where it stays below.

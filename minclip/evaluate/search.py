@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..batches import ahead
 from ..config import MinclipError, data_folder
-from ..data.photos.source import BROKEN, IMAGES, Source, open_image, read_image
+from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
+from ..data.photos.source import Source
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint
@@ -61,7 +62,7 @@ class Index:
         if root.is_file() and not zipfile.is_zipfile(root):
             raise MinclipError(f"{root} is neither a folder nor a whole zip file")
         source = Source.open(root)
-        stamps = _stamps(source)
+        stamps = {path: " ".join(map(str, source.stamp(path))) for path in source.images}
         if not stamps:
             raise MinclipError(f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
         file = _open(root, _key(model, preprocess), 4 * model.config.embed_dim, notes)
@@ -125,16 +126,6 @@ class Index:
             raise MinclipError(f"{why}; restore or delete it, and search again") from None
         image.thumbnail((side, side))
         return image
-
-
-def _stamps(source: Source) -> dict[str, str]:
-    """Each photograph's path with what changes when it changes: size and time, in a zip size and checksum."""
-    if source.root.is_file():
-        with zipfile.ZipFile(source.root) as archive:
-            stamps = {info.filename: f"{info.file_size} {info.CRC}" for info in archive.infolist()}
-        return {path: stamps[path] for path in source.images}
-    stats = {path: (source.root / path).stat() for path in source.images}
-    return {path: f"{stat.st_size} {stat.st_mtime_ns}" for path, stat in stats.items()}
 
 
 def _key(model: CLIP, preprocess: object) -> str:

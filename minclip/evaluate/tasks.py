@@ -18,7 +18,7 @@ from . import Loaded, decoded, image_batches, task_scores
 from .benchmarks import (
     BENCHMARKS,
     TEMPLATES,
-    Labelled,
+    Labeled,
     Root,
     benchmark,
     default_root,
@@ -101,7 +101,7 @@ def probe_sets(
     return {**sets, "class_names": names, "metric": metric}, zero_shot
 
 
-def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labelled, Task, str]:
+def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labeled, Task, str]:
     """A task's images, the question about them, and its metric."""
     if name in BENCHMARKS:
         data = load_benchmark(name, root, split, download=download)
@@ -109,12 +109,12 @@ def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> 
         return data, task, BENCHMARKS[name].metric
     pairs = load_pairs("shapes", "heldout" if name == HELD_OUT else split, loaded[0].config.vision.image_size)
     task = pairs.tasks[name]
-    data = Labelled(pairs.images[task.indices], task.labels, task.class_names)
+    data = Labeled(pairs.images[task.indices], task.labels, task.class_names)
     return data, replace(task, indices=np.arange(len(data))), "accuracy"
 
 
 @torch.no_grad()
-def tower_features(loaded: Loaded, name: str, data: Labelled) -> Tensor:
+def tower_features(loaded: Loaded, name: str, data: Labeled) -> Tensor:
     """(N, W) on the CPU: the image tower's features before the projection, as in the paper's probes (appendix A.3)."""
     model, preprocess, _ = loaded
     size = (3, model.config.vision.image_size, model.config.vision.image_size)
@@ -130,7 +130,7 @@ def tower_features(loaded: Loaded, name: str, data: Labelled) -> Tensor:
 
 
 @torch.no_grad()
-def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labelled, Task, str], features: Tensor) -> Result:
+def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], features: Tensor) -> Result:
     """The result of an opened task, from the image tower's features (n, W) of its images."""
     (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
     image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)

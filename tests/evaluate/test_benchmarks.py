@@ -19,7 +19,7 @@ from minclip.evaluate.benchmarks import (
     load_benchmark,
     readable,
 )
-from minclip.evaluate.benchmarks.readers import Labelled
+from minclip.evaluate.benchmarks.readers import Labeled
 from minclip.evaluate.metrics import METRICS
 
 
@@ -234,7 +234,7 @@ def test_faces_without_labels_are_told(tmp_path, monkeypatch):
 )
 def test_labels_that_fit_neither_images_nor_names_are_errors(labels, names):
     with pytest.raises(MinclipError, match=r"each image needs one|don't fit"):
-        Labelled([None, None], np.array(labels), tuple(names))
+        Labeled([None, None], np.array(labels), tuple(names))
 
 
 # ---- downloads

@@ -262,10 +262,10 @@ def test_the_first_crossing_counts():
 
 def test_the_picture_has_a_star_at_0_and_the_crossing():
     curve = {1: [0.2, 0.4], 4: [0.6, 0.7]}
-    (axis,) = plots.few_shot_curve(curve, 0.5, "title", 0.125, 2.5, 0.9).axes
+    (axis,) = plots.few_shot_curve(curve, 0.5, "title", chance=0.125, crossing=2.5, probe=0.9).axes
     lines = {line.get_label(): line for line in axis.get_lines()}
-    assert lines["k labelled images a class"].get_ydata() == pytest.approx([30, 65])
-    assert lines["k labelled images a class"].get_xdata() == pytest.approx([0, 2])
+    assert lines["k labeled images a class"].get_ydata() == pytest.approx([30, 65])
+    assert lines["k labeled images a class"].get_xdata() == pytest.approx([0, 2])
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0", "1", "4"]
     assert lines["zero-shot"].get_xdata() == [-1] and lines["zero-shot"].get_ydata() == [50]
     assert lines["crossing, k = 2.5"].get_xdata() == pytest.approx([np.log2(2.5)])
@@ -299,7 +299,7 @@ def test_the_command_compares_zero_shot_with_both_probes(here, capsys):
     assert result["crossing"] == crossing(
         {int(k): v["mean"] for k, v in result["few_shot"].items()}, result["zero_shot"]
     )
-    for word in ("chance", "zero-shot", "8 a class", "linear probe, all images", "33.3%", "labelled images a class"):
+    for word in ("chance", "zero-shot", "8 a class", "linear probe, all images", "33.3%", "labeled images a class"):
         assert word in text
     assert (here / "runs" / "mine" / "few-shot.png").stat().st_size > 5000
 

@@ -1,4 +1,4 @@
-"""The 27 data sets of the paper's evaluation, by name, as Labelled images (Radford et al. 2021, appendix A)."""
+"""The 27 data sets of the paper's evaluation, by name, as Labeled images (Radford et al. 2021, appendix A)."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from ...config import MinclipError, data_folder, nearest
 from . import readers
-from .readers import Labelled, class_folders
+from .readers import Labeled, class_folders
 
 # "templates" for prompts, in our own wording; "names" of the classes where a set's own can't be read, by the set's name,
 # or a list by number where it has none; "bring", what to do where nothing can be downloaded.
@@ -74,7 +74,7 @@ def has_validation(name: str, root: Root = None) -> bool:
     return any(_has_folders(root, name, word) for word in words)
 
 
-def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labelled:
+def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labeled:
     """A data set of the paper's table; `root` holds all of them, by default `benchmarks/` in the data folder.
 
     Each is read from class folders, `root/name/split/<class name>/<image>`, where these are, else in torchvision's
@@ -87,7 +87,7 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
         images, labels, classes = class_folders(root / name / split)
         if b.metric == "11-point mAP":
             labels = labels[:, None] == np.arange(len(classes))
-        return Labelled(images, labels, class_names(name, classes))
+        return Labeled(images, labels, class_names(name, classes))
     layout = f"{root / name / split}/<class name>/<image>"
     if not b.kind:
         raise MinclipError(f"{name} can't be read by torchvision: {b.bring}, laid out as {layout}")
@@ -101,7 +101,7 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
         images, labels, classes, *notes = readers.read(name, b.kind, root, b.splits[split], download)
         labels = np.asarray(labels)
         labels = labels if labels.dtype == bool else labels.astype(np.int64)
-        return Labelled(images, labels, class_names(name, classes), tuple(notes))
+        return Labeled(images, labels, class_names(name, classes), tuple(notes))
     except ImportError as error:
         raise MinclipError(f"{name} needs {error.name}: pip install {error.name}") from None
     except Exception as error:  # torchvision reads files that may hold anything

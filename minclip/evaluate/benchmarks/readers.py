@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...config import MinclipError
-from ...data.photos.source import Source, open_image
+from ...data.photos.images import open_image
+from ...data.photos.source import Source
 
 WHOLE = 1 << 20  # a side that no photograph has: a JPEG is decoded at its full size
 VOC = (
@@ -21,7 +22,7 @@ VOC = [*VOC.split(), "sofa", "train", "tvmonitor"]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """N images of C classes.
 
     `images[i]` is a PIL image or a (3, H, W) uint8 array; `labels` is (N,) int64, or (N, C) bool where an image may
