@@ -75,7 +75,9 @@ class _Pack:
         with contextlib.suppress(FileNotFoundError, MinclipError, AttributeError, KeyError):
             for block, line in zip(self.blocks, self.path.with_suffix(".jsonl").read_bytes().splitlines(keepends=True)):
                 values = parse_json(line, "")
-                if not (line.endswith(b"\n") and values.keys() == {"sum", "broken"} and values["broken"].keys() <= {*block}):
+                if not (
+                    line.endswith(b"\n") and values.keys() == {"sum", "broken"} and values["broken"].keys() <= {*block}
+                ):
                     break
                 lines.append(values)
         sizes, finished = self.sizes(lines), len(lines) == len(self.blocks)

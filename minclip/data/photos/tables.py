@@ -128,7 +128,9 @@ def _parquet(source: Source, path: str) -> Table:
     try:
         from pyarrow.parquet import ParquetFile  # most runs need none
     except ImportError:
-        raise MinclipError(f"{path} needs pyarrow, which is not installed: pip install pyarrow, or write a CSV") from None
+        raise MinclipError(
+            f"{path} needs pyarrow, which is not installed: pip install pyarrow, or write a CSV"
+        ) from None
     with _whole(path):
         file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
         header = file.schema_arrow.names
