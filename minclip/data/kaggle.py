@@ -131,10 +131,11 @@ def _download(source: str, archive: Path) -> None:
             with _timeouts():
                 _ask(source, archive)
         except requests.RequestException as error:
-            status, asked = 0, ""
+            status, asked, is_kaggle = 0, "", False
             if error.response is not None:
                 status, asked = error.response.status_code, error.response.headers.get("Retry-After", "")
-            if status and status != 429 and status < 500:
+                is_kaggle = "/api/" in error.response.url  # else the store, whose signed address may have expired
+            if is_kaggle and status != 429 and status < 500:
                 refusal = REFUSALS.get(status, f"Kaggle refuses {{source}} with the answer {status}")
                 raise MinclipError(refusal.format(source=source)) from None
             if archive.exists() and archive.stat().st_size > before:
@@ -179,12 +180,8 @@ def _ask(source: str, archive: Path) -> None:
             kaggle.api.download_file(
                 response, str(archive), client.http_client(), quiet=False, resume=True, max_retries=0, timeout=TIMEOUT
             )
-        except (ValueError, requests.HTTPError) as error:
-            if isinstance(error, ValueError):  # another size than announced: an error page was taken for the rest
-                archive.unlink()
-            elif error.response.status_code >= 429:
-                raise
-            # else the signed address has expired: the next attempt gets a new one
+        except ValueError:  # another size than announced: an error page was taken for the rest of the file
+            archive.unlink()
             raise requests.ConnectionError("the rest of the file could not be had") from None
 
 
