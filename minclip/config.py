@@ -1,23 +1,29 @@
-"""Every knob of minclip as frozen dataclasses, each checked where it is set; and where things lie."""
+"""Every setting of minclip as frozen dataclasses, each checked when it is set; and where minclip keeps its data."""
 
 import dataclasses
 import difflib
 import math
+import numbers
 import os
+import tempfile
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 class MinclipError(ValueError):
-    """A user's mistake, told in one sentence: what was wrong, where, and what to do.  The command line exits with 2."""
+    """A user's mistake in one sentence: what is wrong, where, and how to fix it.  The command line exits with 2."""
 
 
 def nearest(word: str, words: typing.Iterable[str], cutoff: float = 0.5) -> str:
-    """`" (did you mean 'shapes'?)"`, or nothing where no word of `words` is near; 1 would be the same word."""
+    """`" (did you mean 'shapes'?)"`, or "" if no word of `words` is at least `cutoff` similar (1 means equal)."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Default(int):
+    """A whole number that nobody chose, so it may still change to agree with one that somebody did choose."""
 
 
 def _need(condition: bool, message: str) -> None:
@@ -25,164 +31,175 @@ def _need(condition: bool, message: str) -> None:
         raise MinclipError(message)
 
 
-def _need_choices(config: object, group: str) -> None:
-    """A MinclipError where a field that is a `Literal` holds none of its choices."""
-    for part in dataclasses.fields(config):
-        choices = typing.get_args(part.type) if typing.get_origin(part.type) is Literal else ()
-        value = getattr(config, part.name)
-        _need(not choices or value in choices, f"{group}.{part.name} {value!r} is none of {', '.join(choices)}")
+# The towers, and which of them use which field; a field that isn't listed is for all towers.
+TOWERS = {"vision": ("vit", "resnet", "small_resnet", "timm:"), "text": ("transformer", "bag", "hf:")}
+TRANSFORMERS = {"vit", "transformer"}  # which use model.activation
+USED_BY = {
+    "vision": {
+        "width": "vit resnet small_resnet", "heads": "vit resnet", "stages": "resnet small_resnet", "patch_size": "vit",
+        "layers": "vit", "mlp_width": "vit", "stem": "vit", "stem_width": "vit", "pool": "vit", "patch_dropout": "vit",
+        "dropout": "vit small_resnet",
+    },
+    "text": {
+        "width": "transformer bag", "layers": "transformer", "heads": "transformer", "dropout": "transformer bag",
+        "hf_config": "hf:",
+    },
+}  # fmt: skip
+
+
+def unused_fields(part: str, tower: str) -> set[str]:
+    """Fields of the part "vision" or "text" that this tower doesn't use, so that they must keep their defaults."""
+    kind = str(tower)[: str(tower).find(":") + 1] or tower  # "timm:" of "timm:NAME"
+    _need(kind in TOWERS[part], f"model.{part}.tower {tower!r} is none of {', '.join(TOWERS[part])}")
+    return {name for name, towers in USED_BY[part].items() if kind not in towers.split()}
+
+
+def _check(config: Any, group: str, **intervals: str) -> None:
+    """Checks the types and choices of all fields, and the intervals of those that are named: dropout="[0, 1)".
+
+    A 0 in a field whose default is None becomes None: earlier versions wrote "use the default" that way.
+    """
+    tower = getattr(config, "tower", None)
+    unused = set() if tower is None else unused_fields(group.removeprefix("model."), tower)
+    for this in dataclasses.fields(config):
+        value, kinds, name = getattr(config, this.name), typing.get_args(this.type), f"{group}.{this.name}"
+        used = this.name not in unused or value == this.default
+        _need(used, f"{name} {value!r} has no effect with tower {tower!r}: leave it at {this.default!r}")
+        if type(None) in kinds and not value:
+            object.__setattr__(config, this.name, None)
+        elif typing.get_origin(this.type) is Literal:
+            _need(value in kinds, f"{name} {value!r} is none of {', '.join(kinds)}")
+        elif typing.get_origin(this.type) is tuple:
+            fits = isinstance(value, tuple) and len(value) == len(kinds)
+            _need(fits, f"{name} should hold {len(kinds)} numbers, not {value!r:.60}")
+            for one, kind in zip(value, kinds):
+                _check_value(one, kind, name, intervals.get(this.name))
+        else:
+            _check_value(value, kinds[0] if kinds else this.type, name, intervals.get(this.name))
+
+
+def _check_value(value: Any, kind: type, name: str, interval: str | None) -> None:
+    wanted = {int: numbers.Integral, float: numbers.Real}.get(kind, kind)
+    right = isinstance(value, wanted) and (kind is bool) == isinstance(value, bool)  # Python's bool is an int
+    _need(right, f"{name} should be of type {kind.__name__}, not {value!r:.60}")
+    if interval:  # NaN lies in none
+        low, high = map(float, interval[1:-1].split(","))
+        inside = low <= value <= high and (value > low or interval[0] == "[") and (value < high or interval[-1] == "]")
+        _need(inside, f"{name} {value!r:.60} is not in {interval}")
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image tower, a Vision Transformer, a ModifiedResNet, a SmallResNet or one of timm's; defaults are OpenAI's ViT-B/32.
+    """The image tower; the defaults are OpenAI's ViT-B/32.  USED_BY lists which towers use which fields."""
 
-    A tower of timm's has a shape of its own: of the fields only tower, image_size, mean and std are about it.
-    """
-
-    tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (see borrowed.py)
-    image_size: int = 224  # side in pixels; in training it follows data.image_size
+    tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
+    image_size: int = Default(224)  # side in pixels; in training it is data.image_size
     width: int = 768  # of the tokens; of a ResNet, the channels of its first stage
-    heads: int = 12  # of the attention; of a ModifiedResNet, of its pooling
-    stages: tuple[int, int, int, int] = (3, 4, 6, 3)  # ResNets only: blocks of each stage
-    # the rest, but for dropout, mean and std, is the Vision Transformer's
-    patch_size: int = 32
-    layers: int = 12
-    mlp_width: int = 0  # of the layer within each MLP; 0 is four times the width, OpenAI's
-    stem: Literal["patch", "conv"] = "patch"  # CLIP's flat patches, or a few convolutions, which learn from less data
-    stem_width: int = 16  # channels of the first convolution
-    pool: Literal["cls", "mean"] = "cls"  # the feature: CLIP's class token, or the mean of the patches
-    patch_dropout: float = 0.0  # share of the patches left out in training (FLIP, Li et al. 2023)
-    dropout: float = 0.0  # of what each block adds to its tokens, in training; of a SmallResNet, of its feature
-    # of OpenAI's 400 million images, RGB in 0 to 1
+    heads: int = 12  # of the attention; of a ModifiedResNet, of its attention pooling
+    stages: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks in each stage of a ResNet
+    patch_size: int = 32  # side in pixels
+    layers: int = 12  # Transformer blocks
+    mlp_width: int | None = None  # hidden width of each MLP; None is four times the width, as in the paper
+    stem: Literal["patch", "conv"] = "patch"  # the paper's linear patches, or convolutions, which need less data
+    stem_width: int = 16  # channels of the convolutional stem's first layer
+    pool: Literal["cls", "mean"] = "cls"  # the feature: the class token, as in the paper, or the mean of the patches
+    patch_dropout: float = 0.0  # fraction of the patches dropped in training (FLIP, Li et al. 2023)
+    dropout: float = 0.0  # on each residual branch, in training; of a SmallResNet, on its feature
+    # RGB in 0 to 1; of OpenAI's 400 million images
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
-        sizes = (self.patch_size, self.width, self.layers, self.heads, self.stem_width, *self.stages)
-        _need(min(sizes) > 0, "model.vision: sizes must be positive")
-        timm, towers = self.tower.startswith("timm:"), ("vit", "resnet", "small_resnet")
-        _need(
-            timm or self.tower in towers,
-            f"model.vision.tower {self.tower!r} is none of {', '.join(towers)}, timm:NAME",
-        )
-        _need_choices(self, "model.vision")
-        power_of_two = self.patch_size & (self.patch_size - 1) == 0 and self.patch_size > 1
-        _need(
-            self.stem == "patch" or power_of_two,
-            f"model.vision.patch_size {self.patch_size} is not 2, 4, 8, …: each convolution of the stem halves the picture",
-        )
-        resnet = self.tower == "resnet"
-        stride, what = {
-            "vit": (self.patch_size, f"model.vision.patch_size {self.patch_size}"),
-            "resnet": (32, "32, by which a ResNet shrinks it"),
-            "small_resnet": (16, "16, by which a SmallResNet shrinks it"),
-        }.get(self.tower, (1, ""))  # of timm's, timm tells
-        _need(
-            self.image_size > 0 and self.image_size % stride == 0,
-            f"the image size {self.image_size} is not a multiple of {what}",
-        )
-        width, what = (32 * self.width, "32 · model.vision.width") if resnet else (self.width, "model.vision.width")
-        _need(
-            self.tower not in ("vit", "resnet") or width % self.heads == 0,
-            f"{what} = {width} is not a multiple of model.vision.heads {self.heads}",
-        )
-        _need(
-            not resnet or self.width % 2 == 0,
-            f"model.vision.width {self.width} is odd: a ResNet's stem begins with half of it",
-        )
-        _need(
-            len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
-            f"model.vision.mean {self.mean} and std {self.std} should be three numbers each, std above 0",
-        )
-        _need(self.mlp_width >= 0, f"model.vision.mlp_width {self.mlp_width} is negative")
-        for name in ("patch_dropout", "dropout"):
-            _need(0 <= getattr(self, name) < 1, f"model.vision.{name} {getattr(self, name)} is not in [0, 1)")
+        count, width, share = "[1, 1000]", "[1, 65536]", "[0, 1)"
+        _check(
+            self, "model.vision", image_size="[1, 8192]", patch_size="[1, 8192]", stages=count, layers=count,
+            width=width, heads=width, stem_width=width, mlp_width="[1, 1e6]", patch_dropout=share, dropout=share,
+            mean="(-inf, inf)", std="(0, inf)",
+        )  # fmt: skip
+        patch, width, heads, conv = self.patch_size, self.width, self.heads, self.stem == "conv"
+        halves = patch > 1 and patch & (patch - 1) == 0  # each convolution of the stem halves the image
+        _need(halves or not conv, f"model.vision.patch_size {patch} is not 2, 4, 8, …, as model.vision.stem conv needs")
+        _need(conv or self.stem_width == 16, "model.vision.stem_width has no effect without model.vision.stem conv")
+        stride = {"vit": patch, "resnet": 32, "small_resnet": 16}.get(self.tower, 1)  # timm checks its own
+        what = f"{'model.vision.patch_size' if self.tower == 'vit' else 'the stride of the tower,'} {stride}"
+        _need(self.image_size % stride == 0, f"the image size {self.image_size} is not a multiple of {what}")
+        channels = {"vit": width, "resnet": 32 * width}.get(self.tower, heads)  # that the heads of the attention share
+        _need(channels % heads == 0, f"model.vision.heads {heads} doesn't divide {channels} (from model.vision.width)")
+        half = self.tower != "resnet" or width % 2 == 0  # of the width is what the stem begins with
+        _need(half, f"model.vision.width {width} is odd: a ModifiedResNet needs an even one")
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower, a causal Transformer, a bag of words or one of Hugging Face's; defaults are OpenAI's.
+    """The text tower; the defaults are OpenAI's.  USED_BY lists which towers use which fields."""
 
-    A tower of Hugging Face's brings its shape and its tokenizer: of the fields only tower and context_length are about it.
-    """
-
-    tower: str = "transformer"  # "transformer", "bag", or "hf:NAME" for a pretrained one (see borrowed.py)
+    tower: str = "transformer"  # "transformer", "bag", or "hf:NAME" for a pretrained one (weights/towers.py)
     context_length: int = 77  # tokens, SOT and EOT included
     vocab_size: int = 49408
-    eot_id: int = -1  # the token whose feature stands for the text; -1 is the last one of the vocabulary
+    eot_id: int = -1  # id of the token whose feature stands for the text; -1 is the last one of the vocabulary
     width: int = 512
-    layers: int = 12  # this and what follows: Transformer only
+    layers: int = 12  # Transformer blocks
     heads: int = 8
-    dropout: float = 0.0  # of what each block adds to its tokens, in training; of a bag, of its words
-    hf_config: str = ""  # of one of Hugging Face's: its own config as JSON, which a run fills in
+    dropout: float = 0.0  # on each residual branch, in training; of a bag, on its tokens
+    hf_config: str = ""  # the configuration of a Hugging Face model as JSON, which a run fills in
 
     def __post_init__(self) -> None:
-        _need(
-            self.tower in ("transformer", "bag") or self.tower.startswith("hf:"),
-            f"model.text.tower {self.tower!r} is neither 'transformer' nor 'bag' nor 'hf:NAME'",
-        )
-        _need(min(self.width, self.layers, self.heads) > 0, "model.text: sizes must be positive")
-        _need(
-            self.context_length >= 3,
-            f"model.text.context_length {self.context_length} leaves no room for a token between SOT and EOT",
-        )
-        _need(
-            self.tower != "transformer" or self.width % self.heads == 0,
-            f"model.text.width {self.width} is not a multiple of model.text.heads {self.heads}",
-        )
-        _need(
-            -1 <= self.eot_id < self.vocab_size,
-            f"model.text.eot_id {self.eot_id} is not in the vocabulary of {self.vocab_size} tokens",
-        )
-        _need(0 <= self.dropout < 1, f"model.text.dropout {self.dropout} is not in [0, 1)")
+        _check(
+            self, "model.text", context_length="[3, 1e6]", vocab_size="[1, 1e7]", eot_id="[-1, 1e7]",
+            width="[1, 65536]", layers="[1, 1000]", heads="[1, 65536]", dropout="[0, 1)",
+        )  # fmt: skip
+        width, heads, last = self.width, self.heads, self.vocab_size - 1
+        divides = self.tower != "transformer" or width % heads == 0
+        _need(divides, f"model.text.heads {heads} doesn't divide model.text.width {width}")
+        _need(self.eot_id <= last, f"model.text.eot_id {self.eot_id} is above {last}, the last id of the vocabulary")
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
     """Two towers, a shared space and a temperature."""
 
-    embed_dim: int = 512
+    embed_dim: int = 512  # of the shared space
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
-    activation: Literal["gelu", "quick_gelu"] = "gelu"  # OpenAI's weights were trained with quick_gelu
+    activation: Literal["gelu", "quick_gelu"] = "gelu"  # of the Transformers; OpenAI trained with quick_gelu
     logit_scale_init: float = math.log(1 / 0.07)  # paper, section 2.5
-    loss: Literal["clip", "siglip"] = "clip"  # what it learns by; SigLIP's sigmoids have a bias beside the scale
+    loss: Literal["clip", "siglip"] = "clip"  # SigLIP's has a learned bias beside the scale
 
     def __post_init__(self) -> None:
-        _need(self.embed_dim > 0, f"model.embed_dim {self.embed_dim} is not positive")
-        _need_choices(self, "model")
+        _check(self, "model", embed_dim="[1, 65536]", logit_scale_init="[-20, 20]")
+        used = self.activation == "gelu" or {self.vision.tower, self.text.tower} & TRANSFORMERS
+        _need(used, f"model.activation {self.activation} has no effect: neither tower is a Transformer of minclip's")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pairs to learn from, and how they are looked at."""
+    """Which pairs to train on, and how they are augmented."""
 
     name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
-    root: str = ""  # folder or zip of the photographs, or the shards; the shapes world needs none
-    image_column: str = ""  # of an own table; "" looks for usual names such as image, file_name, path
+    root: str = ""  # folder or zip of the photographs, or the shards; shapes needs none
+    image_column: str = ""  # of your own table; "" looks for the usual names: image, file_name, path, …
     caption_column: str = ""  # likewise: caption, text, title, …
     image_size: int = 64  # side in pixels
-    size: int = 0  # how many training images; 0 takes all
-    first_size: int = 0  # side at the start of training, which grows to image_size in three parts; 0 is image_size
-    min_crop: float = 1.0  # smallest share of the area that a random crop keeps; 1 does not crop
-    flip: bool = False  # mirror half of the images, but never under a caption that says left or right
-    color: float = 0.0  # how far brightness, contrast and saturation may be off, as a share of 1
-    workers: int = 2  # shards only: processes that read and decode, for each process that trains
+    size: int | None = None  # number of training images; None takes all
+    first_size: int | None = None  # side at the start of training, which grows to image_size in three parts
+    min_crop: float = 1.0  # smallest fraction of the area that a random crop keeps; 1 doesn't crop
+    flip: bool = False  # mirror half of the images, but never those whose caption says left or right
+    color: float = 0.0  # largest relative change of brightness, contrast and saturation
+    workers: int = 2  # shards only: processes that read and decode, for each training process
 
     def __post_init__(self) -> None:
+        side, workers = "[1, 8192]", "[0, 1024]"
+        limits = {"image_size": side, "first_size": side, "size": "[1, 1e8]", "min_crop": "(0, 1]", "color": "[0, 1]"}
+        _check(self, "data", workers=workers, **limits)
+        own = self.name == "own" or not (self.image_column or self.caption_column)
+        _need(own, "data.image_column and data.caption_column belong to an own table, data.name own")
         _need(
-            self.name == "own" or not (self.image_column or self.caption_column),
-            "data.image_column and data.caption_column belong to an own table: --data.name own",
+            self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes, which are painted"
         )
-        _need(self.image_size > 0, f"data.image_size {self.image_size} is not positive")
-        _need(self.size >= 0 and self.workers >= 0, "data.size and data.workers must not be negative")
-        _need(0 < self.min_crop <= 1, f"data.min_crop {self.min_crop} is not in (0, 1]")
-        _need(0 <= self.color <= 1, f"data.color {self.color} is not in [0, 1]")
-        _need(
-            0 <= self.first_size <= self.image_size and self.first_size % 16 == 0,
-            f"data.first_size {self.first_size} is not a multiple of 16 from 0 to data.image_size {self.image_size}",
-        )
+        _need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
+        first = self.first_size or 0
+        grows = first <= self.image_size and first % 16 == 0
+        _need(grows, f"data.first_size {first} is not a multiple of 16 up to data.image_size {self.image_size}")
 
 
 @dataclass(frozen=True)
@@ -190,68 +207,45 @@ class LoopConfig:
     """The training loop."""
 
     seed: int = 0
-    batch_size: int = 256  # pairs whose loss is one: of all processes together
-    micro_batch: int = 0  # pairs that a process embeds at a time (gradient caching); 0 takes its whole share at once
-    loss_chunk: int = 0  # rows of the similarity matrix at a time; 0 takes all, or 16 MB of more than 4,096 rows
-    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon" orthogonalises the steps of matrices (muon.py)
+    batch_size: int = 256  # pairs in one contrastive loss, over all processes
+    micro_batch: int | None = None  # pairs that a process embeds at a time (gradient caching); None embeds all at once
+    loss_chunk: int | None = None  # rows of the similarity matrix at a time; None takes 16 MB of more than 4,096 rows
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon orthogonalizes the updates of matrices (training/optim.py)
     lr: float = 1e-3  # peak learning rate, after the warm-up
-    vision_lr: float = 0.0  # the image tower's own peak; 0 is lr, which is also the projections' and the scale's
-    text_lr: float = 0.0  # the text tower's own peak; 0 is lr
-    freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers that are left as they are
-    warmup: float = 0.05  # share of the run in which the learning rate rises
-    weight_decay: float = 0.1  # spares norms, biases, embeddings and the temperature
+    vision_lr: float | None = None  # peak learning rate of the image tower, without its projection; None is lr
+    text_lr: float | None = None  # peak learning rate of the text tower, without its projection; None is lr
+    freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers that aren't trained
+    warmup: float = 0.05  # fraction of the run in which the learning rate rises
+    weight_decay: float = 0.1  # of matrices; not of norms, biases, embeddings and the temperature
     beta1: float = 0.9
     beta2: float = 0.98
-    label_smoothing: float = 0.0  # share of the target that is spread over all pairs of the batch; model.loss clip only
+    label_smoothing: float = 0.0  # fraction of the target spread over all pairs of the batch; model.loss clip only
     grad_clip: float = 1.0  # largest norm of the gradient
     steps: int = 1000
-    minutes: float = 0.0  # a budget of wall time instead of steps: the schedule follows the clock
+    minutes: float | None = None  # a budget of wall-clock time instead of steps; the schedule follows the clock
     log_every: int = 10  # steps
-    eval_every: int = 0  # steps between validations; 0 validates at the end only
+    eval_every: int | None = None  # steps between validations; None validates at the end only
     checkpoint_every: int = 200  # steps
-    device: str = "auto"  # "auto" takes the first of cuda, mps, cpu that is there
-    # of the towers; "auto" takes bf16 where the device is fast at it
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or its share of them
-    compile: bool = False  # the towers, with torch.compile: minutes at first, faster steps on a GPU
-    grad_checkpointing: bool = False  # compute activations twice instead of keeping them
-    ema: float = 0.0  # decay of a moving average of the weights, which is then what is validated and saved
-    unmasked_last: float = 0.0  # share of the run, at its end, in which no patches are dropped (FLIP, section 3)
-    tensorboard: bool = False  # also log to the run's folder `tensorboard`
-    overfit: int = 0  # learn this many pairs by heart, to see whether anything is learned at all
+    device: str = "auto"  # "auto" takes the first available of cuda, mps, cpu
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the towers; "auto" takes bf16 where it is faster
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a shard of them
+    compile: bool = False  # torch.compile the towers: minutes at first, faster steps on a GPU
+    grad_checkpointing: bool = False  # recompute activations in the backward pass instead of storing them
+    ema: float = 0.0  # decay of a moving average of the weights, which is then validated and saved; 0 is off
+    unmasked_last: float = 0.0  # fraction of the run, at its end, without patch dropout (FLIP, section 3)
+    tensorboard: bool = False  # also log to the folder `tensorboard` in the run's folder
+    overfit: int | None = None  # train on this many pairs until they are memorized, as a sanity check (e.g. 128)
 
     def __post_init__(self) -> None:
-        _need_choices(self, "train")
-        _need(self.batch_size >= 2, f"train.batch_size {self.batch_size}: a contrastive loss needs at least 2 pairs")
-        _need(
-            min(self.micro_batch, self.loss_chunk, self.overfit) >= 0,
-            "train.micro_batch, train.loss_chunk and train.overfit must not be negative",
-        )
-        _need(self.overfit != 1, "train.overfit needs at least 2 pairs")
-        _need(0 <= self.ema < 1, f"train.ema {self.ema} is a decay, in [0, 1)")
-        _need(
-            0 <= self.unmasked_last <= 1, f"train.unmasked_last {self.unmasked_last} is a share of the run, in [0, 1]"
-        )
-        _need(self.lr > 0, f"train.lr {self.lr} is not positive")
-        _need(min(self.vision_lr, self.text_lr) >= 0, "train.vision_lr and train.text_lr must not be negative")
-        _need(0 <= self.warmup < 1, f"train.warmup {self.warmup} is a share of the run, in [0, 1)")
-        _need(
-            self.weight_decay >= 0 and self.grad_clip > 0,
-            "train.weight_decay must not be negative, train.grad_clip must be positive",
-        )
-        _need(
-            self.optimizer == "adamw" or self.parallel == "ddp",
-            "train.optimizer muon needs whole matrices, which train.parallel fsdp shares out: choose ddp or adamw",
-        )
-        _need(0 <= self.label_smoothing < 1, f"train.label_smoothing {self.label_smoothing} is not in [0, 1)")
-        _need(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "train.beta1 and train.beta2 must be in [0, 1)")
-        _need(
-            self.steps >= 1 and self.minutes >= 0, "train.steps must be at least 1, train.minutes must not be negative"
-        )
-        _need(
-            min(self.log_every, self.checkpoint_every) >= 1 and self.eval_every >= 0,
-            "train.log_every and train.checkpoint_every must be at least 1, train.eval_every must not be negative",
-        )
+        count, share = "[1, 1e9]", "[0, 1)"
+        _check(
+            self, "train", seed="[0, 4294967295]", batch_size="[2, 1e7]", micro_batch=count, loss_chunk=count,
+            lr="(0, inf)", vision_lr="(0, inf)", text_lr="(0, inf)", warmup=share, weight_decay="[0, 1e9]", beta1=share,
+            beta2=share, label_smoothing=share, grad_clip="(0, 1e300]", steps=count, minutes="(0, 525600]", log_every=count,
+            eval_every=count, checkpoint_every=count, ema=share, unmasked_last="[0, 1]", overfit="[2, 1e7]",
+        )  # fmt: skip
+        whole = self.optimizer == "adamw" or self.parallel == "ddp"
+        _need(whole, "train.optimizer muon needs whole matrices, which train.parallel fsdp splits: choose ddp or adamw")
 
 
 @dataclass(frozen=True)
@@ -263,35 +257,44 @@ class TrainConfig:
     train: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        _need(
-            not self.train.unmasked_last or self.model.vision.patch_dropout > 0,
-            "train.unmasked_last is the part without model.vision.patch_dropout, which is 0 all the time",
-        )
-        _need(
-            not self.data.first_size or self.model.vision.tower == "small_resnet",
-            "data.first_size needs a tower that takes pictures of any size, model.vision.tower small_resnet; 0 is for all",
-        )
-        _need(
-            not self.train.label_smoothing or self.model.loss == "clip",
-            "train.label_smoothing is for model.loss clip: a sigmoid's target is not shared",
-        )
-        for part, tower in (("vision", self.model.vision.tower), ("text", self.model.text.tower)):
-            _need(
-                self.train.freeze not in (part, "both") or ":" in tower,
-                f"train.freeze {self.train.freeze!r} would leave model.{part}.tower {tower!r} as random as it begins: it is for pretrained towers, 'timm:NAME' and 'hf:NAME'",
-            )
-        # The picture's size is said once: the tower follows the data.
-        if self.model.vision.image_size != self.data.image_size:
-            vision = dataclasses.replace(self.model.vision, image_size=self.data.image_size)
+        loop, vision, size = self.train, self.model.vision, self.data.image_size
+        if vision.image_size != size:  # the tower follows the data, unless somebody chose another size for it
+            agree = isinstance(vision.image_size, Default)
+            both = f"data.image_size {size} and model.vision.image_size {vision.image_size}"
+            _need(agree, f"{both} disagree: set data.image_size only; the image tower uses the same value")
+            vision = dataclasses.replace(vision, image_size=Default(size))
             object.__setattr__(self, "model", dataclasses.replace(self.model, vision=vision))
+        masked = vision.patch_dropout > 0 or not loop.unmasked_last
+        _need(masked, "train.unmasked_last has no effect without model.vision.patch_dropout")
+        grows = vision.tower == "small_resnet" or not self.data.first_size
+        _need(grows, "data.first_size needs model.vision.tower small_resnet, for images of any size; 0 turns it off")
+        softmax = self.model.loss == "clip" or not loop.label_smoothing
+        _need(softmax, "train.label_smoothing needs model.loss clip: a sigmoid has no distribution to smooth")
+        trained = []
+        for part, lr in (("vision", loop.vision_lr), ("text", loop.text_lr)):
+            tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
+            random = f"would keep model.{part}.tower {tower!r} random: freeze timm:NAME and hf:NAME only"
+            _need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
+            _need(
+                not frozen or not lr, f"train.{part}_lr has no effect: train.freeze {loop.freeze!r} freezes that tower"
+            )
+            trained += [] if frozen else [tower]
+        again = {*trained} - {"bag"} or not loop.grad_checkpointing
+        _need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
+        # BatchNorm must not count a batch twice, and the compiler can't trace how recomputing prevents that
+        traced = not (loop.compile and loop.grad_checkpointing and {"resnet", "small_resnet"} & {*trained})
+        _need(traced, "train.compile and train.grad_checkpointing can't both be on in a ResNet: leave one of them out")
 
 
 def data_folder() -> Path:
-    """`$MINCLIP_DATA`, else the repository's `data/`, else `~/.cache/minclip`: downloads, caches and the demo checkpoint."""
+    """Absolute path of downloads, caches and the demo: `$MINCLIP_DATA`, a clone's `data/`, or `~/.cache/minclip`."""
     if os.environ.get("MINCLIP_DATA"):
-        return Path(os.environ["MINCLIP_DATA"])
-    # beside the package in a clone; beside the notebooks' folder where the package was installed elsewhere
+        return Path(os.environ["MINCLIP_DATA"]).absolute()
+    # beside the package in a clone; beside the notebooks if the package was installed elsewhere
     for place in (Path(__file__).parent.parent / "data", Path("data"), Path("../data")):
-        if (place / "README.md").exists():
-            return place
-    return Path.home() / ".cache" / "minclip"
+        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
+            return place.resolve()
+    try:
+        return Path.home() / ".cache" / "minclip"
+    except RuntimeError:  # a container's user may have no home
+        return Path(tempfile.gettempdir()) / "minclip"

@@ -27,7 +27,6 @@ from .training.ema import Average
 from .training.engine import (
     clip_gradients,
     gradients,
-    keep_memory,
     norm,
     parameter_groups,
     pick_device,
@@ -63,8 +62,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     folder = Path(folder or Path("runs") / config.data.name)
     config = diagnose.overfitting(config) if config.train.overfit else config
     device, autocast = pick_device(distributed.start(config.train.device), config.train.precision)
-    if device.type == "cpu":
-        keep_memory()
     loop, first, started = config.train, distributed.rank() == 0, time.perf_counter()
 
     check_agreement("was started with other values of", {**leaves(to_dict(config)), "--resume": resume})
@@ -107,7 +104,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     model = wrap(clip, loop)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = (Muon if loop.optimizer == "muon" else torch.optim.AdamW)(
-        parameter_groups(clip, loop.weight_decay, loop.vision_lr, loop.text_lr),
+        parameter_groups(clip, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr),
         lr=loop.lr,
         betas=(loop.beta1, loop.beta2),
         fused=device.type != "mps",
@@ -118,7 +115,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     step, skipped, started = before["step"], before["skipped"], started - before["seconds"]
     if resume and first:
         rewind(folder, step)
-    distributed.wait_for_all()
+    distributed.barrier()
     board = meters.tensorboard(folder, step) if loop.tensorboard and first else None
 
     def log(line: dict[str, Any]) -> None:
@@ -150,7 +147,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
     since, steps_since = time.perf_counter(), 0  # of the last logged step
     with bar, deferred_interrupt() as interrupted:
         for batch in batches:
-            seconds, stop = distributed.agreed(time.perf_counter() - started, interrupted())
+            seconds, stop = distributed.synchronize_clock(time.perf_counter() - started, interrupted())
             progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
             if progress >= 1 or stop:
                 break
@@ -243,7 +240,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, resume: bool = 
         log({"step": step, "final": figures, "seconds": time.perf_counter() - started})
     if board:
         board.close()
-    distributed.wait_for_all()
+    distributed.barrier()
     return Run(folder, config, tokenizer, model, read_metrics(folder))
 
 

@@ -1,7 +1,12 @@
-"""CLIP: two towers, two projections into one space, one temperature (paper, figure 3)."""
+"""CLIP: two towers, two projections into one space, one temperature (paper, figure 3).
 
+Shapes: B batch, S side of the image in pixels, L tokens, W width of a tower's feature, D embedding.
+"""
+
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,59 +22,70 @@ from .weights.towers import HuggingFaceTower, TimmTower
 MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature above 0.01 (section 2.5)
 
 
+class Tower(Protocol):
+    """What CLIP needs of a tower, an `nn.Module`: a name in `config.py`, a line in the tables below, and this.
+
+    It may also have, with a default that works where it hasn't:
+    `blocks`, its modules in order, which gradient checkpointing recomputes and FSDP shards one by one (default: the whole
+    tower is one block); `resize(image_size)` (default: images of any size are welcome); `attention_maps(inputs)` for
+    those who want to look; `projects = True` where its feature is the embedding already.
+    """
+
+    config: Any
+    width: int  # of its feature
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Images (B, 3, S, S) or ids (B, L) -> features (B, width)."""
+
+
+# Name in the config, up to a colon -> tower.
+IMAGE_TOWERS: dict[str, Callable[[CLIPConfig], Tower]] = {
+    "vit": lambda config: VisionTransformer(config.vision, config.activation),
+    "resnet": lambda config: ModifiedResNet(config.vision, config.embed_dim),
+    "small_resnet": lambda config: SmallResNet(config.vision),
+    "timm": lambda config: TimmTower(config.vision),
+}
+TEXT_TOWERS: dict[str, Callable[[CLIPConfig], Tower]] = {
+    "transformer": lambda config: TextTransformer(config.text, config.activation),
+    "bag": lambda config: BagOfWords(config.text),
+    "hf": lambda config: HuggingFaceTower(config.text),
+}
+
+
 class CLIP(nn.Module):
-    """Images and texts to vectors whose dot product says how well they fit."""
+    """Maps images and texts to vectors whose dot product is high where they belong together."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.config = config
         self.frozen: tuple[str, ...] = ()
-        tower, width = config.vision.tower, config.vision.width
-        if tower == "resnet":  # its attention pooling projects
-            self.vision, self.image_projection = ModifiedResNet(config.vision, config.embed_dim), nn.Identity()
-        else:
-            if tower == "small_resnet":
-                self.vision, width = SmallResNet(config.vision), 8 * width
-            elif tower.startswith("timm:"):
-                self.vision = TimmTower(config.vision)
-                width = self.vision.width
-            else:
-                self.vision = VisionTransformer(config.vision, config.activation)
-            self.image_projection = nn.Linear(width, config.embed_dim, bias=False)
-            nn.init.normal_(self.image_projection.weight, std=width**-0.5)
-        width = config.text.width
-        if config.text.tower.startswith("hf:"):
-            self.text = HuggingFaceTower(config.text)
-            width = self.text.width
-        elif config.text.tower == "bag":
-            self.text = BagOfWords(config.text)
-        else:
-            self.text = TextTransformer(config.text, config.activation)
-        self.text_projection = nn.Linear(width, config.embed_dim, bias=False)
-        # learned as a logarithm, so that a step multiplies the scale and it stays positive
+        self.vision = IMAGE_TOWERS[config.vision.tower.split(":")[0]](config)
+        self.image_projection = projection(self.vision, config.embed_dim)
+        self.text = TEXT_TOWERS[config.text.tower.split(":")[0]](config)
+        self.text_projection = projection(self.text, config.embed_dim)
+        # learned as a logarithm: a step multiplies the scale, which so stays positive (paper, section 2.5)
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         if config.loss == "siglip":
-            self.logit_bias = nn.Parameter(torch.zeros(()))  # the training loop starts it at `siglip_bias` of the batch
-        nn.init.normal_(self.text_projection.weight, std=width**-0.5)
+            self.logit_bias = nn.Parameter(torch.zeros(()))  # training starts it at `siglip_bias` of the batch size
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """(B, 3, S, S) normalised float images -> (B, D) fp32; of length 1 with `normalize`."""
-        x = self.image_projection(self.vision(images)).float()
+        """Normalized float images (B, 3, S, S) -> (B, D) fp32; unit vectors with `normalize`."""
+        x = self.image_projection(self.vision(images)).float()  # fp32 under autocast, too: cosines need the digits
         return F.normalize(x, dim=-1) if normalize else x
 
     def encode_text(self, ids: Tensor, normalize: bool = False) -> Tensor:
-        """(B, L) token ids -> (B, D) fp32; of length 1 with `normalize`."""
+        """Token ids (B, L) -> (B, D) fp32; unit vectors with `normalize`."""
         x = self.text_projection(self.text(ids)).float()
         return F.normalize(x, dim=-1) if normalize else x
 
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image (B, D) and text (B, D), both of length 1, and the scale (): what `clip_loss` takes."""
+        """Unit vectors of images (B, D) and texts (B, D), and the scale (): the arguments of `clip_loss`."""
         return self.encode_image(images, normalize=True), self.encode_text(ids, normalize=True), self.logit_scale.exp()
 
     def logits(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled cosines (Bi, Bt) and (Bt, Bi), as OpenAI's model returns them."""
         image, text, scale = self(images, ids)
-        with torch.autocast(image.device.type, enabled=False):  # logits are fp32, also where the towers are not
+        with torch.autocast(image.device.type, enabled=False):  # bf16 would round a logit of 100 to whole numbers
             per_image = scale * image @ text.T
         return per_image, per_image.T
 
@@ -79,7 +95,7 @@ class CLIP(nn.Module):
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
     def freeze(self, *towers: str) -> None:
-        """Leaves "vision", "text" or both as they are: no gradients, and in training neither dropout nor new statistics of BatchNorm."""
+        """Freezes the named towers ("vision", "text"): no gradients, no dropout, BatchNorm statistics fixed."""
         self.frozen = towers
         for tower in towers:
             getattr(self, tower).requires_grad_(False)
@@ -92,9 +108,10 @@ class CLIP(nn.Module):
         return self
 
     def resize(self, image_size: int) -> None:
-        """Makes this a model for images of another size, with interpolated positions; preprocess anew."""
-        self.vision.resize(image_size)
-        self.config = replace(self.config, vision=self.vision.config)
+        """Takes images of another size from now on (learned positions are interpolated); make `preprocess` anew."""
+        if hasattr(self.vision, "resize"):
+            self.vision.resize(image_size)
+        self.config = replace(self.config, vision=replace(self.config.vision, image_size=image_size))
 
     @property
     def device(self) -> torch.device:
@@ -102,13 +119,24 @@ class CLIP(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
-        """The model of whatever `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
-        from .weights.load import load  # pretrained.py builds a CLIP
+        """The model of anything that `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
+        from .weights.load import load  # builds a CLIP, so it can't be imported above
 
         return load(name_or_path)[0]
 
-    def save_pretrained(self, folder: str | Path, format: str = "minclip", tokenizer: Tokenizer | None = None) -> None:
-        """Writes the weights and their config into `folder`, for minclip, "open_clip" or "transformers" to load."""
+    def save_pretrained(
+        self, folder: str | Path, *, format: str = "minclip", tokenizer: Tokenizer | None = None
+    ) -> None:
+        """Writes weights and config into `folder`, for minclip, "open_clip" or "transformers" to load."""
         from .weights.load import save
 
         save(folder, self, tokenizer, format)
+
+
+def projection(tower: Tower, embed_dim: int) -> nn.Module:
+    """The linear map from a tower's feature into the shared space, (B, W) -> (B, D); without a bias (paper, figure 3)."""
+    if getattr(tower, "projects", False):
+        return nn.Identity()
+    layer = nn.Linear(tower.width, embed_dim, bias=False)
+    nn.init.normal_(layer.weight, std=tower.width**-0.5)
+    return layer

@@ -1,70 +1,73 @@
 """The named presets: whole configs to start from, any field of which can be overridden."""
 
-from dataclasses import replace
+import copy
+from dataclasses import fields, replace
 
-from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, nearest
+from .config import (
+    TRANSFORMERS,
+    CLIPConfig,
+    DataConfig,
+    Default,
+    LoopConfig,
+    MinclipError,
+    TextConfig,
+    TrainConfig,
+    VisionConfig,
+    nearest,
+    unused_fields,
+)
 
 
-def small(image_size: int, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int) -> CLIPConfig:
-    """A CLIP for few data and a laptop: convolutional stem, mean pooling, heads of 32, captions of at most 32 tokens."""
+def small(
+    *, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int, image_size: int = Default(224)
+) -> CLIPConfig:
+    """A CLIP for little data and a laptop: convolutional stem, mean pooling, 32 channels a head, 32 tokens a caption."""
     vision = VisionConfig(
-        image_size=image_size,
-        patch_size=patch_size,
-        width=width,
-        layers=layers,
-        heads=width // 32,
-        stem="conv",
-        pool="mean",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-    )
+        image_size=image_size, patch_size=patch_size, width=width, layers=layers, heads=width // 32,
+        stem="conv", pool="mean", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
+    )  # fmt: skip
     text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)
     return CLIPConfig(embed_dim=256, vision=vision, text=text)
 
 
-def for_few_photographs(image_size: int, width: int, vocab_size: int) -> CLIPConfig:
+def for_few_photographs(*, width: int, vocab_size: int, image_size: int = Default(224)) -> CLIPConfig:
     """A CLIP that learns from a few thousand photographs and nothing else: a small ResNet and a bag of words.
 
-    A ViT and a text Transformer learn the same captions by heart sooner than what is in the pictures (data/README.md).
+    A ViT and a text Transformer memorize so few captions before they learn what the images show (data/README.md).
     """
     vision = VisionConfig(
-        tower="small_resnet",
-        image_size=image_size,
-        width=width,
-        stages=(2, 2, 2, 2),
-        dropout=0.3,
-        mean=(0.48, 0.46, 0.41),
-        std=(0.27, 0.26, 0.28),
-    )
+        tower="small_resnet", image_size=image_size, width=width, stages=(2, 2, 2, 2), dropout=0.3,
+        mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28),
+    )  # fmt: skip
     text = TextConfig(tower="bag", context_length=32, vocab_size=vocab_size, width=512, dropout=0.2)
     return CLIPConfig(embed_dim=512, vision=vision, text=text)
 
 
-# What few photographs are looked at with, and how they are learned (data/README.md: what helped, and what didn't).
+# How few photographs are augmented and trained on (data/README.md: what helped, and what didn't).
 FEW = DataConfig(min_crop=0.25, flip=True, color=0.4)
 FEW_LOOP = LoopConfig(optimizer="muon", lr=2e-3, weight_decay=0.1, label_smoothing=0.1)
 
 PRESETS: dict[str, TrainConfig] = {
-    # the embedded data set on a laptop's CPU, three minutes
+    # scenes painted by minclip, three minutes on a laptop's CPU
     "shapes": TrainConfig(
         DataConfig("shapes", image_size=64),
-        # a plain ViT learns colours in this time, and no shapes
-        small(image_size=64, patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
+        # with the paper's linear patches it learns colors in this time, and no shapes
+        small(patch_size=16, width=128, layers=2, text_layers=1, vocab_size=768),
         LoopConfig(batch_size=256, lr=2e-3, steps=1150, eval_every=300),
     ),
-    # 6,000 photographs on one core of a CPU, half an hour
+    # 6,000 photographs, half an hour on one core of a CPU
     "flickr8k": TrainConfig(
         replace(FEW, name="flickr8k", image_size=64, first_size=32),
-        for_few_photographs(image_size=64, width=32, vocab_size=4096),
+        for_few_photographs(width=32, vocab_size=4096),
         replace(FEW_LOOP, batch_size=256, steps=1500, ema=0.99, eval_every=150),
     ),
-    # 29,000 photographs on one GPU: the same recipe with more of everything
+    # 29,000 photographs on one GPU: the same recipe, all of it larger
     "flickr30k": TrainConfig(
         replace(FEW, name="flickr30k", image_size=112, first_size=64),
-        for_few_photographs(image_size=112, width=64, vocab_size=8192),
+        for_few_photographs(width=64, vocab_size=8192),
         replace(FEW_LOOP, batch_size=512, steps=6000, ema=0.995, eval_every=500),
     ),
-    # OpenAI's shape and recipe (paper, tables 18 to 20), for who has the data and the GPUs
+    # OpenAI's shape and recipe (paper, tables 18 to 20), for anyone with the data and the GPUs
     "vit-b-32": TrainConfig(
         DataConfig("flickr30k", image_size=224, min_crop=0.9),
         CLIPConfig(activation="quick_gelu"),
@@ -78,3 +81,16 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
+    """The config without those settings that other towers don't use, ready for its two `tower` fields to be overridden."""
+    model = config.model
+    for part, tower in (("vision", vision), ("text", text)):
+        old = copy.copy(getattr(model, part))
+        for this in fields(old) if tower else ():
+            if this.name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
+                object.__setattr__(old, this.name, this.default)
+        model = replace(model, **{part: old})
+    towers = {vision or model.vision.tower, text or model.text.tower}
+    return replace(config, model=replace(model, activation=model.activation if towers & TRANSFORMERS else "gelu"))

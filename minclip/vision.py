@@ -1,4 +1,7 @@
-"""VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's extra norm before the trunk."""
+"""VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's extra norm before the trunk.
+
+Shapes: B batch, S side of the image in pixels, P patches, L = P + 1 tokens with a class token, W width.
+"""
 
 import math
 from dataclasses import replace
@@ -13,35 +16,38 @@ from .transformer import Transformer
 
 
 class VisionTransformer(nn.Module):
-    """Images (B, 3, S, S), float and normalised by the config's mean and std, to features (B, W).
+    """Images (B, 3, S, S), float and normalized by the config's mean and std, -> features (B, W).
 
-    The feature is the class token's (`pool="cls"`, as in CLIP) or, without a class token, the patches' mean.
+    The feature is the class token's (`pool="cls"`, as in CLIP) or, without a class token, the mean of the patches.
     """
 
     def __init__(self, config: VisionConfig, activation: str = "gelu") -> None:
         super().__init__()
-        self.config = config
-        self.patch_dropout = config.patch_dropout  # the training loop turns it off for a run's last part
+        self.config, self.width = config, config.width
+        self.patch_dropout = config.patch_dropout  # an attribute, because the training loop turns it off near the end
         patches, scale = (config.image_size // config.patch_size) ** 2, config.width**-0.5
         self.stem = ConvStem(config) if config.stem == "conv" else PatchStem(config)
         if config.pool == "cls":
             self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(patches + (config.pool == "cls"), config.width))
-        self.norm_pre = nn.LayerNorm(config.width)
+        self.norm_pre = nn.LayerNorm(config.width)  # CLIP's addition to ViT (paper, section 2.4)
         self.transformer = Transformer(
-            config.width, config.layers, config.heads, activation, config.mlp_width, config.dropout
+            config.width,
+            config.layers,
+            config.heads,
+            activation=activation,
+            mlp_width=config.mlp_width,
+            dropout=config.dropout,
         )
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patches and their positions, after the class token where there is one: (B, 3, S, S) -> (B, L, W)."""
-        size = self.config.image_size
-        if images.shape[1:] != (3, size, size):
-            raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes (B, 3, {size}, {size})")
-        x = self.stem(images)
-        x = x + self.positional_embedding[-x.shape[1] :]
+        """Patches plus their positions, after the class token where there is one: (B, 3, S, S) -> (B, L, W)."""
+        check_images(images, self.config.image_size)
+        x = self.stem(images)  # (B, P, W)
+        x = x + self.positional_embedding[-x.shape[1] :]  # the class token's position stands first
         if self.training and self.patch_dropout > 0:
-            x = drop_patches(x, self.patch_dropout)
+            x = drop_patches(x, self.patch_dropout)  # after the positions: a patch that stays keeps its own
         if self.config.pool == "cls":
             first = repeat(self.class_embedding + self.positional_embedding[0], "w -> b 1 w", b=len(x))
             x = torch.cat([first.to(x.dtype), x], dim=1)
@@ -56,19 +62,26 @@ class VisionTransformer(nn.Module):
         return self.norm_post(x)
 
     def attention_maps(self, images: Tensor) -> Tensor:
-        """Who looks at whom in each block, (B, 3, S, S) -> (layers, B, H, L, L): the class token, if any, then the patches."""
+        """The attention weights of each block, (B, 3, S, S) -> (layers, B, H, L, L): the class token, if any, is first."""
         return self.transformer.attention_maps(self.embed(images))
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.transformer.blocks
 
     @torch.no_grad()
     def resize(self, image_size: int) -> None:
-        """Makes this a tower for images of another size: its learned positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
+        """Takes images of another size from now on: the learned positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
         self.config = replace(self.config, image_size=image_size)
         grid, extra = image_size // self.config.patch_size, int(self.config.pool == "cls")
         self.positional_embedding = nn.Parameter(resize_positions(self.positional_embedding, grid, extra))
 
 
 class PatchStem(nn.Module):
-    """Cut into patches, each one flattened and projected: (B, 3, S, S) -> (B, P, W).  The same as a convolution whose stride is its kernel."""
+    """Cuts into patches, flattens and projects each: (B, 3, S, S) -> (B, P, W).
+
+    The same as the convolution in OpenAI's code, whose stride is its kernel size; one product, and easier to see.
+    """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -76,32 +89,37 @@ class PatchStem(nn.Module):
         self.projection = nn.Linear(3 * config.patch_size**2, config.width, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.projection(
-            rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch_size, q=self.patch_size)
-        )
+        p = self.patch_size
+        return self.projection(rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p))
 
 
 class ConvStem(nn.Module):
-    """Patches seen through a few 3×3 convolutions that halve the picture, (B, 3, S, S) -> (B, P, W) (Xiao et al. 2021).
+    """Patches through a few 3×3 convolutions, each of which halves the image: (B, 3, S, S) -> (B, P, W) (Xiao et al. 2021).
 
-    Neighbouring pixels are worth more to a small data set than the freedom to learn that they are neighbours: on few
-    images this learns several times faster than `PatchStem`.
+    Convolutions know from the start that neighboring pixels belong together, which a `PatchStem` has to learn: on few
+    images this stem learns several times faster.
     """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        halvings = config.patch_size.bit_length() - 1
+        halvings = config.patch_size.bit_length() - 1  # the patch size is a power of 2
         channels = [3, *(config.stem_width * min(2**i, 4) for i in range(halvings))]
         layers: list[nn.Module] = []
         for before, after in zip(channels, channels[1:]):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        # channels last: a CPU's and a tensor core's favourite order for convolutions
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], config.width, 1)).to(
-            memory_format=torch.channels_last
-        )
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], config.width, 1))
+        self.layers.to(memory_format=torch.channels_last)  # the fastest order for convolutions, on a CPU and on a GPU
 
     def forward(self, images: Tensor) -> Tensor:
         return rearrange(self.layers(images.contiguous(memory_format=torch.channels_last)), "b w h v -> b (h v) w")
+
+
+def check_images(images: Tensor, image_size: int) -> None:
+    """A MinclipError unless `images` is (B, 3, image_size, image_size)."""
+    if images.shape[1:] != (3, image_size, image_size):
+        raise MinclipError(
+            f"images of shape {tuple(images.shape)}: this tower takes (B, 3, {image_size}, {image_size})"
+        )
 
 
 def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:
@@ -112,8 +130,8 @@ def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:
     return torch.cat([positions[:extra], rearrange(square, "1 c h w -> (h w) c").to(positions.dtype)])
 
 
-def drop_patches(x: Tensor, share: float) -> Tensor:
-    """Keeps a random (1 - share) of each image's patches, at least one: (B, P, W) -> (B, P', W) (FLIP, Li et al. 2023)."""
-    keep = max(1, round(x.shape[1] * (1 - share)))
-    chosen = torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices
+def drop_patches(x: Tensor, fraction: float) -> Tensor:
+    """Leaves out a random `fraction` of each image's patches, never all: (B, P, W) -> (B, P', W) (FLIP, Li et al. 2023)."""
+    keep = max(1, round(x.shape[1] * (1 - fraction)))
+    chosen = torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices  # (B, P'), different in each row
     return x.gather(1, repeat(chosen, "b p -> b p w", w=x.shape[2]))

@@ -127,9 +127,15 @@ def test_the_scale_gets_the_gradient_of_finite_differences():
     )
 
 
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_image_ids_that_do_not_fit_the_batch_are_refused(chunk_size):
+    with pytest.raises(MinclipError, match=r"image_ids \(5,\).*\(4,\)"):
+        clip_loss(*pairs(4), 1.0, image_ids=torch.arange(5), chunk_size=chunk_size)
+
+
 @pytest.mark.parametrize("loss", [clip_loss, lambda i, t, s: siglip_loss(i, t, s, 0.0)], ids=["clip", "siglip"])
 def test_batches_that_do_not_match_are_refused(loss):
-    with pytest.raises(MinclipError, match=r"image \(4, 8\) and text \(5, 8\) must both be \(B, D\)"):
+    with pytest.raises(MinclipError, match=r"\(4, 8\).*\(5, 8\)"):
         loss(torch.zeros(4, 8), torch.zeros(5, 8), 1.0)
 
 
@@ -162,19 +168,19 @@ def test_bf16_features_are_multiplied_in_fp32():
 def test_without_duplicates_image_ids_change_nothing():
     image, text = pairs()
     ids = torch.tensor([5, 3, 9, 0, 7, 1])
-    torch.testing.assert_close(clip_loss(image, text, 10.0, ids), clip_loss(image, text, 10.0))
+    torch.testing.assert_close(clip_loss(image, text, 10.0, image_ids=ids), clip_loss(image, text, 10.0))
 
 
 def test_two_captions_of_one_image_share_the_target():
     # by hand: logits are the identity, each row's log-sum-exp is ln(e + 2); rows 0 and 1 each get half of 1, row 2 all
-    loss = clip_loss(torch.eye(3), torch.eye(3), 1.0, torch.tensor([4, 4, 2]))
+    loss = clip_loss(torch.eye(3), torch.eye(3), 1.0, image_ids=torch.tensor([4, 4, 2]))
     assert loss.item() == pytest.approx(math.log(math.e + 2) - (0.5 + 0.5 + 1) / 3)
 
 
 def test_duplicates_equal_numpy():
     image, text = pairs(7)
     ids = [0, 1, 0, 2, 1, 0, 3]
-    assert clip_loss(image, text, 14.2857, torch.tensor(ids)).item() == pytest.approx(
+    assert clip_loss(image, text, 14.2857, image_ids=torch.tensor(ids)).item() == pytest.approx(
         reference(image, text, 14.2857, ids), rel=1e-5
     )
 
@@ -182,7 +188,7 @@ def test_duplicates_equal_numpy():
 def test_a_duplicate_is_no_false_negative():
     # two rows of one image that agree in everything: the gradient no longer pushes them apart
     image = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    with_ids = clip_loss(image, image, 100.0, torch.tensor([0, 0, 1]))
+    with_ids = clip_loss(image, image, 100.0, image_ids=torch.tensor([0, 0, 1]))
     assert with_ids.item() == pytest.approx(math.log(2) * 2 / 3) and with_ids < clip_loss(image, image, 100.0) + 1e-6
 
 
@@ -240,13 +246,13 @@ def test_siglip_bias_is_the_best_bias_for_undecided_pairs():
 def in_both_ways(function, batch, dim, other, chunk_size, scale=14.2857):
     """Value and gradients for image, text, scale (and SigLIP's bias), plain and in chunks."""
     image, text = pairs(batch, dim)
-    for size in (0, chunk_size):
+    for size in (None, chunk_size):
         leaves = [x.clone().requires_grad_() for x in (image, text, torch.tensor(scale))]
         if function is siglip_loss:
             leaves.append(torch.tensor(other, requires_grad=True))
             loss = function(*leaves, chunk_size=size)
         else:
-            loss = function(*leaves, other, chunk_size=size)
+            loss = function(*leaves, image_ids=other, chunk_size=size)
         yield loss.detach(), *torch.autograd.grad(3 * loss, leaves)  # 3: what comes from above is handed through
 
 
@@ -267,8 +273,8 @@ def test_chunks_know_captions_of_one_image(ids, chunk_size):
 
 
 @pytest.mark.parametrize("function", [clip_loss, lambda *args, **kwargs: siglip_loss(*args, -9.7, **kwargs)])
-def test_a_batch_of_16384_is_finite_at_scale_100(function):
-    image, text = pairs(16_384, 8, spread=0.5)
+def test_a_batch_of_4096_is_finite_at_scale_100(function):
+    image, text = pairs(4096, 8, spread=0.5)
     image[0] = -text[0]  # the worst that a pair can be
     image.requires_grad_(), text.requires_grad_()
     loss = function(image, text, 100.0, chunk_size=512)
@@ -282,7 +288,7 @@ def test_chunks_are_finite_wherever_the_largest_logits_lie(order):
     # from chunk to chunk a column's largest logit goes from 100 to -100, or back
     image, text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])[order], torch.tensor([[1.0, 0.0]] * 3)
     answers = []
-    for size in (0, 1):
+    for size in (None, 1):
         leaves = [x.clone().requires_grad_() for x in (image, text)]
         loss = clip_loss(*leaves, 100.0, chunk_size=size)
         answers.append([loss, *torch.autograd.grad(loss, leaves)])
@@ -340,30 +346,27 @@ class SizesSeen(TorchDispatchMode):
 
 @pytest.mark.parametrize("loss", [clip_loss, lambda i, t, s, **more: siglip_loss(i, t, s, 0.0, **more)])
 def test_chunks_refuse_what_makes_no_batch(loss):
-    with pytest.raises(MinclipError, match=r"must both be \(B, D\)"):
+    with pytest.raises(MinclipError, match=r"\(4, 8\).*\(5, 8\)"):
         loss(torch.zeros(4, 8), torch.zeros(5, 8), 1.0, chunk_size=2)
-    with pytest.raises(MinclipError, match="chunk_size -1 is negative"):
-        loss(torch.zeros(4, 8), torch.zeros(4, 8), 1.0, chunk_size=-1)
+    for size in (0, -1):
+        with pytest.raises(MinclipError, match=f"chunk_size.*got {size}"):
+            loss(torch.zeros(4, 8), torch.zeros(4, 8), 1.0, chunk_size=size)
 
 
 # ---- label smoothing
 
 
-@pytest.mark.parametrize("chunk_size", [0, 1, 4, 6])
+@pytest.mark.parametrize("image_ids", [None, torch.tensor([0, 1, 0, 2, 1, 0])], ids=["pairs", "image_ids"])
+@pytest.mark.parametrize("chunk_size", [None, 1, 4, 6])
 @pytest.mark.parametrize("smoothing", [0.1, 0.9])
-def test_label_smoothing_is_pytorchs(smoothing, chunk_size):
+def test_label_smoothing_is_pytorchs(smoothing, chunk_size, image_ids):
     image, text = pairs()
     scale = torch.tensor(14.2857)
     inputs = [x.requires_grad_() for x in (image, text, scale)]
     logits = scale * image @ text.T
-    target = torch.arange(6)
+    target = torch.eye(6) if image_ids is None else F.normalize((image_ids[:, None] == image_ids).float(), p=1)
     theirs = sum(F.cross_entropy(x, target, label_smoothing=smoothing) for x in (logits, logits.T)) / 2
-    ours = clip_loss(image, text, scale, chunk_size=chunk_size, label_smoothing=smoothing)
+    ours = clip_loss(*inputs, image_ids=image_ids, chunk_size=chunk_size, label_smoothing=smoothing)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     for a, b in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, inputs)):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
-
-
-def test_label_smoothing_with_image_ids_is_refused():
-    with pytest.raises(MinclipError, match="not both"):
-        clip_loss(*pairs(), 10.0, torch.arange(6), label_smoothing=0.1)

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.losses import clip_loss
-from minclip.model import CLIP
+from minclip.model import CLIP, IMAGE_TOWERS
 from minclip.presets import preset
+from minclip.training.checkpointing import recompute_blocks
 
 EOT = 49
 CONFIG = CLIPConfig(
@@ -80,7 +82,7 @@ def test_the_scale_is_a_parameter_that_learns():
     assert dict(model.named_parameters())["logit_scale"].grad.abs() > 0
 
 
-@pytest.mark.parametrize("start", [math.log(101), 10.0, 100.0])
+@pytest.mark.parametrize("start", [math.log(101), 10.0, 20.0])
 def test_the_scale_is_clamped_at_100(start):
     model = CLIP(replace(CONFIG, logit_scale_init=start))
     model.clamp_logit_scale()
@@ -215,3 +217,40 @@ def test_the_first_loss_is_ln_b_for_every_seed(first_losses):
 def test_features_that_are_not_normalised_would_start_far_from_ln_b():
     # what the tests above must notice
     assert first_loss(0, normalize=False) > 2 * LN_B
+
+
+# ---- a tower of one's own: what the protocol `Tower` asks for is enough
+
+
+class MeanColor(nn.Module):
+    """The smallest tower: nothing but `config`, `width` and a forward pass."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.width = config, 7
+        self.layer = nn.Linear(3, self.width)
+
+    def forward(self, images):
+        return self.layer(images.mean(dim=(2, 3))).relu()
+
+
+def test_a_tower_needs_config_width_and_forward(monkeypatch):
+    monkeypatch.setitem(IMAGE_TOWERS, "vit", lambda config: MeanColor(config.vision))
+    model = CLIP(CONFIG)
+    assert model.image_projection.weight.shape == (24, 7)
+    plain = torch.autograd.grad(clip_loss(*model(images(), texts())), list(model.vision.parameters()))
+    recompute_blocks(model.vision)  # without `blocks`, the tower is one block
+    torch.manual_seed(0)
+    model.resize(32)  # without `resize`, it takes images of any size
+    assert model.config.vision.image_size == 32 and model.encode_image(torch.randn(2, 3, 32, 32)).shape == (2, 24)
+    assert all(grad.abs().sum() > 0 for grad in plain)
+
+
+def test_recomputed_blocks_have_the_same_gradients(monkeypatch):
+    monkeypatch.setitem(IMAGE_TOWERS, "vit", lambda config: MeanColor(config.vision))
+    model, inputs = CLIP(CONFIG), (images(), texts())
+    parameters = list(model.parameters())
+    plain = torch.autograd.grad(clip_loss(*model(*inputs)), parameters)
+    for tower in (model.vision, model.text):
+        recompute_blocks(tower)
+    torch.testing.assert_close(torch.autograd.grad(clip_loss(*model(*inputs)), parameters), plain)

@@ -83,7 +83,7 @@ def test_a_short_context_works(length):
 
 
 def test_a_text_longer_than_the_context_is_refused():
-    with pytest.raises(MinclipError, match="texts of 13 tokens: this tower has 12 positions"):
+    with pytest.raises(MinclipError, match=r"13.*12"):
         TextTransformer(TEXT)(texts(length=13))
 
 
@@ -104,62 +104,18 @@ def of_lengths(*words):
     return torch.cat([texts(1, words=n) for n in words])
 
 
-@pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("lengths", [(5,), (5, 5, 5), (3, 9, 3, 1, 10), (1, 10)])
-def test_leaving_the_padding_out_changes_no_feature_and_no_gradient(lengths, grad):
+@pytest.mark.parametrize("lengths", [(5,), (3, 9, 3, 1, 10)])
+def test_a_feature_is_the_end_tokens_of_the_whole_trunk(lengths):
     tower, ids = TextTransformer(TEXT), of_lengths(*lengths)
-    padded = tower.transformer(tower.embed(ids), causal_mask(ids.shape[1]))
-    padded = tower.norm_final(padded[torch.arange(len(ids)), find_end(ids, TEXT)])
-    with torch.set_grad_enabled(grad):
-        packed = tower(ids)
-    torch.testing.assert_close(packed, padded)
-    if grad:
-        weights = torch.randn_like(padded)
-        wanted = torch.autograd.grad((padded * weights).sum(), list(tower.parameters()))
-        got = torch.autograd.grad((packed * weights).sum(), list(tower.parameters()))
-        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_a_common_beginning_gives_the_same_features():
-    tower, ids = TextTransformer(TEXT), texts(batch=40, words=6)
-    ids[:, 1:5] = ids[0, 1:5]
-    with torch.no_grad():
-        assert (ids == ids[0]).all(dim=0).sum() >= 5  # 40 rows of 5 are worth a pass of their own
-        without = tower(ids)
-    torch.testing.assert_close(without, tower(ids))
+    x = tower.transformer(tower.embed(ids), causal_mask(ids.shape[1]))
+    wanted = tower.norm_final(x[torch.arange(len(ids)), find_end(ids, TEXT)])
+    torch.testing.assert_close(tower(ids), wanted)
 
 
 def test_equal_texts_give_the_same_features():
     tower, ids = TextTransformer(TEXT), texts(batch=1).expand(100, -1)
     with torch.no_grad():
         torch.testing.assert_close(tower(ids), tower(ids[:1]).expand(100, -1))
-
-
-@pytest.fixture
-def seen():
-    """A tower, and how many tokens have gone through its first block."""
-    tower, tokens = TextTransformer(TEXT), []
-    block = tower.transformer.blocks[0]
-    block.register_forward_hook(lambda module, args, out: tokens.append(args[0].shape[:-1].numel()))
-    return tower, tokens
-
-
-@pytest.mark.parametrize("grad", [True, False])
-def test_no_padding_is_computed(seen, grad):
-    tower, tokens = seen
-    with torch.set_grad_enabled(grad):
-        tower(of_lengths(*[2] * 5, *[8] * 5))
-    assert sum(tokens) == 5 * 4 + 5 * 10
-
-
-def test_without_a_graph_a_common_beginning_is_computed_once(seen):
-    tower, tokens = seen
-    tower.eval()  # in training each row has its own dropout
-    ids = texts(batch=50, words=8)
-    ids[:, 1:5] = ids[0, 1:5]
-    with torch.no_grad():
-        tower(ids)
-    assert sum(tokens) == 5 + 50 * 5
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -189,7 +145,7 @@ def test_text_maps_look_at_nothing_later():
 # ---- a bag of words
 
 
-BAG = replace(TEXT, tower="bag")
+BAG = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=EOT, width=32)
 
 
 def test_a_bag_is_the_mean_of_its_tokens():
@@ -217,7 +173,7 @@ def test_a_clip_may_have_a_bag_for_its_text_tower():
 
 
 def test_an_unknown_text_tower_is_refused():
-    with pytest.raises(MinclipError, match="tower 'lstm' is neither"):
+    with pytest.raises(MinclipError, match=r"model\.text\.tower 'lstm'"):
         replace(TEXT, tower="lstm")
 
 
@@ -370,7 +326,7 @@ def test_a_bag_leaves_words_out_in_training_only():
 
 
 def test_a_bag_never_leaves_out_its_first_and_its_last_token_and_of_the_others_the_share():
-    config = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=49, width=50, heads=1, dropout=0.3)
+    config = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=49, width=50, dropout=0.3)
     torch.manual_seed(0)
     tower = BagOfWords(config)
     tower.norm_final = torch.nn.Identity()

@@ -1,7 +1,8 @@
-"""Computing twice instead of keeping: gradient checkpointing, and what must not happen the second time."""
+"""Gradient checkpointing: computing activations again in the backward pass instead of keeping them (Chen et al. 2016)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,22 +10,27 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def run(module: nn.Module, checkpointing: bool, *inputs: Any) -> Any:
-    """`module(*inputs)`; with `checkpointing`, and gradients, its inside is computed again in the backward pass (Chen et al. 2016)."""
-    if not (checkpointing and torch.is_grad_enabled()):
-        return module(*inputs)
-    again = (lambda: (nullcontext(), frozen_statistics(module))) if has_statistics(module) else None
-    options = {} if again is None else {"context_fn": again}
-    return checkpoint(module, *inputs, use_reentrant=False, **options)  # restores the random state, for dropout
+def recompute_blocks(tower: nn.Module) -> None:
+    """From now on each block of the tower keeps its inputs only, wherever gradients are needed."""
+    for block in getattr(tower, "blocks", [tower]):
+        block.forward = partial(_recomputed, block, block.forward)
 
 
-def has_statistics(module: nn.Module) -> bool:
+def _recomputed(block: nn.Module, forward: Callable, *inputs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    # BatchNorm counts a batch in the forward pass; the second computation must not count it again
+    second = {"context_fn": lambda: (nullcontext(), frozen_statistics(block))} if has_batch_norm(block) else {}
+    return checkpoint(forward, *inputs, use_reentrant=False, **second)  # restores the random state for dropout
+
+
+def has_batch_norm(module: nn.Module) -> bool:
     return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it BatchNorm still normalises by the batch, but its running statistics stand still: they saw the batch already."""
+    """Within it BatchNorm still normalizes by the batch, but its running statistics don't change."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

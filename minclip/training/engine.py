@@ -1,8 +1,9 @@
-"""What a training step is made of: device, optimizer, learning rate, gradients of whole and of cached batches."""
+"""The parts of a training step: device, parameter groups, learning rate, gradients of whole and of cached batches."""
 
-import ctypes
 import math
-import sys
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from ..config import DataConfig, LoopConfig, MinclipError
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
 from .checkpointing import frozen_statistics
-from .distributed import add_up, world_size
-from .parallel import exchange, is_shared, local
+from .distributed import all_reduce_sum, world_size
+from .parallel import average_gradients, is_sharded, local
 
 
 def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
@@ -22,28 +23,21 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device)
+        kind = torch.device(device)
+        if kind.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("choose auto, cpu, cuda or mps")
+        torch.zeros(1, device=kind)
     except (RuntimeError, AssertionError) as error:
         raise MinclipError(f"train.device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
-    kind = torch.device(device)
-    if precision != "auto":
-        return kind, precision == "bf16"
-    return kind, fast_bf16(kind.type)
+    return kind, fast_bf16(kind.type) if precision == "auto" else precision == "bf16"
 
 
 def fast_bf16(kind: str) -> bool:
-    """Whether a "cuda", "mps" or "cpu" multiplies bf16 faster than fp32: without the instructions a CPU emulates them, slowly."""
+    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; a CPU without such instructions emulates it, slowly."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return kind == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def keep_memory() -> None:
-    """Tells glibc to keep freed blocks: it gives those above 32 MB back, and each step would have them cleared anew."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD, bytes
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
@@ -51,34 +45,38 @@ EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding
 )  # fmt: skip
 
 
-def parameter_groups(model: CLIP, weight_decay: float, vision_lr: float = 0.0, text_lr: float = 0.0) -> list[dict]:
-    """Weight decay, and Muon's steps, for matrices only: norms, biases, embeddings and the temperature have no direction to shrink.
+def parameter_groups(
+    model: CLIP, weight_decay: float, *, vision_lr: float | None = None, text_lr: float | None = None
+) -> list[dict]:
+    """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
 
-    Single numbers are a group of their own: FSDP shares out all others, and an optimizer's group must be of one kind.
-    A tower with a learning rate of its own has groups of its own, with that as their "lr"; what is frozen is in none.
+    Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
+    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
+    its own has groups of its own, with that as their "lr"; frozen parameters are in none.
     """
     own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
-    groups = []
-    for part in ("", *own):
-        decayed, spared, numbers = [], [], []
-        for name, parameter in model.named_parameters():
-            tower = name.split(".")[0]
-            if parameter.requires_grad and (tower if tower in own else "") == part:
-                matrix = parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
-                (numbers if parameter.ndim == 0 else decayed if matrix else spared).append(parameter)
-        rate = {"lr": own[part]} if part else {}
-        groups += [
-            {"params": decayed, "weight_decay": weight_decay, "muon": True, **rate},
-            {"params": spared, "weight_decay": 0.0, **rate},
-            {"params": numbers, "weight_decay": 0.0, **rate},
-        ]
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
+            kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
+            groups.setdefault((tower if tower in own else "", kind), []).append(parameter)
+    order = [(part, kind) for part in ("", *own) for kind in ("matrix", "spared", "number")]  # as in saved runs
+    return [
+        {
+            "params": groups[part, kind],
+            **({"weight_decay": weight_decay, "muon": True} if kind == "matrix" else {"weight_decay": 0.0}),
+            **({"lr": own[part]} if part else {}),
+        }
+        for part, kind in order
+        if (part, kind) in groups
+    ]
 
 
 def schedule(progress: float, warmup: float) -> float:
-    """The learning rate's share of its peak: linear up over `warmup`, then half a cosine down to 0 (paper, section 2.5)."""
+    """The learning rate as a fraction of its peak: linear warm-up, then a cosine down to 0 (paper, section 2.5)."""
     if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)  # not 0: the first step should learn something
+        return (progress + 1e-3) / (warmup + 1e-3)  # never 0: the first step should learn something
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
@@ -99,75 +97,96 @@ def picture_size(progress: float, data: DataConfig) -> int:
 def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
     """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
 
-    `model` is a CLIP, or what `wrap` made of one.  With `loop.micro_batch` fewer pairs than the batch are embedded at a
-    time (gradient caching, Gao et al. 2021; the paper's batch of 32,768 by other means): features without a graph, the loss
-    over all of them, then each part again, with the same dropouts, for the loss's gradient at its features.  `seed`
-    decides all that is random.
+    `model` is a CLIP, or what `wrap` made of it.  With `loop.micro_batch`, only so many pairs are embedded at a time
+    (gradient caching, Gao et al. 2021; how one GPU trains with the paper's batch of 32,768): first all features without a
+    graph; then the loss over all of them and its gradient at each feature; then each micro-batch again, with the same
+    dropout, backward from its features' gradients.  `seed` determines everything random.
     """
     clip = model.module if isinstance(model, DistributedDataParallel) else model
     size = loop.micro_batch or len(batch.ids)
-    parts = list(zip(batch.images.split(size), batch.ids.split(size)))
+    micro_batches = list(zip(batch.images.split(size), batch.ids.split(size)))
 
     def embed(number: int) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + number)
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=autocast):
-            image, text, scale = model(*parts[number])
-        # SigLIP's bias goes the scale's way.  The zero makes it a part of this part's graph.
+            image, text, scale = model(*micro_batches[number])
+        # SigLIP's bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
         return image, text, scale, *([clip.logit_bias + 0.0] if clip.config.loss == "siglip" else [])
 
-    if len(parts) == 1:
+    if len(micro_batches) == 1:
         image, text, *numbers = embed(0)
         loss = contrastive_loss(clip, image, text, numbers, loop)
         loss.backward()
     else:
         with torch.no_grad():
-            features = [embed(number) for number in range(len(parts))]
-        image, text = (torch.cat([of_part[i] for of_part in features]).requires_grad_() for i in (0, 1))
+            features = [embed(number) for number in range(len(micro_batches))]
+        image, text = (torch.cat([part[i] for part in features]).requires_grad_() for i in (0, 1))
         numbers = [number.requires_grad_() for number in features[0][2:]]
-        del features  # of a large batch they are large
+        del features  # the copies in image and text are enough
         loss = contrastive_loss(clip, image, text, numbers, loop)
         loss.backward()
-        shares = list(zip(image.grad.split(size), text.grad.split(size)))
-        with frozen_statistics(clip):  # they saw this batch in the first pass
-            for number, share in enumerate(shares):
-                last = number == len(parts) - 1
-                exchange(model, last)
+        feature_grads = list(zip(image.grad.split(size), text.grad.split(size)))
+        with frozen_statistics(clip):  # BatchNorm counted this batch in the first pass
+            for number, grads in enumerate(feature_grads):
+                last = number == len(micro_batches) - 1
+                average_gradients(model, last)
                 # the scale belongs to the whole batch: its gradient counts once
-                grads = [*share, *(x.grad if last else torch.zeros_like(x) for x in numbers)]
-                torch.autograd.backward(embed(number), grads)
+                own = [x.grad if last else torch.zeros_like(x) for x in numbers]
+                torch.autograd.backward(embed(number), [*grads, *own])
     if loop.parallel == "fsdp" and world_size() > 1:
-        for parameter in clip.parameters():  # single numbers are not FSDP's
-            if parameter.ndim == 0:
-                parameter.grad = add_up(parameter.grad) / world_size()
+        for parameter in clip.parameters():  # FSDP leaves single numbers to us
+            if parameter.ndim == 0 and parameter.grad is not None:  # a frozen tower's has none
+                parameter.grad = all_reduce_sum(parameter.grad) / world_size()
     return loss.detach(), numbers[0].detach()
 
 
 def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
-    """The loss of the model's kind, in fp32, over the features of all processes; `numbers` are scale and, for SigLIP, bias."""
-    everywhere = world_size() > 1
+    """The model's loss over the features of all processes, fp32; `numbers` are the scale and, for SigLIP, the bias."""
     pairs = len(image) * world_size()
-    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else 0)  # 16 MB at a time
+    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB of logits
+    size = {"chunk_size": chunk, "distributed": world_size() > 1}
     if clip.config.loss == "siglip":
-        return siglip_loss(image, text, *numbers, chunk, everywhere)
-    return clip_loss(image, text, numbers[0], None, chunk, everywhere, loop.label_smoothing)
+        return siglip_loss(image, text, *numbers, **size)
+    return clip_loss(image, text, numbers[0], label_smoothing=loop.label_smoothing, **size)
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
-    """The length of all tensors as one vector, over all processes."""
+    """The L2 norm of all tensors as one vector, over all processes."""
     kinds: dict[bool, list[Tensor]] = {False: [], True: []}
     for x in tensors:
-        kinds[is_shared(x)].append(local(x.detach()).float())
-    whole, shared = (
+        kinds[is_sharded(x)].append(local(x.detach()).float())
+    whole, sharded = (
         torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
         for kind in kinds.values()
     )
-    return (whole + (add_up(local(shared)) if kinds[True] else 0)).sqrt()
+    return (whole + (all_reduce_sum(local(sharded)) if kinds[True] else 0)).sqrt()
 
 
 @torch.no_grad()
-def clip_gradients(parameters: list[nn.Parameter], most: float) -> Tensor:
-    """Shortens the gradient to the length `most` where it is longer; returns its length before."""
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
+    """Scales the gradients down to the norm `max_norm` if theirs is larger; returns their norm before."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    length = norm(grads)
-    torch._foreach_mul_([local(grad) for grad in grads], (most / (length + 1e-6)).clamp(max=1.0))
-    return length
+    total = norm(grads)
+    torch._foreach_mul_([local(grad) for grad in grads], (max_norm / (total + 1e-6)).clamp(max=1.0))
+    return total
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it, the first Ctrl-C or SIGTERM only makes `interrupted()` true, so that a step ends whole; the second raises."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt("interrupted twice: the last checkpoint is whole")
+        seen.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # only the main thread receives signals
+        before = {}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

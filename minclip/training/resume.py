@@ -12,7 +12,7 @@ from .run import read_learnt, read_metrics, read_run_config
 
 def check_agreement(what: str, mine: dict[str, Any]) -> None:
     """A MinclipError where the processes don't have the same values."""
-    everyones = distributed.everyones(mine)
+    everyones = distributed.all_gather_object(mine)
     for number, values in enumerate(everyones):
         different = [name for name, value in values.items() if value != everyones[0].get(name)]
         if different:

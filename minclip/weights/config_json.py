@@ -3,21 +3,15 @@
 import dataclasses
 import json
 import typing
-from typing import Any, Literal
+from typing import Any
 
-from ..config import MinclipError, nearest
+from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, unused_fields
 
 FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
-# Fields younger than the first files of this FORMAT, which lack them.
-YOUNGER = """
-    tower stages mlp_width dropout loss
-    workers first_size color image_column caption_column
-    hf_config vision_lr text_lr freeze optimizer label_smoothing micro_batch loss_chunk parallel compile grad_checkpointing ema unmasked_last tensorboard overfit
-""".split()
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """The value that `text` holds; a MinclipError names `where` it came from if it is no JSON, or nested without end."""
+    """The value that `text` holds; a MinclipError names `where` it came from if it is no JSON, or nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -27,39 +21,37 @@ def parse_json(text: str | bytes, where: str) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
+    """A config as nested dictionaries, for JSON."""
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type, values: dict[str, Any], where: str = "config") -> Any:
-    """Builds the dataclass `cls` from plain values; an unknown field and a value of the wrong type are MinclipErrors.
+def from_dict(cls: type, values: Any, where: str = "config", group: str = "") -> Any:
+    """Builds the dataclass `cls` from plain values; a MinclipError names the file `where` and the field.
 
-    A missing field is one, too, unless it may be younger than the file: then it takes its default.
+    A missing field takes its default, so that files older than the field can still be read; a missing group is refused.
+    `group` is where the values stand in the file: "" or, for example, "train.".
     """
-    hints = typing.get_type_hints(cls)
     if not isinstance(values, dict):
-        raise MinclipError(f"{where} should be a group of fields, not {values!r}")
+        raise MinclipError(f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
+    parts = {part.name: part for part in dataclasses.fields(cls)}
     for name in values:
-        if name not in hints:
-            raise MinclipError(f"{where} has no field {name!r}{nearest(name, hints)}")
-    missing = [name for name in hints if name not in values and name not in YOUNGER]
-    if missing:
-        raise MinclipError(f"{where} lacks {', '.join(missing)}")
-    return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)
-    kinds = typing.get_args(hint)
-    if typing.get_origin(hint) is Literal:
-        if value not in kinds:
-            raise MinclipError(f"{where} {value!r} is none of {', '.join(kinds)}")
-        return value
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(kinds):
-            raise MinclipError(f"{where} should hold {len(kinds)} numbers, not {value!r}")
-        return tuple(_convert(kind, v, where) for kind, v in zip(kinds, value))
-    wanted = (int, float) if hint is float else hint
-    if not isinstance(value, wanted) or (hint is bool) != isinstance(value, bool):
-        raise MinclipError(f"{where} should be of type {hint.__name__}, not {value!r}")
-    return hint(value)
+        if name not in parts:
+            raise MinclipError(f"{where}: {group}{name} is unknown{nearest(name, parts)}")
+    groups = {name for name, part in parts.items() if dataclasses.is_dataclass(part.type)}
+    if missing := [f"{group}{name}" for name in groups - values.keys()]:
+        raise MinclipError(f"{where} lacks {', '.join(sorted(missing))}")
+    kept = dict(values)
+    for name, value in values.items():
+        if name in groups:
+            kept[name] = from_dict(parts[name].type, value, where, f"{group}{name}.")
+        elif typing.get_origin(parts[name].type) is tuple and isinstance(value, list):
+            kept[name] = tuple(value)
+    try:
+        if cls in (VisionConfig, TextConfig) and "tower" in values:  # earlier versions saved fields without effect
+            unused = unused_fields("vision" if cls is VisionConfig else "text", values["tower"])
+            kept = {name: value for name, value in kept.items() if name not in unused}
+        if cls is CLIPConfig and not {kept["vision"].tower, kept["text"].tower} & TRANSFORMERS:
+            kept.pop("activation", None)
+        return cls(**kept)
+    except MinclipError as error:
+        raise MinclipError(f"{where}: {error}") from None

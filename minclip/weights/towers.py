@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
 from ..text import find_end
 from ..tokenizer import Tokenizer
-from ..training.checkpointing import has_statistics
+from ..training.checkpointing import has_batch_norm
 from .files import read_tensors
 from .hub import NoSuchFile, hub_file
 
@@ -136,7 +136,7 @@ class TimmTower(nn.Module):
 
     def checkpoint(self) -> None:
         """In training, computes activations again in the backward pass instead of keeping them."""
-        if has_statistics(self.model):
+        if has_batch_norm(self.model):
             raise MinclipError(f"train.grad_checkpointing: BatchNorm of {self.config.tower} would see each batch twice")
         self.model.set_grad_checkpointing()
 

@@ -16,9 +16,10 @@ import torch
 from common import interleaved, report, write
 from training import both_models, captions, step
 
-from minclip import clip_loss, meters
+from minclip import clip_loss
 from minclip.batches import Batch
 from minclip.text import trim
+from minclip.training import watch
 from minclip.training.engine import parameter_groups
 from minclip.training.parallel import check_compiler
 
@@ -30,7 +31,7 @@ def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[s
     images = torch.randn(batch, 3, 224, 224, device=device)
     ids = captions("L")[torch.arange(batch) % 8].to(device)
     short = trim(ids, 49407)
-    flops = meters.flops_per_pair(ours, Batch(images, short, torch.arange(batch)), autocast=True)
+    flops = watch.flops_per_pair(ours, Batch(images, short, torch.arange(batch)), autocast=True)
     if compiled:
         check_compiler(device)
         ours.vision.compile(), ours.text.compile(), theirs.compile()
@@ -71,7 +72,7 @@ def main() -> None:
             torch.cuda.empty_cache()
             runs, flops = both_steps(batch, device, compiled=True)
             break
-    peak = meters.peak_flops(device, autocast=True)
+    peak = watch.peak_flops(device, autocast=True)
     seconds = interleaved(runs, args.rounds)
     results = {"steps": report(f"ViT-B/32, bf16, {batch} pairs", seconds, batch, "images"), "peak": peak}
     for name, values in seconds.items():

@@ -1,16 +1,14 @@
 """Our towers beside open_clip's, same weights, same inputs: `python tests/bench/towers.py [--rounds 7] [--json PATH]`.
 
 Images a second of ViT-B/32 in fp32 and bf16 (weights in bf16, as open_clip's `precision="bf16"` has them, and ours under
-autocast, too), a zero-shot classifier of 1,000 class names × 7 prompts, and attention's two ways.  On a CUDA device when
+autocast, too) and a zero-shot classifier of 1,000 class names × 7 prompts.  On a CUDA device when
 there is one.  `--classes 100` makes the classifier a tenth as long.  Results are compared before they are timed.
 """
 
 import argparse
 import copy
-import itertools
 import logging
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -18,7 +16,6 @@ import torch
 from common import interleaved, report, write
 
 from minclip import CLIP, Tokenizer, load, zero_shot_classifier
-from minclip.transformer import attention_weights
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -47,23 +44,6 @@ def in_bf16(model: torch.nn.Module) -> torch.nn.Module:
     model = copy.deepcopy(model)
     open_clip.convert_weights_to_lp(model, dtype=torch.bfloat16)
     return model
-
-
-def attention_runs(dtype: torch.dtype, grad: bool, device: str) -> dict[str, Callable[[], None]]:
-    """The fused kernel and the plain products on the shape of ViT-B/32's attention, 32 images."""
-    q, k, v = (torch.randn(32, 12, 50, 64, device=device).to(dtype).requires_grad_(grad) for _ in range(3))
-
-    def run(attend: Callable) -> None:
-        with torch.set_grad_enabled(grad):
-            for _ in range(10):
-                out = attend(q, k, v)
-                if grad:
-                    torch.autograd.grad(out.sum(), (q, k, v))
-
-    return {
-        "plain products": lambda: run(lambda q, k, v: attention_weights(q, k, None) @ v),
-        "fused kernel": lambda: run(torch.nn.functional.scaled_dot_product_attention),
-    }
 
 
 def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -128,9 +108,6 @@ def main() -> None:
         seconds = interleaved(runs, args.text_rounds, warm_up=False)
         title = f"{len(names):,} class names × {len(TEMPLATES)} prompts, {precision}"
         results[title] = report(title, seconds, len(names) * len(TEMPLATES), "prompts")
-    for dtype, grad in itertools.product((torch.float32, torch.bfloat16), (False, True)):
-        title = f"attention, {str(dtype).removeprefix('torch.')}{', forward and backward' if grad else ''}"
-        results[title] = report(title, interleaved(attention_runs(dtype, grad, device), args.rounds), 10, "calls")
     write(args.json, results)
 
 

@@ -17,8 +17,8 @@ import torch
 from common import interleaved, keep_memory, report, write
 
 from minclip import CLIP, clip_loss, load
-from minclip.loop import parameter_groups
 from minclip.text import trim
+from minclip.training.engine import parameter_groups
 
 # size: (embed_dim, vision, text, batch)
 SIZES = {

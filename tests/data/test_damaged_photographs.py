@@ -181,7 +181,9 @@ def test_a_caption_of_a_hundred_thousand_brackets_is_a_caption(tmp_path):
     assert find_photographs("own", tmp_path).captions["000.jpg"] == [caption]
 
 
-@pytest.mark.parametrize("line", [DEEP, "null", "3", '{"sum": 0, "broken": []}', '{"sum": "x", "broken": {"a.jpg": 3}}'])
+@pytest.mark.parametrize(
+    "line", [DEEP, "null", "3", '{"sum": 0, "broken": []}', '{"sum": "x", "broken": {"a.jpg": 3}}']
+)
 def test_a_damaged_list_of_a_pack_is_made_anew(data_home, line):
     for _ in range(2):
         images, *_ = pack(["a.jpg"], lambda name: photograph(), 16, place="here")
@@ -308,5 +310,3 @@ def test_a_file_of_a_terabyte_is_left_out(tmp_path):
     os.truncate(root / "captions.txt", 2**40)
     with pytest.raises(MinclipError, match=r"captions\.txt.* GB"):
         find_photographs("flickr8k", root)
-
-

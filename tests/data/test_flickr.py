@@ -23,7 +23,6 @@ from minclip.data.photos.source import Source
 from minclip.data.photos.splits import bucket, by_hash, read_splits
 
 
-
 def load_flickr(root, split="train", image_size=16, size=None):
     return find_photographs("flickr30k", root).load(split, image_size=image_size, size=size)
 
@@ -105,7 +104,10 @@ def test_the_order_of_the_rows_is_not_that_of_the_images(tmp_path):
 
 def test_load_pairs_reads_both_names(tmp_path):
     root = lay_out(tmp_path / "flickr", "results.csv")
-    assert load_pairs("flickr8k", "train", image_size=16, root=root).names == load_pairs("flickr30k", "train", image_size=16, root=root).names
+    assert (
+        load_pairs("flickr8k", "train", image_size=16, root=root).names
+        == load_pairs("flickr30k", "train", image_size=16, root=root).names
+    )
 
 
 def test_photographs_lie_anywhere_below_the_root(tmp_path):

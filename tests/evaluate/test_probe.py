@@ -260,7 +260,7 @@ def test_the_first_crossing_counts():
 
 def test_the_picture_has_a_star_at_0_and_the_crossing():
     curve = {1: [0.2, 0.4], 4: [0.6, 0.7]}
-    (axis,) = plots.few_shot_curve(curve, 0.5, "title", 0.125, 2.5, 0.9).axes
+    (axis,) = plots.few_shot_curve(curve, 0.5, "title", chance=0.125, crossing=2.5, probe=0.9).axes
     lines = {line.get_label(): line for line in axis.get_lines()}
     assert lines["k labelled images a class"].get_ydata() == pytest.approx([30, 65])
     assert lines["k labelled images a class"].get_xdata() == pytest.approx([0, 2])

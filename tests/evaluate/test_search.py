@@ -415,7 +415,7 @@ def test_the_search_box_is_drawn_anew_for_each_query(photos):
 def test_the_search_figure_shows_rank_and_cosine_and_states_the_query(photos):
     widgets = pytest.importorskip("minclip.course.widgets")
     index = Index.of(photos, *LOADED)
-    figure = widgets.search_figure(index, "a red star", 3)
+    figure = widgets.search_figure(index, "a red star", top=3)
     assert figure.get_suptitle() == "“a red star”: nearest of 40 images"
     wanted = [
         f"{i} · cosine {hit.cosine:.3f}\n{Path(hit.path).name}"

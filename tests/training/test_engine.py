@@ -14,7 +14,7 @@ from minclip.model import CLIP
 from minclip.training import watch as meters
 from minclip.training.checkpointing import frozen_statistics
 from minclip.training.ema import Average
-from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, picture_size
+from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, pick_device, picture_size
 from minclip.training.parallel import check_compiler, wrap
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
@@ -141,13 +141,15 @@ def test_processes_exchange_gradients_with_the_last_micro_batch():
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
-@pytest.mark.parametrize(("size", "loop_chunk", "chunk"), [(4096, 0, 0), (8192, 0, 512), (8192, 100, 100), (8, 5, 5)])
+@pytest.mark.parametrize(
+    ("size", "loop_chunk", "chunk"), [(4096, None, None), (8192, None, 512), (8192, 100, 100), (8, 5, 5)]
+)
 def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, size, loop_chunk, chunk):
     model, seen = CLIP(replace(MODEL, loss=loss)), []
-    monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *given: seen.append(given[4:6]))
+    monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *features, **options: seen.append(options))
     features, numbers = torch.zeros(size, 2), [torch.ones(())] * (1 + (loss == "siglip"))
     contrastive_loss(model, features, features, numbers, LoopConfig(loss_chunk=loop_chunk))
-    assert seen == [(chunk, False)]
+    assert [(options["chunk_size"], options["distributed"]) for options in seen] == [(chunk, False)]
 
 
 @pytest.mark.parametrize("loss", ["clip", "siglip"])
@@ -199,7 +201,19 @@ def test_statistics_that_were_frozen_move_again_also_after_an_error():
 def test_a_model_that_asks_for_nothing_is_left_as_it_is():
     model = CLIP(MODEL)
     assert wrap(model, LoopConfig()) is model
-    assert not any(getattr(part, "checkpointing", False) for part in model.modules())
+    assert not any("forward" in vars(part) for part in model.modules())
+
+
+def test_compiled_checkpointing_with_batch_norm_is_refused_before_anything_starts():
+    loop = LoopConfig(compile=True, grad_checkpointing=True)
+    with pytest.raises(MinclipError, match=r"train\.compile.*train\.grad_checkpointing.*BatchNorm"):
+        wrap(CLIP(CONV_STEM), loop)
+
+
+@pytest.mark.parametrize("device", ["meta", "privateuseone", "xla", "nothing", "cuda:99", "cpu:x", ""])
+def test_a_device_that_cannot_train_is_refused(device):
+    with pytest.raises(MinclipError, match=r"train\.device"):
+        pick_device(device, "fp32")
 
 
 # ---- the moving average
@@ -271,7 +285,9 @@ def test_short_gradients_are_left_alone():
 
 def test_flops_are_those_counted_by_hand():
     vision = replace(VISION, layers=1, patch_dropout=0.0, dropout=0.0)
-    config = replace(MODEL, vision=vision, text=replace(TEXT, tower="bag", dropout=0.0))
+    config = replace(
+        MODEL, vision=vision, text=TextConfig(tower="bag", context_length=10, vocab_size=50, eot_id=49, width=32)
+    )
     model, pairs = CLIP(config).train(), batch(4)
     width, tokens, patches = 32, 17, 16
     by_hand = 2 * (
@@ -333,7 +349,7 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing is compiled there yet
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "no-such-compiler"),))
-    with pytest.raises(MinclipError, match=r"train\.compile needs a compiler \(a C\+\+ one"):
+    with pytest.raises(MinclipError, match=r"train\.compile.*C\+\+"):
         check_compiler(torch.device("cpu"))
     torch._dynamo.reset()
 

@@ -1,0 +1,150 @@
+"""clip_loss and siglip_loss for large batches: a few rows of the matrix at a time, over the batch of all processes.
+
+The plain loss keeps several (B, B) matrices for its backward pass, 4 GB each for B = 32,768.  Here the gradients are
+written by hand, so that a chunk of rows is computed, used and forgotten.  With z = scale · image · textᵀ (+ bias),
+
+    clip     d loss / d z = (softmax of the rows + softmax of the columns - 2 · target) / 2B
+    siglip   d loss / d z = (sigmoid(z) - target) / B
+
+and the gradients for image, text, scale and bias are products of that matrix with the other side.
+Across W processes, each gives its b pairs and gets the loss of all B = W · b; all must call.  The gradients are W times
+those of that loss, because DDP and FSDP average them over the processes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .distributed import all_gather, all_reduce_max, all_reduce_sum, rank, reduce_scatter_rows, ring_shift, world_size
+
+Float = Tensor | float
+
+
+def big_clip_loss(image: Tensor, text: Tensor, scale: Float, *options: Any) -> Tensor:
+    """`clip_loss`, which checks the arguments.  `options`: image_ids, label_smoothing, chunk_size, distributed."""
+    return _WithGradients.apply(_clip, options, image, text, scale)
+
+
+def big_siglip_loss(image: Tensor, text: Tensor, scale: Float, bias: Float, *options: Any) -> Tensor:
+    """`siglip_loss`, likewise.  `options`: chunk_size, distributed."""
+    return _WithGradients.apply(_siglip, options, image, text, scale, bias)
+
+
+class _WithGradients(torch.autograd.Function):
+    """A loss whose function returns its gradients too: the backward pass only multiplies them by what comes from above."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable, options: tuple, image: Tensor, text: Tensor, *numbers: Float) -> Tensor:
+        with torch.autocast(image.device.type, enabled=False):
+            loss, *gradients = function(image.float(), text.float(), *numbers, *options)
+        # a scale may be a number, which has no gradient, or of shape (1,); autograd itself rounds to an input's dtype
+        ctx.shapes = [x.shape if isinstance(x, Tensor) else None for x in (image, text, *numbers)]
+        ctx.save_for_backward(*gradients)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        pairs = zip(ctx.saved_tensors, ctx.shapes)
+        return None, None, *(None if shape is None else (grad * gradient).view(shape) for gradient, shape in pairs)
+
+
+def _clip(
+    image: Tensor, text: Tensor, scale: Float, image_ids: Tensor | None, smoothing: float, size: int, distributed: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss and gradients for image, text and scale: four products of matrices, where autograd needs six.
+
+    Rows are this process's b images, columns all B texts: a column's softmax is shared, its maxima and sums travel.
+    """
+    b, texts, ids, first = len(image), text, image_ids, 0  # first: the column of this process's first pair
+    if distributed:
+        texts, first = all_gather(text), rank() * b  # (B, D)
+        ids = None if image_ids is None else all_gather(image_ids)  # (B,)
+    n, chunks = len(texts), [slice(start, min(start + size, b)) for start in range(0, b, size)]
+    # one pair of buffers for all chunks: fresh memory for each costs a CPU as much as the exponentials
+    buffers = image.new_empty(2, min(size, b), n)
+
+    # First pass: the softmaxes, exp(logit - top) / total.  One log-sum-exp for both would be rounded as a logit of 100 is.
+    row_top, row_total = image.new_empty(2, b, 1)
+    top, total = image.new_full((n,), -math.inf), image.new_zeros(n)
+    for rows in chunks:
+        logits, exponentials = buffers[:, : rows.stop - rows.start]
+        torch.mm(scale * image[rows], texts.T, out=logits)
+        row_top[rows] = logits.amax(dim=1, keepdim=True)
+        row_total[rows] = torch.sub(logits, row_top[rows], out=exponentials).exp_().sum(dim=1, keepdim=True)
+        old, top = top, torch.maximum(top, logits.amax(dim=0))
+        total = total * (old - top).exp() + torch.sub(logits, top, out=exponentials).exp_().sum(dim=0)
+    if distributed:
+        old, top = top, all_reduce_max(top.clone())
+        total = all_reduce_sum(total * (old - top).exp())
+
+    # Second pass: the gradient g of each chunk's logits, here without its factor 1 / 2B.
+    matched, grad_image, grad_texts = image.new_zeros(()), torch.empty_like(image), torch.zeros_like(texts)
+    for rows in chunks:
+        logits, g = buffers[:, : rows.stop - rows.start]
+        torch.mm(scale * image[rows], texts.T, out=logits)
+        torch.sub(logits, row_top[rows], out=g).exp_().div_(row_total[rows])  # the softmax of the rows
+        if ids is None:  # a row's only positive is its own column
+            row = torch.arange(len(g), device=image.device)
+            own = row, first + rows.start + row
+            matched += (1 - smoothing) * logits[own].sum()
+            g[own] -= 2 * (1 - smoothing)
+        else:
+            same = (image_ids[rows, None] == ids).float()
+            target = same * ((1 - smoothing) / same.sum(dim=1, keepdim=True))
+            matched += (target * logits).sum()
+            g -= 2 * target
+        g += logits.sub_(top).exp_().div_(total)  # and that of the columns
+        torch.mm(g, texts, out=grad_image[rows])
+        grad_texts.addmm_(g.T, image[rows])
+
+    # The smoothed part of the target is one number everywhere, a matrix of rank 1: it needs no pass over the logits.
+    everywhere, image_sum, text_sum = smoothing / n, image.sum(dim=0), texts.sum(dim=0)
+    matched += everywhere * torch.vdot(scale * image_sum, text_sum)
+    grad_image -= 2 * everywhere * text_sum
+    grad_texts -= 2 * everywhere * image_sum
+
+    loss = (row_top + row_total.log()).sum() - 2 * matched
+    if distributed:
+        loss, grad_texts = all_reduce_sum(loss), reduce_scatter_rows(grad_texts)  # (B, D) -> (b, D)
+    loss = (loss + (top + total.log()).sum()) / (2 * n)
+    return loss, *_scaled(1 / (2 * b), scale, image, grad_image, grad_texts)
+
+
+def _siglip(
+    image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, distributed: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Loss and gradients for image, text, scale and bias; texts go round in a ring, with their gradients (section 3.3)."""
+    b, processes = len(image), world_size() if distributed else 1
+    loss, grad_bias = image.new_zeros(()), image.new_zeros(())
+    grad_image, grad_text = torch.zeros_like(image), torch.zeros_like(text)
+    for turn in range(processes):
+        for start in range(0, b, size):
+            rows = slice(start, start + size)
+            logits = scale * image[rows] @ text.T + bias
+            row = torch.arange(len(logits), device=image.device)
+            if turn == 0:  # this process's own texts: the diagonal holds the right pairs
+                right = logits[row, start + row]
+                loss += F.softplus(-right).sum()
+                logits[row, start + row] = -math.inf  # and is none of the wrong ones
+            loss += F.softplus(logits).sum()
+            g = logits.sigmoid_()
+            if turn == 0:
+                g[row, start + row] = -torch.sigmoid(-right)
+            grad_bias += g.sum()
+            grad_image[rows] += g @ text
+            grad_text.addmm_(g.T, image[rows])
+        if processes > 1:
+            text, grad_text = ring_shift(torch.stack([text, grad_text]))  # after the last turn they are home again
+    loss = (all_reduce_sum(loss) if distributed else loss) / (processes * b)
+    return loss, *_scaled(1 / b, scale, image, grad_image, grad_text), grad_bias / b
+
+
+def _scaled(factor: float, scale: Float, image: Tensor, grad_image: Tensor, grad_text: Tensor) -> tuple[Tensor, ...]:
+    """The gradients for image, text and scale from products of the two sides with an unscaled gradient of the logits."""
+    grad_scale = factor * torch.vdot(grad_image.flatten(), image.flatten())  # Σ g · cosine
+    return grad_image.mul_(factor * scale), grad_text.mul_(factor * scale), grad_scale
