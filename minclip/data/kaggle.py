@@ -134,7 +134,7 @@ def _download(source: str, archive: Path) -> None:
             status, asked, is_kaggle = 0, "", False
             if error.response is not None:
                 status, asked = error.response.status_code, error.response.headers.get("Retry-After", "")
-                is_kaggle = "/api/" in error.response.url  # else the store, whose signed address may have expired
+                is_kaggle = "Service/" in error.response.url  # else the store: its signed address may have expired
             if is_kaggle and status != 429 and status < 500:
                 refusal = REFUSALS.get(status, f"Kaggle refuses {{source}} with the answer {status}")
                 raise MinclipError(refusal.format(source=source)) from None
