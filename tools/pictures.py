@@ -23,7 +23,7 @@ def zero_shot(run: minclip.Run) -> Figure:
     cosines = texts @ embed_images(run.model, pairs)[scenes].T
     found = sum(column == nearest for column, nearest in enumerate(cosines.argmax(dim=0).tolist()))
     title = f"Zero-shot: eight pairs that no object in training had; {found} of 8 pictures find their sentence"
-    return plots.similarity_matrix(cosines, pairs.images[scenes], sentences, title)
+    return plots.similarity_matrix(cosines, pairs.images[scenes], sentences, title=title)
 
 
 def main(arguments: list[str] | None = None) -> None:

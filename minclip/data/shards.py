@@ -17,7 +17,7 @@ import numpy as np
 from ..batches import Pairs
 from ..config import MinclipError
 from ..weights.config_json import parse_json
-from .photos.pack import decode
+from .photos.images import decode
 
 WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "json")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt

@@ -20,7 +20,7 @@ from minclip import clip_loss
 from minclip.batches import Batch
 from minclip.text import trim
 from minclip.training import watch
-from minclip.training.engine import parameter_groups
+from minclip.training.optim import parameter_groups
 from minclip.training.parallel import check_compiler
 
 
