@@ -143,7 +143,7 @@ WEIGHTS, SAME = {"weights"}, set()
 LOOP = {
     "seed": ({"seed": 1}, WEIGHTS),
     "batch_size": ({"batch_size": 12}, WEIGHTS),
-    "micro_batch": ({"micro_batch": 4}, {"vit": SAME, "resnet": WEIGHTS, "small_resnet": WEIGHTS}),  # BatchNorm's
+    "micro_batch": ({"micro_batch": 4}, WEIGHTS),  # by other dropped patches, and by BatchNorm
     "loss_chunk": ({"loss_chunk": 3}, SAME),
     "optimizer": ({"optimizer": "muon"}, WEIGHTS),
     "lr": ({"lr": 1e-2}, WEIGHTS),
@@ -156,14 +156,14 @@ LOOP = {
     "beta2": ({"beta2": 0.1}, WEIGHTS),
     "label_smoothing": ({"label_smoothing": 0.3}, WEIGHTS),
     "grad_clip": ({"grad_clip": 1e-9}, WEIGHTS),
-    "steps": ({"steps": 4}, {"weights", "steps"}),
-    "minutes": ({"minutes": 1e-5}, {"weights", "steps"}),
+    "steps": ({"steps": 4}, {"weights", "steps", "validations"}),
+    "minutes": ({"minutes": 1e-5}, {"weights", "steps", "validations"}),
     "log_every": ({"log_every": 3}, {"steps"}),
     "eval_every": ({"eval_every": 1}, {"validations"}),
     "checkpoint_every": ({"checkpoint_every": 1}, {"saves"}),
     "device": ({"device": "meta"}, REFUSED),
     "precision": ({"precision": "bf16"}, WEIGHTS),
-    "grad_checkpointing": ({"grad_checkpointing": True}, {"vit": SAME, "resnet": SAME, "small_resnet": SAME}),
+    "grad_checkpointing": ({"grad_checkpointing": True}, SAME),
     "ema": ({"ema": 0.9}, WEIGHTS),
     "unmasked_last": ({"unmasked_last": 0.5}, {"vit": WEIGHTS, "resnet": REFUSED, "small_resnet": REFUSED}),
     "tensorboard": ({"tensorboard": True}, {"files"}),
