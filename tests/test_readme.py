@@ -46,7 +46,10 @@ def id_of(block):
 def place(here):
     """An empty folder that stands for the repository's: a copy of the demo, a few photographs, and the commands."""
     shutil.copytree(ROOT / "data" / "demo", here / "data" / "demo")
-    put_photographs(here / "flickr8k", [f"{i}.jpg" for i in range(40)])
+    names = [f"{i}.jpg" for i in range(60)]
+    put_photographs(here / "flickr8k" / "Images", names)
+    captions = [f"{name},a dog number {i} of {k}" for i, name in enumerate(names) for k in range(5)]
+    (here / "flickr8k" / "captions.txt").write_text("\n".join(["image,caption", *captions]) + "\n")
     zipped(here / "flickr8k")
     (here / "bin").mkdir()
     for name, code in SHIMS.items():
