@@ -82,7 +82,7 @@ def test_the_scale_is_a_parameter_that_learns():
     assert dict(model.named_parameters())["logit_scale"].grad.abs() > 0
 
 
-@pytest.mark.parametrize("start", [math.log(101), 10.0, 100.0])
+@pytest.mark.parametrize("start", [math.log(101), 10.0, 20.0])
 def test_the_scale_is_clamped_at_100(start):
     model = CLIP(replace(CONFIG, logit_scale_init=start))
     model.clamp_logit_scale()

@@ -43,10 +43,10 @@ def test_an_image_of_another_shape_is_refused(shape):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 60}, "60 is not a multiple of 32, by which a ResNet shrinks it"),
+        ({"image_size": 60}, r"60.*32"),
         ({"width": 15}, "width 15 is odd"),
-        ({"heads": 7}, r"32 · model.vision.width = 512 is not a multiple of model.vision.heads 7"),
-        ({"stages": (1, 0, 1, 1)}, "sizes must be positive"),
+        ({"heads": 7}, r"model\.vision\.heads 7.*512"),
+        ({"stages": (1, 0, 1, 1)}, r"model\.vision\.stages 0"),
         ({"tower": "convnet"}, "tower 'convnet' is none of"),
     ],
 )
@@ -195,5 +195,5 @@ def test_a_small_resnet_refuses_what_is_no_picture(shape):
 
 
 def test_a_small_resnets_size_is_a_multiple_of_16():
-    with pytest.raises(MinclipError, match="40 is not a multiple of 16"):
+    with pytest.raises(MinclipError, match=r"40.*16"):
         replace(SMALL, image_size=40)

@@ -145,7 +145,7 @@ def test_text_maps_look_at_nothing_later():
 # ---- a bag of words
 
 
-BAG = replace(TEXT, tower="bag")
+BAG = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=EOT, width=32)
 
 
 def test_a_bag_is_the_mean_of_its_tokens():
@@ -173,7 +173,7 @@ def test_a_clip_may_have_a_bag_for_its_text_tower():
 
 
 def test_an_unknown_text_tower_is_refused():
-    with pytest.raises(MinclipError, match="tower 'lstm' is neither"):
+    with pytest.raises(MinclipError, match=r"model\.text\.tower 'lstm'"):
         replace(TEXT, tower="lstm")
 
 
@@ -326,7 +326,7 @@ def test_a_bag_leaves_words_out_in_training_only():
 
 
 def test_a_bag_never_leaves_out_its_first_and_its_last_token_and_of_the_others_the_share():
-    config = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=49, width=50, heads=1, dropout=0.3)
+    config = TextConfig(tower="bag", context_length=12, vocab_size=50, eot_id=49, width=50, dropout=0.3)
     torch.manual_seed(0)
     tower = BagOfWords(config)
     tower.norm_final = torch.nn.Identity()

@@ -1,7 +1,7 @@
 """Makes a clone of the course usable in Google Colab; every notebook's set-up cell runs this there.
 
-Colab's own torch, torchvision, matplotlib, ipywidgets and all else that is there stay as they are: `--no-deps` for minclip,
-and of what it depends on only what is missing.  Needs Python 3.11; Colab has 3.13.
+Colab's own torch, torchvision, matplotlib, ipywidgets and the rest stay as they are: minclip is installed with
+`--no-deps`, and of its dependencies only what is missing.  Needs Python 3.11; Colab has 3.13.
 """
 
 import importlib

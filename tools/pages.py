@@ -1,4 +1,4 @@
-"""The course as a static site: `python tools/pages.py --to build/site`, from the stored outputs, for a browser without a network."""
+"""The course as a static site that works offline, from the stored outputs: `python tools/pages.py --to build/site`."""
 
 import argparse
 import base64
@@ -42,7 +42,7 @@ CONFIG = {
     "html_show_sphinx": False,
     "highlight_language": "none",  # of blocks that name none: commands, not Python
 }
-# Written by hand into _static.  Wide things scroll by themselves, so that the text never has to, on a phone or at 200 % zoom.
+# Written into _static.  Wide content scrolls by itself, so that the text never has to, on a phone or at 200 % zoom.
 WRITTEN = {
     "pages.css": """
 .bd-article img, .bd-article .jupyter-widgets { max-width: 100%; height: auto; }
@@ -62,7 +62,7 @@ SEEN = re.compile(r"\*What you see[^*]*\*:?\s*(.{30,}?\.)(?:\s|$)", re.DOTALL)
 
 
 def assets(static: Path) -> None:
-    """Fetches the scripts of `ASSETS` into the folder `static`.  Raises SystemExit without npm, or without its registry."""
+    """Fetches the scripts of `ASSETS` into the folder `static`.  SystemExit without npm or its registry."""
     if shutil.which("npm") is None:
         raise SystemExit("the site needs npm (Node.js) for MathJax and the widgets' scripts; none is installed")
     static.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,8 @@ def gather(source: Path) -> list[str]:
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, source / file)
         if file.suffix == ".py":
-            shown = f"---\norphan: true\n---\n# {file.as_posix()}\n\n```{{literalinclude}} {file.name}\n:language: python\n```\n"
+            block = f"```{{literalinclude}} {file.name}\n:language: python\n```\n"
+            shown = f"---\norphan: true\n---\n# {file.as_posix()}\n\n{block}"
             (source / f"{file}.md").write_text(shown)
     return [page.with_suffix("").as_posix() for page in [*notebooks, *others]]
 

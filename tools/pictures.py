@@ -18,7 +18,7 @@ PAIRS = ("blue star", "red heart", "pink triangle", "yellow cross", "striped rin
 
 def found(run: minclip.Run, columns: int = 7) -> Figure:
     """For five held-out pairs, the nearest pictures among all test and held-out scenes, best first."""
-    held, test = (load_pairs("shapes", split, run.config.data.image_size) for split in ("heldout", "test"))
+    held, test = (load_pairs("shapes", split, image_size=run.config.data.image_size) for split in ("heldout", "test"))
     task, images = held.tasks["held-out pairs"], np.concatenate([held.images, test.images])
     truth = np.full(len(images), "", dtype=object)  # no scene of the test split shows one of the pairs
     truth[np.asarray(task.indices)] = [task.class_names[label] for label in task.labels.tolist()]

@@ -4,8 +4,9 @@
     python tools/retarget.py ""                         not published: links lead to Colab's own open dialog
     python tools/retarget.py --check                    does everything agree with pyproject.toml?
 
-`[tool.minclip]` in pyproject.toml holds the address; all else is a copy.  A new notebook's cells "title" and "setup" begin
-with what notebook 00's begin with.  `.github/workflows/address.yml` runs this where the course is pushed to a new home.
+`[tool.minclip]` in pyproject.toml holds the address; everything else is a copy.  The cells "title" and "setup" of a new
+notebook have to begin as in notebook 00.  `.github/workflows/address.yml` runs this when the course is pushed to a new
+repository.
 """
 
 import argparse
@@ -35,7 +36,7 @@ PLACEHOLDERS = {
 }
 
 LINK = re.compile(r'<a href="[^"]*" id="colab">Open in Colab</a>(?: \(its [^)]*\))?')
-# the set-up cell's first lines: a condition with what is indented below it, or the comment of a notebook that is new here
+# the set-up cell's first lines: a condition and its block, or the comment of a new notebook
 FIRST_LINES = re.compile(r'\A(?:if "google\.colab" in .*\n(?: +.*\n)+|# On Google Colab.*\n)')
 CONDITION = 'if "google.colab" in str(get_ipython()):  # on Google Colab only: fetch the course (tools/retarget.py)\n'
 UNPUBLISHED = """\

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..config import MinclipError
 from ..course.plots import contact_sheet
-from ..data.photos.source import open_image
+from ..data.photos.images import open_image
 from ..evaluate.search import Index
 from ..training.engine import pick_device
 from ..weights.folder import atomic_write
@@ -45,7 +45,7 @@ class Search:
         if query and tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read a query; --image works")
         asked = data_uri(open_image(self.image, 480)) if self.image else None
-        index = Index.of(self.images, model, preprocess, tokenizer)
+        index = Index.of(self.images, (model, preprocess, tokenizer))
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)
@@ -63,7 +63,7 @@ class Search:
         title = f"Like {Path(self.image).name}" if self.image else f"“{query}”"
         title = f"{shown(title)}: nearest of {len(index.paths):,} images"
         pictures = [index.picture(hit.path) for hit in hits]
-        sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title), "search.png", self.out)
+        sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title=title), "search.png", self.out)
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
         found = [{"path": n, "cosine": c, "picture": data_uri(p)} for n, c, p in zip(names, cosines, pictures)]
         page = Path(self.out, "search.html")

@@ -1,1 +1,1 @@
-"""What the notebooks show and ask: set-up, pictures, widgets and checks.  The library below imports nothing from here."""
+"""What the notebooks need: set-up, plots, widgets and checks.  The library imports nothing from here."""

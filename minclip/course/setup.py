@@ -1,4 +1,4 @@
-"""What every notebook begins with: one seed, two threads, one style of plots, and the data set that is here."""
+"""What every notebook starts with: one seed, two threads, one plot style, and the data set to use."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from ..config import MinclipError, nearest
 from ..data.kaggle import fetched
 from ..training.engine import pick_device
 
-# Okabe and Ito (2008): eight colours that people with any colour vision can tell apart; yellow last, it is faint on white
+# Okabe and Ito (2008): eight colors that people with any color vision can tell apart; yellow last, it is faint on white
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 
 STYLE = {
@@ -30,9 +30,9 @@ STYLE = {
 
 
 def setup(seed: int = 0) -> torch.device:
-    """Seeds everything, sets the plots' style and returns the device: the CPU, unless MINCLIP_DEVICE names another.
+    """Seeds everything, sets the plot style and returns the device: the CPU, unless MINCLIP_DEVICE names another.
 
-    The notebooks are made for a CPU, and their printed numbers are compared in tests; on a GPU they differ in late digits.
+    Tests compare the numbers that the notebooks print on a CPU; on a GPU the last digits differ.
     """
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     random.seed(seed)
@@ -44,9 +44,9 @@ def setup(seed: int = 0) -> torch.device:
 
 
 def dataset(name: str) -> str:
-    """`name` where its photographs are (`minclip fetch`), and a GPU for "flickr30k"; else "shapes".  Prints which, and why.
+    """`name` if its photographs are here, and a GPU for "flickr30k"; else "shapes".  Prints which, and why.
 
-    With the environment variable MINCLIP_COURSE_SHAPES always "shapes": stored outputs come from there.
+    Always "shapes" where the environment variable MINCLIP_COURSE_SHAPES is set: stored outputs are made with it.
     """
     choices = ("shapes", "flickr8k", "flickr30k")
     if name not in choices:
@@ -56,7 +56,7 @@ def dataset(name: str) -> str:
     elif os.environ.get("MINCLIP_COURSE_SHAPES") or not fetched(name):
         reason = f"{name} is not here (minclip fetch {name} brings it)"
     elif name == "flickr30k" and pick_device("auto", "fp32")[0].type == "cpu":
-        reason = 'flickr30k is here, but no GPU to train on it (DATA = "flickr8k" does with a CPU)'
+        reason = 'flickr30k is here, but there is no GPU to train on it (DATA = "flickr8k" trains on a CPU)'
     else:
         print(f"{name}: {fetched(name)}")
         return name

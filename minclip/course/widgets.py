@@ -1,7 +1,7 @@
-"""The course's widgets: a few controls above an image that a callback redraws; the figure itself comes from `plots`.
+"""The course's widgets: controls above an image that a callback redraws; the figure itself comes from `plots`.
 
-Only what works alike in JupyterLab, in Colab (ipywidgets 7.7) and under nbval is used: an Image widget whose bytes
-change, and no Output, interact or clear_output.
+They use only what works in JupyterLab, in Colab (ipywidgets 7.7) and under nbval: an Image widget whose bytes change;
+no Output, interact or clear_output.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from . import plots
 
 
 def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
-    """`controls` above the figure `draw(**values)`, drawn anew whenever one of them changes."""
+    """`controls` above the figure `draw(**values)`, redrawn whenever one of them changes."""
     picture = ipywidgets.Image(format="png")
 
     def update(_: object = None) -> None:
@@ -37,26 +37,26 @@ def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> 
 
 
 def label_probabilities(
-    model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, template: str, scale: float
+    model: CLIP, tokenizer: Tokenizer, image: np.ndarray, *, labels: str, template: str, scale: float
 ) -> Figure:
-    """Probabilities of `labels` (with commas between) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
+    """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
     names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
-    classifier = zero_shot_classifier(model, tokenizer, names, (template if "{}" in template else "{}",))
+    classifier = zero_shot_classifier(model, tokenizer, names, templates=(template if "{}" in template else "{}",))
     with torch.no_grad():
         cosines = (
             model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True)
             @ classifier
         )
     values = (scale * cosines).softmax(dim=1)[0].tolist()
-    return plots.probabilities(image, names, values, f"closest: {names[int(np.argmax(values))]}")
+    return plots.probabilities(image, names, values, title=f"closest: {names[int(np.argmax(values))]}")
 
 
-def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labels: str) -> ipywidgets.VBox:
-    """Type labels, choose an image, move the temperature, and see the probabilities move."""
+def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, *, labels: str) -> ipywidgets.VBox:
+    """Type labels, choose an image, change the scale, and watch the probabilities."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
         lambda image, labels, template, scale: label_probabilities(
-            model, tokenizer, images[image], labels, template, scale
+            model, tokenizer, images[image], labels=labels, template=template, scale=scale
         ),
         image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
         labels=ipywidgets.Text(labels, description="labels", layout=wide, continuous_update=False),
@@ -68,7 +68,7 @@ def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labe
 
 
 def token_figure(tokenizer: Tokenizer, text: str, merges: int) -> Figure:
-    """The tokens of `text` and their ids where only the first `merges` merges have been learned."""
+    """The tokens of `text` and their ids for a tokenizer that knows only the first `merges` merges."""
     smaller = Tokenizer(tokenizer.merges[:merges], clean=tokenizer.clean)
     ids = smaller.encode(text)
     size = f"{merges} merges, a vocabulary of {smaller.vocab_size:,}"
@@ -76,7 +76,7 @@ def token_figure(tokenizer: Tokenizer, text: str, merges: int) -> Figure:
 
 
 def token_playground(tokenizer: Tokenizer, text: str) -> ipywidgets.VBox:
-    """Type a text, choose how many merges are known, and see its tokens."""
+    """Type a text, choose how many merges the tokenizer knows, and see the tokens."""
     wide = ipywidgets.Layout(width="95%")
     most = len(tokenizer.merges)
     return redrawn(
@@ -87,9 +87,9 @@ def token_playground(tokenizer: Tokenizer, text: str) -> ipywidgets.VBox:
 
 
 def edited_caption(
-    model: CLIP, tokenizer: Tokenizer, caption: str, position: int, word: str, others: Sequence[str]
+    model: CLIP, tokenizer: Tokenizer, caption: str, *, position: int, word: str, others: Sequence[str]
 ) -> Figure:
-    """How far the caption's vector moves, and towards which `others`, if word `position` (from 1) becomes `word`."""
+    """How far the caption's vector moves, and toward which `others`, if word `position` (from 1) becomes `word`."""
     words = caption.split() or [""]
     place = min(position, len(words)) - 1
     old, words[place] = words[place], word
@@ -97,14 +97,16 @@ def edited_caption(
     vectors = embed_texts(model, tokenizer, [caption, edited, *others])
     before, after = (vectors[:2] @ vectors[[0, *range(2, len(vectors))]].T).tolist()
     title = f"“{old}” → “{word}”: cosine {after[0]:.2f} with the caption as it was"
-    return plots.moved_cosines([f"{caption} (as it was)", *others], before, after, (caption, edited), title)
+    return plots.moved_cosines([f"{caption} (as it was)", *others], before, after, names=(caption, edited), title=title)
 
 
-def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, others: Sequence[str]) -> ipywidgets.VBox:
-    """Type a caption, choose one of its words, write another in its place, and see the vector move."""
+def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, *, others: Sequence[str]) -> ipywidgets.VBox:
+    """Type a caption, replace one of its words, and watch the vector move."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
-        lambda caption, position, word: edited_caption(model, tokenizer, caption, position, word, others),
+        lambda caption, position, word: edited_caption(
+            model, tokenizer, caption, position=position, word=word, others=others
+        ),
         caption=ipywidgets.Text(caption, description="caption", layout=wide, continuous_update=False),
         position=ipywidgets.IntSlider(1, 1, 12, description="which word"),
         word=ipywidgets.Text("green", description="new word", continuous_update=False),
@@ -112,10 +114,10 @@ def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, others: 
 
 
 @torch.no_grad()
-def attention_figure(tower: VisionTransformer, images: np.ndarray, image: int, layer: int, head: int) -> Figure:
-    """Where the feature of images[image], (3, S, S) uint8, comes from; `layer` and `head` count from 1.
+def attention_figure(tower: VisionTransformer, images: np.ndarray, *, image: int, layer: int, head: int) -> Figure:
+    """Where the image tower looks in images[image], (3, S, S) uint8; `layer` and `head` count from 1.
 
-    Layer 0 is the rollout through all layers, head 0 the heads' mean.  Without a class token all rows count alike.
+    Layer 0 is the rollout through all layers, head 0 the mean of the heads.  Without a class token it is the mean row.
     """
     x = normalize(torch.from_numpy(images[image])[None], tower.config)
     maps = tower.attention_maps(x)  # (layers, 1, H, L, L)
@@ -126,96 +128,99 @@ def attention_figure(tower: VisionTransformer, images: np.ndarray, image: int, l
         rows = maps[layer - 1, 0, head - 1] if head else maps[layer - 1, 0].mean(dim=0)
     row = rows[0, 1:] if tower.config.pool == "cls" else rows.mean(dim=0)
     side = tower.config.image_size // tower.config.patch_size
-    return plots.looked_at(images[image][None], row.view(1, side, side), [f"image {image}"], name)
+    return plots.looked_at(images[image][None], row.view(1, side, side), [f"image {image}"], title=name)
 
 
 def attention_viewer(tower: VisionTransformer, images: np.ndarray) -> ipywidgets.VBox:
-    """Choose an image, a layer or the rollout, and a head, and see which patches are looked at."""
+    """Choose an image, a layer or the rollout, and a head, and see which patches get the attention."""
     layers = [(f"layer {i}", i) for i in range(1, tower.config.layers + 1)]
     heads = [(f"head {i}", i) for i in range(1, tower.config.heads + 1)]
     return redrawn(
-        lambda image, layer, head: attention_figure(tower, images, image, layer, head),
+        lambda image, layer, head: attention_figure(tower, images, image=image, layer=layer, head=head),
         image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
         layer=ipywidgets.Dropdown(options=[*layers, ("rollout", 0)], value=tower.config.layers, description="layer"),
         head=ipywidgets.Dropdown(options=[("mean", 0), *heads], value=0, description="head"),
     )
 
 
-def loss_figure(image: Tensor, text: Tensor, batch: int, scale: float) -> Figure:
-    """The loss of the first `batch` pairs of vectors (N, D) at every scale and at `scale`, and the right texts' chances."""
+def loss_figure(image: Tensor, text: Tensor, *, batch: int, scale: float) -> Figure:
+    """The loss of the first `batch` pairs of vectors (N, D) by scale, and the right texts' probabilities at `scale`."""
     image, text = image[:batch], text[:batch]
     scales = [100 ** (i / 20) for i in range(21)]
     losses = [clip_loss(image, text, s).item() for s in scales]
     right = (scale * image @ text.T).softmax(dim=1).diagonal()
     best = min(zip(losses, scales))[1]
     title = f"{batch} pairs, scale {scale:g}: the lowest loss would be near scale {best:.0f}"
-    return plots.batch_and_scale(right, scale, clip_loss(image, text, scale).item(), scales, losses, title)
+    return plots.batch_and_scale(
+        right, scale=scale, loss=clip_loss(image, text, scale).item(), scales=scales, losses=losses, title=title
+    )
 
 
 def loss_playground(image: Tensor, text: Tensor) -> ipywidgets.VBox:
-    """Choose a batch size and a scale, and see the loss and how sure the batch's images are of their texts."""
+    """Choose a batch size and a scale, and see the loss and the probabilities of the right texts."""
     sizes = [2**i for i in range(1, len(image).bit_length())]
     return redrawn(
-        lambda batch, scale: loss_figure(image, text, batch, scale),
+        lambda batch, scale: loss_figure(image, text, batch=batch, scale=scale),
         batch=ipywidgets.SelectionSlider(options=sizes, value=sizes[-1] // 4, description="batch size"),
         scale=ipywidgets.FloatSlider(value=14.3, min=1, max=100, step=0.1, description="scale"),
     )
 
 
-def temperature_figure(matrix: Tensor, images: np.ndarray, scale: float, shift: float = 0.0) -> Figure:
-    """Cosines (n, n) of images (n, 3, S, S) and captions, all of them plus `shift`, at one scale: softmax, gradient, loss."""
+def temperature_figure(matrix: Tensor, images: np.ndarray, *, scale: float, shift: float = 0.0) -> Figure:
+    """Cosines (n, n) of images (n, 3, S, S) and captions, each plus `shift`, at one scale: softmax, gradient, loss."""
     loss = clip_loss(matrix + shift, torch.eye(len(matrix)), scale).item()
     moved = f"all cosines {shift:+.2f}, " if shift else ""
     return plots.temperature(
-        matrix + shift, scale, images, f"{moved}scale {scale:.1f}, temperature {1 / scale:.2g}: loss {loss:.2f}"
+        matrix + shift, scale, images, title=f"{moved}scale {scale:.1f}, temperature {1 / scale:.2g}: loss {loss:.2f}"
     )
 
 
-def temperature_playground(matrix: Tensor, images: np.ndarray, scale: float) -> ipywidgets.VBox:
-    """Move the scale, by factors, and all cosines at once, and see similarities, softmax, gradient and loss."""
+def temperature_playground(matrix: Tensor, images: np.ndarray, *, scale: float) -> ipywidgets.VBox:
+    """Multiply the scale, shift all cosines, and watch similarities, softmax, gradient and loss."""
     return redrawn(
-        lambda scale, shift: temperature_figure(matrix, images, scale, shift),
+        lambda scale, shift: temperature_figure(matrix, images, scale=scale, shift=shift),
         scale=ipywidgets.FloatLogSlider(value=scale, base=10, min=-1, max=3, step=0.05, description="scale"),
         shift=ipywidgets.FloatSlider(value=0, min=-0.5, max=0.25, step=0.05, description="shift"),
     )
 
 
 def scrubber_figure(
-    matrices: Sequence[Tensor], steps: Sequence[int], moment: int, losses: Sequence[float], batch: int
+    matrices: Sequence[Tensor], steps: Sequence[int], *, moment: int, losses: Sequence[float], batch: int
 ) -> Figure:
-    """Cosines (n, n) that were kept after `steps`, at one moment of them, beside the run's losses."""
+    """The cosines (n, n) stored after steps[moment], beside the losses of the run."""
     matrix, n = matrices[moment], len(matrices[moment])
     right = (matrix.argmax(dim=1) == torch.arange(n)).sum().item()
     wrong = (matrix.sum() - matrix.trace()) / (n * n - n)
-    title = f"step {steps[moment]}: diagonal {matrix.diagonal().mean():.2f}, elsewhere {wrong:.2f}; {right} of {n} find their text"
-    return plots.matrix_and_loss(matrix, losses, steps[moment], batch, title)
+    cosines = f"diagonal {matrix.diagonal().mean():.2f}, elsewhere {wrong:.2f}"
+    title = f"step {steps[moment]}: {cosines}; {right} of {n} find their text"
+    return plots.matrix_and_loss(matrix, losses, step=steps[moment], batch_size=batch, title=title)
 
 
 def training_scrubber(
-    matrices: Sequence[Tensor], steps: Sequence[int], losses: Sequence[float], batch: int
+    matrices: Sequence[Tensor], steps: Sequence[int], *, losses: Sequence[float], batch: int
 ) -> ipywidgets.VBox:
-    """Go through a training run, and see the matrix become diagonal while the loss falls."""
+    """Move through a training run, and watch the matrix become diagonal while the loss falls."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
-        lambda moment: scrubber_figure(matrices, steps, moment, losses, batch),
+        lambda moment: scrubber_figure(matrices, steps, moment=moment, losses=losses, batch=batch),
         moment=ipywidgets.IntSlider(0, 0, len(matrices) - 1, description="moment", layout=wide),
     )
 
 
-def search_figure(index: Index, query: str, top: int) -> Figure:
-    """The `top` photographs of the index that are nearest to a text."""
+def search_figure(index: Index, query: str, *, top: int) -> Figure:
+    """The `top` pictures of the index that are nearest to a text."""
     if not query.strip():
-        return plots.contact_sheet([], [], [], "type what the picture should show")
+        return plots.contact_sheet([], [], [], title="type what the picture should show")
     paths, cosines = zip(*index.search(query, top))
     title = f"“{query}”: nearest of {len(index.paths):,} images"
-    return plots.contact_sheet([index.picture(path, 240) for path in paths], paths, cosines, title)
+    return plots.contact_sheet([index.picture(path, side=240) for path in paths], paths, cosines, title=title)
 
 
-def search_box(index: Index, query: str, top: int = 8) -> ipywidgets.VBox:
-    """Type what a picture should show, and see which photographs of the index come nearest."""
+def search_box(index: Index, query: str, *, top: int = 8) -> ipywidgets.VBox:
+    """Type what a picture should show, and see the nearest pictures of the index."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
-        lambda query, top: search_figure(index, query, top),
+        lambda query, top: search_figure(index, query, top=top),
         query=ipywidgets.Text(query, description="search for", layout=wide, continuous_update=False),
         top=ipywidgets.IntSlider(top, 1, 24, description="how many", continuous_update=False),
     )
@@ -223,11 +228,11 @@ def search_box(index: Index, query: str, top: int = 8) -> ipywidgets.VBox:
 
 @torch.no_grad()
 def prompt_figure(
-    model: CLIP, tokenizer: Tokenizer, image: np.ndarray, labels: str, templates: str, together: bool
+    model: CLIP, tokenizer: Tokenizer, image: np.ndarray, *, labels: str, templates: str, together: bool
 ) -> Figure:
-    """Probabilities of `labels` (with commas between) for one (3, S, S) uint8 image, at the model's own scale.
+    """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image, at the model's own scale.
 
-    `templates` have bars between, "a {} | a photo of a {}"; each has a row, and `together` adds one for their ensemble.
+    `templates` are separated by bars, "a {} | a photo of a {}": a row each; `together` adds one for their ensemble.
     """
     names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
     prompts = [part.strip() for part in templates.split("|") if part.strip()] or ["{}"]
@@ -236,22 +241,25 @@ def prompt_figure(
     vector, scale = model.encode_image(pixels, normalize=True), model.logit_scale.exp()
     rows = {prompt: [prompt] for prompt in prompts} | ({"all together": prompts} if together else {})
     values = torch.cat(
-        [(scale * vector @ zero_shot_classifier(model, tokenizer, names, row)).softmax(dim=1) for row in rows.values()]
+        [
+            (scale * vector @ zero_shot_classifier(model, tokenizer, names, templates=row)).softmax(dim=1)
+            for row in rows.values()
+        ]
     ).cpu()
     answers = [names[i] for i in values.argmax(dim=1).tolist()]
     different = len(set(answers))
     title = f"{different} different answers" if different > 1 else f"all say: {answers[0]}"
-    return plots.prompt_table(image, names, list(rows), values, title)
+    return plots.prompt_table(image, names, list(rows), values=values, title=title)
 
 
 def prompt_playground(
-    model: CLIP, tokenizer: Tokenizer, images: np.ndarray, labels: str, templates: str
+    model: CLIP, tokenizer: Tokenizer, images: np.ndarray, *, labels: str, templates: str
 ) -> ipywidgets.VBox:
-    """Choose an image, write templates and labels, take the templates together, and see the probabilities move."""
+    """Choose an image, type templates and labels, combine the templates, and watch the probabilities."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
         lambda image, labels, templates, together: prompt_figure(
-            model, tokenizer, images[image], labels, templates, together
+            model, tokenizer, images[image], labels=labels, templates=templates, together=together
         ),
         image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
         labels=ipywidgets.Text(labels, description="labels", layout=wide, continuous_update=False),

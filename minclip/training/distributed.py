@@ -1,4 +1,7 @@
-"""The few lines that torchrun needs: who am I, what do the others have, and do we agree."""
+"""Several processes under torchrun: rank, collectives, and decisions that all processes share.
+
+Without torchrun, every function here works on the one process that there is.
+"""
 
 import atexit
 import os
@@ -15,25 +18,24 @@ from ..config import MinclipError
 
 
 def start(device: str, timeout: float = 1800) -> str:
-    """Joins the processes that torchrun started and returns this one's device; without torchrun, `device` as it is.
+    """Joins the process group that torchrun started and returns this process's device; without torchrun, `device`.
 
-    On "auto" and "cuda" each process takes the GPU of its local rank.  A process that waits for another one longer than
-    `timeout` seconds ends with an error instead of hanging.
+    With "auto" and "cuda", each process takes the GPU of its local rank.  A process that waits for another one for more
+    than `timeout` seconds ends with an error instead of hanging.  MinclipError: more processes than GPUs.
     """
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # schedulers set some of them, torchrun all
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # schedulers set some of these, torchrun all
         return device
     local = local_rank()
     if device in ("auto", "cuda") and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
-            raise MinclipError(
-                f"torchrun started {local + 1} processes or more on a machine with {torch.cuda.device_count()} GPUs: one process a GPU"
-            )
+            few = f"at least {local + 1} processes on a machine with {torch.cuda.device_count()} GPUs"
+            raise MinclipError(f"torchrun started {few}: start one process per GPU")
         device = f"cuda:{local}"
         torch.cuda.set_device(device)
     elif device == "auto":
         device = "cpu"
     if not dist.is_initialized():
-        # gloo beside NCCL, for the few numbers that the processes agree on without waiting for the GPU
+        # gloo beside NCCL: a clock or a decision is a CPU tensor, which doesn't wait for the GPU
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
         atexit.register(stop)
@@ -41,28 +43,28 @@ def start(device: str, timeout: float = 1800) -> str:
 
 
 def stop() -> None:
-    """Leaves the group, if there is one."""
+    """Leaves the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number among all, 0 where it is alone; process 0 writes."""
+    """This process's number among all, from 0; process 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def local_rank() -> int:
-    """This process's number on its machine, as torchrun tells it, also before the processes have found each other."""
+    """This process's number on its machine, from 0; known even before the process group exists."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """The (b, …) of all processes one below the other, (W · b, …), without a graph; all must have one shape."""
+    """Concatenates the `x` of all W processes, (b, …) -> (W · b, …), without a graph; all must have the same shape."""
     if world_size() == 1:
         return x
     out = x.new_empty(world_size() * len(x), *x.shape[1:])
@@ -85,7 +87,7 @@ def all_reduce_max(x: Tensor) -> Tensor:
 
 
 def reduce_scatter_rows(x: Tensor) -> Tensor:
-    """This process's rows of `all_gather`'s order, (W · b, …) -> (b, …), summed over all processes."""
+    """Sums `x` over all processes and keeps this one's rows, (W · b, …) -> (b, …), in the order of `all_gather`."""
     if world_size() == 1:
         return x
     out = x.new_empty(len(x) // world_size(), *x.shape[1:])
@@ -94,36 +96,33 @@ def reduce_scatter_rows(x: Tensor) -> Tensor:
 
 
 def ring_shift(x: Tensor) -> Tensor:
-    """Sends `x` to the next process and returns what the previous one sent: after W times it is home again."""
+    """Sends `x` to the next process and returns what the previous one sent; after W shifts each has its own again."""
     size, me = world_size(), rank()
     if size == 1:
         return x
     x = x.contiguous()
     out = torch.empty_like(x)
-    sends = [
-        dist.P2POp(dist.isend, x, (me + 1) % size),
-        dist.P2POp(dist.irecv, out, (me - 1) % size),
-    ]
-    for request in dist.batch_isend_irecv(sends):
+    both = [dist.P2POp(dist.isend, x, (me + 1) % size), dist.P2POp(dist.irecv, out, (me - 1) % size)]
+    for request in dist.batch_isend_irecv(both):  # together: two sends that wait for each other would hang
         request.wait()
     return out
 
 
 def synchronize_clock(seconds: float, stop: bool) -> tuple[float, bool]:
-    """One clock and one decision for all: the longest time, and whether anybody wants to stop."""
+    """One clock and one decision for all processes: the longest time, and whether any of them has to stop."""
     longest, stopping = all_reduce_max(torch.tensor([seconds, float(stop)], dtype=torch.float64)).tolist()
     return longest, bool(stopping)
 
 
 def barrier() -> None:
-    """Goes on when all processes have come here."""
+    """Waits until all processes have come here."""
     if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def on_each_machine_once() -> Iterator[None]:
-    """The first process of each machine goes through the block, then the others: what it leaves on the disk, they find."""
+    """The first process of each machine runs the block before the others, which find on the disk what it left there."""
     later = local_rank() > 0
     if later:
         barrier()
@@ -133,9 +132,17 @@ def on_each_machine_once() -> Iterator[None]:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """`value` as each process has it, by rank."""
+    """The `value` of each process, by rank; any object that can be pickled."""
     if world_size() == 1:
         return [value]
     out: list[Any] = [None] * world_size()
     dist.all_gather_object(out, value)
     return out
+
+
+def broadcast_object(value: Any) -> Any:
+    """The `value` of process 0, on all processes."""
+    values = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values)
+    return values[0]

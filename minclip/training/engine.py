@@ -1,6 +1,9 @@
 """The parts of a training step: device, parameter groups, learning rate, gradients of whole and of cached batches."""
 
 import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -35,39 +38,6 @@ def fast_bf16(kind: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return kind == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
-    "pos_embed", "_token", "bias_table", "_embeddings.weight", "attention_bias.weight",  # timm's and Hugging Face's
-)  # fmt: skip
-
-
-def parameter_groups(
-    model: CLIP, weight_decay: float, *, vision_lr: float | None = None, text_lr: float | None = None
-) -> list[dict]:
-    """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
-
-    Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
-    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
-    its own has groups of its own, with that as their "lr"; frozen parameters are in none.
-    """
-    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
-    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
-            kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
-            groups.setdefault((tower if tower in own else "", kind), []).append(parameter)
-    order = [(part, kind) for part in ("", *own) for kind in ("matrix", "spared", "number")]  # as in saved runs
-    return [
-        {
-            "params": groups[part, kind],
-            **({"weight_decay": weight_decay, "muon": True} if kind == "matrix" else {"weight_decay": 0.0}),
-            **({"lr": own[part]} if part else {}),
-        }
-        for part, kind in order
-        if (part, kind) in groups
-    ]
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -138,9 +108,9 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
 
 
 def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
-    """The loss of the model's kind, in fp32, over the features of all processes; `numbers` are scale and, for SigLIP, bias."""
+    """The model's loss over the features of all processes, fp32; `numbers` are the scale and, for SigLIP, the bias."""
     pairs = len(image) * world_size()
-    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB at a time
+    chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB of logits
     size = {"chunk_size": chunk, "distributed": world_size() > 1}
     if clip.config.loss == "siglip":
         return siglip_loss(image, text, *numbers, **size)
@@ -148,21 +118,42 @@ def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tens
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
-    """The length of all tensors as one vector, over all processes."""
+    """The L2 norm of all tensors as one vector, over all processes."""
     kinds: dict[bool, list[Tensor]] = {False: [], True: []}
     for x in tensors:
         kinds[is_sharded(x)].append(local(x.detach()).float())
-    whole, shared = (
+    whole, sharded = (
         torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
         for kind in kinds.values()
     )
-    return (whole + (all_reduce_sum(local(shared)) if kinds[True] else 0)).sqrt()
+    return (whole + (all_reduce_sum(local(sharded)) if kinds[True] else 0)).sqrt()
 
 
 @torch.no_grad()
-def clip_gradients(parameters: list[nn.Parameter], most: float) -> Tensor:
-    """Shortens the gradient to the length `most` where it is longer; returns its length before."""
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
+    """Scales the gradients down to the norm `max_norm` if theirs is larger; returns their norm before."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    length = norm(grads)
-    torch._foreach_mul_([local(grad) for grad in grads], (most / (length + 1e-6)).clamp(max=1.0))
-    return length
+    total = norm(grads)
+    torch._foreach_mul_([local(grad) for grad in grads], (max_norm / (total + 1e-6)).clamp(max=1.0))
+    return total
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it, the first Ctrl-C or SIGTERM only makes `interrupted()` true, so that a step ends whole; the second raises."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt("interrupted twice: the last checkpoint is whole")
+        seen.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # only the main thread receives signals
+        before = {}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

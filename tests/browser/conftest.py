@@ -1,4 +1,4 @@
-"""A real JupyterLab and a real Chromium: started once for the module that asks for them, and away from a person's own settings."""
+"""A real JupyterLab and a real Chromium, started once for a module, without a person's own settings."""
 
 import json
 import os
@@ -63,10 +63,10 @@ class Lab:
         request = urllib.request.Request(
             f"{self.address}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
 
-    def wait(self, seconds: float = 90) -> None:
+    def wait(self, seconds: float = 180) -> None:
         end = time.monotonic() + seconds
         while True:
             try:
@@ -84,7 +84,7 @@ class Lab:
     def stop(self) -> None:
         self.stop_kernels()
         self.server.terminate()
-        self.server.wait(20)
+        self.server.wait(60)
 
 
 @pytest.fixture(scope="module")

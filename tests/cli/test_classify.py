@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import minclip
 from minclip.cli import main
 from minclip.cli.classify import wrong_pairs_cosine
 from minclip.course import plots
-from minclip.data import load_pairs
+from minclip.data import load_pairs, open_data
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -21,7 +22,7 @@ DEMO = Path(__file__).parents[2] / "data" / "demo"
 @pytest.fixture(scope="module")
 def validation():
     """The shapes world's first validation scenes, at 64 pixels."""
-    return load_pairs("shapes", "val", 64, size=120)
+    return load_pairs("shapes", "val", size=120)
 
 
 @pytest.fixture
@@ -29,10 +30,10 @@ def here(tmp_path, monkeypatch, validation):
     """A folder with a copy of the demo as a run, a blue star and noise; validation is small."""
     monkeypatch.chdir(tmp_path)
 
-    def load(name, *rest, **more):
-        return validation if name == "shapes" else load_pairs(name, *rest, **more)
+    def opened(data):
+        return SimpleNamespace(load=lambda *_, **__: validation) if data.name == "shapes" else open_data(data)
 
-    monkeypatch.setattr("minclip.cli.classify.load_pairs", load)
+    monkeypatch.setattr("minclip.cli.classify.open_data", opened)
     shutil.copytree(DEMO, tmp_path / "runs" / "mine")
     shutil.copy(DEMO / "blue-star.png", tmp_path / "star.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save("noise.png")
@@ -54,7 +55,10 @@ def test_one_image_gets_its_label_and_another_is_none_of_these(here, capsys):
     nearest = max(noise["cosines"], key=noise["cosines"].get)
     facts = (nearest, f"{noise['cosines'][nearest]:.2f}", f"{result['none_below']:.2f}")
     assert all(fact in noise["why"] for fact in facts) and f"noise.png: {noise['why']}" in printed
-    assert "star.png: blue star" in printed and f"below {result['none_below']:.2f}, like 90 % of the wrong pairs" in printed
+    assert (
+        "star.png: blue star" in printed
+        and f"below {result['none_below']:.2f}, like 90 % of the wrong pairs" in printed
+    )
     assert Image.open("classify.png").width > 400
 
 
@@ -116,7 +120,7 @@ def test_where_the_validation_pairs_are_not_here_it_is_off_and_says_why(here, ca
 
 def test_a_few_validation_pairs_are_too_few(here, capsys, monkeypatch, validation):
     few = minclip.Pairs(validation.images[:50], validation.captions[:50], validation.names[:50])
-    monkeypatch.setattr("minclip.cli.classify.load_pairs", lambda *a, **k: few)
+    monkeypatch.setattr("minclip.cli.classify.open_data", lambda _: SimpleNamespace(load=lambda *_, **__: few))
     assert classify(capsys, "noise.png", "--labels", "blue star, red star")[0]["none_below"] is None
 
 
@@ -129,7 +133,9 @@ def test_the_picture_goes_where_it_is_told_and_labels_may_hold_markup(here, caps
 def test_the_picture_marks_the_threshold_and_greys_what_is_below():
     pictures = [Image.new("RGB", (30, 20)), Image.new("RGB", (20, 30))]
     cosines = [{"a": 0.1, "b": 0.5}, {"a": -0.2, "b": 0.1}]
-    figure = plots.classified(pictures, ["x: b", "y: none of these"], cosines, [{"a": 0.0, "b": 1.0}] * 2, 0.3)
+    figure = plots.classified(
+        pictures, ["x: b", "y: none of these"], cosines, probabilities=[{"a": 0.0, "b": 1.0}] * 2, below=0.3
+    )
     first, second = figure.axes[1], figure.axes[3]
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["b", "a"]
     assert [bar.get_width() for bar in first.patches] == [0.5, 0.1]
@@ -137,7 +143,11 @@ def test_the_picture_marks_the_threshold_and_greys_what_is_below():
     colours = [bar.get_facecolor() for axis in (first, second) for bar in axis.patches]
     assert colours[0] != colours[1] == colours[2] == colours[3]
     assert first.get_lines()[0].get_xdata() == [0.3, 0.3]
-    assert not plots.classified(pictures, ["x", "y"], cosines, [{"a": 0.0, "b": 1.0}] * 2).axes[1].get_lines()
+    assert (
+        not plots.classified(pictures, ["x", "y"], cosines, probabilities=[{"a": 0.0, "b": 1.0}] * 2)
+        .axes[1]
+        .get_lines()
+    )
 
 
 MISTAKES = [

@@ -62,7 +62,7 @@ def model_and_tokenizer():
 
 def test_each_control_of_the_playground_redraws_the_picture(model_and_tokenizer):
     images = np.random.default_rng(0).integers(0, 255, (3, 3, 16, 16), dtype=np.uint8)
-    box = widgets.label_playground(*model_and_tokenizer, images, "a red star, a blue ring")
+    box = widgets.label_playground(*model_and_tokenizer, images, labels="a red star, a blue ring")
     *controls, picture = box.children
     assert bytes(picture.value).startswith(b"\x89PNG")
     for control, value in zip(controls, (2, "a ring, a star, a red ring", "{}", 80)):
@@ -74,13 +74,13 @@ def test_each_control_of_the_playground_redraws_the_picture(model_and_tokenizer)
 @pytest.mark.parametrize("labels", ["", " , ,", "only one", "the same, the same"])
 def test_the_playground_survives_odd_labels(model_and_tokenizer, labels):
     image = np.zeros((3, 16, 16), dtype=np.uint8)
-    figure = widgets.label_probabilities(*model_and_tokenizer, image, labels, "no braces", 14.3)
+    figure = widgets.label_probabilities(*model_and_tokenizer, image, labels=labels, template="no braces", scale=14.3)
     assert plots.png(figure).startswith(b"\x89PNG")
 
 
 def test_scale_0_makes_all_labels_alike(model_and_tokenizer):
     image = np.zeros((3, 16, 16), dtype=np.uint8)
-    figure = widgets.label_probabilities(*model_and_tokenizer, image, "a, b, c, d", "{}", 0.0)
+    figure = widgets.label_probabilities(*model_and_tokenizer, image, labels="a, b, c, d", template="{}", scale=0.0)
     bars = [patch.get_width() for patch in figure.axes[1].patches]
     assert bars == pytest.approx([0.25] * 4)
 
@@ -162,16 +162,16 @@ TOKENIZER_WRONG = [
     (checks.join_pair, lambda s, p: " ".join(s).replace(" ".join(p), "".join(p)).split(), "compare whole symbols"),
     (checks.join_pair, join_overlapping, "used twice"),
     (checks.join_pair, join_from_the_right, "left to right"),
-    (checks.join_pair, join_once, "only the first place"),
+    (checks.join_pair, join_once, "only the first occurrence"),
     (checks.join_pair, join_in_place, "changed the list"),
     (checks.join_pair, lambda s, p: join_pair(s, p)[:-1], "last symbol is lost"),
     (checks.join_pair, lambda s, p: s, "expected"),
     (checks.to_row, lambda ids, n, sot, eot: ([sot, *ids, eot] + [0] * n)[:n], "EOT was cut off"),
     (checks.to_row, lambda ids, n, sot, eot: to_row(ids, max(n, len(ids) + 2), sot, eot), "too long"),
     (checks.to_row, lambda ids, n, sot, eot: [sot, *ids[: n - 2], eot], "too short"),
-    (checks.to_row, lambda ids, n, sot, eot: ([sot, *ids[: n - 2]] + [eot] * n)[:n], "after the one EOT"),
+    (checks.to_row, lambda ids, n, sot, eot: ([sot, *ids[: n - 2]] + [eot] * n)[:n], "after a single EOT"),
     (checks.to_row, lambda ids, n, sot, eot: to_row(ids[2 - n :], n, sot, eot), "its beginning"),
-    (checks.decode_tokens, decode_each, "lies in two tokens"),
+    (checks.decode_tokens, decode_each, "split over two tokens"),
     (checks.decode_tokens, lambda tokens: "".join(tokens).replace(END, " ").strip(), "back into its byte"),
     (checks.decode_tokens, lambda tokens: decode_tokens(tokens) + " ", "too many"),
     (checks.decode_tokens, lambda tokens: decode_tokens(tokens).replace(" ", ""), "run together"),
@@ -222,13 +222,6 @@ def test_the_byte_table_shows_all_256():
 # ---- notebook 03: the text Transformer
 
 
-def my_cached(q, k, v, past_k, past_v, scale=True, seen=None):
-    k, v = torch.cat([past_k, k]), torch.cat([past_v, v])
-    scores = q @ k.T / (q.shape[1] ** 0.5 if scale else 1)
-    allowed = torch.ones(scores.shape, dtype=torch.bool).tril(len(past_k) if seen is None else seen)
-    return scores.masked_fill(~allowed, -torch.inf).softmax(dim=1) @ v
-
-
 def square(length):
     return torch.ones(length, length, dtype=torch.bool)
 
@@ -236,30 +229,23 @@ def square(length):
 TEXT_SOLUTIONS = [
     (checks.causal_mask, lambda length: square(length).tril()),
     (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=1)),
-    (checks.attend_with_past, my_cached),
 ]
 TEXT_WRONG = [
     (checks.causal_mask, lambda length: square(length).triu(), "swapped"),
-    (checks.causal_mask, lambda length: square(length).tril(-1), "itself too"),
+    (checks.causal_mask, lambda length: square(length).tril(-1), "itself, too"),
     (checks.causal_mask, lambda length: square(length).triu(1), "forbidden"),
-    (checks.causal_mask, lambda length: torch.eye(length, dtype=torch.bool), "itself only"),
-    (checks.causal_mask, square, "everybody"),
+    (checks.causal_mask, lambda length: torch.eye(length, dtype=torch.bool), "only itself"),
+    (checks.causal_mask, square, "every token"),
     (checks.causal_mask, lambda length: torch.ones(length, length).tril(), "booleans"),
     (checks.causal_mask, lambda length: square(2).tril(), "expected"),
     (checks.find_end, lambda ids, eot: ids.argmax(dim=1), "largest id"),
     (checks.find_end, lambda ids, eot: (ids != 0).sum(dim=1) - 1, "counted the ids"),
     (checks.find_end, lambda ids, eot: ids.shape[1] - 1 - (ids == eot).int().flip(1).argmax(dim=1), "the last EOT"),
-    (checks.find_end, lambda ids, eot: (ids == eot).nonzero()[:, 1], "named them all"),
+    (checks.find_end, lambda ids, eot: (ids == eot).nonzero()[:, 1], "all of them"),
     (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(), "a dimension"),
-    (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=0), "along each row"),
-    (checks.find_end, lambda ids, eot: ids == eot, "which position"),
+    (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=0), "search each row"),
+    (checks.find_end, lambda ids, eot: ids == eot, "its position"),
     (checks.find_end, lambda ids, eot: (ids == eot).int().argmax(dim=1) + 1, "count from 0"),
-    (checks.attend_with_past, lambda q, k, v, *past: my_cached(q, k, v, k[:0], v[:0]), "past is missing"),
-    (checks.attend_with_past, lambda *given: my_cached(*given, seen=9), "sees later ones"),
-    (checks.attend_with_past, lambda *given: my_cached(*given, seen=0), "to the right by P"),
-    (checks.attend_with_past, lambda *given: my_cached(*given, scale=False), "√d"),
-    (checks.attend_with_past, lambda q, k, v, *past: q @ k.T, "of shape"),
-    (checks.attend_with_past, lambda q, k, v, *past: v, "full pass"),
 ]
 
 
@@ -267,7 +253,9 @@ TestTextTowerExercises = exercises(TEXT_SOLUTIONS, TEXT_WRONG)
 
 
 def test_each_control_of_the_caption_playground_redraws_the_picture(model_and_tokenizer):
-    caption, position, word, picture = widgets.caption_playground(*model_and_tokenizer, "a red star", ["red"]).children
+    caption, position, word, picture = widgets.caption_playground(
+        *model_and_tokenizer, "a red star", others=["red"]
+    ).children
     for control, value in ((position, 2), (word, "$x^$"), (caption, "a $1^ ring"), (position, 12), (caption, "")):
         before = bytes(picture.value)
         control.value = value
@@ -275,7 +263,9 @@ def test_each_control_of_the_caption_playground_redraws_the_picture(model_and_to
 
 
 def test_a_word_that_stays_leaves_the_vector_where_it_was(model_and_tokenizer):
-    figure = widgets.edited_caption(*model_and_tokenizer, "a red star", 2, "red", ["a blue ring", "$1 star"])
+    figure = widgets.edited_caption(
+        *model_and_tokenizer, "a red star", position=2, word="red", others=["a blue ring", "$1 star"]
+    )
     before, after = (points.get_offsets()[:, 0].tolist() for points in figure.axes[0].collections[1:])
     assert before == pytest.approx(after, abs=1e-5) and before[0] == pytest.approx(1)
 
@@ -326,23 +316,23 @@ VISION_SOLUTIONS = [
 VISION_WRONG = [
     (checks.patchify, lambda image, p: image.reshape(6, 12), "cuts the memory"),
     (checks.patchify, patches_in_order(3, 1, 0, 2, 4), "row by row"),
-    (checks.patchify, patches_in_order(1, 3, 2, 4, 0), "colours come first"),
+    (checks.patchify, patches_in_order(1, 3, 2, 4, 0), "colors come first"),
     (checks.patchify, patches_in_order(1, 3, 0, 4, 2), "within a patch the pixels"),
     (checks.patchify, lambda image, p: my_patchify(image, p).view(6, 3, p, p), "should be flat"),
     (checks.patchify, lambda image, p: my_patchify(image, 1), "should have shape"),
     (checks.patchify, lambda image, p: [image], "should be a tensor"),
     (checks.attention, lambda q, k, v: my_attend(q, k, v, size=1), "√d before"),
     (checks.attention, lambda q, k, v: my_attend(q, k, v, size=4), "not by d"),
-    (checks.attention, lambda q, k, v: my_attend(q, k, v, dim=0), "wrong way"),
+    (checks.attention, lambda q, k, v: my_attend(q, k, v, dim=0), "wrong dimension"),
     (checks.attention, lambda q, k, v: q @ k.T / 2 @ v, "softmax is missing"),
     (checks.attention, lambda q, k, v: (q @ k.T).softmax(dim=1) / 2 @ v, "not its result"),
     (checks.attention, lambda q, k, v: (q @ k.T / 2).softmax(dim=1), "these are the weights"),
     (checks.attention, lambda q, k, v: my_attend(q, v, k), "the numbers are not"),
-    (checks.attention_rollout, lambda maps: my_rollout(maps, own=0), "residual sum is missing"),
+    (checks.attention_rollout, lambda maps: my_rollout(maps, own=0), "residual connection"),
     (checks.attention_rollout, lambda maps: 8 * my_rollout(maps), "half of both"),
     (checks.attention_rollout, lambda maps: my_rollout(maps, reverse=True), "order is wrong"),
-    (checks.attention_rollout, lambda maps: (maps.mean(dim=1) / 2 + torch.eye(4) / 2).prod(dim=0), "number by number"),
-    (checks.attention_rollout, lambda maps: (maps.mean(dim=(0, 1)) + torch.eye(4)) / 2, "layers' mean"),
+    (checks.attention_rollout, lambda maps: (maps.mean(dim=1) / 2 + torch.eye(4) / 2).prod(dim=0), "elementwise"),
+    (checks.attention_rollout, lambda maps: (maps.mean(dim=(0, 1)) + torch.eye(4)) / 2, "mean of the layers"),
     (checks.attention_rollout, lambda maps: my_rollout(maps[-1:]), "last layer alone"),
 ]
 
@@ -351,14 +341,14 @@ TestImageTowerExercises = exercises(VISION_SOLUTIONS, VISION_WRONG)
 
 
 def test_the_solutions_of_the_image_towers_exercises_equal_the_package():
-    from minclip.transformer import attend, rollout
+    from minclip.transformer import rollout
     from minclip.vision import PatchStem, VisionConfig
 
     torch.manual_seed(0)
     stem, image = PatchStem(VisionConfig(image_size=16, patch_size=4, width=8, heads=1)), torch.randn(3, 16, 16)
     torch.testing.assert_close(stem.projection(my_patchify(image, 4)), stem(image[None])[0])
     q, k, v = torch.randn(3, 5, 4)
-    torch.testing.assert_close(my_attend(q, k, v), attend(q, k, v, None))
+    torch.testing.assert_close(my_attend(q, k, v), F.scaled_dot_product_attention(q, k, v))
     maps = torch.rand(3, 2, 4, 4).softmax(dim=-1)
     torch.testing.assert_close(my_rollout(maps), rollout(maps[:, None])[0])
 
@@ -389,7 +379,7 @@ def test_the_attention_figure_shows_what_the_class_token_looks_at(layer, head):
     with torch.no_grad():
         maps = tower.attention_maps(normalize(torch.from_numpy(images[1:]), tower.config))
     expected = {(1, 0): maps[0, 0].mean(dim=0), (2, 1): maps[1, 0, 0], (0, 0): rollout(maps)[0]}[layer, head]
-    shown = widgets.attention_figure(tower, images, 1, layer, head).axes[1].images[0].get_array()
+    shown = widgets.attention_figure(tower, images, image=1, layer=layer, head=head).axes[1].images[0].get_array()
     np.testing.assert_allclose(np.asarray(shown).ravel(), 100 * expected[0, 1:].numpy(), rtol=1e-4)
 
 

@@ -33,8 +33,8 @@ SOLUTIONS = [
     (checks.merge, merge),
 ]
 WRONG = [
-    (checks.log_softmax, lambda x: log_softmax(x, dim=0), "not the columns"),
-    (checks.log_softmax, lambda x: x.softmax(dim=1), "its logarithm is wanted"),
+    (checks.log_softmax, lambda x: log_softmax(x, dim=0), "not along each column"),
+    (checks.log_softmax, lambda x: x.softmax(dim=1), "return its logarithm"),
     (checks.log_softmax, lambda x: log_softmax(x, top=0), "overflows"),
     (checks.log_softmax, lambda x: log_softmax(x, top=x.max()), "its logarithm is −∞"),
     (checks.log_softmax, lambda x: log_softmax(x).exp().log(), "its logarithm is −∞"),
@@ -42,12 +42,12 @@ WRONG = [
     (
         checks.log_softmax,
         lambda x: x - x.amax(dim=1, keepdim=True) - x.logsumexp(dim=1, keepdim=True),
-        "before their largest was subtracted",
+        "subtract first, then sum",
     ),
     (
         checks.log_softmax,
         lambda x: x - (x - x.amax(dim=1, keepdim=True)).logsumexp(dim=1, keepdim=True),
-        "not only within the sum",
+        "not only inside the sum",
     ),
     (checks.log_softmax, lambda x: 2 * x, "the numbers are not"),
     (checks.loss_gradient, lambda x: loss_gradient(x, columns=0, target=1, size=3), "columns' softmax is missing"),
@@ -58,12 +58,12 @@ WRONG = [
     (checks.loss_gradient, lambda x: loss_gradient(x, size=3), "divide by 2, too"),
     (checks.loss_gradient, lambda x: loss_gradient(x, size=2), "divide by B, too"),
     (checks.loss_gradient, lambda x: loss_gradient(x, size=18), "not over B²"),
-    (checks.loss_gradient, lambda x: -loss_gradient(x), "turned round"),
+    (checks.loss_gradient, lambda x: -loss_gradient(x), "reversed"),
     (checks.merge, lambda *parts: merge(*parts, a=False, b=False), "different scales"),
     (checks.merge, lambda *parts: merge(*parts, b=False), "only the first"),
     (checks.merge, lambda *parts: merge(*parts, a=False), "only the second"),
-    (checks.merge, lambda *parts: merge(*parts, sign=-1), "turned round"),
-    (checks.merge, lambda a, b, c, d: (a, b), "larger of both"),
+    (checks.merge, lambda *parts: merge(*parts, sign=-1), "reversed"),
+    (checks.merge, lambda a, b, c, d: (a, b), "elementwise maximum"),
     (checks.merge, lambda *parts: merge(*parts)[1], "two tensors"),
     (checks.merge, lambda a, b, c, d: (torch.maximum(a, c), 0 * b), "the numbers are not"),
     (checks.merge, lambda a, b, c, d: (torch.maximum(a, c), merge(a, b, c, d)[1] + 0 * a), "still be empty"),
@@ -98,7 +98,7 @@ def test_each_control_of_the_loss_playground_redraws_the_picture():
 
 def test_the_loss_figure_shows_the_loss_at_the_scale_and_all_its_rows():
     image, text = vectors()
-    left, right = widgets.loss_figure(image, text, 8, 10.0).axes
+    left, right = widgets.loss_figure(image, text, batch=8, scale=10.0).axes
     dot = left.lines[1].get_xydata()[0]
     assert dot.tolist() == pytest.approx([10, clip_loss(image[:8], text[:8], 10.0).item()])
     curve = left.lines[0].get_xydata()
@@ -117,7 +117,7 @@ def test_numbers_are_written_into_their_cells_and_the_diagonal_is_framed():
 def test_on_the_circle_each_vector_is_drawn_and_long_arrows_only():
     image = F.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), dim=1)
     moves = torch.tensor([[[0.0, 0.5], [0.0, 0.01]], [[0.0, 0.0], [0.3, 0.0]]])
-    axis = plots.on_circle([image], [image], [moves], ["start"]).axes[0]
+    axis = plots.on_circle([image], [image], [moves], names=["start"]).axes[0]
     assert [text.get_text() for text in axis.texts if text.get_text()] == ["0", "1", "0", "1"]
     assert sum(text.get_text() == "" for text in axis.texts) == 2  # arrows are annotations without text
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from course_answers import exercises
 
 import minclip
-from minclip import retrieval
 from minclip.course import checks, plots, setup
 from minclip.data.kaggle import MARK
+from minclip.retrieval import retrieval
 
 
 def sha(name):
@@ -45,13 +45,13 @@ SOLUTIONS = [
     (checks.rank_of, rank_of),
 ]
 WRONG = [
-    (checks.split_of, lambda name: split_of(name, hash), "another one in each process"),
+    (checks.split_of, lambda name: split_of(name, hash), "from process to process"),
     (checks.split_of, lambda name: split_of(name, train=91, val=96), "compare with <"),
-    (checks.split_of, lambda name: split_of(name, words=("train", "test", "val")), "are exchanged"),
+    (checks.split_of, lambda name: split_of(name, words=("train", "test", "val")), "are swapped"),
     (checks.split_of, lambda name: split_of(name, train=80, val=90), "80:10:10"),
     (checks.split_of, lambda name: split_of(name, lambda n: int(n.removesuffix(".jpg"))), "hash the whole name"),
-    (checks.split_of, lambda name: split_of(name, lambda n: sum(n.encode())), "no lot: hash the name"),
-    (checks.split_of, lambda name: random.choice(("train", "val", "test")), "the second time"),
+    (checks.split_of, lambda name: split_of(name, lambda n: sum(n.encode())), "a sum of characters"),
+    (checks.split_of, lambda name: random.choice(("train", "val", "test")), "must not be random"),
     (checks.split_of, sha, 'should be "train"'),
     (checks.split_of, lambda name: "train", "expected"),
     (checks.smoothed_target, lambda n, e: torch.eye(n), "nothing is spread"),
@@ -61,8 +61,8 @@ WRONG = [
     (checks.smoothed_target, lambda n, e: (1 - e) * torch.eye(n) + e, "divide it by the size"),
     (checks.smoothed_target, lambda n, e: torch.full((n, n), 1 / n), "nothing is left"),
     (checks.smoothed_target, lambda n, e: smoothed_target(n + 1, e), "should have shape"),
-    (checks.rank_of, first_only, "only the first right caption"),
-    (checks.rank_of, lambda s, r: (s > s[r.nonzero()[0, 0]]).sum(), "first right caption .* no rivals"),
+    (checks.rank_of, first_only, "only for the first right caption"),
+    (checks.rank_of, lambda s, r: (s > s[r.nonzero()[0, 0]]).sum(), "first right caption: .* don't compete"),
     (checks.rank_of, lambda s, r: rank_of(s, r) + 1, "rank 0"),
     (checks.rank_of, lambda s, r: (s[~r] > s[r].min()).sum(), "worst right caption"),
     (checks.rank_of, lambda s, r: (s[~r] > s[r].max()).sum(), "ties count as won"),

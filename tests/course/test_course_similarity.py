@@ -32,7 +32,7 @@ WRONG = [
     (checks.cosine_matrix, lambda i, t: i @ t.T, "plain dot products"),
     (checks.cosine_matrix, lambda i, t: F.normalize(i, dim=1) @ t.T, "texts still have"),
     (checks.cosine_matrix, lambda i, t: i @ F.normalize(t, dim=1).T, "images still have"),
-    (checks.cosine_matrix, lambda i, t: my_cosines(i, t, dim=0), "normalised the columns"),
+    (checks.cosine_matrix, lambda i, t: my_cosines(i, t, dim=0), "normalized the columns"),
     (checks.cosine_matrix, lambda i, t: my_cosines(i, t, power=2), "not by its square"),
     (checks.cosine_matrix, lambda i, t: my_cosines(t, i), "transpose"),
     (checks.cosine_matrix, lambda i, t: my_cosines(i, t).diagonal(), "should have shape"),
@@ -47,7 +47,7 @@ WRONG = [
     (checks.scale_needed, lambda r, w, b, p: math.log(my_scale(r, w, b, p)), "the logarithm"),
     (checks.scale_needed, lambda r, w, b, p: my_scale(w, r, b, p), "sign is wrong"),
     (checks.scale_needed, lambda r, w, b, p: 100, "expected"),
-    (checks.csls, lambda s, k: my_csls(s, k, factor=1), "counts twice"),
+    (checks.csls, lambda s, k: my_csls(s, k, factor=1), "similarity twice"),
     (checks.csls, lambda s, k: my_csls(s, k, columns=0), "columns' means are missing"),
     (checks.csls, lambda s, k: my_csls(s, k, rows=0), "rows' means are missing"),
     (checks.csls, lambda s, k: 2 * s - s.mean(dim=1, keepdim=True) - s.mean(dim=0), "k largest only"),
@@ -78,7 +78,7 @@ def matrix_and_images():
 
 
 def test_each_control_of_the_temperature_playground_redraws_the_picture(matrix_and_images):
-    scale, shift, picture = widgets.temperature_playground(*matrix_and_images, 10.0).children
+    scale, shift, picture = widgets.temperature_playground(*matrix_and_images, scale=10.0).children
     for control, value in ((scale, 100.0), (shift, -0.5), (scale, 0.1), (scale, 1000.0)):
         before = bytes(picture.value)
         control.value = value
@@ -90,13 +90,13 @@ def test_the_temperature_figure_shows_softmax_and_gradient(matrix_and_images):
     leaf = matrix.clone().requires_grad_()
     logits, target = 7 * leaf, torch.arange(4)
     ((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2).backward()
-    shown = [axis.images[0].get_array() for axis in widgets.temperature_figure(matrix, images, 7.0).axes[1:4]]
+    shown = [axis.images[0].get_array() for axis in widgets.temperature_figure(matrix, images, scale=7.0).axes[1:4]]
     for seen, expected in zip(shown, (matrix, logits.softmax(dim=1), leaf.grad)):
         np.testing.assert_allclose(seen, expected.detach(), atol=1e-6)
 
 
 def test_a_shift_of_all_cosines_changes_neither_softmax_nor_loss(matrix_and_images):
-    plain, shifted = (widgets.temperature_figure(*matrix_and_images, 7.0, shift) for shift in (0.0, -0.5))
+    plain, shifted = (widgets.temperature_figure(*matrix_and_images, scale=7.0, shift=shift) for shift in (0.0, -0.5))
     np.testing.assert_allclose(*(figure.axes[2].images[0].get_array() for figure in (plain, shifted)), atol=1e-5)
     assert shifted.get_suptitle().endswith(plain.get_suptitle())
 

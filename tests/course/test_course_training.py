@@ -55,22 +55,22 @@ SOLUTIONS = [
     (checks.cached_gradients, cached_gradients),
 ]
 WRONG = [
-    (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, begin=0, span=1), "begin where the warm-up ends"),
+    (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, begin=0, span=1), "starts where the warm-up ends"),
     (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, span=1), "divide by that"),
     (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, half=False), "add 1 and halve"),
     (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, angle=math.pi / 2), "ends at π/2"),
-    (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, angle=2 * math.pi), "round to 2π"),
+    (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, angle=2 * math.pi), "on to 2π"),
     (checks.warmup_cosine, lambda p, w: warmup_cosine(p, w, peak=w), "divide by warmup"),
     (checks.warmup_cosine, lambda p, w: p / w if p < w else (1 - p) / (1 - w), "straight line"),
     (checks.warmup_cosine, lambda p, w: (1 + math.cos(math.pi * (p - w) / (1 - w))) / 2, "warm-up is missing"),
     (checks.warmup_cosine, lambda p, w: 0.5, "the numbers are not"),
-    (checks.warmup_cosine, lambda p, w: p / w if p < w else None, "nothing comes back"),
+    (checks.warmup_cosine, lambda p, w: p / w if p < w else None, "returns nothing"),
     (checks.clip_together, lambda g, m: [clip_together([x], m)[0] for x in g], "on its own"),
-    (checks.clip_together, lambda g, m: [x.clamp(-m, m) for x in g], "cut off"),
-    (checks.clip_together, lambda g, m: [x * m / sum(y.norm() for y in g) for x in g], "lengths don't add up"),
+    (checks.clip_together, lambda g, m: [x.clamp(-m, m) for x in g], "clamped"),
+    (checks.clip_together, lambda g, m: [x * m / sum(y.norm() for y in g) for x in g], "norms don't add up"),
     (checks.clip_together, lambda g, m: [x * min(1, m / sum((y**2).sum() for y in g)) for x in g], "root is missing"),
     (checks.clip_together, lambda g, m: clip_together(g, 1.0), "not `most`"),
-    (checks.clip_together, lambda g, m: g, "nothing was shortened"),
+    (checks.clip_together, lambda g, m: g, "nothing was clipped"),
     (checks.clip_together, lambda g, m: [x * m / 10 for x in g], "made longer"),
     (checks.clip_together, lambda g, m: torch.cat([x.flatten() for x in g]), "a list of tensors"),
     (checks.cached_gradients, accumulated, "sum of the parts' own losses"),
@@ -78,7 +78,7 @@ WRONG = [
     (checks.cached_gradients, lambda t, x, size, loss: loss(t(x)).backward(), "more than `size` rows"),
     (checks.cached_gradients, all_graphs, "all graphs were kept at once"),
     (checks.cached_gradients, lambda *given: cached_gradients(*given, first_pass=torch.enable_grad), "kept its graphs"),
-    (checks.cached_gradients, twice, "there twice"),
+    (checks.cached_gradients, twice, "counted twice"),
     (checks.cached_gradients, lambda t, x, size, loss: [t(p) for p in x.split(size)], "no gradient has reached"),
     (checks.cached_gradients, lambda t, x, size, loss: x, "no gradient has reached"),
 ]
@@ -101,14 +101,14 @@ def test_the_solutions_are_the_packages():
 
 def test_the_scrubber_redraws_the_picture():
     matrices = [torch.zeros(4, 4), torch.eye(4)]
-    moment, picture = widgets.training_scrubber(matrices, [0, 2], [4.2, 3.1], 64).children
+    moment, picture = widgets.training_scrubber(matrices, [0, 2], losses=[4.2, 3.1], batch=64).children
     before = bytes(picture.value)
     moment.value = 1
     assert bytes(picture.value) != before and before.startswith(b"\x89PNG")
 
 
 def test_the_scrubbers_title_counts_right_texts():
-    figure = widgets.scrubber_figure([torch.eye(4)], [2], 0, [4.2, 3.1], 64)
+    figure = widgets.scrubber_figure([torch.eye(4)], [2], moment=0, losses=[4.2, 3.1], batch=64)
     assert "diagonal 1.00, elsewhere 0.00; 4 of 4" in figure.get_suptitle()
 
 

@@ -20,6 +20,11 @@ def mean_per_class(answers, labels):
     return torch.stack([(answers[labels == c] == c).float().mean() for c in labels.unique()]).mean()
 
 
+def per_class(answers, labels):
+    """The accuracies of classes 0 to 3, NaN where a class has no image."""
+    return torch.stack([(answers[labels == c] == c).float().mean() for c in range(4)])
+
+
 def reject(cosines, threshold):
     best, answer = cosines.max(dim=1)
     return torch.where(best < threshold, -1, answer)
@@ -31,34 +36,34 @@ def unit(x, dim=-1):
 
 SOLUTIONS = [(checks.ensemble, ensemble), (checks.mean_per_class, mean_per_class), (checks.reject, reject)]
 WRONG = [
-    (checks.ensemble, lambda p: unit(p).mean(dim=0).T, "normalise it again, at the end$"),
+    (checks.ensemble, lambda p: unit(p).mean(dim=0).T, "normalize it again, at the end$"),
     (checks.ensemble, lambda p: unit(p.mean(dim=0)).T, "before the mean: a long one"),
-    (checks.ensemble, lambda p: p.mean(dim=0).T, "nothing was normalised"),
+    (checks.ensemble, lambda p: p.mean(dim=0).T, "nothing was normalized"),
     (checks.ensemble, lambda p: unit(unit(p).mean(dim=1)).T, "not over the classes"),
     (checks.ensemble, lambda p: unit(unit(p).mean(dim=0).T), "not each row"),
     (checks.ensemble, lambda p: unit(unit(p, dim=1).mean(dim=0)).T, "the last dimension"),
     (checks.ensemble, lambda p: unit(p[0]).T, "the first template only"),
-    (checks.ensemble, lambda p: ensemble(p).T, "^these are rows"),
-    (checks.ensemble, lambda p: unit(p).mean(dim=0), "again, at the end; and these are rows"),
+    (checks.ensemble, lambda p: ensemble(p).T, "^transpose it"),
+    (checks.ensemble, lambda p: unit(p).mean(dim=0), "again, at the end; and transpose it"),
     (checks.ensemble, lambda p: p, "should have shape"),
     (checks.mean_per_class, lambda a, y: (a == y).float().mean(), "plain accuracy"),
-    (checks.mean_per_class, lambda a, y: sum(((a == c) & (y == c)).sum() / max((y == c).sum(), 1) for c in range(4)) / 4, "leave it out"),
-    (checks.mean_per_class, lambda a, y: torch.stack([(a[y == c] == c).float().mean() for c in range(4)]).mean(), "0 of 0"),
+    (checks.mean_per_class, lambda a, y: per_class(a, y).nan_to_num().mean(), "leave it out"),
+    (checks.mean_per_class, lambda a, y: per_class(a, y).mean(), "0 of 0"),
     (checks.mean_per_class, lambda a, y: mean_per_class(y, a), "precision"),
     (checks.mean_per_class, lambda a, y: 3 * mean_per_class(a, y), "that is the sum"),
-    (checks.mean_per_class, lambda a, y: 1.5 * mean_per_class(a, y), "no image was right"),
-    (checks.mean_per_class, lambda a, y: (a == y).sum() / 3, "divide by the class's images"),
+    (checks.mean_per_class, lambda a, y: 1.5 * mean_per_class(a, y), "without a single right"),
+    (checks.mean_per_class, lambda a, y: (a == y).sum() / 3, "number of the class's images"),
     (checks.mean_per_class, lambda a, y: a, "one number"),
     (checks.mean_per_class, lambda a, y: 100 * mean_per_class(a, y), "in percent"),
-    (checks.mean_per_class, lambda a, y: torch.stack([(a[y == c] == c).float().mean() for c in a.unique()]).mean(), "0 of 0"),
+    (checks.mean_per_class, lambda a, y: per_class(a, y)[a.unique()].mean(), "0 of 0"),
     (checks.reject, lambda c, t: c.argmax(dim=1), "nothing is rejected"),
-    (checks.reject, lambda c, t: reject(c, 0.5), "the threshold that is given"),
+    (checks.reject, lambda c, t: reject(c, 0.5), "the threshold that was passed"),
     (checks.reject, lambda c, t: torch.where(c.amax(dim=1) <= t, -1, c.argmax(dim=1)), "compare with <"),
     (checks.reject, lambda c, t: torch.where(c.amax(dim=1) < t, c.argmax(dim=1), -1), "the wrong ones are rejected"),
     (checks.reject, lambda c, t: c.amax(dim=1) >= t, "booleans"),
-    (checks.reject, lambda c, t: c.amax(dim=1), "name the class where they stand"),
-    (checks.reject, lambda c, t: reject(c.softmax(dim=1), t), "threshold on softmax"),
-    (checks.reject, lambda c, t: reject((20 * c).softmax(dim=1), t), "not a softmax of it"),
+    (checks.reject, lambda c, t: c.amax(dim=1), "largest cosines: return"),
+    (checks.reject, lambda c, t: reject(c.softmax(dim=1), t), "threshold on the softmax"),
+    (checks.reject, lambda c, t: reject((20 * c).softmax(dim=1), t), "not its softmax"),
 ]  # fmt: skip
 
 
@@ -79,7 +84,9 @@ def test_the_ensemble_is_the_packages(model_and_tokenizer):
     names, templates = ["star", "ring"], ["a {}", "the word {}", "two {}"]
     texts = [template.replace("{}", name) for template in templates for name in names]
     prompts = embed_texts(*model_and_tokenizer, texts).view(3, 2, -1)
-    torch.testing.assert_close(ensemble(prompts), minclip.zero_shot_classifier(*model_and_tokenizer, names, templates))
+    torch.testing.assert_close(
+        ensemble(prompts), minclip.zero_shot_classifier(*model_and_tokenizer, names, templates=templates)
+    )
 
 
 # ---- the playground
@@ -95,7 +102,9 @@ def shown(figure):
 
 
 def test_each_control_of_the_prompt_playground_redraws_the_picture(model_and_tokenizer):
-    box = widgets.prompt_playground(*model_and_tokenizer, images(2), "star, ring", "a {} | the word {}")
+    box = widgets.prompt_playground(
+        *model_and_tokenizer, images(2), labels="star, ring", templates="a {} | the word {}"
+    )
     image, labels, templates, together, picture = box.children
     for control, value in ((image, 1), (labels, "star, heart"), (templates, "two {}s"), (together, False)):
         before = picture.value
@@ -108,18 +117,22 @@ def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
     image = np.full((3, 64, 64), 128, dtype=np.uint8)  # of noise all prompts are equally sure
     names = ["circle", "ring", "heart"]
     rows, columns, percent = shown(
-        widgets.prompt_figure(model, tokenizer, image, "circle, ring, heart", "a {} | two {}s", True)
+        widgets.prompt_figure(
+            model, tokenizer, image, labels="circle, ring, heart", templates="a {} | two {}s", together=True
+        )
     )
     assert rows == ["a {}", "two {}s", "all together"] and columns == names
     pixels = normalize(torch.from_numpy(image)[None], model.config.vision)
     with torch.no_grad():
         cosines = model.encode_image(pixels, normalize=True) @ minclip.zero_shot_classifier(
-            model, tokenizer, names, ["a {}", "two {}s"]
+            model, tokenizer, names, templates=["a {}", "two {}s"]
         )
         expected = (model.logit_scale.exp() * cosines).softmax(dim=1)[0]
     np.testing.assert_allclose(percent[2], 100 * expected, atol=0.1)
     assert min(abs(percent[2] - percent[row]).max() for row in (0, 1)) > 1
-    assert shown(widgets.prompt_figure(model, tokenizer, image, "star, ring", "a {} | {}", False))[0] == ["a {}", "{}"]
+    assert shown(
+        widgets.prompt_figure(model, tokenizer, image, labels="star, ring", templates="a {} | {}", together=False)
+    )[0] == ["a {}", "{}"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +145,9 @@ def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
     ],
 )
 def test_the_playground_survives_what_one_types(model_and_tokenizer, labels, templates, rows, columns):
-    figure = widgets.prompt_figure(*model_and_tokenizer, images(1)[0], labels, templates, False)
+    figure = widgets.prompt_figure(
+        *model_and_tokenizer, images(1)[0], labels=labels, templates=templates, together=False
+    )
     assert shown(figure)[:2] == (rows, columns) and plots.png(figure)
 
 
@@ -140,7 +155,9 @@ def test_the_playground_survives_what_one_types(model_and_tokenizer, labels, tem
 
 
 def test_the_largest_probability_of_a_row_is_framed():
-    axis = plots.prompt_table(images(1)[0], ["a", "b"], ["x", "y"], torch.tensor([[0.2, 0.8], [0.7, 0.3]])).axes[1]
+    axis = plots.prompt_table(images(1)[0], ["a", "b"], ["x", "y"], values=torch.tensor([[0.2, 0.8], [0.7, 0.3]])).axes[
+        1
+    ]
     assert [(round(p.get_x() + 0.47), round(p.get_y() + 0.44)) for p in axis.patches] == [(1, 0), (0, 1)]
     assert [text.get_text() for text in axis.texts] == ["20", "80", "70", "30"]
 

@@ -1,5 +1,6 @@
 """Facts about every notebook that its stored outputs alone don't prove."""
 
+import ast
 import importlib
 import json
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import minclip
 from minclip.course import checks
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -122,3 +124,50 @@ def test_each_check_is_tried_with_its_solution_and_two_wrong_answers():
     tried = {kind: Counter(entry[0].__name__ for of in found for entry in of) for kind, found in lists.items()}
     for name in set(checks.__all__) - {"NOT_ATTEMPTED"}:
         assert tried["SOLUTIONS"][name] >= 1 and tried["WRONG"][name] >= 2, name
+
+
+# ---- what a reader is asked to do works
+
+
+def statements(cells, *kinds):
+    """A notebook's top-level statements of some kinds, each as source; the first two lines, for Colab, are left out."""
+    for cell in code(cells):
+        lines = "".join(cell["source"]).splitlines()
+        tree = ast.parse("\n".join(lines[2:] if "get_ipython" in lines[0] else lines))
+        yield from (ast.unparse(node) for node in tree.body if isinstance(node, kinds))
+
+
+def after_imports(cells):
+    namespace = {}
+    exec("\n".join(statements(cells, ast.Import, ast.ImportFrom)), namespace)
+    return namespace
+
+
+def test_each_folded_solution_passes_its_check(cells, capsys):
+    """The solution as it stands in the notebook, put where the stub was."""
+    for name, stub, below in exercises(cells):
+        namespace = after_imports(cells)
+        given = [
+            line for line in statements(cells, ast.Assign) if line.startswith("byte_of = ")
+        ]  # what notebook 01's uses
+        solution = re.search(r"```python\n(.*?)```", below, re.DOTALL)[1]
+        exec(
+            "\n".join([*given, solution, next(line for line in stub.splitlines() if line.startswith("checks."))]),
+            namespace,
+        )
+        assert capsys.readouterr().out == "right!\n", name
+
+
+# (notebook, cells to run first, the cell that the reader changes, what is there, what a reader may put in its place)
+CHANGED = [("00", ["cell-24", "cell-34"], "cell-36-yours", '"two green stars"', '"a purple ring"')]
+
+
+@pytest.mark.parametrize(("notebook", "first", "changed", "old", "new"), CHANGED, ids=[c[2] for c in CHANGED])
+def test_a_cell_that_a_reader_is_asked_to_change_runs_when_it_is_changed(notebook, first, changed, old, new):
+    (path,) = (p for p in NOTEBOOKS if p.name.startswith(notebook))
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    source = {cell["id"]: "".join(cell["source"]) for cell in cells}
+    assert source[changed].count(old) == 1
+    namespace = after_imports(cells) | {"test": minclip.load_pairs("shapes", "test", size=20), "device": "cpu"}
+    for text in (*map(source.get, first), source[changed].replace(old, new)):
+        exec(text, namespace)

@@ -1,4 +1,4 @@
-"""The set-up cell in Colab, played on this machine: Colab's shell, its old ipywidgets, and a folder in place of GitHub."""
+"""The set-up cell as it runs in Colab: with Colab's shell, its old ipywidgets, and a folder in place of GitHub."""
 
 import importlib.util
 import json
@@ -49,12 +49,12 @@ def changed(control):
     return control.value - control.step if control.value == control.max else control.value + control.step
 
 model, preprocess, tokenizer = minclip.load("demo")
-scenes = minclip.load_pairs("shapes", "val", 64, size=8)
+scenes = minclip.load_pairs("shapes", "val", size=8)
 image, text = F.normalize(torch.randn(2, 16, 8), dim=-1)
 for name, scene in enumerate(scenes.images[:3]):
     Path("pictures").mkdir(exist_ok=True)
     Image.fromarray(scene.transpose(1, 2, 0)).save(f"pictures/{name}.png")
-index = search.Index.of("pictures", model, preprocess, tokenizer)
+index = search.Index.of("pictures", (model, preprocess, tokenizer))
 playgrounds = [
     widgets.label_playground(model, tokenizer, scenes.images, "a red star, a blue circle"),
     widgets.token_playground(tokenizer, "a red star"),
@@ -79,7 +79,7 @@ print("redrawn:", len(playgrounds))
 
 @pytest.fixture(scope="module")
 def colab(tmp_path_factory):
-    """A Python with Colab's shell, ipywidgets 7.7.1 before this one's, and no minclip yet; its folder and its program."""
+    """A Python with Colab's shell, ipywidgets 7.7.1 before this one's, and no minclip: its folder and its program."""
     folder = tmp_path_factory.mktemp("colab")
     builder = venv.EnvBuilder(symlinks=os.name != "nt")
     builder.create(folder / "python")

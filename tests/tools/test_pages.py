@@ -1,4 +1,4 @@
-"""The static site: complete, whole, readable, and asking nobody else; the glossary, the map and the pictures of the README."""
+"""The static site: complete, readable, without requests elsewhere; glossary, map and the README's pictures."""
 
 import functools
 import http.server
@@ -189,7 +189,7 @@ def test_widgets_stand_there_as_they_were_stored(site):
 
 
 def test_pages_in_a_browser(site):
-    """Loaded at 100 % and at 200 % zoom: no request to elsewhere, no error, maths set, widgets drawn, no text to scroll sideways."""
+    """At 100 % and 200 % zoom: no request elsewhere, no error, formulas and widgets drawn, no text cut off."""
     api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

@@ -1,4 +1,4 @@
-"""One address for all that leads to the course: tools/retarget.py, and the workflow that runs it; GitHub is a folder here."""
+"""One address in every link to the course: tools/retarget.py and the workflow that runs it; GitHub is a folder here."""
 
 import json
 import os

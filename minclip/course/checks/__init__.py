@@ -1,4 +1,4 @@
-"""Checks of the exercises: `checks.name(function)` says what is right or names the mistake."""
+"""Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
 from .judging import NOT_ATTEMPTED
 from .loss import log_softmax, loss_gradient, merge
@@ -6,13 +6,12 @@ from .photographs import rank_of, smoothed_target, split_of
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
-from .towers import attend_with_past, attention, attention_rollout, causal_mask, find_end, patchify
+from .towers import attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
 from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
     "NOT_ATTEMPTED",
-    "attend_with_past",
     "attention",
     "attention_rollout",
     "cached_gradients",

@@ -1,4 +1,4 @@
-"""How an answer is judged: right, not attempted, or a mistake with a name."""
+"""Judges an answer: right, not attempted, or a known mistake."""
 
 import copy
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def judge_number(answer: object, right: torch.Tensor, mistakes: dict[str, torch.
 
 
 def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, object]]]) -> None:
-    """Each case: arguments, the right answer, and wrong ones by the mistake's name, which an AssertionError then tells."""
+    """Each case: arguments, the right answer, and wrong answers by mistake, the AssertionError's message."""
     for arguments, right, mistakes in cases:
         given = copy.deepcopy(arguments)
         answer = run(function, *given)
@@ -47,7 +47,7 @@ def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, o
         if answer != right:
             raise AssertionError(f"for {', '.join(map(repr, arguments))}: got {answer!r}, expected {right!r}")
         if given != arguments:
-            raise AssertionError("the function changed the list that it was given: build a new one")
+            raise AssertionError("the function changed the list it was given: build a new one")
     print("right!")
 
 
@@ -65,5 +65,5 @@ def judge_tensor(function: Callable, arguments: tuple, right: torch.Tensor, mist
     if answer.shape != right.shape:
         raise AssertionError(f"the answer should have shape {tuple(right.shape)}; yours has {tuple(answer.shape)}")
     if not torch.allclose(answer.float(), right.float(), atol=1e-5):
-        raise AssertionError("the shape is right, the numbers are not: compare them with a small example by hand")
+        raise AssertionError("the shape is right, the numbers are not: check a small example by hand")
     print("right!")

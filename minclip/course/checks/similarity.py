@@ -10,14 +10,14 @@ from .judging import NOT_ATTEMPTED, judge_number, judge_tensor, run
 
 
 def cosine_matrix(function: Callable) -> None:
-    """Exercise of notebook 04: `function(image, text)`, (n, D) and (m, D), should be all their cosines, (n, m)."""
+    """`function(image, text)`, (n, D) and (m, D), should be all their cosines, (n, m)."""
     image, text = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).split([3, 5])
     right = F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
     mistakes = {
         "these are plain dot products: give each vector the length 1 first": image @ text.T,
         "the texts still have their own lengths": F.normalize(image, dim=1) @ text.T,
         "the images still have their own lengths": image @ F.normalize(text, dim=1).T,
-        "you normalised the columns: each row is a vector (dim=1)": F.normalize(image, dim=0)
+        "you normalized the columns: each row is a vector (dim=1)": F.normalize(image, dim=0)
         @ F.normalize(text, dim=0).T,
         "divide by the length, not by its square": (image / image.square().sum(1, keepdim=True))
         @ (text / text.square().sum(1, keepdim=True)).T,
@@ -27,7 +27,7 @@ def cosine_matrix(function: Callable) -> None:
 
 
 def scale_needed(function: Callable) -> None:
-    """Exercise of notebook 04: `function(right, wrong, batch, p)` should be the scale that gives the right caption p.
+    """`function(right, wrong, batch, p)` should be the scale that gives the right caption p.
 
     Its cosine is `right`, that of the batch - 1 others is `wrong`.
     """
@@ -43,7 +43,7 @@ def scale_needed(function: Callable) -> None:
         "only one wrong caption was counted: there are batch - 1": math.log(odds) / (right - wrong),
         "that makes the right one as likely as all wrong ones together: use p, too": math.log(batch - 1)
         / (right - wrong),
-        "what counts is p against 1 - p: p / (1 - p), not p": math.log((batch - 1) * p) / (right - wrong),
+        "use the odds of the right caption: p / (1 - p), not p": math.log((batch - 1) * p) / (right - wrong),
         "divide by the difference of the cosines": math.log((batch - 1) * odds),
         "the softmax sees the difference right - wrong, not right alone": math.log((batch - 1) * odds) / right,
         "that is the temperature: the scale is 1 divided by it": 1 / scale,
@@ -54,7 +54,7 @@ def scale_needed(function: Callable) -> None:
 
 
 def csls(function: Callable) -> None:
-    """Exercise of notebook 04: `function(similarity, k)`, (n, m), should be 2 · similarity - each row's mean of its k largest - each column's."""
+    """`function(similarity, k)`, (n, m), should be 2 · similarity - its rows' means of k largest - its columns'."""
     similarity = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
     rows = similarity.topk(2, dim=1).values.mean(dim=1, keepdim=True)
     columns = similarity.topk(2, dim=0).values.mean(dim=0)
@@ -63,7 +63,7 @@ def csls(function: Callable) -> None:
         return similarity.topk(2, dim=dim, largest=False).values.mean(dim=dim, keepdim=True)
 
     mistakes = {
-        "the similarity counts twice: two means are subtracted from it": similarity - rows - columns,
+        "count the similarity twice: two means are subtracted from it": similarity - rows - columns,
         "the columns' means are missing: they are what makes a hub a hub": 2 * similarity - rows,
         "the rows' means are missing": 2 * similarity - columns,
         "take the mean of the k largest only, not of all": 2 * similarity

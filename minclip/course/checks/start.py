@@ -10,7 +10,7 @@ from .judging import NOT_ATTEMPTED, judge_number, run
 
 
 def symmetric_loss(function: Callable) -> None:
-    """Exercise of notebook 00: `function(image, text, scale)` should be the symmetric contrastive loss."""
+    """`function(image, text, scale)` should be the symmetric contrastive loss."""
     generator = torch.Generator().manual_seed(0)
     image, text = (F.normalize(torch.randn(6, 8, generator=generator), dim=-1) for _ in range(2))
     answer = run(function, image, text, 5.0)
@@ -36,15 +36,15 @@ def symmetric_loss(function: Callable) -> None:
 
 
 def recall_at_1(function: Callable) -> None:
-    """Exercise of notebook 00: `function(similarity)` should be the share of rows whose largest entry is on the diagonal."""
+    """`function(similarity)` should be the fraction of rows whose largest entry is on the diagonal."""
     similarity = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1], [0.1, 0.2, 0.7]])
     answer = run(function, similarity)
     if answer is NOT_ATTEMPTED:
         print(NOT_ATTEMPTED)
         return
     mistakes = {
-        "that is the share of columns: take the largest entry of each row": torch.tensor(1.0),
-        "that is a number of rows: divide by how many there are": torch.tensor(2.0),
-        "that is the mean of the diagonal: ask where each row is largest": similarity.diagonal().mean(),
+        "that is the fraction of columns: take the largest entry of each row": torch.tensor(1.0),
+        "that is the number of rows: divide it by how many there are": torch.tensor(2.0),
+        "that is the mean of the diagonal: find the column where each row is largest": similarity.diagonal().mean(),
     }
     judge_number(answer, torch.tensor(2 / 3), mistakes)

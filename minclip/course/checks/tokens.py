@@ -6,22 +6,22 @@ from .judging import judge_cases
 
 
 def join_pair(function: Callable) -> None:
-    """Exercise of notebook 01: `function(symbols, pair)` should join that pair wherever it stands, from left to right."""
-    twice = "a symbol was used twice: after a join, go on behind both of its parts"
+    """`function(symbols, pair)` should join that pair wherever it occurs, from left to right."""
+    twice = "a symbol was used twice: after a join, continue behind both of its parts"
     cases = [
         (
             (["l", "o", "w", "l", "o</w>"], ("l", "o")),
             ["lo", "w", "l", "o</w>"],
             {
-                "the last symbol is lost: it has no right neighbour, but it has to be kept": ["lo", "w", "l"],
-                "the parts should go where their join comes": ["lo", "o", "w", "l", "o</w>"],
-                "“o</w>” is another symbol than “o”: compare whole symbols": ["lo", "w", "lo</w>"],
+                "the last symbol is lost: it has no right neighbor, but it has to be kept": ["lo", "w", "l"],
+                "remove the two parts when you add what they become": ["lo", "o", "w", "l", "o</w>"],
+                "“o</w>” is not the symbol “o”: compare whole symbols": ["lo", "w", "lo</w>"],
             },
         ),
         (
             (["a", "b", "a", "b"], ("a", "b")),
             ["ab", "ab"],
-            {"only the first place was joined: go on to the end of the word": ["ab", "a", "b"]},
+            {"only the first occurrence was joined: continue to the end of the word": ["ab", "a", "b"]},
         ),
         (
             (["la", "b", "a", "b"], ("a", "b")),
@@ -38,7 +38,7 @@ def join_pair(function: Callable) -> None:
             ["aa", "aa"],
             {
                 twice: ["aa", "aa", "aa"],
-                "the second place was missed: after a join, go on right behind it": ["aa", "a", "a"],
+                "the second occurrence was missed: after a join, continue right behind it": ["aa", "a", "a"],
             },
         ),
         ((["a"], ("a", "a")), ["a"], {"a word of one symbol stays as it is": []}),
@@ -47,17 +47,17 @@ def join_pair(function: Callable) -> None:
 
 
 def to_row(function: Callable) -> None:
-    """Exercise of notebook 01: `function(ids, length, sot, eot)` should be SOT, the ids, EOT, zeros: `length` in all."""
+    """`function(ids, length, sot, eot)` should be SOT, the ids, EOT, zeros: `length` in all."""
     long = {
-        "EOT was cut off: shorten the ids, before EOT is added": [8, 1, 2, 3, 4],
-        "SOT and EOT need two of the places: keep length - 2 ids": [8, 1, 2, 3, 4, 5, 9],
-        "the row is too long: a long text has to be cut": [8, 1, 2, 3, 4, 5, 6, 9],
+        "EOT was cut off: shorten the ids before you add EOT": [8, 1, 2, 3, 4],
+        "SOT and EOT take two places: keep length - 2 ids": [8, 1, 2, 3, 4, 5, 9],
+        "the row is too long: cut a long text": [8, 1, 2, 3, 4, 5, 6, 9],
         "SOT is missing": [1, 2, 3, 4, 9],
         "the end of the text was kept: keep its beginning": [8, 4, 5, 6, 9],
     }
     short = {
-        "the row is too short: fill it up with 0": [8, 1, 9],
-        "fill up with 0, after the one EOT": [8, 1, 9, 9, 9],
+        "the row is too short: pad it with 0": [8, 1, 9],
+        "pad with 0, after a single EOT": [8, 1, 9, 9, 9],
         "the zeros come last, behind EOT": [8, 1, 0, 0, 9],
     }
     judge_cases(
@@ -71,10 +71,10 @@ def to_row(function: Callable) -> None:
 
 
 def decode_tokens(function: Callable) -> None:
-    """Exercise of notebook 01: `function(tokens)` should be the text: bytes, then UTF-8, a space after each word but the last."""
+    """`function(tokens)` should be the text: bytes, then UTF-8, a space after each word but the last."""
     mistakes = {
-        "“é” lies in two tokens: put the whole word's bytes together before you decode them": "caf\ufffd\ufffd bar",
-        "these are the bytes' characters: turn each one back into its byte, then decode": "cafÃ© bar",
+        "“é” is split over two tokens: join the bytes of the whole word before you decode them": "caf\ufffd\ufffd bar",
+        "these are the characters that stand for bytes: turn each one back into its byte, then decode": "cafÃ© bar",
         "the words run together: </w> stands for a space": "cafébar",
         "there is a space too many at the end: no word follows the last one": "café bar ",
         "</w> is left in the text: it stands for a space": "café</w>bar</w>",

@@ -9,23 +9,23 @@ from .judging import NOT_ATTEMPTED, judge_cases, judge_number, judge_tensor, run
 
 
 def ensemble(function: Callable) -> None:
-    """Exercise of notebook 08: `function(prompts)`, (T, C, D) of any length, should be the classifier (D, C)."""
+    """`function(prompts)`, (T, C, D) of any length, should be the classifier (D, C)."""
     prompts = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
     prompts = prompts * torch.tensor([1.0, 3.0, 0.5])[:, None, None]
     unit = F.normalize(prompts, dim=-1)
     right = F.normalize(unit.mean(dim=0), dim=-1).T
-    transposed = "these are rows: a classifier (D, C) has a column for each class, so transpose it"
-    last = "the mean of vectors of length 1 is shorter than 1: normalise it again, at the end"
-    first = "the prompts have to be normalised before the mean: a long one outvotes the others"
+    transposed = "transpose it: a classifier (D, C) has a column for each class"
+    last = "the mean of vectors of length 1 is shorter than 1: normalize it again, at the end"
+    first = "normalize the prompts before the mean: a long one outweighs the others"
     mistakes = {
         last: unit.mean(dim=0).T,
         first: F.normalize(prompts.mean(dim=0), dim=-1).T,
-        "nothing was normalised: before the mean, and after it": prompts.mean(dim=0).T,
+        "nothing was normalized: before the mean, and after it": prompts.mean(dim=0).T,
         "the mean goes over the templates (the first dimension), not over the classes": F.normalize(
             unit.mean(dim=1), dim=-1
         ).T,
-        "each column should have length 1, not each row: normalise along D": F.normalize(unit.mean(dim=0).T, dim=-1),
-        "normalise along D, the last dimension": F.normalize(
+        "each column should have length 1, not each row: normalize along D": F.normalize(unit.mean(dim=0).T, dim=-1),
+        "normalize along D, the last dimension": F.normalize(
             F.normalize(prompts, dim=1).mean(dim=0), dim=-1
         ).T,
         "that is the first template only: take the mean of all": unit[0].T,
@@ -35,7 +35,7 @@ def ensemble(function: Callable) -> None:
 
 
 def mean_per_class(function: Callable) -> None:
-    """Exercise of notebook 08: `function(answers, labels)`, (N,) each, should be the mean of the classes' accuracies."""
+    """`function(answers, labels)`, (N,) each, should be the mean of the classes' accuracies."""
     answers, labels = torch.tensor([0, 0, 0, 0, 0, 0, 2, 1, 0, 0]), torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 3])
     answer = run(function, answers.clone(), labels.clone())
     if answer is NOT_ATTEMPTED:
@@ -46,27 +46,27 @@ def mean_per_class(function: Callable) -> None:
     hits = {0: 6 / 7, 1: 1 / 2, 3: 0.0}
     of_answers = (6 / 8 + 1 / 1 + 0) / 3
     mistakes = {
-        "that is the plain accuracy: the large class outvotes the small ones": 0.7,
+        "that is the plain accuracy: the large class outweighs the small ones": 0.7,
         "class 2 has no image here: leave it out, don't count it as 0": sum(hits.values()) / 4,
-        "you took the images that were *called* a class (precision): take those that *are* of it": of_answers,
+        "you took the images *predicted* as a class (precision): take those that *belong* to it": of_answers,
         "that is the sum: divide by the number of classes": sum(hits.values()),
-        "a class of which no image was right counts as well, as 0": sum(hits.values()) / 2,
-        "that is in percent: return a share of 1": 100 * sum(hits.values()) / 3,
-        "that is the number of right answers, a class at a time: divide by the class's images": 7 / 3,
+        "a class without a single right answer counts, too, as 0": sum(hits.values()) / 2,
+        "that is in percent: return a fraction of 1": 100 * sum(hits.values()) / 3,
+        "these are numbers of right answers: divide each by the number of the class's images": 7 / 3,
     }
     judge_number(answer, torch.tensor(sum(hits.values()) / 3), {k: torch.tensor(v) for k, v in mistakes.items()})
 
 
 def reject(function: Callable) -> None:
-    """Exercise of notebook 08: `function(cosines, threshold)`, (N, C), should be each row's class, or -1 below the threshold."""
+    """`function(cosines, threshold)`, (N, C), should be each row's class, or -1 below the threshold."""
     cosines = [[0.6, 0.2, 0.1], [0.30, 0.35, 0.1], [0.1, 0.2, 0.5], [0.3, 0.4, 0.9], [-0.9, -0.2, -0.8]]
-    softmaxed = "that is a threshold on softmax: its shares always sum to 1, so ask the cosine itself"
+    softmaxed = "that is a threshold on the softmax, whose probabilities always sum to 1: use the cosine itself"
     cases = [
         (
             (cosines, 0.5),
             [0, -1, 2, 2, -1],
             {
-                "nothing is rejected: answer -1 where the largest cosine, not a softmax of it, is below the threshold": [
+                "nothing is rejected: return -1 where the largest cosine, not its softmax, is below the threshold": [
                     0,
                     1,
                     2,
@@ -75,8 +75,8 @@ def reject(function: Callable) -> None:
                 ],
                 "a cosine that equals the threshold is not below it: compare with <": [0, -1, -1, 2, -1],
                 "the wrong ones are rejected: -1 where the largest cosine is *below* the threshold": [-1, 1, -1, -1, 1],
-                "these are booleans: name the class, or -1": [True, False, True, True, False],
-                "these are the largest cosines: name the class where they stand": [
+                "these are booleans: return the class, or -1": [True, False, True, True, False],
+                "these are the largest cosines: return the class of each": [
                     max(row) for row in torch.tensor(cosines).tolist()
                 ],
                 softmaxed: [-1, -1, -1, -1, -1],
@@ -85,7 +85,7 @@ def reject(function: Callable) -> None:
         (
             ([[0.1, 0.35, 0.1], [0.2, 0.1, 0.1]], 0.3),
             [1, -1],
-            {softmaxed: [1, 0], "use the threshold that is given, not one of your own": [-1, -1]},
+            {softmaxed: [1, 0], "use the threshold that was passed, not one of your own": [-1, -1]},
         ),
     ]
     judge_cases(lambda rows, threshold: function(torch.tensor(rows), threshold), cases)

@@ -1,4 +1,4 @@
-"""The course's pictures: each function draws one figure from arrays and returns it."""
+"""The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
 from .classified import classified

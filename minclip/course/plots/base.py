@@ -1,7 +1,8 @@
-"""Figures as such: made, shown, saved, and the small parts that all pictures share."""
+"""Figures: made, shown and saved, and the small parts that all plots share."""
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,33 +10,64 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
 from ..setup import STYLE
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in the course's style; not pyplot's, so that nothing has to be closed and no screen is needed."""
+    """A figure in the course's style; not one of pyplot's, which would have to be closed."""
     with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height))
 
 
+def printable(text: str) -> str:
+    """`text` with control characters (ANSI) and surrogates (from file names that aren't UTF-8) escaped as in Python.
+
+    No font has them, and matplotlib raises a TypeError for a surrogate.
+    """
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
+
+
+def make_drawable(figure: Figure) -> None:
+    """Every text of the figure becomes `printable`, and none is read as mathematics: a caption may hold a $.
+
+    Only numbers that matplotlib writes beside an axis stay as they are: powers of ten are mathematics.
+    """
+    axes = [axis for of_figure in figure.axes for axis in (of_figure.xaxis, of_figure.yaxis)]
+    for axis in axes:
+        if isinstance(axis.get_major_formatter(), FuncFormatter):  # what set_xticks(places, labels) leaves behind
+            axis.set_ticklabels([printable(label.get_text()) for label in axis.get_ticklabels()], parse_math=False)
+    of_ticks = {
+        label
+        for axis in axes
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+        for label in tick.get_children()
+    }
+    for text in figure.findobj(Text):
+        if text not in of_ticks:
+            text.set(text=printable(text.get_text()), parse_math=False)
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file's bytes, for files and for image widgets."""
+    make_drawable(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     return buffer.getvalue()
 
 
 def show(figure: Figure) -> None:
-    """Displays the figure in a notebook, as a PNG: the same in JupyterLab, in Colab and on a page."""
+    """Displays the figure in a notebook, as a PNG: the same in JupyterLab, in Colab and on a web page."""
     from IPython.display import Image, display  # only notebooks have it
 
     display(Image(data=png(figure)))
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure to a PNG file, whole or not at all."""
+    """Writes the figure to a PNG file, completely or not at all."""
     from ...weights.folder import atomic_write
 
     atomic_write(path, png(figure))
@@ -54,7 +86,7 @@ def wrap(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", width: int = 24) -> None:
+def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", *, width: int = 24) -> None:
     """One (3, S, S) uint8 image with its caption below."""
     axis.imshow(np.asarray(image).transpose(1, 2, 0))
     axis.set_xticks([])
@@ -64,7 +96,7 @@ def show_image(axis: Any, image: np.ndarray | Tensor, caption: str = "", width: 
         spine.set_visible(False)
 
 
-def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, title: str = "") -> Figure:
+def image_grid(images: np.ndarray, captions: Sequence[str], *, columns: int = 5, title: str = "") -> Figure:
     """Images (n, 3, S, S) uint8 in rows, each above its caption."""
     rows = math.ceil(len(images) / columns)
     figure = new_figure(1.75 * columns, 2.3 * rows + 0.3)
@@ -78,15 +110,15 @@ def image_grid(images: np.ndarray, captions: Sequence[str], columns: int = 5, ti
     return figure
 
 
-def faint(colour: str) -> str:
-    """A colour mixed with white: a background on which black text can be read."""
-    return mpl.colors.to_hex(0.35 * np.array(mpl.colors.to_rgb(colour)) + 0.65)
+def faint(color: str) -> str:
+    """A color mixed with white: a background on which black text can be read."""
+    return mpl.colors.to_hex(0.35 * np.array(mpl.colors.to_rgb(color)) + 0.65)
 
 
 def lines(
-    x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", log: bool = False, **labels: str
+    x: Sequence[float], ys: dict[str, Sequence[float]], title: str = "", *, log: bool = False, **labels: str
 ) -> Figure:
-    """A line for each of `ys` over `x` (`log`: by powers of two), drawn in different ways; `xlabel` and `ylabel` name the axes."""
+    """A line for each of `ys` over `x` (with `log`, in powers of two), each in its own line style."""
     figure = new_figure(6, 3)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(ys.items()):

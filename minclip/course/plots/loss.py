@@ -1,4 +1,4 @@
-"""Pictures of the loss: its two softmaxes, pushes and pulls, memory, batch and temperature."""
+"""Plots of the loss: its two softmaxes, its gradient, memory, batch size and temperature."""
 
 import math
 from collections.abc import Sequence
@@ -17,20 +17,21 @@ def numbered(
     matrices: Sequence[Tensor | np.ndarray],
     names: Sequence[str],
     title: str = "",
+    *,
     limits: Sequence[tuple[float, float]] = ((0.0, 1.0),),
-    colours: str = "cividis",
+    cmap: str = "cividis",
     digits: int = 2,
 ) -> Figure:
-    """Small (B, B) matrices side by side with their numbers; the diagonal, where the right pairs stand, is framed.
+    """Small (B, B) matrices side by side with their values; the diagonal, the right pairs, is framed.
 
-    `limits`, one for all or one for each, are the values at the two ends of the colours.
+    `limits`, one for all or one for each, are the values at the two ends of the color map.
     """
     figure = new_figure(2.7 * len(matrices) + 0.4, 3.2)
-    frame = PALETTE[5] if colours == "cividis" else "black"
+    frame = PALETTE[5] if cmap == "cividis" else "black"
     limits = list(limits) * (len(matrices) if len(limits) == 1 else 1)
     for axis, matrix, name, (low, high) in zip(axes_grid(figure, 1, len(matrices))[0], matrices, names, limits):
         matrix = np.asarray(matrix)
-        shown = axis.imshow(matrix, vmin=low, vmax=high, cmap=colours)
+        shown = axis.imshow(matrix, vmin=low, vmax=high, cmap=cmap)
         for (row, column), value in np.ndenumerate(matrix):
             r, g, b, _ = shown.cmap(shown.norm(value))
             ink = "black" if 0.3 * r + 0.59 * g + 0.11 * b > 0.5 else "white"
@@ -47,12 +48,17 @@ def numbered(
 
 
 def on_circle(
-    images: Sequence[Tensor], texts: Sequence[Tensor], arrows: Sequence[Tensor], names: Sequence[str], title: str = ""
+    images: Sequence[Tensor],
+    texts: Sequence[Tensor],
+    arrows: Sequence[Tensor],
+    *,
+    names: Sequence[str],
+    title: str = "",
 ) -> Figure:
-    """Vectors (B, 2) of length 1, a panel for each moment, one colour for each pair.
+    """Vectors (B, 2) of length 1, a panel for each moment, one color for each pair.
 
     Images are discs on an inner circle, texts squares on an outer one, so that both can be seen where they agree.
-    `arrows` (2, B, 2) say where they are moved; they are drawn as long as they are, tiny ones not at all.
+    `arrows` (2, B, 2) are the moves of images and texts, drawn to scale; tiny ones are left out.
     """
     figure = new_figure(3.1 * len(images), 3.7)
     for axis, *points, moves, name in zip(axes_grid(figure, 1, len(images))[0], images, texts, arrows, names):
@@ -91,9 +97,9 @@ def memory(sizes: Sequence[int], needed: dict[str, Sequence[float]], title: str 
 
 
 def batch_and_scale(
-    right: Tensor, scale: float, loss: float, scales: Sequence[float], losses: Sequence[float], title: str = ""
+    right: Tensor, *, scale: float, loss: float, scales: Sequence[float], losses: Sequence[float], title: str = ""
 ) -> Figure:
-    """Left the `losses` of a batch by `scales`, with a dot at `scale`; right, how probable each image's own text is there.
+    """Left: the `losses` by `scales`, a dot at `scale`.  Right: a histogram of the right texts' probabilities.
 
     `right` (B,) holds these probabilities.
     """

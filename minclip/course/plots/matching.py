@@ -1,4 +1,4 @@
-"""Pictures of matching and training: similarity matrix, probabilities, curves of a run."""
+"""Plots of matching and training: similarity matrix, probabilities, curves of a run."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def similarity_matrix(
-    matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], title: str = ""
+    matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """A similarity matrix (n, n): image i is drawn above column i, caption j beside row j, the number into each cell."""
+    """A similarity matrix (n, n): image i above column i, caption j beside row j, the value in each cell."""
     matrix, n = np.asarray(matrix), len(captions)
     figure = new_figure(3.2 + 0.85 * n, 0.85 * n + 1.4)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
@@ -43,13 +43,15 @@ def similarity_matrix(
     return figure
 
 
-def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[float], title: str = "") -> Figure:
+def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[float], *, title: str = "") -> Figure:
     """One image, and beside it a bar for each label's probability."""
     figure = new_figure(7, max(2.0, 0.35 * len(labels) + 0.9))
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2.2])[0]
     show_image(left, image)
     best = int(np.argmax(values))
-    right.barh(labels, values, color=[PALETTE[1] if i == best else PALETTE[0] for i in range(len(labels))])
+    rows = range(len(labels))
+    right.barh(rows, values, color=[PALETTE[1] if row == best else PALETTE[0] for row in rows])
+    right.set_yticks(rows, labels)
     right.invert_yaxis()
     right.set_xlim(0, 1.12)
     right.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])

@@ -1,4 +1,4 @@
-"""Pictures of notebook 07: captions as people write them, splits, singular values, bands over seeds, what a search found."""
+"""Plots of notebook 07: captions that people wrote, splits, singular values, bands over seeds, search results."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,17 @@ from torch import Tensor
 from ..setup import PALETTE
 from .base import axes_grid, new_figure, show_image, wrap
 
-SPLIT_COLOURS = {"train": PALETTE[4], "val": PALETTE[1], "test": PALETTE[6]}
+SPLIT_COLORS = {"train": PALETTE[4], "val": PALETTE[1], "test": PALETTE[6]}
 
 
 def with_texts(
     images: np.ndarray,
     texts: Sequence[Sequence[str]],
     title: str = "",
+    *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
-    """Images (n, 3, S, S) uint8, each beside its lines of text; where `right` tells, a line has a tick and a colour."""
+    """Images (n, 3, S, S) uint8, each beside its lines of text; `right` ones have a tick and a color."""
     figure = new_figure(8.4, 1.6 * len(images) + 0.4)
     for row, (image_axis, text_axis) in enumerate(axes_grid(figure, len(images), 2, width_ratios=[1, 4.6])):
         show_image(image_axis, images[row])
@@ -35,14 +36,13 @@ def with_texts(
                 weight="bold" if good else "normal",
                 va="center",
                 fontsize=9,
-                parse_math=False,
             )
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
 def lengths_and_words(lengths: Sequence[int], counts: Sequence[tuple[str, int]], title: str = "") -> Figure:
-    """Left how many captions have how many words; right how often the words of `counts` occur, most frequent first."""
+    """Left: a histogram of the captions' lengths in words.  Right: how often the words of `counts` occur."""
     figure = new_figure(8.4, 3.4)
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 1.3])[0]
     left.hist(lengths, bins=np.arange(min(lengths), max(lengths) + 2) - 0.5, color=PALETTE[0], rwidth=0.9)
@@ -56,13 +56,13 @@ def lengths_and_words(lengths: Sequence[int], counts: Sequence[tuple[str, int]],
 
 
 def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
-    """A strip for each of `strips`: a cell an image in the colour of its split ("train", "val", "test", or "" for none)."""
+    """A strip for each of `strips`: one cell per image in the color of its split ("" for none)."""
     figure = new_figure(8.4, 0.55 * len(strips) + 1)
     axis = axes_grid(figure)[0, 0]
     for row, splits in enumerate(strips.values()):
-        for split, colour in SPLIT_COLOURS.items():
+        for split, color in SPLIT_COLORS.items():
             bars = [(i - 0.5, 1) for i, s in enumerate(splits) if s == split]
-            axis.broken_barh(bars, (row - 0.36, 0.72), color=colour, label=split if row == 0 else None, linewidth=0)
+            axis.broken_barh(bars, (row - 0.36, 0.72), color=color, label=split if row == 0 else None, linewidth=0)
     axis.set_yticks(range(len(strips)), list(strips))
     axis.invert_yaxis()
     axis.set(xlabel="image, by its name", title=title)
@@ -71,7 +71,7 @@ def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
 
 
 def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
-    """Scores (n, m) written into their cells; the `right` ones (n, m) have a frame, and the best right one of a row a thick one."""
+    """Scores (n, m) in their cells; the `right` ones (n, m) have a frame, the best right one of a row a thick frame."""
     scores, right = np.asarray(scores), np.asarray(right)
     figure = new_figure(8.4, 0.42 * len(scores) + 1)
     axis = axes_grid(figure)[0, 0]
@@ -91,7 +91,7 @@ def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
 
 
 def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | Tensor, title: str = "") -> Figure:
-    """Bars of a matrix's singular values, in one half as they are, in the other as they become; each as a share of its largest."""
+    """Bars of a matrix's singular values before and after, each divided by the largest."""
     figure = new_figure(8.4, 2.8)
     for axis, values, name in zip(
         axes_grid(figure, 1, 2, sharey=True)[0], (before, after), ("gradient", "Muon's step")
@@ -105,9 +105,9 @@ def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | T
 
 
 def band(
-    x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", chance: float | None = None, **labels: str
+    x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", *, chance: float | None = None, **labels: str
 ) -> Figure:
-    """For each of `ys` (seeds, points), shares of 1 that are shown in percent, the seeds' mean as a line in a band of ± one standard deviation."""
+    """For each of `ys` (seeds, points), fractions of 1, the mean over seeds in a band of ± one standard deviation."""
     figure = new_figure(6.4, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(ys.items()):
@@ -129,15 +129,16 @@ def retrieved(
     queries: Sequence[str],
     images: Sequence[Sequence[np.ndarray]],
     title: str = "",
+    *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
-    """A row for each text: the images (3, S, S) uint8 that were found, best first; where `right` tells, its own has a frame."""
+    """A row for each text: the images (3, S, S) uint8 found, best first; with `right`, its own image has a frame."""
     columns = len(images[0])
     figure = new_figure(1.3 * columns + 2.2, 1.5 * len(queries) + 0.4)
     axes = axes_grid(figure, len(queries), columns + 1, width_ratios=[1.7] + [1] * columns)
     for row, (query, found) in enumerate(zip(queries, images)):
         axes[row, 0].set_axis_off()
-        axes[row, 0].text(0, 0.5, wrap(query, 25), va="center", fontsize=9, parse_math=False)
+        axes[row, 0].text(0, 0.5, wrap(query, 25), va="center", fontsize=9)
         for column, image in enumerate(found):
             axis, own = axes[row, column + 1], right is not None and right[row][column]
             show_image(axis, image, "its image" if own else "")

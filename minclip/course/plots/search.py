@@ -1,4 +1,4 @@
-"""The picture of a search: what was found, best first."""
+"""The results of a search as a contact sheet."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def contact_sheet(
-    pictures: Sequence[Any], paths: Sequence[str], cosines: Sequence[float], title: str = "", columns: int = 4
+    pictures: Sequence[Any], paths: Sequence[str], cosines: Sequence[float], *, title: str = "", columns: int = 4
 ) -> Figure:
     """PIL images of any size in rows, best first, each above its rank, cosine and file name."""
     columns = max(1, min(columns, len(pictures)))
@@ -25,6 +25,6 @@ def contact_sheet(
         show_image(axis, np.asarray(picture).transpose(2, 0, 1))
         name = PurePosixPath(path).name
         name = name if len(name) <= 32 else f"…{name[-31:]}"
-        axis.set_xlabel(f"{rank} · cosine {cosine:.3f}\n{name}", fontsize=8, parse_math=False)
-    figure.suptitle(wrap(title, 24 * columns), fontsize=11, x=0.01, ha="left", parse_math=False)
+        axis.set_xlabel(f"{rank} · cosine {cosine:.3f}\n{name}", fontsize=8)
+    figure.suptitle(wrap(title, 24 * columns), fontsize=11, x=0.01, ha="left")
     return figure

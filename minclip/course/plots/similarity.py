@@ -1,4 +1,4 @@
-"""Pictures of the similarity matrix: lengths, temperature, the gap between images and texts, hubs."""
+"""Plots of the similarity matrix: lengths, temperature, the gap between images and texts, hubs."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from .base import axes_grid, new_figure, show_image
 
 
 def arrows(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
-    """For each panel image vectors (n, 2) and text vectors (n, 2) as numbered arrows from the origin, and the unit circle."""
+    """For each panel image and text vectors (n, 2) as numbered arrows from the origin, and the unit circle."""
     figure = new_figure(4.2 * len(panels), 3.0)
     for axis, (name, kinds) in zip(axes_grid(figure, 1, len(panels))[0], panels.items()):
         reach = 1.4 * max(vectors.norm(dim=1).max().item() for vectors in kinds)
         axis.add_patch(Circle((0, 0), 1, fill=False, color="#999999", linestyle="--"))
-        for vectors, kind, colour, width in zip(kinds, ("image", "text"), (PALETTE[0], PALETTE[5]), (4, 1.8)):
-            look = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+        for vectors, kind, color, width in zip(kinds, ("image", "text"), (PALETTE[0], PALETTE[5]), (4, 1.8)):
+            look = {"arrowstyle": "-|>", "color": color, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
             for i, vector in enumerate(vectors):
                 axis.annotate("", vector.tolist(), (0, 0), arrowprops=look)
                 x, y = (vector / vector.norm()).tolist()
@@ -28,17 +28,17 @@ def arrows(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
                     x if abs(x) > 0.1 else {"image": -0.5, "text": 0.5}[kind]
                 )  # two upright arrows: a label on each side
                 place = {"xytext": (10 * side, 12 * y), "textcoords": "offset points", "va": "center"}
-                axis.annotate(f"{kind} {i}", vector.tolist(), color=colour, ha="left" if side > 0 else "right", **place)
+                axis.annotate(f"{kind} {i}", vector.tolist(), color=color, ha="left" if side > 0 else "right", **place)
         axis.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(-0.2 * reach, 0.95 * reach), aspect="equal")
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
-def temperature(matrix: Tensor, scale: float, images: np.ndarray, title: str = "") -> Figure:
-    """Cosines (n, n), images as rows, and what `scale` makes of them: each row's softmax, the gradient, the loss.
+def temperature(matrix: Tensor, scale: float, images: np.ndarray, *, title: str = "") -> Figure:
+    """Cosines (n, n), images as rows, and at one `scale` each row's softmax, the gradient and the loss.
 
-    The gradient is that of `clip_loss` for each cosine: where it is negative, a step pulls the pair together.
+    The gradient of `clip_loss` for each cosine: where it is negative, a step pulls the pair together.
     """
     n, eye = len(matrix), torch.eye(len(matrix))
     cosines = matrix.detach().clone().requires_grad_()
@@ -46,22 +46,22 @@ def temperature(matrix: Tensor, scale: float, images: np.ndarray, title: str = "
     figure = new_figure(11.5, 2.9)
     strip, *squares, curve = axes_grid(figure, 1, 5, width_ratios=[1 / n, 1, 1, 1, 1.1])[0]
     show_image(strip, np.concatenate(list(images), axis=1))
-    reach = max(cosines.grad.abs().max().item(), 0.05)  # what is next to nothing stays pale
+    reach = max(cosines.grad.abs().max().item(), 0.05)  # so that tiny gradients stay pale
     kinds = [
         ("cosines", cosines.detach(), "cividis", (-1, 1)),
         ("softmax of each row", (scale * matrix.detach()).softmax(dim=1), "cividis", (0, 1)),
         ("gradient: blue pulls, red pushes", cosines.grad, "RdBu_r", (-reach, reach)),
     ]
-    for axis, (name, values, colours, (low, high)) in zip(squares, kinds):
+    for axis, (name, values, cmap, (low, high)) in zip(squares, kinds):
         values = values.numpy()
-        axis.imshow(values, cmap=colours, vmin=low, vmax=high)
+        axis.imshow(values, cmap=cmap, vmin=low, vmax=high)
         axis.set_title(name, fontsize=9)
         axis.set_xticks(range(n), range(n), fontsize=8)
         axis.set_yticks([])
         axis.set_xlabel("caption", fontsize=8)
         for (row, column), value in np.ndenumerate(values):
             place = (value - low) / (high - low)
-            white = abs(2 * place - 1) > 0.7 if colours == "RdBu_r" else place < 0.5
+            white = abs(2 * place - 1) > 0.7 if cmap == "RdBu_r" else place < 0.5
             look = {"ha": "center", "va": "center", "fontsize": 8, "color": "white" if white else "black"}
             axis.text(column, row, f"{value:.2f}".replace("-0.00", "0.00"), **look)
     scales = np.geomspace(0.1, 1000, 60)
@@ -78,13 +78,13 @@ def temperature(matrix: Tensor, scale: float, images: np.ndarray, title: str = "
 
 
 def gradient_norms(scales: Sequence[float], norms: Tensor | np.ndarray, title: str = "") -> Figure:
-    """Gradient norms (scales, n) of n images by scale: half and nine tenths of them lie in the bands, the largest on top."""
+    """Gradient norms (scales, n) of n images by scale: median, maximum, and the middle 50 and 90 percent."""
     norms = np.maximum(np.asarray(norms), 1e-6)  # an axis of powers of ten has no 0
     figure = new_figure(6.8, 3.4)
     axis = axes_grid(figure)[0, 0]
-    for share, colour in ((90, "#d5e7f3"), (50, "#9cc7e3")):
+    for share, color in ((90, "#d5e7f3"), (50, "#9cc7e3")):
         low, high = np.percentile(norms, [50 - share / 2, 50 + share / 2], axis=1)
-        axis.fill_between(scales, low, high, color=colour, label=f"{share} % of the images", linewidth=0)
+        axis.fill_between(scales, low, high, color=color, label=f"{share} % of the images", linewidth=0)
     axis.plot(scales, np.median(norms, axis=1), color=PALETTE[0], linewidth=2, label="median")
     axis.plot(scales, norms.max(axis=1), color=PALETTE[5], linestyle="--", linewidth=2, label="largest")
     axis.axvline(100, color="black", linestyle=":")
@@ -96,7 +96,7 @@ def gradient_norms(scales: Sequence[float], norms: Tensor | np.ndarray, title: s
 
 
 def cosine_histograms(panels: dict[str, dict[str, Tensor]], title: str = "") -> Figure:
-    """For each panel the distributions of some kinds of cosines, drawn over each other, with the mean of each in the legend."""
+    """For each panel the histograms of several kinds of cosines, with their means in the legend."""
     figure = new_figure(3.9 * len(panels), 3.3)
     axes = axes_grid(figure, 1, len(panels), sharex=True)[0]
     for axis, (name, kinds) in zip(axes, panels.items()):
@@ -112,8 +112,10 @@ def cosine_histograms(panels: dict[str, dict[str, Tensor]], title: str = "") -> 
 
 
 def two_clouds(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
-    """For each panel image vectors (n, D) and text vectors (m, D) as points: to the right along the line that joins their
-    means, upwards along the direction, perpendicular to it, in which all of them vary most."""
+    """For each panel image vectors (n, D) and text vectors (m, D) as points.
+
+    To the right along the line that joins their means, up along the perpendicular direction of the largest variance.
+    """
     figure = new_figure(3.4 * len(panels), 3.4)
     for axis, (name, clouds) in zip(axes_grid(figure, 1, len(panels), sharex=True, sharey=True)[0], panels.items()):
         line = torch.nn.functional.normalize(clouds[0].mean(dim=0) - clouds[1].mean(dim=0), dim=0)
@@ -122,12 +124,12 @@ def two_clouds(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Fig
         rest = rest - (rest @ line)[:, None] * line
         up = torch.linalg.eigh(rest.T @ rest).eigenvectors[:, -1]
         up = up * torch.sign(up[up.abs().argmax()])  # an eigenvector's sign is free: fix it
-        for vectors, kind, colour, marker in zip(clouds, ("images", "texts"), (PALETTE[0], PALETTE[1]), "o^"):
+        for vectors, kind, color, marker in zip(clouds, ("images", "texts"), (PALETTE[0], PALETTE[1]), "o^"):
             axis.scatter(
                 (vectors @ line).numpy(),
                 (vectors @ up).numpy(),
                 s=7,
-                color=colour,
+                color=color,
                 marker=marker,
                 alpha=0.5,
                 label=kind,
@@ -143,7 +145,7 @@ def two_clouds(panels: dict[str, tuple[Tensor, Tensor]], title: str = "") -> Fig
 
 
 def occurrences(counts: dict[str, Tensor], title: str = "") -> Figure:
-    """For each name how often (m,) the captions were chosen, from the least to the most chosen one, on a logarithmic axis."""
+    """For each name how often (m,) each caption was chosen, sorted, on a logarithmic axis."""
     figure = new_figure(6.8, 3.3)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(counts.items()):

@@ -1,4 +1,4 @@
-"""The picture of the paper's table: what a model gets on each task, and what guessing would get."""
+"""Zero-shot scores on the paper's tasks, beside chance."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from .base import axes_grid, new_figure
 
 
 def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
-    """A bar for each task's `score`, best above chance first, with a black mark at its `chance`; both are shares of 1.
+    """A bar for each task's `score`, farthest above chance first, a mark at its `chance`; both are fractions of 1.
 
-    What is `above` chance, not by luck, is filled, the rest is hatched, so that neither needs a colour.  The title counts them.
+    Bars significantly `above` chance are filled, the others hatched: no color is needed.  The title counts them.
     """
     names = sorted(results, key=lambda name: results[name].score - results[name].chance)
     above = sum(results[name].above for name in names)
@@ -22,8 +22,8 @@ def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
         score, chance = 100 * results[name].score, 100 * results[name].chance
         fill = {"color": PALETTE[0]} if results[name].above else {"color": "white", "hatch": "///"}
         axis.barh(row, score, 0.7, **fill, edgecolor=PALETTE[0])
-        for colour, width in (("white", 5), ("black", 2)):  # the white edge parts the mark from the bar
-            axis.plot([chance, chance], [row - 0.4, row + 0.4], color=colour, linewidth=width)
+        for color, width in (("white", 5), ("black", 2)):  # the white edge parts the mark from the bar
+            axis.plot([chance, chance], [row - 0.4, row + 0.4], color=color, linewidth=width)
         axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
     metrics = [results[name].metric for name in names]
     labels = [name if metric == "accuracy" else f"{name} ({metric})" for name, metric in zip(names, metrics)]

@@ -1,4 +1,4 @@
-"""Pictures of the tokenizer: bytes, merges, tokens, vocabularies."""
+"""Plots of the tokenizer: bytes, merges, tokens, vocabularies."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ...tokenizer import Tokenizer, byte_characters, spell
 from ..setup import PALETTE
 from .base import axes_grid, faint, new_figure
 
-Box = tuple[str, str, str]  # what stands in a box, what below it, and the box's colour
+Box = tuple[str, str, str]  # the text in a box, the text below it, its color
 
 
 def boxes(rows: Sequence[tuple[str, Sequence[Box | None]]], title: str = "") -> Figure:
-    """Rows of boxes as wide as their text, each row with a label at its left; None leaves a gap between two words."""
+    """Rows of boxes as wide as their text, each row with a label on its left; None leaves a gap between two words."""
     margin = max(len(label) for label, _ in rows) + 2
     places, widest = [], len(title)
     for _, row in rows:
@@ -32,7 +32,7 @@ def boxes(rows: Sequence[tuple[str, Sequence[Box | None]]], title: str = "") -> 
     axis = axes_grid(figure)[0, 0]
     axis.set(xlim=(0, widest), ylim=(-len(rows), 0), title=title)
     axis.set_axis_off()
-    write = {"va": "center", "family": "monospace", "parse_math": False}
+    write = {"va": "center", "family": "monospace"}
     for y, ((label, row), starts) in enumerate(zip(rows, places)):
         axis.text(0, -y - 0.35, label, fontsize=9, **write)
         for box, x in zip(row, starts):
@@ -51,20 +51,20 @@ def bytes_of(text: str, title: str = "") -> Figure:
     rows = []
     for character in text:
         seen = character if mono.get_char_index(ord(character)) else " "  # matplotlib's font has no emoji, for one
-        colour = faint(PALETTE[len(character.encode()) > 1])
-        row = [(str(byte), byte_characters()[byte], colour) for byte in character.encode()]
+        color = faint(PALETTE[len(character.encode()) > 1])
+        row = [(str(byte), byte_characters()[byte], color) for byte in character.encode()]
         rows.append((f"{seen} U+{ord(character):04X}", row))
     return boxes(rows, title)
 
 
 def byte_table(title: str = "") -> Figure:
-    """The 256 bytes, 16 in a row, with the character that stands for each; orange where it isn't the byte's own."""
+    """The 256 bytes, 16 per row, with the character that stands for each; orange where it isn't the byte's own."""
     own = np.array([character == chr(byte) for byte, character in enumerate(byte_characters())]).reshape(16, 16)
     figure = new_figure(5.6, 5.4)
     axis = axes_grid(figure)[0, 0]
     axis.imshow(own, cmap=mpl.colors.ListedColormap([faint(PALETTE[1]), faint(PALETTE[0])]))
     for byte, character in enumerate(byte_characters()):
-        axis.text(byte % 16, byte // 16, character, ha="center", va="center", parse_math=False)
+        axis.text(byte % 16, byte // 16, character, ha="center", va="center")
     axis.set_xticks(range(16), [f"+{i}" for i in range(16)], fontsize=8)
     axis.set_yticks(range(16), range(0, 256, 16), fontsize=8)
     axis.tick_params(length=0)
@@ -73,7 +73,7 @@ def byte_table(title: str = "") -> Figure:
 
 
 def merge_steps(steps: Sequence[tuple[str, Sequence[Sequence[str]], str]], title: str = "") -> Figure:
-    """Words while their symbols are joined, a row a step: its label, the words (lists of symbols), the new symbol."""
+    """Words while their symbols are merged, one row per step: label, words (lists of symbols), new symbol."""
     rows = []
     for label, words, new in steps:
         row: list[Box | None] = []
@@ -83,8 +83,8 @@ def merge_steps(steps: Sequence[tuple[str, Sequence[Sequence[str]], str]], title
     return boxes(rows, title)
 
 
-def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", width: int = 76) -> Figure:
-    """Tokens with their ids below, coloured by id, in rows of about `width` letters."""
+def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", *, width: int = 76) -> Figure:
+    """Tokens with their ids below, colored by id, in rows of about `width` letters."""
     rows: list[tuple[str, list[Box | None]]] = [("", [])]
     used = 0
     for token, i in zip(tokens, ids):
@@ -97,12 +97,12 @@ def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", widt
 
 
 def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> Figure:
-    """How each word's symbols are joined: symbols at the bottom, each join above its two parts, with its merge's number."""
+    """How each word's symbols are merged: symbols at the bottom, each merge with its number above its two parts."""
     rank = {pair: i for i, pair in enumerate(tokenizer.merges)}
     figure = new_figure(0.62 * sum(len(spell(word)) for word in words) + 0.5, 3.4)
     axes = axes_grid(figure, 1, len(words), width_ratios=[len(spell(word)) for word in words], sharey=True)[0]
     for axis, word in zip(axes, words):
-        nodes = [(symbol, x, 0) for x, symbol in enumerate(spell(word))]  # what it spells, its place, its height
+        nodes = [(symbol, x, 0) for x, symbol in enumerate(spell(word))]  # text, x, y
         made = [(*node, "") for node in nodes]
         while len(nodes) > 1:
             number, i = min((rank.get((a[0], b[0]), math.inf), i) for i, (a, b) in enumerate(zip(nodes, nodes[1:])))
@@ -116,7 +116,7 @@ def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> F
         for symbol, x, y, number in made:
             box = {"boxstyle": "round,pad=0.25", "edgecolor": "#444444", "linewidth": 0.7}
             box["facecolor"] = faint(PALETTE[(symbol, x, y) in nodes])
-            axis.text(x, y, symbol, ha="center", va="center", fontsize=9, bbox=box, parse_math=False)
+            axis.text(x, y, symbol, ha="center", va="center", fontsize=9, bbox=box)
             axis.annotate(number, (x, y), (0, 11), textcoords="offset points", ha="center", va="bottom", fontsize=7)
         axis.set_xlim(-0.6, len(spell(word)) - 0.4)
         axis.set_title(f"{word}: {len(nodes)} token{'s' * (len(nodes) > 1)}", loc="left")
@@ -127,14 +127,14 @@ def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> F
 
 
 def vocabulary_curve(
-    sizes: Sequence[int], tokens: dict[str, Sequence[float]], words: dict[str, float], title: str = ""
+    sizes: Sequence[int], tokens: dict[str, Sequence[float]], words: dict[str, float], *, title: str = ""
 ) -> Figure:
-    """Tokens a text by vocabulary size, a line for each kind of text; dashed, where each word would be one token."""
+    """Tokens per text by vocabulary size, a line for each kind of text; dashed: one token per word."""
     figure = new_figure(6.5, 3.6)
     axis = axes_grid(figure)[0, 0]
-    for colour, (name, values) in zip(PALETTE, tokens.items()):
-        axis.plot(sizes, values, marker="o", color=colour, label=name)
-        axis.axhline(words[name], color=colour, linestyle="--", linewidth=1, label="the same, one token a word")
+    for color, (name, values) in zip(PALETTE, tokens.items()):
+        axis.plot(sizes, values, marker="o", color=color, label=name)
+        axis.axhline(words[name], color=color, linestyle="--", linewidth=1, label="the same, one token a word")
     axis.legend(loc="upper right")
     axis.set(xlabel="vocabulary size that was asked for", ylabel="tokens a text", title=title, ylim=(0, None))
     return figure

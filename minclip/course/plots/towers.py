@@ -1,4 +1,4 @@
-"""Pictures of the towers: patches, attention, what a vector does."""
+"""Plots of the towers: patches, attention, features."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def token_attention(
-    maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], title: str = "", top: float = 1.0
+    maps: Tensor | np.ndarray, tokens: Sequence[str], names: Sequence[str], *, title: str = "", top: float = 1.0
 ) -> Figure:
-    """Causal maps (n, L, L) side by side, from 0 to `top`: who (row) looks at whom (column); the future is grey.
+    """Causal attention maps (n, L, L) side by side, from 0 to `top`: rows are queries, columns keys, the future gray.
 
-    Up to four tokens get their numbers, more of them a colour bar.
+    Up to four tokens: with their values; more: with a color bar.
     """
     maps, length = np.asarray(maps), len(tokens)
     later = np.triu(np.ones((length, length), dtype=bool), k=1)
@@ -28,8 +28,8 @@ def token_attention(
         shown = axis.imshow(cells, vmin=0, vmax=top, cmap="cividis")
         axis.set_facecolor("#d8d8d8")
         axis.set_title(name, fontsize=9)
-        axis.set_xticks(range(length), tokens, fontsize=8, rotation=0 if numbers else 90, parse_math=False)
-        axis.set_yticks(range(length), tokens, fontsize=8, parse_math=False)
+        axis.set_xticks(range(length), tokens, fontsize=8, rotation=0 if numbers else 90)
+        axis.set_yticks(range(length), tokens, fontsize=8)
         axis.tick_params(length=0)
         for (row, column), value in np.ndenumerate(values if numbers else np.empty((0, 0))):
             dark = value < 0.5 and not np.ma.getmaskarray(cells)[row, column]
@@ -41,10 +41,11 @@ def token_attention(
 
 
 def token_counts(counts: dict[str, int], title: str = "") -> Figure:
-    """A bar for each way to compute the same thing, with its number of tokens."""
+    """A bar with the number of tokens for each way to compute the same thing."""
     figure = new_figure(7.5, 0.45 * len(counts) + 0.8)
     axis = axes_grid(figure)[0, 0]
-    axis.barh(list(counts), list(counts.values()), color=PALETTE[: len(counts)])
+    axis.barh(range(len(counts)), list(counts.values()), color=PALETTE[: len(counts)])
+    axis.set_yticks(range(len(counts)), list(counts))
     axis.invert_yaxis()
     axis.set_xlim(0, 1.18 * max(counts.values()))
     axis.xaxis.set_visible(False)
@@ -56,7 +57,7 @@ def token_counts(counts: dict[str, int], title: str = "") -> Figure:
 
 
 def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[float]]], title: str = "") -> Figure:
-    """Accuracy (shares of 1) by step: a colour for each model, a line for each of its runs; the first model's are thick."""
+    """Accuracy (fraction of 1) by step: a color for each model, a line for each run; the first model's are thick."""
     figure = new_figure(6.5, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, lines) in enumerate(runs.items()):
@@ -68,22 +69,21 @@ def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[floa
 
 
 def moved_cosines(
-    captions: Sequence[str], before: Sequence[float], after: Sequence[float], names: tuple[str, str], title: str = ""
+    captions: Sequence[str], before: Sequence[float], after: Sequence[float], *, names: tuple[str, str], title: str = ""
 ) -> Figure:
-    """For each caption the cosine with a vector before (circle) and after (diamond) it moved, and a line between."""
+    """For each caption its cosine with a vector before (circle) and after (diamond) the vector moved."""
     figure = new_figure(7.5, 0.34 * len(captions) + 1.5)
     axis = axes_grid(figure)[0, 0]
     rows = range(len(captions))
     axis.hlines(rows, before, after, color="#999999", linewidth=2, zorder=1)
     axis.scatter(before, rows, s=70, facecolor="white", edgecolor=PALETTE[0], linewidth=2, label=names[0])
     axis.scatter(after, rows, s=40, color=PALETTE[5], marker="D", label=names[1])
-    axis.set_yticks(rows, [wrap(caption, 46) for caption in captions], fontsize=9, parse_math=False)
+    axis.set_yticks(rows, [wrap(caption, 46) for caption in captions], fontsize=9)
     axis.set(xlim=(-1.05, 1.05), ylim=(len(captions) - 0.5, -0.5), xlabel="cosine similarity")
-    axis.set_title(title, parse_math=False)  # a reader may type a $
+    axis.set_title(title)
     axis.grid(axis="x", color="#e5e5e5")
     axis.set_axisbelow(True)
-    for text in figure.legend(loc="outside lower left", ncols=2, fontsize=9).get_texts():
-        text.set_parse_math(False)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=9)
     return figure
 
 
@@ -110,10 +110,11 @@ def heat_maps(
     maps: Sequence[np.ndarray | Tensor],
     names: Sequence[str],
     title: str = "",
+    *,
     limits: tuple[float, float] = (0.0, 1.0),
     marks: Sequence[tuple[int, int]] = (),
     columns: int = 4,
-    colours: str = "cividis",
+    cmap: str = "cividis",
 ) -> Figure:
     """Maps (h, w) in rows, on one scale from `limits`; `marks[i]`, a row and a column of map i, gets a cross."""
     rows, columns = math.ceil(len(maps) / columns), min(columns, len(maps))
@@ -122,7 +123,7 @@ def heat_maps(
     for axis in axes.flat:
         axis.set_axis_off()
     for i, (axis, values, name) in enumerate(zip(axes.flat, maps, names)):
-        shown = axis.imshow(np.asarray(values), vmin=limits[0], vmax=limits[1], cmap=colours, interpolation="nearest")
+        shown = axis.imshow(np.asarray(values), vmin=limits[0], vmax=limits[1], cmap=cmap, interpolation="nearest")
         axis.set_title(name, fontsize=9, loc="left")
         if marks:
             axis.plot(*reversed(marks[i]), marker="x", color="black", markersize=7, markeredgewidth=2)
@@ -131,8 +132,8 @@ def heat_maps(
     return figure
 
 
-def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], title: str = "") -> Figure:
-    """Images (n, 3, S, S) uint8, and below each one its map (G, G) of attention, on a scale of its own.
+def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
+    """Images (n, 3, S, S) uint8, and below each one its attention map (G, G), on its own scale.
 
     A single image has its map beside it, in percent.
     """

@@ -1,4 +1,4 @@
-"""Pictures of training: the matrix by step, norms of several runs, what each option saves."""
+"""Plots of training: the matrix by step, norms of several runs, what each option saves."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from .base import axes_grid, new_figure
 
 
 def matrix_and_loss(
-    matrix: Tensor | np.ndarray, losses: Sequence[float], step: int, batch_size: int, title: str = ""
+    matrix: Tensor | np.ndarray, losses: Sequence[float], *, step: int, batch_size: int, title: str = ""
 ) -> Figure:
-    """Left the cosines (n, n) of images and texts after `step` steps; right the loss of all steps, with a dot there."""
+    """Left: the cosines (n, n) of images and texts after `step` steps.  Right: the loss, with a dot at `step`."""
     figure = new_figure(8.4, 3.4)
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 1.4])[0]
     shown = left.imshow(np.asarray(matrix), vmin=-0.4, vmax=1)
@@ -36,7 +36,7 @@ def _mark_nothing(axis: Any, batch_size: int, side: str = "bottom") -> None:
 
 
 def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, title: str = "") -> Figure:
-    """A column for each run's logged lines: loss, gradient norm, and how far a step moves the weights, of their length."""
+    """A column for each run's log: loss, gradient norm, and update norm / parameter norm."""
     figure = new_figure(2.3 * len(runs) + 0.6, 5.6)
     axes = axes_grid(figure, 3, len(runs), sharex=True, sharey="row")
     for column, (name, lines) in zip(axes.T, runs.items()):
@@ -60,16 +60,17 @@ def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, titl
     return figure
 
 
-def waterfall(panels: dict[str, dict[str, float]], title: str = "", digits: int = 0) -> Figure:
-    """For each panel (its name is the unit) some amounts, each option added to those above it: what it saves, what is left.
+def waterfall(panels: dict[str, dict[str, float]], title: str = "", *, digits: int = 0) -> Figure:
+    """For each panel (its name is the unit) amounts, each with one more option than the one above.
 
-    The part that an option has saved is hatched; where it costs more, there is nothing to hatch.
+    What an option saves is hatched.
     """
     figure = new_figure(7.4, sum(0.42 * len(amounts) + 0.75 for amounts in panels.values()) + 0.4)
     heights = [len(amounts) + 1 for amounts in panels.values()]
     for axis, (unit, amounts) in zip(axes_grid(figure, len(panels), 1, height_ratios=heights)[:, 0], panels.items()):
         names, values = list(amounts), list(amounts.values())
-        axis.barh(names, values, color=PALETTE[0])
+        axis.barh(range(len(names)), values, color=PALETTE[0])
+        axis.set_yticks(range(len(names)), names)
         for row, (before, now) in enumerate(zip(values, values[1:]), 1):
             if now < before:
                 axis.barh(row, before - now, left=now, color="white", edgecolor=PALETTE[1], hatch="////")

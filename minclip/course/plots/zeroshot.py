@@ -1,4 +1,4 @@
-"""Pictures of notebook 08: prompts and what they answer, ensembles and their spread, confusion, two scores that may reject."""
+"""Plots of notebook 08: prompts and their answers, ensembles and their spread, confusion, two scores for rejection."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from .base import axes_grid, new_figure, show_image, wrap
 
 
 def prompt_table(
-    image: np.ndarray, labels: Sequence[str], names: Sequence[str], values: np.ndarray | Tensor, title: str = ""
+    image: np.ndarray, labels: Sequence[str], names: Sequence[str], *, values: np.ndarray | Tensor, title: str = ""
 ) -> Figure:
-    """One (3, S, S) uint8 image, and beside it a table (T, C) of probabilities: a row for each of `names`, its largest framed."""
+    """One (3, S, S) uint8 image beside a table (T, C) of probabilities, one row per name, the largest framed."""
     values = np.asarray(values)
     figure = new_figure(max(7.5, 3.6 + 0.75 * len(labels)), 0.34 * len(names) + 1.7)
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 3.2])[0]
@@ -23,14 +23,14 @@ def prompt_table(
     for row, column in enumerate(values.argmax(axis=1)):
         corner = (column - 0.47, row - 0.44)
         right.add_patch(mpl.patches.Rectangle(corner, 0.94, 0.88, fill=False, edgecolor=PALETTE[5], linewidth=3))
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left").set_parse_math(False)  # a reader may type a $
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
 def confusion(
-    counts: np.ndarray | Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "", xlabel: str = "answer"
+    counts: np.ndarray | Tensor, rows: Sequence[str], columns: Sequence[str], *, title: str = "", xlabel: str = "answer"
 ) -> Figure:
-    """Each row of `counts` (R, C) in percent of its sum: how often what is named in front was called what is named below."""
+    """Each row of `counts` (R, C) in percent of its sum: how often each class (row) got each answer (column)."""
     counts = np.asarray(counts, dtype=float)
     figure = new_figure(0.72 * len(columns) + 3.0, 0.4 * len(rows) + 1.6)
     axis = axes_grid(figure)[0, 0]
@@ -44,14 +44,14 @@ def _numbered(
 ) -> None:
     axis.imshow(percent, aspect="auto", **limits)
     for (row, column), value in np.ndenumerate(percent):
-        colour = "black" if value > 50 else "white"
-        axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
-    axis.set_xticks(range(len(columns)), [wrap(name, 12) for name in columns], fontsize=8, parse_math=False)
-    axis.set_yticks(range(len(rows)), [wrap(name, 36) for name in rows], fontsize=9, parse_math=False)
+        color = "black" if value > 50 else "white"
+        axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=color)
+    axis.set_xticks(range(len(columns)), [wrap(name, 12) for name in columns], fontsize=8)
+    axis.set_yticks(range(len(rows)), [wrap(name, 36) for name in rows], fontsize=9)
 
 
-def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: str = "", xlabel: str = "") -> Figure:
-    """A row for each of `names`, and in it a mark for each of `series`, with a line between the outermost."""
+def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: str = "", *, xlabel: str = "") -> Figure:
+    """A row for each of `names` with a mark for each of `series`, and a line between the outermost."""
     values = np.array(list(series.values()), dtype=float)
     figure = new_figure(7.5, 0.3 * len(names) + 1.4)
     axis = axes_grid(figure)[0, 0]
@@ -71,7 +71,7 @@ def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: st
 
 
 def ensemble_spread(sizes: Sequence[int], panels: dict[str, Sequence[Sequence[float]]], title: str = "") -> Figure:
-    """For each panel and each of `sizes` the accuracies, shares of 1, of some ensembles as dots; their mean ± one standard deviation beside."""
+    """For each panel and size the accuracies (fractions of 1) of several ensembles, their mean and spread."""
     figure = new_figure(4.2 * len(panels), 3.4)
     for axis, (name, of_size) in zip(axes_grid(figure, 1, len(panels))[0], panels.items()):
         for place, accuracies in enumerate(of_size):
@@ -87,7 +87,7 @@ def ensemble_spread(sizes: Sequence[int], panels: dict[str, Sequence[Sequence[fl
 
 
 def two_kinds(panels: dict[str, dict[str, np.ndarray | Tensor]], title: str = "") -> Figure:
-    """For each panel, a score's name, the histograms of some kinds of images over each other, each to its own height."""
+    """For each panel (its name is the score) the histograms of several kinds of images, each scaled to its maximum."""
     figure = new_figure(4.2 * len(panels), 3.2)
     for axis, (name, kinds) in zip(axes_grid(figure, 1, len(panels))[0], panels.items()):
         everything = np.concatenate([np.asarray(values) for values in kinds.values()])
@@ -107,7 +107,7 @@ def trade_off(
     chosen: dict[str, tuple[float, float]],
     title: str = "",
 ) -> Figure:
-    """Precision over recall, shares of 1, for each score's thresholds; the `chosen` ones (recall, precision) as large marks."""
+    """Precision by recall (fractions of 1) for each score; large marks at the `chosen` (recall, precision)."""
     figure = new_figure(6.4, 3.6)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (recall, precision)) in enumerate(curves.items()):

@@ -1,4 +1,4 @@
-"""Whoever sees colours differently can read every picture: colours come from the palette, from greys or from maps made for that."""
+"""Every plot is readable with any color vision: its colors come from the palette, grays, or suitable color maps."""
 
 import ast
 import colorsys
@@ -24,14 +24,14 @@ def strings(source):
     return {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
-def allowed(colour):
-    hue, _, saturation = colorsys.rgb_to_hls(*mpl.colors.to_rgb(colour))
+def allowed(color):
+    hue, _, saturation = colorsys.rgb_to_hls(*mpl.colors.to_rgb(color))
     hues = [colorsys.rgb_to_hls(*mpl.colors.to_rgb(known))[0] for known in PALETTE]
-    return saturation == 0 or min(abs(hue - known) for known in hues) < 0.02  # a grey, or a tint of the palette
+    return saturation == 0 or min(abs(hue - known) for known in hues) < 0.02  # a gray, or a tint of the palette
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "minclip" / "course" / "plots").glob("*.py")), ids=lambda p: p.name)
-def test_plots_take_colours_from_the_palette(file):
+def test_plots_take_colors_from_the_palette(file):
     found = [s for s in strings(file.read_text(encoding="utf-8")) if len(s) > 1]
     assert [s for s in found if mpl.colors.is_color_like(s) and not allowed(s)] == []
     assert [s for s in found if s in mpl.colormaps and s not in MAPS] == []
@@ -39,7 +39,7 @@ def test_plots_take_colours_from_the_palette(file):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)
 def test_notebooks_take_maps_that_all_can_read(file):
-    assert set(re.findall(r'colours=\\"(\w+)\\"', file.read_text(encoding="utf-8"))) <= MAPS
+    assert set(re.findall(r'cmap=\\"(\w+)\\"', file.read_text(encoding="utf-8"))) <= MAPS
 
 
 # Machado, Oliveira and Fernandes (2009): linear RGB as people see it who lack the cones for red, or for green
@@ -50,8 +50,8 @@ BLINDNESS = {
 
 
 @pytest.mark.parametrize("kind", BLINDNESS)
-def test_the_colours_of_the_palette_differ_without_one_kind_of_cone(kind):
-    rgb = np.array([mpl.colors.to_rgb(colour) for colour in PALETTE])
+def test_the_colors_of_the_palette_differ_without_one_kind_of_cone(kind):
+    rgb = np.array([mpl.colors.to_rgb(color) for color in PALETTE])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1) ** (1 / 2.4)
     apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(PALETTE), 1)]
