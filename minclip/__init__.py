@@ -3,7 +3,7 @@
 model, preprocess, tokenizer = minclip.load("demo")
 """
 
-from . import retrieval
+from . import cli, retrieval  # noqa: F401  (cli first: Ctrl-C has to work during the imports below)
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
 from .evaluate import few_shot, linear_probe, zero_shot_classifier

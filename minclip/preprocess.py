@@ -1,4 +1,4 @@
-"""A picture as a model wants it."""
+"""A picture as a model wants it: OpenAI's evaluation transform."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +10,19 @@ from .config import MinclipError, VisionConfig
 
 
 def eight_bits(image: Any) -> Any:
-    """A PIL image, of 16-bit greys the upper eight bits: Pillow's `convert` would make white of all that is above 255."""
+    """A PIL image with at most 8 bits a channel: the upper 8 of 16, where Pillow's `convert` would clip to white."""
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
-    return image.convert("I").point(lambda grey: grey / 256).convert("L") if deep else image
+    return image.convert("I").point(lambda gray: gray / 256).convert("L") if deep else image
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A PIL image to (3, S, S) float: short side resized (bicubic), centre kept, RGB, normalised (OpenAI's evaluation transform)."""
+    """`preprocess(image) -> (3, S, S) float32` of a PIL image; S, mean and standard deviation are the config's."""
 
     config: VisionConfig
 
     def __call__(self, image: Any) -> Tensor:
-        from PIL import Image  # these two take half a second that `import minclip` should not cost
+        from PIL import Image  # with torchvision, half a second that `import minclip` should not cost
         from torchvision.transforms import v2
 
         if not isinstance(image, Image.Image):
@@ -30,16 +30,14 @@ class Preprocess:
         if min(image.size) == 0:
             raise MinclipError(f"an image of {image.width} × {image.height} pixels has nothing to look at")
         try:
-            image.load()
+            image.load()  # `Image.open` has read only the header
         except OSError as error:
             raise MinclipError(f"an image can't be read to its end: {error}") from None
         size = self.config.image_size
-        steps = [
-            v2.Resize(size, v2.InterpolationMode.BICUBIC),
-            v2.CenterCrop(size),
-            v2.RGB(),
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(self.config.mean, self.config.std),
-        ]
+        resize = v2.Resize(
+            size, v2.InterpolationMode.BICUBIC
+        )  # of the short side; the ends of the long one are cut off
+        scale = v2.ToDtype(torch.float32, scale=True)  # (3, S, S) from 0 to 1
+        normalize = v2.Normalize(self.config.mean, self.config.std)  # with the statistics of the training data
+        steps = [resize, v2.CenterCrop(size), v2.RGB(), v2.PILToTensor(), scale, normalize]
         return v2.Compose(steps)(eight_bits(image))

@@ -1,114 +1,87 @@
-"""Text to ids and back: byte-level byte-pair encoding (Sennrich et al. 2016), as CLIP uses it.
+"""Text to ids and back: byte-level byte-pair encoding (Sennrich et al. 2016), as in CLIP.
 
-A word is spelled in bytes, each byte shown as one printable character; the last one carries `</w>`.  Training joins the
-most frequent pair of neighbours, again and again; encoding repeats those merges in their order.  Every text has a
-spelling, so there is no unknown token.  Ids: 256 bytes, the same 256 at a word's end, one a merge, SOT, EOT.
-
-`Tokenizer.train` learns merges of your own, `Tokenizer.from_openai` takes those that OpenAI's weights were trained with.
+A word is spelled as bytes, each shown as one printable character; the last one carries `</w>`.  Training joins the most
+frequent pair of neighbors, again and again; encoding repeats these merges in the same order.  Every text has a spelling,
+so there is no unknown token.  Ids, in this order: 256 bytes, the same 256 at the end of a word, one id a merge, SOT, EOT.
 """
 
-import gzip
-import hashlib
 import heapq
 import html
-import importlib.util
 import itertools
 import json
 import math
 import warnings
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import regex
 import torch
 
-from .config import MinclipError, data_folder
-from .weights.hub import hub_file
+from .config import MinclipError
+from .weights.config_json import parse_json
+from .weights.openai_merges import openai_merges
 
 SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
-# Contractions, runs of letters, single digits, runs of anything else (openai/CLIP).  The special tokens are not in it:
-# a literal "<|endoftext|>" in a caption is text.
-_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)  # 'ſ is an 's
+# Contractions, runs of letters, single digits, runs of anything else, as in openai/CLIP.  Unlike there, the special tokens
+# have no pattern: a literal "<|endoftext|>" in a caption is text, and can't end it early.
+_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+
+KNOWN_CHUNKS = 2**20  # whose ids are remembered at most: the web's captions never stop bringing new ones
 
 
 def byte_characters() -> list[str]:
-    """256 printable characters, one a byte (GPT-2's table): visible ASCII and Latin-1 stand for themselves."""
+    """256 printable characters, one for each byte (GPT-2's table): visible ASCII and Latin-1 stand for themselves."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [b for b in range(256) if b not in visible]
-    table = {b: chr(b) for b in visible} | {b: chr(256 + i) for i, b in enumerate(hidden)}
-    return [table[b] for b in range(256)]
+    others = itertools.count(256)  # control characters, spaces and the soft hyphen become letters beyond Latin-1
+    return [chr(b if b in visible else next(others)) for b in range(256)]
 
 
 _CHARACTERS = byte_characters()
 _BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}
-_ALPHABET = sorted(_CHARACTERS)  # visible characters first, as in OpenAI's file
-
-KNOWN_CHUNKS, LONGEST_KNOWN = 1_000_000, 32  # how many are remembered at most, and of how many characters
-OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
-OPENAI_MERGES = 49152 - 256 - 2  # the file holds more; OpenAI's vocabulary stops here
-_OPENAI_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"  # of those lines
+_ALPHABET = [*sorted(_CHARACTERS), *(c + END for c in sorted(_CHARACTERS))]  # visible ones first, as in OpenAI's file
 
 
 class Tokenizer:
-    """`tokenizer(texts, context_length) -> (B, L) int64` with SOT and EOT; `encode` and `decode` without them.
+    """`tokenizer(texts) -> (B, L) int64` with SOT and EOT; `encode` and `decode` work without them.
 
-    `merges` are the pairs of tokens to join, the first learned first.  `clean` says what is done to a text before it is
-    split: "lower" (lower case) or "openai" (see `clean_openai`; lower case is a part of it).
+    `merges` are the pairs of tokens to join, the first learned first.  `clean` is done to a text before it is split: "lower"
+    (lower case) or "openai" (see `clean_openai`).  `context_length` is L where a call gives none: a loaded model's own.
     """
 
     def __init__(self, merges: Sequence[tuple[str, str]], *, clean: str = "lower", context_length: int = 77) -> None:
         if clean not in ("lower", "openai"):
-            raise MinclipError(f"a tokenizer's clean-up {clean!r} is neither 'lower' nor 'openai'")
-        self.clean = clean
-        self.context_length = context_length  # of the rows that a call returns; a loaded tokenizer has its model's
+            raise MinclipError(f"a tokenizer's clean must be 'lower' or 'openai', got {clean!r}")
+        self.clean, self.context_length = clean, context_length
         self.merges = [tuple(pair) for pair in merges]
-        self.vocab = [*_ALPHABET, *(c + END for c in _ALPHABET), *(a + b for a, b in self.merges), SOT, EOT]
+        self.vocab = [*_ALPHABET, *(a + b for a, b in self.merges), SOT, EOT]
+        self.vocab_size = len(self.vocab)
         self.ids = {token: i for i, token in enumerate(self.vocab)}
+        self.sot_id, self.eot_id, self.pad_id = self.vocab_size - 2, self.vocab_size - 1, 0
+        self.truncated = 0  # how many texts were cut to the context length so far
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        self._known = _Known(self._ids)
-        self.sot_id, self.eot_id = len(self.vocab) - 2, len(self.vocab) - 1
-        self.pad_id = 0
-        self.truncated = 0  # texts cut to the context length so far
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.vocab)
+        self._known: dict[str, list[int]] = {}
 
     # ---- text to ids
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text of any length, without SOT and EOT; a MinclipError where it isn't a str that UTF-8 can spell."""
-        if self.clean == "openai":
-            text = clean_openai(text)
+        """The ids of a text of any length; a MinclipError where it is no str, or one that UTF-8 can't spell."""
         ids: list[int] = []
-        for chunk in split_chunks(text):
-            ids += self._known[chunk]
+        for chunk in split_chunks(clean_openai(text) if self.clean == "openai" else text):
+            ids += self._known.get(chunk) or self._remember(chunk)  # most of a caption has been seen before
         return ids
 
-    def _ids(self, chunk: str) -> list[int]:
-        return [self.ids[symbol] for word in _WORDS.findall(chunk) for symbol in self._merge(spell(word))]
-
-    def _merge(self, symbols: list[str]) -> list[str]:
-        """Joins the neighbours whose merge was learned first, all of them from left to right, until none has a merge."""
-        rank = self._ranks.get
-        ranks = [rank(pair, math.inf) for pair in zip(symbols, symbols[1:])]
-        while (best := min(ranks, default=math.inf)) < math.inf:
-            i = 0
-            while best in ranks[i:]:
-                i = ranks.index(best, i)
-                symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
-                # the joined symbol has new neighbours: one pair goes, those on its sides change
-                del ranks[i]
-                for j in (i - 1, i):
-                    if 0 <= j < len(ranks):
-                        ranks[j] = rank((symbols[j], symbols[j + 1]), math.inf)
-        return symbols
+    def _remember(self, chunk: str) -> list[int]:
+        ids = [self.ids[symbol] for word in _WORDS.findall(chunk) for symbol in merge(spell(word), self._ranks)]
+        if len(self._known) >= KNOWN_CHUNKS:
+            self._known.clear()
+        if len(chunk) <= 32:  # a longer one, an address or a whole sentence of Chinese, is hardly met again
+            self._known[chunk] = ids
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of some ids up to EOT, words separated by single spaces; bytes that are no UTF-8 become U+FFFD."""
+        """The text of some ids up to EOT, its words separated by single spaces; bytes that are no UTF-8 become U+FFFD."""
         ids = list(itertools.takewhile(lambda i: i != self.eot_id, map(int, ids)))
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             raise MinclipError(f"ids from {min(ids)} to {max(ids)}: this vocabulary has {self.vocab_size} tokens")
@@ -117,76 +90,66 @@ class Tokenizer:
         return " ".join(words).strip(" ")
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> torch.Tensor:
-        """(B, L) int64: SOT, the text, EOT, then `pad_id`; a longer text is cut, counted, and keeps its EOT."""
+        """(B, L) int64: SOT, the text, EOT, then `pad_id`.  A text that is too long is cut and counted, but keeps its EOT."""
         if not isinstance(texts, Iterable) or isinstance(texts, bytes):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
-        context_length = self.context_length if context_length is None else context_length
-        if context_length < 3:
-            raise MinclipError(f"context_length {context_length} leaves no room for a token between SOT and EOT")
+        length = self.context_length if context_length is None else context_length
+        if length < 3:
+            raise MinclipError(f"context_length {length} leaves no room for a token between SOT and EOT")
         rows = []
         for text in [texts] if isinstance(texts, str) else texts:
             ids = self.encode(text)
-            if len(ids) > context_length - 2:
+            if len(ids) > length - 2:
                 if not self.truncated:
-                    warnings.warn(
-                        f"a text of {len(ids)} tokens was cut to {context_length - 2}; tokenizer.truncated counts them",
-                        stacklevel=2,
-                    )
+                    warnings.warn(f"a text of {len(ids)} tokens was cut to {length - 2}: see .truncated", stacklevel=2)
                 self.truncated += 1
-                ids = ids[: context_length - 2]
-            rows.append([self.sot_id, *ids, self.eot_id] + [self.pad_id] * (context_length - 2 - len(ids)))
-        return torch.tensor(rows, dtype=torch.int64).view(-1, context_length)
+                ids = ids[: length - 2]
+            rows.append([self.sot_id, *ids, self.eot_id] + [self.pad_id] * (length - 2 - len(ids)))
+        return torch.tensor(rows, dtype=torch.int64).view(-1, length)  # the view, for a batch of no texts
 
     # ---- learning the merges
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learns at most `vocab_size` - 514 merges from `texts`; fewer where no pair occurs twice any more.
+        """Learns `vocab_size` - 514 merges from `texts`, or fewer if no pair occurs twice any more.
 
-        Words are counted once; after a merge only the words that hold the pair are counted anew.  The heap may hold
-        outdated counts: they are recognised when they come up.  Ties go to the pair that comes first in the alphabet.
+        After a merge only the words that contain the pair are counted again, and the most frequent pair comes from a heap.
+        Of equally frequent pairs the first one in the alphabet wins, so that the result depends on the counts alone.
         """
         if vocab_size < 514:
             raise MinclipError(f"a vocabulary of {vocab_size} is too small: 512 byte tokens, SOT and EOT make 514")
-        chunks = Counter(chunk for text in texts for chunk in split_chunks(text))
         counts: Counter[str] = Counter()
-        for chunk, count in chunks.items():
+        for chunk, count in Counter(chunk for text in texts for chunk in split_chunks(text)).items():
             for word in _WORDS.findall(chunk):
-                counts[word] += count
-        words = [spell(word) for word in counts]
-        weights = list(counts.values())
+                counts[word] += count  # a word is counted once, however often it occurs
+        words, weights = [spell(word) for word in counts], list(counts.values())
+        pair_counts, words_with = defaultdict(int), defaultdict(set)  # of a pair; words that have it, or once had it
+        changed = set()  # pairs whose present count is not in the heap yet
 
-        pair_counts: Counter[tuple[str, str]] = Counter()
-        words_with: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-        for w, symbols in enumerate(words):
-            for pair in zip(symbols, symbols[1:]):
-                pair_counts[pair] += weights[w]
+        def add(w: int, weight: int) -> None:
+            for pair in zip(words[w], words[w][1:]):
+                pair_counts[pair] += weight
                 words_with[pair].add(w)
-        heap = [(-count, pair) for pair, count in pair_counts.items()]
-        heapq.heapify(heap)
+                changed.add(pair)
 
-        merges: list[tuple[str, str]] = []
-        while heap and len(merges) < vocab_size - 514:
-            count, pair = heapq.heappop(heap)
-            if -count != pair_counts[pair]:
-                continue  # outdated: the pair's present count stands elsewhere in the heap
-            if -count < 2:
+        for w, weight in enumerate(weights):
+            add(w, weight)
+        heap, merges = [], []  # of (-count, pair), the most frequent one on top; of pairs
+        while len(merges) < vocab_size - 514:
+            for pair in changed:
+                if pair_counts[pair] >= 2:
+                    heapq.heappush(heap, (-pair_counts[pair], pair))
+            changed.clear()
+            while heap and -heap[0][0] != pair_counts[heap[0][1]]:
+                heapq.heappop(heap)  # outdated: the present count of this pair is elsewhere in the heap
+            if not heap:
                 break
+            pair = heap[0][1]
             merges.append(pair)
-            changed: set[tuple[str, str]] = set()
             for w in words_with.pop(pair):
-                before, after = words[w], join(words[w], pair)
-                for old in zip(before, before[1:]):
-                    pair_counts[old] -= weights[w]
-                    changed.add(old)
-                for new in zip(after, after[1:]):
-                    pair_counts[new] += weights[w]
-                    words_with[new].add(w)
-                    changed.add(new)
-                words[w] = after
-            for p in changed:
-                if pair_counts[p] > 0 and p != pair:
-                    heapq.heappush(heap, (-pair_counts[p], p))
+                add(w, -weights[w])
+                merge(words[w], {pair: 0})
+                add(w, weights[w])
         return cls(merges)
 
     # ---- on disk: one JSON file that a person can read
@@ -200,78 +163,35 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads what `save` wrote; anything else is a MinclipError."""
+        """Reads what `save` wrote; anything else is a MinclipError that names the file and the merge."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            merges, clean = [tuple(line.split(" ")) for line in data["merges"]], data.get("clean", "lower")
-        except FileNotFoundError:
-            raise MinclipError(f"{path} is not there") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MinclipError(f"{path} is not a tokenizer's file ({type(error).__name__}: {error})") from None
-        known = set(_ALPHABET) | {c + END for c in _ALPHABET}
-        for number, pair in enumerate(merges, 1):
+            data = parse_json(Path(path).read_bytes(), str(path))
+        except OSError as error:
+            raise MinclipError(f"{path} can't be read: {error.strerror}") from None
+        lines = data.get("merges") if isinstance(data, dict) else None
+        if not isinstance(lines, list) or data.get("clean", "lower") not in ("lower", "openai"):
+            raise MinclipError(f"{path} is no tokenizer: merges must be a list, clean 'lower' or 'openai'")
+        known, merges = set(_ALPHABET), []
+        for number, line in enumerate(lines, 1):
+            pair = tuple(line.split(" ")) if isinstance(line, str) else ()
             if len(pair) != 2 or not known.issuperset(pair):
-                raise MinclipError(
-                    f"{path}: merge {number}, {' '.join(pair)!r}, does not join two tokens that stand before it"
-                )
+                raise MinclipError(f"{path}: merge {number}, {line!r:.60}, does not join two tokens from before it")
+            merges.append(pair)
             known.add(pair[0] + pair[1])
-        return cls(merges, clean=clean)
+        return cls(merges, clean=data.get("clean", "lower"))
 
     @classmethod
     def from_openai(cls, path: str | Path | None = None) -> "Tokenizer":
-        """OpenAI's 49,408 tokens, with the clean-up that its weights were trained with.
+        """OpenAI's 49,408 tokens and clean-up, with the ids of openai/CLIP, open_clip and transformers (`openai_merges`).
 
-        `path` is OpenAI's `bpe_simple_vocab_16e6.txt.gz` or Hugging Face's `merges.txt`; without one the file is taken
-        from an installed open_clip_torch, from minclip's data folder, or from the hub.  The ids are those of
-        openai/CLIP, open_clip and transformers, with one difference: where they turn a literal `<|endoftext|>` in a
-        caption (open_clip: `<end_of_text>`) into the end token, here it stays text.
+        There is one difference: there a literal `<|endoftext|>` in a caption becomes the end token, here it stays text.
         """
-        path = Path(path) if path else _find_openai()
-        try:
-            data = path.read_bytes()
-            text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-        except FileNotFoundError:
-            raise MinclipError(f"{path} is not there") from None
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise MinclipError(f"{path} is cut off or damaged: {error}") from None
-        lines = text.split("\n")[1 : 1 + OPENAI_MERGES]  # the first line names the version
-        if hashlib.sha256("\n".join(lines).encode()).hexdigest() != _OPENAI_SHA256:
-            raise MinclipError(f"{path} does not hold OpenAI's {OPENAI_MERGES:,} merges: its hash is another one")
-        return cls([tuple(line.split(" ")) for line in lines], clean="openai")
-
-
-class _Known(dict[str, list[int]]):
-    """The ids of each chunk of text that was met, computed where it is new: most of a caption has been seen before."""
-
-    def __init__(self, ids_of: Callable[[str], list[int]]) -> None:
-        self.ids_of = ids_of
-
-    def __missing__(self, chunk: str) -> list[int]:
-        ids = self.ids_of(chunk)
-        if len(self) >= KNOWN_CHUNKS:  # the web's captions have no end of new ones
-            self.clear()
-        if len(chunk) <= LONGEST_KNOWN:  # a longer one, a whole sentence of Chinese, is hardly met again
-            self[chunk] = ids
-        return ids
-
-
-def _find_openai() -> Path:
-    # found, not imported: open_clip takes seconds
-    peer = importlib.util.find_spec("open_clip")
-    for folder in (Path(peer.origin).parent if peer and peer.origin else Path(), data_folder()):
-        if (folder / OPENAI_FILE).exists():
-            return folder / OPENAI_FILE
-    by_hand = f"pip install open_clip_torch, or put https://github.com/openai/CLIP/raw/main/clip/{OPENAI_FILE} into {data_folder()}"
-    return hub_file("openai/clip-vit-base-patch32", "merges.txt", by_hand)
+        return cls(openai_merges(path), clean="openai")
 
 
 def clean_openai(text: str) -> str:
-    """What OpenAI does to a caption before it splits it: repairs broken Unicode (ftfy), resolves HTML entities twice.
-
-    Lower case and white space, the rest of its clean-up, are `split_chunks`'s.
-    """
-    # nothing to repair in plain text, which most captions are
-    if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):
+    """OpenAI's clean-up but for lower case and white space: repairs broken Unicode (ftfy), resolves HTML entities twice."""
+    if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):  # most captions are
         import ftfy  # 50 ms that plain text should not cost
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -279,7 +199,7 @@ def clean_openai(text: str) -> str:
 
 
 def split_chunks(text: str) -> list[str]:
-    """Lower case, cut at white space: no word reaches across it, so that a chunk's ids need to be computed only once."""
+    """Lower case, cut at white space.  No word reaches across it, so that a chunk's ids depend on the chunk alone."""
     if not isinstance(text, str):
         raise MinclipError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
     return text.lower().split()
@@ -291,24 +211,25 @@ def split_words(text: str) -> list[str]:
 
 
 def spell(word: str) -> list[str]:
-    """A word as one symbol a byte, the last one marked as the end."""
+    """A word as one symbol for each byte, the last one marked as the end."""
     try:
         symbols = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
     except UnicodeEncodeError as error:
-        raise MinclipError(
-            f"a text holds half of a surrogate pair (U+{ord(word[error.start]):04X}), which UTF-8 can't spell: {word!r:.60}"
-        ) from None
+        lone = f"U+{ord(word[error.start]):04X}"
+        raise MinclipError(f"a text holds {lone}, half of a surrogate pair, not UTF-8: {word!r:.60}") from None
     return [*symbols[:-1], symbols[-1] + END]
 
 
-def join(symbols: list[str], pair: tuple[str, str]) -> list[str]:
-    """One merge: the symbols with `pair` joined wherever it stands, from left to right."""
-    out, i = [], 0
-    while i < len(symbols):
-        if i + 1 < len(symbols) and (symbols[i], symbols[i + 1]) == pair:
-            out.append(symbols[i] + symbols[i + 1])
-            i += 2
-        else:
-            out.append(symbols[i])
-            i += 1
-    return out
+def merge(symbols: list[str], known: dict[tuple[str, str], int]) -> list[str]:
+    """Joins neighbors in place, the pair of the lowest rank first and from left to right, while a pair has a rank."""
+    ranks = [known.get(pair, math.inf) for pair in zip(symbols, symbols[1:])]
+    while (best := min(ranks, default=math.inf)) < math.inf:
+        i = 0
+        while best in ranks[i:]:
+            i = ranks.index(best, i)
+            symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
+            del ranks[i]  # the pair is gone, and the joined symbol has new neighbors
+            for j in (i - 1, i):
+                if 0 <= j < len(ranks):
+                    ranks[j] = known.get((symbols[j], symbols[j + 1]), math.inf)
+    return symbols

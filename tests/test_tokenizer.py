@@ -21,7 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minclip.config import MinclipError
-from minclip.tokenizer import END, EOT, OPENAI_FILE, OPENAI_MERGES, SOT, Tokenizer, byte_characters, spell, split_words
+from minclip.tokenizer import END, EOT, SOT, Tokenizer, byte_characters, spell, split_words
+from minclip.weights import openai_merges
 
 CORPUS = [
     "a red circle",
@@ -85,7 +86,7 @@ def test_decode_ends_at_eot():
 
 @pytest.mark.parametrize("ids", [[-1], [540], [1, 10**9]])
 def test_ids_beyond_the_vocabulary_are_refused(ids):
-    with pytest.raises(MinclipError, match=f"this vocabulary has {TOKENIZER.vocab_size} tokens"):
+    with pytest.raises(MinclipError, match=str(TOKENIZER.vocab_size)):
         TOKENIZER.decode(ids)
 
 
@@ -115,18 +116,18 @@ def test_a_tokenizer_travels_to_other_processes():
 
 @pytest.mark.parametrize("text", ["\ud800", "a cat \udc80", "é\udfff"])
 def test_half_a_surrogate_pair_is_refused(text):
-    with pytest.raises(MinclipError, match=r"half of a surrogate pair \(U\+D"):
+    with pytest.raises(MinclipError, match=r"U\+D"):
         TOKENIZER.encode(text)
 
 
 @pytest.mark.parametrize("text", [None, 5, b"bytes", ["a list"], float("nan")])
 def test_what_is_no_str_is_refused(text):
-    with pytest.raises(MinclipError, match=f"must be a str, not {type(text).__name__}"):
+    with pytest.raises(MinclipError, match=type(text).__name__):
         TOKENIZER.encode(text)
 
 
 def test_what_is_no_str_is_refused_within_a_batch():
-    with pytest.raises(MinclipError, match="must be a str, not float"):
+    with pytest.raises(MinclipError, match="float"):
         TOKENIZER(["a cat", float("nan")])  # pandas' empty cell
 
 
@@ -172,7 +173,7 @@ def test_a_text_that_just_fits_is_not_cut():
 
 def test_truncation_keeps_the_beginning_and_eot():
     tokenizer = Tokenizer([])
-    with pytest.warns(UserWarning, match="a text of 9 tokens was cut to 4"):
+    with pytest.warns(UserWarning, match=r"9 tokens.* 4"):
         row = tokenizer("abcdefghi", 6)[0].tolist()
     assert row == [tokenizer.sot_id, *tokenizer.encode("abcdefghi")[:4], tokenizer.eot_id]
 
@@ -187,7 +188,7 @@ def test_truncation_is_counted_and_told_once():
 
 
 def test_a_context_without_room_is_refused():
-    with pytest.raises(MinclipError, match="context_length 2 leaves no room"):
+    with pytest.raises(MinclipError, match="context_length 2"):
         TOKENIZER("a", 2)
 
 
@@ -242,7 +243,7 @@ def test_training_takes_an_iterator():
 
 
 def test_a_vocabulary_without_room_for_the_bytes_is_refused():
-    with pytest.raises(MinclipError, match="vocabulary of 513 is too small"):
+    with pytest.raises(MinclipError, match=r"513.*514"):
         Tokenizer.train(CORPUS, 513)
 
 
@@ -276,6 +277,8 @@ DAMAGED = {
     "half a merge": b'{"merges": ["a"]}',
     "three in a merge": b'{"merges": ["a b c"]}',
     "a part that is not there yet": b'{"merges": ["ab c", "a b"]}',
+    "an unknown clean-up": b'{"merges": [], "clean": 3}',
+    "nested without end": b"[" * 100_000,
 }
 
 
@@ -380,6 +383,7 @@ def test_ids_equal_openai_on_any_ascii(openai, text):
     assert ours.encode(text) == theirs.encode(text)
 
 
+@pytest.mark.slow
 def test_ids_equal_openai_on_all_captions(openai, flickr8k_zip):
     ours, theirs = openai
     with zipfile.ZipFile(flickr8k_zip) as archive:
@@ -391,7 +395,7 @@ def test_ids_equal_openai_on_all_captions(openai, flickr8k_zip):
 
 def test_a_long_random_word_equals_openai(openai):
     ours, theirs = openai
-    word = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=10_000))
+    word = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=3_000))  # quadratic in open_clip
     assert ours.encode(word) == theirs.encode(word)
 
 
@@ -419,7 +423,7 @@ def test_openais_decode_gives_back_the_words(openai):
 
 @pytest.fixture(scope="module")
 def openai_file():
-    return Path(pytest.importorskip("open_clip").__file__).parent / OPENAI_FILE
+    return Path(pytest.importorskip("open_clip").__file__).parent / openai_merges.FILE
 
 
 def test_openais_file_is_found_without_importing_open_clip(openai_file):
@@ -430,7 +434,7 @@ def test_openais_file_is_found_without_importing_open_clip(openai_file):
 
 
 def test_hugging_faces_merges_give_the_same(openai, openai_file, tmp_path):
-    lines = gzip.decompress(openai_file.read_bytes()).decode().split("\n")[: 1 + OPENAI_MERGES]
+    lines = gzip.decompress(openai_file.read_bytes()).decode().split("\n")[: 1 + openai_merges.COUNT]
     (tmp_path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert Tokenizer.from_openai(tmp_path / "merges.txt").merges == openai[0].merges
 
@@ -443,14 +447,12 @@ def test_openais_clean_up_is_saved(openai, tmp_path):
 
 def test_openais_file_is_taken_from_the_data_folder(openai_file, data_home, no_open_clip):
     data_home.mkdir()
-    shutil.copy(openai_file, data_home / OPENAI_FILE)
+    shutil.copy(openai_file, data_home / openai_merges.FILE)
     assert Tokenizer.from_openai().vocab_size == 49408
 
 
 def test_without_openais_file_the_message_tells_what_to_do(data_home, no_open_clip):
-    with pytest.raises(
-        MinclipError, match=r"can't be reached.*pip install open_clip_torch, or put https://\S+/bpe_simple"
-    ):
+    with pytest.raises(MinclipError, match=r"open_clip_torch.*https://\S+/bpe_simple"):
         Tokenizer.from_openai()
 
 
@@ -462,30 +464,32 @@ def no_open_clip(monkeypatch):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_a_cut_off_merges_file_is_refused(openai_file, tmp_path, share):
     data = openai_file.read_bytes()
-    (tmp_path / OPENAI_FILE).write_bytes(data[: int(share * len(data))])
-    with pytest.raises(MinclipError, match=r"bpe_simple_vocab_16e6\.txt\.gz (is cut off|does not hold)"):
-        Tokenizer.from_openai(tmp_path / OPENAI_FILE)
+    (tmp_path / openai_merges.FILE).write_bytes(data[: int(share * len(data))])
+    with pytest.raises(MinclipError, match=r"bpe_simple_vocab_16e6\.txt\.gz"):
+        Tokenizer.from_openai(tmp_path / openai_merges.FILE)
 
 
 def test_other_merges_than_openais_are_refused(openai_file, tmp_path):
     lines = gzip.decompress(openai_file.read_bytes()).decode().split("\n")
     lines[7], lines[8] = lines[8], lines[7]
     (tmp_path / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(MinclipError, match="its hash is another one"):
+    with pytest.raises(MinclipError, match=r"merges\.txt.*48,894.*hash"):
         Tokenizer.from_openai(tmp_path / "merges.txt")
 
 
-def test_a_merges_file_that_is_not_there_is_told():
-    with pytest.raises(MinclipError, match=r"nowhere\.gz is not there"):
-        Tokenizer.from_openai("nowhere.gz")
+@pytest.mark.parametrize("read", [Tokenizer.from_openai, Tokenizer.load])
+def test_a_file_that_can_not_be_read_is_refused_by_name(read, tmp_path):
+    for path in (tmp_path / "nowhere.gz", tmp_path):  # a folder, too
+        with pytest.raises(MinclipError, match=path.name):
+            read(path)
 
 
 def test_an_unknown_clean_up_is_refused():
-    with pytest.raises(MinclipError, match="clean-up 'upper'"):
+    with pytest.raises(MinclipError, match="'upper'"):
         Tokenizer([], clean="upper")
 
 
 @pytest.mark.parametrize("texts", [None, 5, 1.5, b"a cat"])
 def test_what_is_no_list_of_texts_is_refused(texts):
-    with pytest.raises(MinclipError, match=f"list of them, not {type(texts).__name__}"):
+    with pytest.raises(MinclipError, match=type(texts).__name__):
         TOKENIZER(texts)

@@ -1,63 +1,73 @@
-"""The command line: minclip train | eval | classify | probe | search | fetch | info.  A user's mistake is one sentence and exit code 2."""
+"""The command line, `minclip VERB …`: a user's mistake is one sentence and exit code 2, Ctrl-C one line and 130.
 
+`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to work
+during the seconds that the other imports take.
+"""
+
+import io
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import fields
+from contextlib import redirect_stderr
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import tyro
+# control characters, which can move the cursor; marks that reverse the text; bytes of a file name that isn't UTF-8
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+VERBS = ("train", "eval", "classify", "probe", "search", "fetch", "info")
+USAGE = """minclip {version}: CLIP from scratch
 
-from .. import __version__
-from ..config import MinclipError, TrainConfig, nearest
-from ..data.kaggle import SOURCES
-from ..presets import PRESETS, for_towers, preset
-from ..training import distributed
-from .classify import Classify
-from .evaluate import Eval
-from .fetch import Fetch
-from .info import Info
-from .probe import Probe
-from .search import Search
-from .train import Train
-
-VERBS = {
-    "train": Train,
-    "eval": Eval,
-    "classify": Classify,
-    "probe": Probe,
-    "search": Search,
-    "fetch": Fetch,
-    "info": Info,
-}
-USAGE = f"""minclip {__version__}: CLIP from nothing
-
-  minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {", ".join(PRESETS)}
-  minclip train PRESET --overfit 128            128 pairs by heart: is anything learned at all?
+  minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
+  minclip train PRESET --overfit 128            overfit 128 pairs, as a sanity check
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
-  minclip eval RUN [--tasks cifar10,shapes]     its figures again; or zero-shot on data sets of the paper's table
-  minclip classify RUN IMAGE... --labels "a red star, a blue ring"             or none of these
-  minclip probe RUN [--task shape]              how many labelled images is zero-shot worth?
+  minclip eval RUN [--tasks cifar10,shapes]     the run's figures again, or zero-shot accuracy on the paper's data sets
+  minclip classify RUN IMAGE... --labels "a red star, a blue ring"             the label that fits, or none of these
+  minclip probe RUN [--task shape]              zero-shot against classifiers trained on labeled images
   minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg
-  minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {", ".join(SOURCES)}
-  minclip info
+  minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {sources}
+  minclip info                                  versions, device, presets and runs
 
-Each takes --help, and --json to print one JSON object as its last line.
+Every command takes --help, and --json to print one JSON object as its last line.
 """
 
 
+def shown(text: object) -> str:
+    """Text that others wrote (labels, file names), safe for a terminal or a picture: what can't be seen is escaped."""
+    return UNSAFE.sub(lambda found: repr(found[0])[1:-1], str(text))
+
+
+def exit_at_once(signal_number: int, frame: object) -> None:
+    """Handles Ctrl-C before a command runs: nothing can be lost yet, and a KeyboardInterrupt in an import may be swallowed."""
+    os.write(2, b"minclip: interrupted\n")
+    if "--json" in sys.argv:
+        os.write(1, b'{"error": "interrupted"}\n')
+    os._exit(130)
+
+
+program = (getattr(sys, "argv", None) or [""])[0]  # "-m" while `python -m minclip` still imports the package
+is_command = Path(program).stem == "minclip" or (program == "-m" and "minclip" in sys.orig_argv)
+if is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, exit_at_once)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    from ..config import MinclipError
+    from ..training import distributed
+
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal's encoding lacks becomes "?"
+        if hasattr(stream, "reconfigure"):  # not in a notebook
+            stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     try:
         result = dispatch(arguments)
-    except MinclipError as error:
-        return fail(str(error), 2, as_json)
-    except OSError as error:  # a folder that can't be written, a file that can't be read
+    except (MinclipError, OSError) as error:  # OSError: a folder that can't be written, a file that can't be read
         return fail(str(error), 2, as_json)
     except KeyboardInterrupt as stop:
         return fail(str(stop) or "interrupted", 130, as_json)
@@ -71,50 +81,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> dict[str, Any]:
+    """Parses the options and runs the command; only its own module is imported."""
+    from .. import __version__
+    from ..config import MinclipError, nearest
+    from ..data.kaggle import SOURCES
+    from ..presets import PRESETS, for_towers, preset
+
     verb = arguments[0] if arguments else "--help"
+    usage = USAGE.format(version=__version__, presets=", ".join(PRESETS), sources=", ".join(SOURCES))
     if verb in ("-h", "--help", "--version"):
-        print(__version__ if verb == "--version" else USAGE)
+        print(__version__ if verb == "--version" else usage)
         return {"minclip": __version__}
     if verb not in VERBS:
         raise MinclipError(f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
+    if verb == "train" and arguments[1:2] in (["-h"], ["--help"]):
+        print(usage)
+        return {}
+    command = getattr(import_module(".evaluate" if verb == "eval" else f".{verb}", __name__), verb.title())
     if verb != "train":
-        return tyro.cli(VERBS[verb], args=arguments[1:], prog=f"minclip {verb}").run()
+        return fill(command, arguments[1:], f"minclip {verb}").run()
     if len(arguments) < 2 or arguments[1].startswith("-"):
-        print(USAGE)
-        if arguments[1:2] in (["-h"], ["--help"]):
-            return {}
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
-    name = arguments[1]
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
-    # another tower doesn't use all of the preset's fields
+    if any(re.match("--model.text.eot.id", option) for option in options):
+        raise MinclipError("model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
     towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
-    default = for_towers(preset(name), **towers)
-    if any(option.replace("_", "-").startswith("--model.vision.image-size") for option in options):
-        raise MinclipError("the picture's size is said once, with --data.image-size: the image tower follows it")
-    if any(option.replace("_", "-").startswith(("--model.text.eot-id",)) for option in options):
-        raise MinclipError(
-            "model.text.eot_id comes from the tokenizer that the run trains; set --model.text.vocab-size"
-        )
-    return tyro.cli(
-        Train,
-        default=Train(**{f.name: getattr(default, f.name) for f in fields(TrainConfig)}),
-        args=options,
-        prog=f"minclip train {name}",
-        console_outputs=not distributed.local_rank(),
-    ).run(name)
+    default = command(**vars(for_towers(preset(arguments[1]), **towers)))  # without fields that these towers don't have
+    return fill(command, options, f"minclip train {arguments[1]}", default=default).run(arguments[1], options)
+
+
+def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
+    """An instance of the dataclass `command`, with its fields from the options."""
+    import tyro
+
+    from ..config import MinclipError
+    from ..training import distributed
+
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):
+            filled = tyro.cli(command, args=options, prog=program, console_outputs=not distributed.local_rank(), **more)
+    except SystemExit as stop:
+        if isinstance(cause := stop.__context__ and (stop.__context__.__context__ or stop.__context__), MinclipError):
+            raise cause from None  # a config's own error, which tyro would print in a box
+        print(printed.getvalue(), file=sys.stderr, end="")
+        raise
+    if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on there may be something to save
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return filled
 
 
 def fail(message: str, code: int, as_json: bool) -> int:
-    """Tells what went wrong and returns the exit code.
+    """Prints what went wrong and returns the exit code.
 
-    Under torchrun the first process of a machine speaks at once; another one waits, and then speaks if it still can: where
-    all fail alike, torchrun has ended it by then, and where it fails alone, nobody else would tell.
+    Under torchrun the first process of each machine prints at once.  The others wait: if all fail alike, torchrun ends
+    them meanwhile; if one fails alone, only it can report the reason.
     """
+    from ..training import distributed
+    from .printing import as_options
+
+    message = as_options(message)
     if distributed.local_rank():
         time.sleep(10)
     who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
-    print(f"minclip: {who}{message}", file=sys.stderr)
+    print(f"minclip: {who}{shown(message)}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": message}))
     return code

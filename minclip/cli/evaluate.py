@@ -1,40 +1,35 @@
-"""minclip eval: a run's figures, computed again; or any model on the tasks of the paper's table."""
+"""minclip eval: a run's figures, computed again; or any model, zero-shot, on the paper's data sets."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.table import Table
 
 from ..config import MinclipError, data_folder
+from ..course.plots import task_bars
+from ..evaluate.benchmarks import default_root
+from ..evaluate.tasks import run_tasks, task_names
 from ..loop import final_figures
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
-from ..weights.load import load
-from .printing import Download, Json, console, picture_path, print_figures
+from .models import Download, RunArgument, open_model, save_picture
+from .printing import Json, console, print_figures
 
 
 @dataclass(frozen=True)
 class Eval:
-    """Compute a run's figures again: retrieval both ways, and zero-shot accuracy against chance; or, with --tasks, zero-shot results on data sets by name."""
+    """Compute a run's final figures again: retrieval both ways, and zero-shot accuracy against chance.
 
-    run_folder: Annotated[
-        tyro.conf.Positional[str],
-        tyro.conf.arg(
-            metavar="RUN", help="a run's folder, or its name under runs/; with --tasks also demo or ViT-B/32"
-        ),
-    ]
-    root: Annotated[
-        str,
-        tyro.conf.arg(help="the photographs' folder or zip, where it moved; with --tasks the folder of the data sets"),
-    ] = ""
-    tasks: Annotated[
-        str,
-        tyro.conf.arg(help="cifar10,food101,… of the paper's table; shapes, or its tasks; all that lie under --root"),
-    ] = ""
+    With --tasks, evaluate any model zero-shot on data sets of the paper.
+    """
+
+    run_folder: RunArgument
+    root: str = ""  # where the photographs are, if they were moved; with --tasks, the folder of the data sets
+    # cifar10,food101,… of the paper's data sets; shapes for all tasks of the shapes world; all for what is under --root
+    tasks: str = ""
     download: Download = False
-    out: Annotated[str, tyro.conf.arg(help="where tasks.png is written: the run's folder, or here")] = ""
+    out: str = ""  # the folder for tasks.png; by default the run's folder, or the current one
     json: Json = False
 
     def run(self) -> dict[str, Any]:
@@ -52,25 +47,15 @@ class Eval:
         return {"run": str(run.folder), "figures": figures}
 
     def run_tasks(self) -> dict[str, Any]:
-        from ..course import plots  # matplotlib, only now
-        from ..evaluate.benchmarks import default_root
-        from ..evaluate.tasks import run_tasks, task_names
-
         root = Path(self.root or default_root())
         names = task_names(self.tasks, root)
-        model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
-        if tokenizer is None:
-            raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read class names")
-        results = run_tasks(model, preprocess, tokenizer, names, root, self.download, data_folder() / "cache")
-        table = Table(
-            "", "metric", "ours", "chance", "images", "classes", title="zero-shot", title_justify="left", box=None
-        )
+        results = run_tasks(*open_model(self.run_folder), names, root, self.download, data_folder() / "cache")
+        columns = ("", "metric", "score", "chance", "images", "classes")
+        table = Table(*columns, title="zero-shot", title_justify="left", box=None)
         for name, r in results.items():
             table.add_row(name, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", str(r.classes))
         console.print(table)
         for note in (note for r in results.values() for note in r.notes):
-            console.print(note, markup=False)
-        picture = picture_path(self.run_folder, self.out, "tasks.png")
-        plots.save(plots.task_bars(results), picture)
-        console.print(f"saved: [bold]{picture}[/]")
-        return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in results.items()}, "file": str(picture)}
+            console.print(note)
+        picture = save_picture(task_bars(results), "tasks.png", self.out, self.run_folder)
+        return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in results.items()}, "file": picture}

@@ -16,25 +16,16 @@ from .printing import Json, console
 
 @dataclass(frozen=True)
 class Info:
-    """Tell the version, the device, the presets and the runs that are here."""
+    """Print the version, the device, the presets, and the runs in this folder."""
 
     json: Json = False
 
     def run(self) -> dict[str, Any]:
         device, bf16 = pick_device("auto", "auto")
-        facts = {
-            "minclip": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": str(device),
-            "precision": "bf16" if bf16 else "fp32",
-            "threads": torch.get_num_threads(),
-            "data": str(data_folder()),
-            "presets": list(PRESETS),
-            "runs": sorted(
-                str(p.parent) for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json")
-            ),
-        }
+        runs = [*Path("runs").glob("**/config.json"), *data_folder().glob("*/config.json")]
+        facts = {"minclip": __version__, "python": platform.python_version(), "torch": torch.__version__}
+        facts |= {"device": str(device), "precision": "bf16" if bf16 else "fp32", "threads": torch.get_num_threads()}
+        facts |= {"data": str(data_folder()), "presets": list(PRESETS), "runs": sorted(str(p.parent) for p in runs)}
         for name, value in facts.items():
-            console.print(f"[bold]{name:10}[/] {', '.join(value) if isinstance(value, list) else value}")
+            console.print(f"{name:10} {', '.join(value) if isinstance(value, list) else value}")
         return facts

@@ -1,107 +1,84 @@
-"""minclip search: the hits as a table, as a contact sheet, and as a page to open in a browser."""
+"""minclip search: the hits as a table, as a contact sheet, and as a page for the browser."""
 
 import base64
 import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from jinja2 import Environment
 from PIL import Image
-from rich.markup import escape
 from rich.table import Table
 
 from ..config import MinclipError
-from ..data.photos.source import open_image
+from ..course.plots import contact_sheet
+from ..data.photos.images import open_image
 from ..evaluate.search import Index
 from ..training.engine import pick_device
 from ..weights.folder import atomic_write
 from ..weights.load import load
+from . import shown
+from .models import RunArgument, save_picture
 from .printing import Json, console
 
 
 @dataclass(frozen=True)
 class Search:
-    """Find the photographs of a folder that fit a text, or that are like another photograph."""
+    """Find photographs that match a text, or that look like another photograph."""
 
-    run_folder: Annotated[
-        tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN", help="a run's folder or name, demo, or ViT-B/32")
-    ]
-    images: Annotated[Path, tyro.conf.arg(help="a folder, with its subfolders, or a zip of photographs")]
-    query: Annotated[str, tyro.conf.arg(help='what to look for: "two dogs in the snow"')] = ""
-    image: Annotated[str, tyro.conf.arg(help="a photograph, to find others like it")] = ""
-    top: Annotated[int, tyro.conf.arg(help="how many to find")] = 12
-    out: Annotated[Path, tyro.conf.arg(help="where search.png and search.html are written")] = Path(".")
+    run_folder: RunArgument
+    images: Path  # a folder with its subfolders, or a zip of photographs
+    query: str = ""  # what to look for: "two dogs in the snow"
+    image: str = ""  # a photograph, to find others like it
+    top: int = 12  # how many to find
+    out: str = "."  # the folder for search.png and search.html
     json: Json = False
 
     def run(self) -> dict[str, Any]:
         query = self.query.strip()
         if bool(query) == bool(self.image):
-            raise MinclipError('search needs one of --query "two dogs in the snow" and --image photo.jpg')
+            raise MinclipError('search needs either --query "two dogs in the snow" or --image photo.jpg')
         if self.top < 1:
-            raise MinclipError(f"--top {self.top} finds nothing: ask for at least 1")
+            raise MinclipError(f"--top must be at least 1, got {self.top}")
         model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
         if query and tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read a query; --image works")
-        asked = open_image(self.image, 480) if self.image else None
-        if asked:
-            asked.thumbnail((480, 480))
+        asked = data_uri(open_image(self.image, 480)) if self.image else None
         index = Index.of(self.images, model, preprocess, tokenizer)
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)
         milliseconds = 1000 * (time.perf_counter() - start)
 
-        # names that are no UTF-8 can be opened, but not printed
-        names = [hit.path.encode(errors="replace").decode() for hit in hits]
+        names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
         table = Table("", "cosine", "image", box=None)
-        for rank, (name, hit) in enumerate(zip(names, hits), 1):
-            table.add_row(str(rank), f"{hit.cosine:.3f}", escape(name))
+        for rank, (name, cosine) in enumerate(zip(names, cosines), 1):
+            table.add_row(str(rank), f"{cosine:.3f}", name)
         console.print(table)
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
         left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
-        for note in (*index.notes, *([left_out] if index.broken else [])):
-            console.print(escape(note.encode(errors="replace").decode()))
-        sheet, page = self.draw(index, [(name, hit.path, hit.cosine) for name, hit in zip(names, hits)], asked)
-        console.print(f"saved: [bold]{sheet}[/] and [bold]{page}[/]")
-        return {
-            "hits": [{"path": name, "cosine": hit.cosine} for name, hit in zip(names, hits)],
-            "images": len(index.paths),
-            "milliseconds": milliseconds,
-            "broken": index.broken,
-            "notes": index.notes,
-            "files": [str(sheet), str(page)],
-        }
+        console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")
 
-    def draw(self, index: Index, hits: list[tuple[str, str, float]], asked: Image.Image | None) -> tuple[Path, Path]:
-        """Writes search.png and search.html: "name to print, path, cosine" of each hit, with its picture."""
-        from ..course import plots  # matplotlib, only now
-
-        title = f"Like {Path(self.image).name}" if self.image else f"“{self.query.strip()}”"
-        title = f"{title}: nearest of {len(index.paths):,} images"
-        self.out.mkdir(parents=True, exist_ok=True)
-        sheet, page = self.out / "search.png", self.out / "search.html"
-        names, paths, cosines = zip(*hits)
-        pictures = [index.picture(path) for path in paths]
-        plots.save(plots.contact_sheet(pictures[:48], names, cosines, title=title), sheet)  # the page shows all
+        title = f"Like {Path(self.image).name}" if self.image else f"“{query}”"
+        title = f"{shown(title)}: nearest of {len(index.paths):,} images"
+        pictures = [index.picture(hit.path) for hit in hits]
+        sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title=title), "search.png", self.out)
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
-        entries = [
-            {"path": name, "cosine": cosine, "picture": data_uri(picture)}
-            for name, cosine, picture in zip(names, cosines, pictures)
-        ]
-        html = (
-            Environment(autoescape=True)
-            .from_string(template)
-            .render(title=title, asked=asked and data_uri(asked), hits=entries)
-        )
+        found = [{"path": n, "cosine": c, "picture": data_uri(p)} for n, c, p in zip(names, cosines, pictures)]
+        page = Path(self.out, "search.html")
+        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=found)
         atomic_write(page, html.encode())
-        return sheet, page
+        console.print(f"saved: {page}")
+        result = {"hits": [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]}
+        result |= {"images": len(index.paths), "milliseconds": milliseconds, "files": [sheet, str(page)]}
+        return result | {"broken": index.broken, "notes": index.notes}
 
 
 def data_uri(picture: Image.Image) -> str:
-    """The picture itself as an address, so that a page needs no other file."""
+    """The picture itself as an address, at most 480 pixels wide and high, so that a page needs no other file."""
     buffer = io.BytesIO()
+    picture = picture.copy()
+    picture.thumbnail((480, 480))
     picture.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,98 +1,91 @@
-"""minclip train: a run from a preset, any field of which may be given."""
+"""minclip train: a run from a preset, any field of which can be overridden."""
 
 import errno
 import math
+import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from ..config import MinclipError, TrainConfig, nearest
+from ..course import plots
 from ..loop import train
 from ..training import distributed
 from ..training.diagnose import verdict
-from ..training.run import Run
-from .printing import Json, console, print_figures
+from .printing import Json, as_options, console, print_figures
+
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
-    """Train a CLIP from nothing, then print what it can do."""
+    """Train a CLIP from scratch, then print its figures."""
 
-    name: Annotated[
-        str, tyro.conf.arg(help="name of the run's folder under runs/; the preset's name, numbered, by default")
-    ] = ""
-    resume: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="go on from the last checkpoint of the run")
-    ] = False
-    overfit: Annotated[
-        int, tyro.conf.arg(help="learn so many pairs by heart (128), to see whether anything is learned at all")
-    ] = 0
+    name: str = ""  # the run's folder under runs/; by default the preset's name, numbered
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False  # continue from the last checkpoint of the run
+    overfit: int | None = None  # overfit this many pairs, as a sanity check (e.g. 128)
     json: Json = False
 
-    def run(self, preset_name: str) -> dict[str, Any]:
-        distributed.start(self.train.device)  # under torchrun all processes come here, and one speaks
-        if distributed.rank() > 0:
-            console.quiet = True
+    def run(self, preset_name: str, options: list[str]) -> dict[str, Any]:
+        distributed.start(self.train.device)  # under torchrun every process runs this, and process 0 prints
+        console.quiet = distributed.rank() > 0
         default = preset_name + ("-overfit" if self.overfit else "")
-        name = self.name or (default if self.resume else free_name(default))
-        folder = Path("runs") / distributed.all_gather_object(name)[0]
-        if self.resume and not (folder / "config.json").exists():
-            raise MinclipError(
-                f"{folder} holds no run to resume{nearest(folder.name, [p.parent.name for p in Path('runs').glob('*/config.json')])}"
-            )
+        name = distributed.all_gather_object(self.name or (default if self.resume else free_name(default)))[0]
+        folder = RUNS / name
+        check_folder(folder, self.resume)
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
         if self.overfit:
             config = replace(config, train=replace(config.train, overfit=self.overfit))
+        named = any(option.split("=")[0] == "--name" for option in options)
+        more = [*([] if named else ["--name", name]), *([] if self.resume else ["--resume"])]
+        resume = f"continue with: {shlex.join(['minclip', 'train', preset_name, *options, *more])}"
         try:
             run = train(config, folder, self.resume)
         except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(
-                f"{stop or 'interrupted'}; go on with: minclip train {preset_name} --name {folder.name} --resume (and the same options)"
-            ) from None
+            hint = resume if (folder / "config.json").exists() else "nothing was saved yet"
+            raise KeyboardInterrupt(f"{stop or 'interrupted'}; {hint}") from None
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise MinclipError(
-                f"no space left on the disk while writing {folder}: free some and go on with: minclip train {preset_name} --name {folder.name} --resume; the last checkpoint is whole"
-            ) from None
-        if distributed.rank() == 0:
-            from ..course import plots  # matplotlib, only now
-
-            plots.save(plots.curves(run), folder / "curves.png")
-        print_training(run)
+            left = f"no space left on the disk while writing {folder}; the last checkpoint is complete"
+            raise MinclipError(f"{left}: free some space and {resume}") from None
+        if distributed.rank() > 0:  # perhaps on another machine, which doesn't see the folder
+            return {}
+        plots.save(plots.curves(run), folder / "curves.png")
+        losses, last, b = [line["loss"] for line in run.steps], run.metrics[-1], config.train.batch_size
+        result = "No logged step had a finite loss and gradient: lower train.lr."
+        if losses:
+            result = f"Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at the end."
+        console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  {as_options(result)}\n")
         if self.overfit:
-            console.print(verdict(run))
+            console.print(as_options(verdict(run)))
         else:
             print_figures(run.final)
-            console.print(
-                f"\nsaved in [bold]{folder}[/]: try  minclip eval {folder.name}  or  minclip classify {folder.name} IMAGE --labels 'a, b, c'"
-            )
-        losses = [line["loss"] for line in run.steps]
-        return {
-            "run": str(folder),
-            "step": run.metrics[-1]["step"],
-            "first_loss": losses[0] if losses else None,
-            "last_loss": losses[-1] if losses else None,
-            "seconds": run.metrics[-1]["seconds"],
-            "figures": run.final,
-        }
+            at = shlex.quote(str(folder))
+            console.print(f"\nsaved in {folder}\ntry: minclip eval {at}")
+            console.print(f"or:  minclip classify {at} IMAGE --labels 'a dog, a cat'")
+        result = {"run": str(folder), "step": last["step"], "seconds": last["seconds"], "figures": run.final}
+        return {**result, "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None}
 
 
 def free_name(name: str) -> str:
-    """`name`, or `name-2`, `name-3`, … where that run is there already: a run is never overwritten."""
-    taken = {p.parent.name for p in Path("runs").glob("*/config.json")}
+    """`name`, or the first of `name-2`, `name-3`, … that isn't a run yet: a run is never overwritten."""
+    taken = {p.parent.name for p in RUNS.glob("*/config.json")}
     return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
-def print_training(run: Run) -> None:
-    losses = [line["loss"] for line in run.steps]
-    last = run.metrics[-1]
-    b = run.config.train.batch_size
-    told = (
-        f"Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at last."
-        if losses
-        else "No logged step had a finite loss and gradient: lower train.lr."
-    )
-    console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  {told}\n")
+def check_folder(folder: Path, resume: bool) -> None:
+    """Says what several machines have to share; a MinclipError if there is no run to resume, or not for every process."""
+    sees = distributed.all_gather_object(not resume or (folder / "config.json").exists())
+    blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
+    if not sees[0]:
+        runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
+        raise MinclipError(f"{folder} holds no run to resume{nearest(folder.as_posix().removeprefix('runs/'), runs)}")
+    if blind:
+        raise MinclipError(f"process {blind} can't see {folder}, which every machine needs to resume: share or copy it")
+    machines = distributed.all_gather_object(distributed.local_rank()).count(0)
+    if machines > 1:
+        needed = "Every machine needs the data; to continue with --resume, every machine needs that folder, too"
+        console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")

@@ -38,7 +38,7 @@ def load_pairs(
     if name == "shards":
         return _last_shard(root, split, image_size, size)
     root = root or fetched(name)
-    return _photographs(name, root).load_photographs(name, root, split, image_size, size, columns)
+    return _photographs(name, root).find_photographs(name, root, columns).load(split, image_size=image_size, size=size)
 
 
 def _last_shard(root: str | Path, split: str, image_size: int, size: int | None) -> Pairs:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..batches import Pairs
 from ..config import MinclipError
-from .photos.pack import decode
+from .photos.images import decode
 
 WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before it is asked again

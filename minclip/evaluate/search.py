@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from ..batches import ahead
 from ..config import MinclipError, data_folder
-from ..data.photos.source import BROKEN, IMAGES, Source, open_image, read_image
+from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
+from ..data.photos.source import Source
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint

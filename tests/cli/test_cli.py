@@ -68,10 +68,10 @@ def test_classify_gives_probabilities_of_each_label(here, capsys):
 @pytest.mark.parametrize("more", [[], ["--overfit", "32"]], ids=["run", "overfit"])
 def test_a_run_in_which_no_step_was_finite_is_told(here, capsys, more):
     # fewer steps than it takes to give a run up
-    assert main(["train", "shapes", *TINY, "--model.logit-scale-init", "1000", *more, "--json"]) == 0
+    assert main(["train", "shapes", *TINY, "--model.vision.std", *["1e-38"] * 3, *more, "--json"]) == 0
     out = capsys.readouterr().out
-    assert "No logged step had a finite loss and gradient: lower train.lr" in out
-    assert ("32 pairs were not learned: no logged step had a finite loss" in out) == bool(more)
+    assert "lower --train.lr" in out
+    assert ("32 pairs" in out) == bool(more)
     assert last_json(out)["first_loss"] is last_json(out)["last_loss"] is None
 
 
@@ -94,23 +94,23 @@ def test_a_process_that_is_not_the_first_of_its_machine_waits_and_tells_its_numb
 MISTAKES = [
     (["trian", "shapes"], "did you mean 'train'?"),
     (["train", "shape"], "did you mean 'shapes'?"),
-    (["train"], "needs a preset"),
+    (["train"], "shapes, flickr8k"),
     (["train", "shapes", "--train.batch-sise", "8"], "--train.batch-size"),
     (["train", "shapes", "--train.batch-size", "many"], "many"),
-    (["train", "shapes", "--train.batch-size", "1"], "at least 2 pairs"),
-    (["train", "shapes", "--train.batch-size", "30000"], "larger than the data set of 20000"),
+    (["train", "shapes", "--train.batch-size", "1"], "--train.batch-size 1"),
+    (["train", "shapes", "--train.batch-size", "30000"], "20000"),
     (["train", "shapes", "--train.precision", "fp8"], "fp8"),
-    (["train", "shapes", "--data.image-size", "60"], "not a multiple"),
+    (["train", "shapes", "--data.image-size", "60"], "60"),
     (["train", "shapes", "--model.vision.image-size", "32"], "--data.image-size"),
     (["train", "shapes", "--data.name", "shaped"], "did you mean 'shapes'?"),
-    (["train", "shapes", "--resume"], "no run to resume"),
+    (["train", "shapes", "--resume"], "runs/shapes"),
     (["train", "flickr8k"], "--data.root"),
-    (["train", "flickr8k", "--data.root", "nowhere.zip"], "is not there"),
-    (["train", "flickr8k", "--data.root", "."], "looked for captions.txt or results.csv"),
+    (["train", "flickr8k", "--data.root", "nowhere.zip"], "nowhere.zip"),
+    (["train", "flickr8k", "--data.root", "."], "captions.txt"),
     (["train", "shapes", "--train.device", "tpu9"], "tpu9"),
-    (["eval", "nothing"], "no run or model is named 'nothing'"),
-    (["classify", "nothing", "x.png", "--labels", "a, b"], "no run or model"),
-    (["classify", "nothing", "x.png"], "needs an image and labels"),
+    (["eval", "nothing"], "'nothing'"),
+    (["classify", "nothing", "x.png", "--labels", "a, b"], "'nothing'"),
+    (["classify", "nothing", "x.png"], "--labels"),
 ]
 
 

@@ -203,7 +203,7 @@ def test_the_secret_goes_to_kaggle_alone(kaggle):
 
 def test_load_pairs_finds_what_was_fetched(kaggle):
     fetch("flickr8k")
-    pairs = load_pairs("flickr8k", "train", 16)
+    pairs = load_pairs("flickr8k", "train", image_size=16)
     assert len(pairs) > 20 and all(pairs.captions[i] == [f"A dog, number {pairs.names[i][:-4]} ."] for i in range(5))
     assert evaluation_splits(DataConfig("flickr8k")) == ("test",)
 

@@ -16,7 +16,7 @@ from training_runs import tiny
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
 from minclip.data import evaluation_splits, load_pairs
-from minclip.data.photos.photographs import find_photographs, load_photographs
+from minclip.data.photos.photographs import find_photographs
 from minclip.data.photos.source import Finder, Source
 from minclip.data.photos.splits import bucket
 from minclip.data.photos.tables import read_table
@@ -63,7 +63,7 @@ def test_each_line_of_a_text_is_a_caption(tmp_path, packing):
 
 
 def test_own_pictures_load_with_their_own_pixels(tmp_path):
-    pairs = load_pairs("own", "train", 16, texts(tmp_path / "own"))
+    pairs = load_pairs("own", "train", image_size=16, root=texts(tmp_path / "own"))
     assert all(abs(i.mean(axis=(1, 2))[0] - 4 * NAMES.index(n)) < 5 for i, n in zip(pairs.images, pairs.names))
     assert all(c[0] == f"picture {n[:-4]}" for c, n in zip(pairs.captions, pairs.names)) and len(pairs) > 45
 
@@ -160,14 +160,14 @@ def test_any_table_that_a_csv_writer_wrote_is_read_back(tmp_path_factory, captio
 
 
 BAD = {  # what is wrong: (table, error)
-    "no caption": ("image,captoin\na.jpg,x\n", r"t\.csv has no known caption column \(is it 'captoin'\?\): it has image, captoin; name yours with --data\.caption-column"),
-    "no image": ("id,caption\n1,x\n", r"t\.csv has no known image column: it has id, caption; name"),
-    "addresses": ("url,caption\nhttp://x/a.jpg,x\n", r"t\.csv has addresses and no image column \(it has url, caption\); img2dataset .*--data\.name shards"),
+    "no caption": ("image,captoin\na.jpg,x\n", r"t\.csv has no known caption column \(is it 'captoin'\?\): it has image, captoin; name yours in data\.caption_column"),
+    "no image": ("id,caption\n1,x\n", r"t\.csv has no known image column: it has id, caption; name yours in data\.image_column"),
+    "addresses": ("url,caption\nhttp://x/a.jpg,x\n", r"t\.csv has addresses and no image column \(it has url, caption\); img2dataset .*data\.name \"shards\""),
     "an address": ("image,caption\na.jpg,x\nhttps://x/a.jpg,x\n", r"t\.csv line 3: https://x/a\.jpg is a web address; img2dataset"),
     "empty": ("", r"t\.csv has no known image column: it is empty"),
     "no rows": ("image,caption\n", r"t\.csv is a table without rows: it ends below its columns image, caption"),
     "no name": ("image,caption\na.jpg,x\n,y\n", r"t\.csv line 3: the column 'image' is empty"),
-    "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: expected 2 columns \(image, caption\), found 3; a caption with ',' needs quotes: a\.jpg,A dog,a cat"),
+    "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: expected 2 columns \(image, caption\), found 3; .*a\.jpg,A dog,a cat"),
     "one cell": ('image;caption\n"a.jpg";"two\nlines"\nb.jpg\n', r"t\.csv line 4: expected 2 columns .*found 1; a caption with ';'"),
     "open quote": ('image,caption\na.jpg,fine\na.jpg,"open\nb.jpg,x\n', r"t\.csv line 3: unexpected end of data: is a quote not closed"),
     "open quote, then another": ('image,caption\na.jpg,"open\nb.jpg,"x"\n', r"t\.csv line 2: ',' expected after '\"': is a quote not closed, or one"),
@@ -349,7 +349,7 @@ def test_a_small_set_has_something_to_learn_from_and_to_validate_on(tmp_path, co
 def test_one_image_is_too_few(tmp_path):
     root = texts(tmp_path, NAMES[:1])
     with pytest.raises(MinclipError, match=r"has no split 'val': it has train \(1\)"):
-        load_photographs("own", root, "val", 16)
+        found(root).load("val", image_size=16)
 
 
 def test_where_no_split_is_for_validation_some_training_images_are(tmp_path):
@@ -454,12 +454,12 @@ def test_coco_has_a_folder_and_may_have_tokens_only(pictures):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:3000], r"dataset_flickr8k\.json line 1 column \d+: broken JSON"),
-        (lambda text: "", r"dataset_flickr8k\.json line 1 column 1: broken JSON"),
+        (lambda text: text[:3000], r"dataset_flickr8k\.json .*line 1 column \d+"),
+        (lambda text: "", r"dataset_flickr8k\.json .*line 1 column 1"),
         (lambda text: text.replace('"images"', '"pictures"'), r'it has no list "images"'),
-        (lambda text: text.replace('"sentences"', '"s"'), r"images\[0\] is not as Karpathy wrote it.*KeyError 'sentences'"),
+        (lambda text: text.replace('"sentences"', '"s"'), r"images\[0\] is not in Karpathy.*KeyError 'sentences'"),
         (lambda text: text.replace('"restval"', '"rest"'), r"images\[40\]: the split 'rest' is none of train, val, test"),
-        (lambda text: text.replace('{"filename": "003.jpg"', '3, {"filename": "003.jpg"'), r"images\[3\] is not as Karp"),
+        (lambda text: text.replace('{"filename": "003.jpg"', '3, {"filename": "003.jpg"'), r"images\[3\] is not in Karp"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("captions", [True, False])
@@ -519,7 +519,7 @@ def test_a_parquet_that_holds_its_images_is_read(tmp_path, parquet, kind, packin
     root = zipped(tmp_path / "own") if packing == "zip" else tmp_path / "own" / "train.parquet"
     reds = set()
     for split in ("train", "val"):
-        pairs = load_pairs("own", split, 16, root)
+        pairs = load_pairs("own", split, image_size=16, root=root)
         for image, (caption,) in zip(pairs.images, pairs.captions):
             assert abs(image[0].mean() - int(caption[4:])) < 5
             reds.add(caption)
@@ -564,7 +564,7 @@ def test_a_bad_parquet_is_an_error_with_its_row(tmp_path, parquet, columns, mess
 def test_a_parquet_that_was_cut_off_is_an_error(tmp_path, parquet):
     path = write_parquet(parquet, tmp_path / "t.parquet", {"image": ["a.jpg"], "caption": ["x"]})
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(MinclipError, match=r"t\.parquet is no whole parquet file"):
+    with pytest.raises(MinclipError, match=r"t\.parquet is not a whole parquet file"):
         found(tmp_path)
 
 
@@ -572,7 +572,7 @@ def test_without_pyarrow_a_parquet_is_an_error_that_tells_what_to_install(tmp_pa
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MinclipError, match="pyarrow, which is not installed: pip install pyarrow, or write a CSV"):
+    with pytest.raises(MinclipError, match=r"t\.parquet.*pip install pyarrow"):
         found(tmp_path)
 
 
@@ -589,15 +589,6 @@ def test_columns_are_for_own_tables():
         DataConfig("flickr8k", image_column="photo")
 
 
-def test_a_file_beside_the_images_does_not_make_them_decoded_anew(tmp_path):
-    root = texts(tmp_path)
-    age = Source.open(root).age
-    write(root / "captions.csv", "image,caption\n")
-    assert Source.open(root).age == age
-    put_photographs(root, ["new.jpg"])
-    assert Source.open(root).age != age
-
-
 # ---- a list of splits that comes after the training
 
 
@@ -608,7 +599,7 @@ def changed_after(tmp_path):
     config = replace(config, data=DataConfig("own", image_size=16, root=str(root)))
     run = train(config, tmp_path / "runs" / "a")
     learnt = read_learnt(run.folder)
-    assert sorted(learnt) == sorted(load_pairs("own", "train", 16, root).names)
+    assert sorted(learnt) == sorted(load_pairs("own", "train", image_size=16, root=root).names)
     write(root / "train.txt", "\n".join(sorted(set(NAMES) - set(learnt[:20]))))
     write(root / "val.txt", "\n".join(learnt[:20]))
     return config, run

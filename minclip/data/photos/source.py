@@ -1,69 +1,78 @@
-"""Where photographs lie: a folder or a zip, how to read it and them, when it changed, and which file a name means."""
+"""Where photographs lie, in a folder or a zip: its files, how one is read, when it changed, which one a name means."""
 
-import io
 import os
 import posixpath
 import re
-import struct
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from ...config import MinclipError
-from ...preprocess import eight_bits
+from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TABLES = (".csv", ".tsv", ".parquet")
-# what Pillow and zipfile raise on files that are broken, encrypted or endless
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile) + (
-    Image.DecompressionBombError,
-)
+HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or a zip: where its files are, by path below the root, and how to read one."""
+    """A folder or a zip: its files, by path below the root, and how to read one."""
 
     root: Path
     files: tuple[str, ...]
+    archive: zipfile.ZipFile | None = None
 
     @classmethod
     def open(cls, root: Path) -> "Source":
-        """A root that is a table stands for its folder, in which it is then the only table."""
+        """Of a table, what lies beside it in its folder, where it is the only table; `including` finds its images."""
         if not root.exists():
             raise MinclipError(f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
-        if root.is_file() and root.suffix.lower() in TABLES:
-            folder = cls.open(root.parent)
-            return cls(folder.root, (*(p for p in folder.files if not p.lower().endswith(TABLES)), root.name))
+        if root.is_dir():
+            return cls(root, tuple(sorted(p for p in _below(root) if not HIDDEN.search(p))))
+        if root.suffix.lower() in TABLES:
+            beside = sorted(p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
+            return cls(root.parent, (root.name, *(name for name in beside if not HIDDEN.search(name))))
         try:
-            paths = zipfile.ZipFile(root).namelist() if root.is_file() else sorted(_below(root))
-        except zipfile.BadZipFile:
-            raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a whole zip file") from None
-        # what macOS adds to a zip is no photograph
-        hidden = re.compile(r"(^|/)(\.|__MACOSX/)")
-        return cls(root, tuple(p for p in paths if not p.endswith("/") and not hidden.search(p)))
+            archive = zipfile.ZipFile(root)
+        except BROKEN as error:
+            raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a whole zip file: {error}") from None
+        names = dict.fromkeys(info.filename for info in archive.infolist() if not info.is_dir())
+        return cls(root, tuple(name for name in names if not HIDDEN.search(name)), archive)
 
-    @cached_property
-    def read(self) -> Callable[[str], bytes]:
-        """`read(path) -> bytes`, for several threads at once."""
-        if self.root.is_file():
-            return zipfile.ZipFile(self.root).read  # which holds a lock of its own
-        return lambda path: (self.root / path).read_bytes()
+    def including(self, written: Iterable[str]) -> "Source":
+        """A table's folder with the images that the table names; searched as a whole only where one isn't at its place."""
+        paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
+        if any(not os.path.isfile(self.root / path) for path in paths):
+            paths = {p for p in _below(self.root) if not HIDDEN.search(p) and not p.lower().endswith(TABLES)}
+        return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
+
+    def stamp(self, path: str) -> tuple[int, int]:
+        """A file's size, and its time or, in a zip, its checksum: they change with its content."""
+        if self.archive:
+            info = self.archive.getinfo(path)
+            return info.file_size, info.CRC
+        stat = os.stat(self.root / path)
+        return stat.st_size, stat.st_mtime_ns
+
+    def read(self, path: str) -> bytes:
+        """A file's content, for several threads at once; one of BROKEN where that fails."""
+        check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(IMAGES) else 4 * MAX_BYTES)
+        return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
     def text(self, path: str) -> str:
-        data = self.read(path)
         try:
-            return data.decode("utf-8-sig")
+            data = self.read(path)
+        except BROKEN as error:
+            raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
+        try:
+            if (end := data.find(0)) < 0:
+                return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = data[: error.start].count(b"\n") + 1
-            raise MinclipError(f"{path} is not UTF-8 text (line {line}): save it as UTF-8") from None
+            end = error.start
+        raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): save it as UTF-8")
 
     @property
     def images(self) -> list[str]:
@@ -73,21 +82,19 @@ class Source:
         """The first few files, for a message."""
         return (", ".join(self.files[:5]) or "nothing") + (" …" if len(self.files) > 5 else "")
 
-    @property
-    def age(self) -> str:
-        """Changes when the photographs change: the root's place, the number of files, and the sums of their sizes and times."""
-        holders = [p for p in self.files if p.lower().endswith((*IMAGES, ".parquet"))]
-        paths = [str(self.root)] if self.root.is_file() else [f"{self.root}/{p}" for p in holders]
-        stats = [os.stat(p) for p in paths]
-        size, time = sum(s.st_size for s in stats), sum(s.st_mtime_ns for s in stats)
-        return f"{self.root.resolve()} {len(holders)} {size} {time}"
-
 
 def _below(root: Path) -> Iterator[str]:
-    # os.walk, since Path.rglob takes seconds for 30,000 files
-    for folder, _, names in os.walk(root):
-        below = Path(folder).relative_to(root).as_posix()
-        yield from (n if below == "." else f"{below}/{n}" for n in names if os.path.isfile(f"{folder}/{n}"))
+    """The files below a folder, by path; links to folders are followed last, and no folder is entered twice."""
+    entered, tops = set(), [str(root)]
+    for top in tops:
+        for folder, folders, names in os.walk(top):  # Path.rglob takes seconds for 30,000 files
+            if (real := os.path.realpath(folder)) in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
+            below = Path(folder).relative_to(root).as_posix()
+            yield from (n if below == "." else f"{below}/{n}" for n in names if os.path.isfile(f"{folder}/{n}"))
 
 
 def file_name(path: str) -> str:
@@ -95,37 +102,20 @@ def file_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def open_image(path: str | Path, side: int) -> Image.Image:
-    """`read_image` of a file; a MinclipError tells that it isn't there or isn't one."""
-    try:
-        return read_image(Path(path).read_bytes(), side)
-    except FileNotFoundError:
-        raise MinclipError(f"{path} is not there") from None
-    except BROKEN as error:
-        raise MinclipError(f"{path} can't be read as an image: {error}") from None
-
-
-def read_image(data: bytes, side: int) -> Image.Image:
-    """An image file, upright and in RGB; a JPEG is decoded no larger than 2 × `side` needs.  One of BROKEN where it is broken."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            return ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
-    except UnidentifiedImageError:
-        raise ValueError("it is no image") from None  # Pillow's message tells an address in memory
-    except Image.DecompressionBombError as error:
-        raise ValueError(error) from None
+def stem(path: str) -> str:
+    """A path without its extension."""
+    return path.rpartition(".")[0]
 
 
 class Row(NamedTuple):
-    """What a caption file says of one image."""
+    """What a caption file says about one image."""
 
     file: str
     line: str  # "line 7"
-    image: str  # a name or a path, as it is written there
+    image: str  # a name or a path, as written there
     captions: list[str]
     split: str = ""
-    read: Callable[[], bytes] | None = None  # where the image lies in the row itself
+    read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
 
     @property
     def place(self) -> str:
@@ -137,7 +127,7 @@ class Row(NamedTuple):
 
 
 class Finder:
-    """The images below a root, by whatever a caption file or a list may call them.
+    """Finds the images below a root by whatever a caption file or a list calls them.
 
     `keys` maps each path to its key: the file's name where no other image has it, else the path below the root.
     """
@@ -145,23 +135,22 @@ class Finder:
     def __init__(self, paths: Iterable[str]) -> None:
         self.named: dict[str, list[str]] = defaultdict(list)
         for path in (paths := list(paths)):
-            name = file_name(path)
-            self.named[name].append(path)
-            self.named[name.rpartition(".")[0]].append(path)  # lists often leave the ending out
+            self.named[file_name(path)].append(path)
+            self.named[stem(file_name(path))].append(path)  # lists often leave out the extension
         self.keys = {path: file_name(path) if len(self.named[file_name(path)]) == 1 else path for path in paths}
 
-    def find(self, written: str, folder: str = "", by_name: bool = False) -> list[str]:
-        """The paths that may be meant by `written` in a file in `folder`: one, none, or several.
+    def find(self, written: str, folder: str = "", *, by_name: bool = False) -> list[str]:
+        """The paths that `written`, in a file in `folder`, may mean: one, none, or several.
 
-        A path that leads from there or from the root is that file; else a path is meant whose end it is, or which is its
-        end; else, with `by_name`, any of that name, in whatever folder.
+        A path from that folder or from the root means that file; otherwise a path whose end it is, or which is its end;
+        otherwise, with `by_name`, any file of that name, in whatever folder.
         """
         written = posixpath.normpath(written.replace("\\", "/"))
         named = self.named.get(file_name(written), [])
         for place in (posixpath.normpath(posixpath.join(folder, written)), written):
-            if exact := [p for p in named if place in (p, p.rpartition(".")[0])]:
+            if exact := [path for path in named if place in (path, stem(path))]:
                 return exact
-        near = [p for p in named if _ends(written, p) or _ends(written, p.rpartition(".")[0])]
+        near = [path for path in named if _ends(written, path) or _ends(written, stem(path))]
         return near or (named if by_name else [])
 
 

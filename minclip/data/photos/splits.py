@@ -1,26 +1,14 @@
-"""Who is learnt from and who is asked about: official lists where there are any, else a hash of the name that never changes."""
+"""Splits images into train, validation and test: by official lists where there are any, else by a hash of the name."""
 
 import hashlib
-import re
 
 from ...config import MinclipError
-from .karpathy import read_karpathy
-from .source import Finder, Row, Source, file_name
-
-WORDS = {
-    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": what Karpathy left of COCO's validation
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
-def split_in(name: str) -> str:
-    """The split that a word of a file's name tells ("validation-00000-of-00001.parquet"), or ""."""
-    return next((WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in WORDS), "")
+from .captions import read_karpathy, split_in, split_of
+from .source import Finder, Source, file_name, stem
 
 
 def read_splits(
-    source: Source, names: list[str], told: dict[str, str] | None = None, folders: dict[str, str] | None = None
+    source: Source, names: list[str], *, told: dict[str, str] | None = None, folders: dict[str, str] | None = None
 ) -> dict[str, list[str]]:
     """Split -> names of images, by the first of these that there is:
 
@@ -33,31 +21,24 @@ def read_splits(
 
     Where this leaves no image for validation, one in twenty of the training images is taken for it, at least one.
     """
-    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    if told:
-        if untold := [name for name in names if name not in told]:
-            raise MinclipError(
-                f"{source.root}: {len(untold)} of {len(names)} captioned images have no split, the others do: "
-                f"{', '.join(untold[:5])}"
-            )
-    elif lists := _lists(source, names):
+    if told and (untold := [name for name in names if name not in told]):
+        raise MinclipError(
+            f"{source.root}: {len(untold)} of {len(names)} captioned images have no split, the others do: "
+            f"{', '.join(untold[:5])}"
+        )
+    if not told and (lists := _lists(source, names)):
         return lists
-    else:
-        told = _karpathy(source, names) or folders or {name: by_hash(name) for name in names}
-    for name in names:
-        if name in told:
-            splits[told[name]].append(name)
+    told = told or _karpathy(source, names) or folders or {name: by_hash(name) for name in names}
+    splits = {split: [name for name in names if told.get(name) == split] for split in ("train", "val", "test")}
     if not splits["train"]:
         raise MinclipError(
             f"{source.root}: none of {len(names)} captioned images is for training: "
             + ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
         )
-    if not splits["val"] and len(splits["train"]) > 1:
-        held = {n for n in splits["train"] if 90 <= bucket(n) < 95} or {
-            min(splits["train"], key=lambda n: (bucket(n), n))
-        }
-        splits["val"] = [n for n in splits["train"] if n in held]
-        splits["train"] = [n for n in splits["train"] if n not in held]
+    if not splits["val"] and len(train := splits["train"]) > 1:
+        held = {n for n in train if 90 <= bucket(n) < 95} or {min(train, key=lambda n: (bucket(n), n))}
+        splits["val"] = [n for n in train if n in held]
+        splits["train"] = [n for n in train if n not in held]
     return {split: members for split, members in splits.items() if members}
 
 
@@ -70,25 +51,30 @@ def by_hash(name: str) -> str:
 
 
 def _lists(source: Source, names: list[str]) -> dict[str, list[str]]:
-    finder, images = Finder(names), {path.rpartition(".")[0] for path in source.images}
-    # a text beside an image is its caption
-    texts = [(p, source.text) for p in source.files if p.endswith(".txt") and p[: -len(".txt")] not in images]
-    beside = sorted(source.root.absolute().parent.glob("*.txt"))
-    # whatever else lies there may be in any encoding
-    texts += [(p.name, lambda _, p=p: p.read_text(encoding="utf-8-sig", errors="replace")) for p in beside]
+    finder, images = Finder(names), {stem(path) for path in source.images}
+    parent = source.root.absolute().parent
+    around = Source(parent, tuple(sorted(path.name for path in parent.glob("*.txt"))))
+    # below the root, a text beside an image is its caption
+    texts = [(source, path) for path in source.files if path.endswith(".txt") and stem(path) not in images]
     splits: dict[str, list[str]] = {}
-    for path, read in texts:
-        word = re.search(r"train|val|dev|test", file_name(path).lower())
-        if word is None:
+    for place, path in texts + [(around, path) for path in around.files]:
+        split = split_in(file_name(path))
+        # no list of these images is longer; another text named "train" may be as large as the disk
+        if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):
             continue
-        lines = [line.strip() for line in read(path).splitlines() if line.strip()]
+        try:
+            lines = [line.strip() for line in place.text(path).splitlines() if line.strip()]
+        except MinclipError:
+            if place is source:
+                raise
+            continue  # beside the root may lie anything
         found = [finder.find(line) for line in lines]
-        listed = [f[0] for f in found if f]
-        if len(listed) > len(lines) / 2:  # more than a list of something else
-            for line, several in zip(lines, found):
-                if len(several) > 1:
-                    raise MinclipError(f"{path}: {line} could be {' or '.join(several[:3])}: write its folder, too")
-            splits.setdefault(WORDS[word[0]], list(dict.fromkeys(listed)))
+        listed = [paths[0] for paths in found if paths]
+        if len(listed) > len(lines) / 2:  # otherwise a list of something else
+            for line, paths in zip(lines, found):
+                if len(paths) > 1:
+                    raise MinclipError(f"{path}: {line} could be {' or '.join(paths[:3])}: write its folder, too")
+            splits.setdefault(split, list(dict.fromkeys(listed)))
     return splits if "train" in splits and "val" in splits else {}
 
 
@@ -98,10 +84,3 @@ def _karpathy(source: Source, names: list[str]) -> dict[str, str]:
         for name in finder.find(row.image, by_name=True)[:1]:
             told[name] = split_of(row)
     return told
-
-
-def split_of(row: Row) -> str:
-    """The split that a row tells, in our words."""
-    if row.split.strip().lower() not in WORDS:
-        raise MinclipError(f"{row.place}: the split {row.split!r} is none of train, val, test")
-    return WORDS[row.split.strip().lower()]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...config import MinclipError
-from ...data.photos.source import Source, open_image
+from ...data.photos.images import open_image
+from ...data.photos.source import Source
 
 WHOLE = 1 << 20  # a side that no photograph has: a JPEG is decoded at its full size
 

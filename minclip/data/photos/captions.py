@@ -1,0 +1,151 @@
+"""Where captions are found: Flickr's files as Kaggle delivers them, Karpathy's JSON, or people's own tables and texts."""
+
+import re
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from ...config import MinclipError, data_folder
+from ...weights.config_json import parse_json
+from .source import TABLES, Row, Source, file_name, stem
+from .tables import MissingColumn, csv_rows, read_table
+
+KARPATHY = "dataset_*.json"
+WORDS = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": what Karpathy left of COCO's validation
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def split_in(name: str) -> str:
+    """The split named by a word of a file's name ("validation-00000.parquet", "Flickr_8k.devImages.txt"), or ""."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    return next((WORDS[word.lower()] for word in words if word.lower() in WORDS), "")
+
+
+def split_of(row: Row) -> str:
+    """The split that a row names: train, val or test."""
+    if row.split.strip().lower() not in WORDS:
+        raise MinclipError(f"{row.place}: the split {row.split!r} is none of train, val, test")
+    return WORDS[row.split.strip().lower()]
+
+
+# ---- Flickr's
+
+
+def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
+    """From captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, wherever they lie below the root."""
+    for layout, read in {"captions.txt": read_captions_txt, "results.csv": read_results_csv}.items():
+        for path in [path for path in source.files if file_name(path) == layout][:1]:
+            if rows := list(read(source.text(path), path)):
+                return rows
+            raise MinclipError(f"{path} in {source.root} holds no caption: download it again")
+    if rows := read_karpathy(source, names):
+        return rows
+    raise MinclipError(
+        f"{source.root} has no known layout of Flickr: looked for captions.txt or results.csv or {KARPATHY}, found "
+        f'{source.glance()}; for other pictures with captions set data.name to "own"'
+    )
+
+
+def read_captions_txt(text: str, path: str) -> Iterator[Row]:
+    for number, cells in csv_rows(text, path, ",", strict=False):
+        if number == 1 and cells == ["image", "caption"]:
+            continue
+        if any("\n" in cell for cell in cells):
+            raise MinclipError(f"{path} line {number}: a quote is not closed: {','.join(cells)[:80]!r}")
+        if len(cells) != 2:
+            raise MinclipError(
+                f"{path} line {number}: expected 2 columns (image,caption), found {len(cells)}; "
+                f"a caption with a comma needs quotes: {','.join(cells)[:80]!r}"
+            )
+        yield Row(path, f"line {number}", cells[0].strip(), [cells[1]])
+
+
+def read_results_csv(text: str, path: str) -> Iterator[Row]:
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):  # not splitlines, which cuts at U+2028 as well
+        columns = [column.strip() for column in line.split("|")]
+        if columns[0] == "image_name" or not line.strip():
+            continue
+        # Flickr30k's row 19999 lacks a bar: its second column reads "4   A dog runs across the grass ."
+        if len(columns) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", columns[1])):
+            columns = [columns[0], *run_together.groups()]
+        if len(columns) != 3:
+            raise MinclipError(
+                f"{path} line {number}: expected 3 columns (image_name|comment_number|comment), "
+                f"found {len(columns)}: {line[:80]!r}"
+            )
+        yield Row(path, f"line {number}", columns[0], [columns[2]])
+
+
+# ---- Karpathy's
+
+
+def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
+    """The rows of the `dataset_*.json` that lists most of the images `names`; none where no file does.
+
+    It may lie below the root, beside it, or in the data folder's `karpathy-splits`.
+    """
+    places = [(source, path) for path in source.files if fnmatch(file_name(path), KARPATHY)]
+    around = [*source.root.absolute().parent.glob(KARPATHY), *(data_folder() / "karpathy-splits").rglob(KARPATHY)]
+    places += [(Source(Path(), ()), path.as_posix()) for path in around]
+    wanted = {file_name(name) for name in names}
+    for place, path in sorted(places, key=lambda place: "flickr" not in file_name(place[1])):  # COCO's is long: last
+        text = place.text(path)
+        # parsing another data set's file would take seconds; one that was cut off has to be reported
+        if any(f'"{name}"' in text for name in sorted(wanted)[:20]) or not text.rstrip().endswith(("}", "]")):
+            rows = list(rows_of_karpathy(text, path))
+            if len({file_name(row.image) for row in rows} & wanted) > len(wanted) / 2:
+                return rows
+    return []
+
+
+def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
+    images = parse_json(text, path)
+    if not (isinstance(images, dict) and isinstance(images := images.get("images"), list)):
+        raise MinclipError(f'{path} is not in Karpathy\'s format: it has no list "images"')
+    for number, image in enumerate(images):
+        try:
+            name = "/".join([*filter(None, [image.get("filepath")]), image["filename"]])
+            captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
+            yield Row(path, f"images[{number}]", name, captions, image["split"].strip())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MinclipError(
+                f"{path} images[{number}] is not in Karpathy's format, with filename, split and sentences[].raw: "
+                f"{type(error).__name__} {error}"
+            ) from None
+
+
+# ---- people's own
+
+
+def read_own(source: Source, names: Collection[str], columns: tuple[str, str]) -> list[Row]:
+    """From all tables with an image and a caption column, else from a text beside each image, else from Karpathy's JSON.
+
+    Tables named train, val and test give their rows that split.
+    """
+    rows, refused = [], None
+    paths = [p for p in source.files if p.lower().endswith(TABLES) or file_name(p) == "captions.txt"]
+    splits = {path: split_in(file_name(path)) for path in paths}
+    for path in paths:
+        try:
+            split = splits[path] if "train" in splits.values() else ""
+            rows += read_table(source, path, columns=columns, split=split)
+        except MissingColumn as error:  # a table of something else
+            refused = refused or error
+    if not rows and not (refused and any(columns)):
+        rows = read_texts(source) or read_karpathy(source, names)
+    if not rows:
+        raise refused or MinclipError(
+            f"{source.root} has no captions: looked for a .csv, .tsv or .parquet with an image and a caption column, a "
+            f".txt beside each image, or {KARPATHY}, found {source.glance()}"
+        )
+    return rows
+
+
+def read_texts(source: Source) -> list[Row]:
+    """Each image with the `.txt` of its name in its folder, each line of which is a caption."""
+    texts = {stem(path): path for path in source.files if path.lower().endswith(".txt")}
+    beside = [(image, texts[stem(image)]) for image in source.images if stem(image) in texts]
+    return [Row(path, "line 1", file_name(image), source.text(path).splitlines()) for image, path in beside]

@@ -1,0 +1,88 @@
+"""Image files, all opened by one guard: what is broken, or too large to decode, is an error before memory is spent on it."""
+
+import contextlib
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ...config import MinclipError
+from ...preprocess import eight_bits
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_BYTES = 2**29  # of an image file: an uncompressed TIFF of MAX_PIXELS fits
+MAX_PIXELS = 2**27  # 134 million, about 0.5 GB decoded; a JPEG counts at the size it is decoded at
+# what reading and decoding raise on files that are damaged, encrypted, too large, or of an unknown kind
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, struct.error)
+BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+
+
+def check_bytes(size: int, limit: int = MAX_BYTES) -> None:
+    if size > limit:
+        raise ValueError(f"it holds {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that are read at once")
+
+
+def open_image(path: str | Path, side: int) -> Image.Image:
+    """`read_image` of a file; a MinclipError where it isn't there or isn't an image."""
+    try:
+        check_bytes(Path(path).stat().st_size)
+        return read_image(Path(path).read_bytes(), side)
+    except FileNotFoundError:
+        raise MinclipError(f"{path} is not there") from None
+    except BROKEN as error:
+        raise MinclipError(f"{path} can't be read as an image: {error}") from None
+
+
+def read_image(data: bytes, side: int) -> Image.Image:
+    """An encoded image, upright and in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+    try:
+        return ImageOps.exif_transpose(eight_bits(_opened(data, side)[0])).convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged files, Pillow's many readers raise anything
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def decode(data: bytes, image_size: int) -> np.ndarray:
+    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  ValueError if broken."""
+    pixels = _by_torchvision(data, image_size)
+    if pixels is None:
+        pixels = np.asarray(read_image(data, image_size))
+    height, width, _ = pixels.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    # with the batch axis added before the permutation, torch sees channels-last memory and takes its fast kernel
+    square = torch.from_numpy(np.array(pixels[None, top : top + side, left : left + side], order="C"))
+    size = (image_size, image_size)
+    return F.interpolate(square.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True)[0].numpy()
+
+
+def _opened(data: bytes, side: int) -> tuple[Image.Image, bool]:
+    """The image, not decoded yet, and whether it is a JPEG that will be decoded at its full size."""
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ValueError("not an image") from None  # Pillow's own message shows an address in memory
+    declared = image.size
+    image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
+    return image, image.format == "JPEG" and image.size == declared
+
+
+def _by_torchvision(data: bytes, image_size: int) -> np.ndarray | None:
+    """(H, W, 3) of a JPEG at its full size, which torchvision decodes faster; None where it is Pillow's to decode."""
+    from torchvision.io import ImageReadMode, decode_jpeg  # a slow import, which a finished pack never needs
+
+    with contextlib.suppress(Exception):
+        if _opened(data, image_size)[1]:
+            encoded = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+            return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True).permute(1, 2, 0).numpy()
+    return None
