@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import Pairs, ahead, normalize, to_device
+from ..batches import Pairs, normalize, to_device
+from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP
 from ..retrieval import retrieval
@@ -37,8 +38,8 @@ def as_floats(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[T
     A thread makes the next batch meanwhile, and no more than three exist at a time: `batches` may go over any number of
     images.
     """
-    for x in ahead(iter(batches), 1):
-        images = to_device(x, model.device)
+    for x in prefetch(batches, count=1):
+        images = to_device(torch.as_tensor(x), model.device)
         yield normalize(images, model.config.vision) if images.dtype == torch.uint8 else images
 
 

@@ -53,7 +53,7 @@ def probe_sets(
         benchmark(name, SHAPES)  # which says what names there are
     sets: dict[str, Any] = {}
     for split in ("train", "val", "test"):
-        pairs = load_pairs("shapes", split, model.config.vision.image_size)
+        pairs = load_pairs("shapes", split, image_size=model.config.vision.image_size)
         task = pairs.tasks[name]
         if split == "train":
             check_shots(task.labels, shots, task.class_names)

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..batches import ahead
 from ..config import MinclipError, data_folder
 from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
 from ..data.photos.source import Source
+from ..data.stream import prefetch
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint
@@ -223,7 +223,7 @@ def _embed(
 
     bar = tqdm(desc="embedding", total=len(paths), unit=" images", leave=False, disable=not paths)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for some, results in ahead(decoded(pool), 1):
+        for some, results in prefetch(decoded(pool), count=1):
             images = [x for x in results if isinstance(x, Tensor)]
             vectors = iter(
                 model.encode_image(torch.stack(images).to(model.device), normalize=True).cpu().numpy() if images else ()

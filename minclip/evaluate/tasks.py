@@ -88,7 +88,7 @@ def run_tasks(
     results: dict[str, Result] = {}
     for split, some in (("test", set(SHAPES) & set(names)), ("heldout", {HELD_OUT} & set(names))):
         if some:
-            pairs = load_pairs("shapes", split, model.config.vision.image_size)
+            pairs = load_pairs("shapes", split, image_size=model.config.vision.image_size)
             image = embed_images(model, pairs)
             for name in some:
                 task = pairs.tasks[name]
