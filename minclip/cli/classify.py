@@ -50,7 +50,7 @@ class Classify:
         if self.none_below not in ("auto", "off") and not -1 <= self.none_below <= 1:
             raise MinclipError(f"--none-below {self.none_below} is not a cosine: give one from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
-        classifier = zero_shot_classifier(model, tokenizer, labels, (self.template,))
+        classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
         if below is None and len(labels) == 1:

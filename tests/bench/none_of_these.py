@@ -27,7 +27,7 @@ def measure(model, tokenizer, pairs, others, below, draws=20):
     image, rng, out = embed_images(model, pairs), np.random.default_rng(0), {}
     for name in TASKS:
         task, rows = pairs.tasks[name], []
-        scores_of = zero_shot_classifier(model, tokenizer, task.class_names, ("a picture of {}",))
+        scores_of = zero_shot_classifier(model, tokenizer, task.class_names, templates=("a picture of {}",))
         for _ in range(draws):
             labels = rng.choice(len(task.class_names), min(6, len(task.class_names) // 2), replace=False)
 

@@ -54,7 +54,7 @@ image, text = F.normalize(torch.randn(2, 16, 8), dim=-1)
 for name, scene in enumerate(scenes.images[:3]):
     Path("pictures").mkdir(exist_ok=True)
     Image.fromarray(scene.transpose(1, 2, 0)).save(f"pictures/{name}.png")
-index = search.Index.of("pictures", model, preprocess, tokenizer)
+index = search.Index.of("pictures", (model, preprocess, tokenizer))
 playgrounds = [
     widgets.label_playground(model, tokenizer, scenes.images, "a red star, a blue circle"),
     widgets.token_playground(tokenizer, "a red star"),
