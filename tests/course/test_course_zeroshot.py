@@ -142,6 +142,7 @@ def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
         ("star, star, ,ring", "a {}", ["a {}"], ["star", "ring"]),
         ("star", "", ["{}"], ["star"]),
         ("star", "no braces | | $1 {}", ["no braces {}", "$1 {}"], ["star"]),
+        ("{x}", "a { {} | {0}", ["a { {}", "{0} {}"], ["{x}"]),
     ],
 )
 def test_the_playground_survives_what_one_types(model_and_tokenizer, labels, templates, rows, columns):
