@@ -41,7 +41,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     loop, first = config.train, distributed.rank() == 0
     options = {**resuming.leaves(to_dict(config)), "--resume": resume}
     resuming.check_agreement("was started with other values of", options)
-
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
 
@@ -114,8 +113,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         batches = stream.start(tokenizer, device, step)
         watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
-        total = None if loop.minutes else loop.steps
-        bar = tqdm(total=total, initial=step, desc=folder.name, unit="step", mininterval=0.5, disable=not first)
+        bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
         started = time.perf_counter() - saved["seconds"]  # train.minutes counts from the first step on
         logged_at, logged_step = time.perf_counter(), step
         with bar, engine.deferred_interrupt() as interrupted:
