@@ -1,4 +1,4 @@
-"""Muon, an optimizer for matrices (Jordan et al. 2024), and EMA, a moving average of the weights."""
+"""The optimizers and their parameter groups; Muon, for matrices (Jordan et al. 2024); EMA, a moving average of weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..config import LoopConfig
+from ..model import CLIP
 from .engine import fast_bf16
 from .parallel import local
 
@@ -55,6 +57,46 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     return (x.T if tall else x).float()
+
+
+EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
+    "pos_embed", "_token", "bias_table", "_embeddings.weight", "attention_bias.weight",  # timm's and Hugging Face's
+)  # fmt: skip
+
+
+def parameter_groups(
+    model: CLIP, weight_decay: float, *, vision_lr: float | None = None, text_lr: float | None = None
+) -> list[dict]:
+    """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
+
+    Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
+    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
+    its own has groups of its own, with that as their "lr"; frozen parameters are in none.
+    """
+    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
+    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
+            kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
+            groups.setdefault((tower if tower in own else "", kind), []).append(parameter)
+    order = [(part, kind) for part in ("", *own) for kind in ("matrix", "spared", "number")]  # as in saved runs
+    return [
+        {
+            "params": groups[part, kind],
+            **({"weight_decay": weight_decay, "muon": True} if kind == "matrix" else {"weight_decay": 0.0}),
+            **({"lr": own[part]} if part else {}),
+        }
+        for part, kind in order
+        if (part, kind) in groups
+    ]
+
+
+def make_optimizer(model: CLIP, loop: LoopConfig) -> torch.optim.AdamW:
+    """AdamW or Muon over the model's `parameter_groups`; fused, one kernel for all parameters, where that exists."""
+    groups = parameter_groups(model, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr)
+    kind = Muon if loop.optimizer == "muon" else torch.optim.AdamW
+    return kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=model.device.type != "mps")
 
 
 class EMA:

@@ -68,7 +68,7 @@ class Run:
 
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
-        write_folder(folder, self.model, self.tokenizer, torch.float16)
+        write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
         write_run_config(Path(folder), self.config)
         _write_lines(Path(folder), self.metrics)
 

@@ -31,7 +31,7 @@ def batch(size=12, image_size=16):
     for row, end in enumerate(torch.randint(2, 10, (size,)).tolist()):
         ids[row, end:] = 0
         ids[row, end] = 49
-    return Batch(torch.randn(size, 3, image_size, image_size), ids, torch.arange(size))
+    return Batch(torch.randn(size, 3, image_size, image_size), ids)
 
 
 def grads_of(model):

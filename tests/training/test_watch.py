@@ -34,7 +34,7 @@ def seed():
 def batch(size=32, image_size=64):
     ids = torch.randint(1, 48, (size, 10))
     ids[:, -1] = 49
-    return Batch(torch.randn(size, 3, image_size, image_size), ids, torch.arange(size))
+    return Batch(torch.randn(size, 3, image_size, image_size), ids)
 
 
 def line(step=1, loss=NOTHING, scale=None, update_norm=1e-2, param_norm=10.0, grad_norm=0.5, skipped=0):
@@ -97,7 +97,7 @@ RESNET = replace(MODEL, vision=VisionConfig(tower="resnet", image_size=32, width
 
 def test_flops_of_a_pair_are_the_same_in_any_batch():
     few = batch(4, 32)
-    many = Batch(few.images.repeat(3, 1, 1, 1), few.ids.repeat(3, 1), torch.arange(12))
+    many = Batch(few.images.repeat(3, 1, 1, 1), few.ids.repeat(3, 1))
     one, other = (watch.flops_per_pair(CLIP(RESNET), pairs, autocast=False) for pairs in (few, many))
     assert one == other > 0
 
@@ -219,7 +219,7 @@ def test_features_that_are_one_vector_are_told(name):
 
 
 def change(pairs, images=None, ids=None):
-    return Batch(pairs.images if images is None else images, pairs.ids if ids is None else ids, pairs.index)
+    return Batch(pairs.images if images is None else images, pairs.ids if ids is None else ids)
 
 
 def test_images_that_are_all_alike_are_told():
