@@ -15,7 +15,7 @@ DEMO = Path(__file__).resolve().parent.parent / "data" / "demo"
 
 def zero_shot(run: minclip.Run) -> Figure:
     """The first scene of each held-out pair against a sentence for each."""
-    pairs = load_pairs("shapes", "heldout", run.config.data.image_size, size=100)
+    pairs = load_pairs("shapes", "heldout", image_size=run.config.data.image_size, size=100)
     task = pairs.tasks["held-out pairs"]
     scenes = [task.indices[task.labels.tolist().index(label)] for label in range(len(task.class_names))]
     sentences = [f"a picture of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in task.class_names]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import MinclipError
 from ..course.plots import classified
-from ..data import Pairs, load_pairs
+from ..data import Pairs, open_data
 from ..data.photos.images import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
 from ..model import CLIP
@@ -91,8 +91,7 @@ class Classify:
             return None, f"none of these: off, since this model has no validation pairs; {own}"
         try:
             data = read_run_config(find_folder(self.run_folder)).data
-            columns = (data.image_column, data.caption_column)
-            pairs = load_pairs(data.name, "val", data.image_size, data.root, 1000, columns=columns)
+            pairs = open_data(data).load("val", size=1000)
             if len(pairs) < FEWEST:
                 raise MinclipError(f"{len(pairs)} validation images are too few")
         except MinclipError as error:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..batches import Pairs, Task, ahead, normalize, to_device
+from ..batches import Pairs, Task, normalize, to_device
+from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP
 from ..retrieval import retrieval
@@ -41,8 +42,8 @@ def image_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterat
 
     A thread makes the next batch meanwhile; at most three exist at a time, however many images `batches` goes over.
     """
-    for x in ahead(iter(batches), 1):
-        images = to_device(x, model.device)
+    for x in prefetch(batches, count=1):
+        images = to_device(torch.as_tensor(x), model.device)
         yield normalize(images, model.config.vision) if images.dtype == torch.uint8 else images
 
 

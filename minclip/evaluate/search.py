@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..batches import ahead
 from ..config import MinclipError, data_folder
 from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
 from ..data.photos.source import Source
+from ..data.stream import prefetch
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint
@@ -189,7 +189,7 @@ def _embed(file: sqlite3.Connection, source: Source, stamps: dict[str, str], loa
         except (*BROKEN, MinclipError) as error:
             return path, str(error) or type(error).__name__
 
-    for batch in ahead(decoded(list(stamps), decode, batch_size=batch_size, bar="embedding"), 1):
+    for batch in prefetch(decoded(list(stamps), decode, batch_size=batch_size, bar="embedding"), count=1):
         images = [x for _, x in batch if isinstance(x, Tensor)]
         x = torch.stack(images).to(model.device) if images else None
         vectors = iter(() if x is None else model.encode_image(x, normalize=True).cpu().numpy())

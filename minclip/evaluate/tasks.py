@@ -97,7 +97,9 @@ def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> 
         data = load_benchmark(name, root, split, download=download)
         task = Task(data.class_names, tuple(TEMPLATES[name]), np.arange(len(data)), data.labels)
         return data, task, BENCHMARKS[name].metric
-    pairs = load_pairs("shapes", "heldout" if name == HELD_OUT else split, loaded[0].config.vision.image_size)
+    pairs = load_pairs(
+        "shapes", "heldout" if name == HELD_OUT else split, image_size=loaded[0].config.vision.image_size
+    )
     task = pairs.tasks[name]
     data = Labeled(pairs.images[task.indices], task.labels, task.class_names)
     return data, replace(task, indices=np.arange(len(data))), "accuracy"

@@ -67,7 +67,7 @@ def main() -> None:
         what: model.encode_image(torch.stack([preprocess(x) for x in images]), normalize=True)
         for what, images in pictures.items()
     }
-    pairs = {split: minclip.load_pairs("shapes", split, size) for split in ("val", "test")}
+    pairs = {split: minclip.load_pairs("shapes", split, image_size=size) for split in ("val", "test")}
     results = []
     for share in args.shares:
         below = wrong_pairs_cosine(model, tokenizer, pairs["val"], share)

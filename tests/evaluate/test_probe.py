@@ -275,9 +275,7 @@ def test_the_picture_has_a_star_at_0_and_the_crossing():
 @pytest.fixture(scope="module")
 def small_world():
     """The shapes world with fewer scenes: the command paints 20,000."""
-    pairs = {
-        split: load_pairs("shapes", split, 64, size=n) for split, n in (("train", 400), ("val", 120), ("test", 120))
-    }
+    pairs = {split: load_pairs("shapes", split, size=n) for split, n in (("train", 400), ("val", 120), ("test", 120))}
     return lambda name, split, image_size: pairs[split]
 
 

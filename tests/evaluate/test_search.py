@@ -30,7 +30,7 @@ def painted(tmp_path_factory):
     """40 pictures, half of them in a subfolder."""
     folder = tmp_path_factory.mktemp("painted")
     (folder / "more").mkdir()
-    for i, image in enumerate(minclip.load_pairs("shapes", "test", 64, size=40).images):
+    for i, image in enumerate(minclip.load_pairs("shapes", "test", size=40).images):
         Image.fromarray(image.transpose(1, 2, 0)).save(folder / ("more" if i % 2 else "") / f"{i:02}.png")
     return folder
 
@@ -176,7 +176,7 @@ def test_photographs_of_every_kind(tmp_path):
 
 
 def test_a_large_jpeg_is_decoded_smaller_and_means_the_same(tmp_path):
-    image = minclip.load_pairs("shapes", "test", 64, size=1).images[0].transpose(1, 2, 0)
+    image = minclip.load_pairs("shapes", "test", size=1).images[0].transpose(1, 2, 0)
     large = Image.fromarray(image).resize((800, 800), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
     assert search.read_image((tmp_path / "large.jpg").read_bytes(), 64).size == (200, 200)

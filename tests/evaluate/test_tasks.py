@@ -44,7 +44,7 @@ def loaded(model):
 def folder(model, tmp_path_factory):
     """The model for the command line: not a run, so nothing was trained."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    minclip.weights.load.save(folder, model, TOKENIZER, "open_clip")
+    minclip.weights.load.save(folder, model, tokenizer=TOKENIZER, format="open_clip")
     return folder
 
 
@@ -121,14 +121,16 @@ def test_the_shapes_worlds_tasks_give_what_evaluate_gives(loaded):
     results = run_tasks(loaded, ["word", HELD_OUT, "colour"])
     assert list(results) == ["word", HELD_OUT, "colour"]
     for split, names in (("test", ("word", "colour")), ("heldout", (HELD_OUT,))):
-        figures = evaluate(model, tokenizer, load_shapes(split, 16))
+        figures = evaluate(model, tokenizer, load_shapes(split, image_size=16))
         for name in names:
             assert results[name].score == pytest.approx(figures[f"zero_shot/{name}"])
             assert results[name].chance == figures[f"chance/{name}"]
 
 
 def test_the_names_of_the_shapes_worlds_tasks_are_those_of_its_splits():
-    assert {*load_shapes("test", 16).tasks} == {*SHAPES} and HELD_OUT in load_shapes("heldout", 16).tasks
+    assert {*load_shapes("test", image_size=16).tasks} == {*SHAPES} and HELD_OUT in load_shapes(
+        "heldout", image_size=16
+    ).tasks
 
 
 # ---- names

@@ -49,7 +49,7 @@ def changed(control):
     return control.value - control.step if control.value == control.max else control.value + control.step
 
 model, preprocess, tokenizer = minclip.load("demo")
-scenes = minclip.load_pairs("shapes", "val", 64, size=8)
+scenes = minclip.load_pairs("shapes", "val", size=8)
 image, text = F.normalize(torch.randn(2, 16, 8), dim=-1)
 for name, scene in enumerate(scenes.images[:3]):
     Path("pictures").mkdir(exist_ok=True)
