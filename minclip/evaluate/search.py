@@ -52,7 +52,7 @@ class Index:
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
         """Opens the index of a folder (with its subfolders) or zip; embeds what is new or changed (size, time) in it.
 
-        `loaded` is what `load` returns: model, preprocess, tokenizer (None searches by image only).  The index is a file
+        `loaded` is what `load` returns: model, preprocess, tokenizer (None: search by image only).  The index is a file
         in `.minclip/` beside the photographs, one for each model, or in the data folder's cache where that can't be
         written.  It is saved after each batch: after an interrupt, the next call continues there.
         """
