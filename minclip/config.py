@@ -1,14 +1,11 @@
-"""Every setting of minclip as frozen dataclasses, each checked when it is set; and where minclip keeps its data."""
+"""Every setting of minclip as frozen dataclasses, each checked when it is set."""
 
 import dataclasses
 import difflib
 import math
 import numbers
-import os
-import tempfile
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 
@@ -275,27 +272,8 @@ class TrainConfig:
             tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
             random = f"would keep model.{part}.tower {tower!r} random: freeze timm:NAME and hf:NAME only"
             _need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
-            _need(
-                not frozen or not lr, f"train.{part}_lr has no effect: train.freeze {loop.freeze!r} freezes that tower"
-            )
+            useless = f"train.{part}_lr has no effect: train.freeze {loop.freeze!r} freezes that tower"
+            _need(not frozen or not lr, useless)
             trained += [] if frozen else [tower]
         again = {*trained} - {"bag"} or not loop.grad_checkpointing
         _need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
-        # BatchNorm must not count a batch twice, and the compiler can't trace how recomputing prevents that
-        norms = vision.tower in ("resnet", "small_resnet") or vision.stem == "conv"
-        traced = not (norms and loop.compile and loop.grad_checkpointing)
-        _need(traced, "train.compile and train.grad_checkpointing don't work together with BatchNorm: leave one out")
-
-
-def data_folder() -> Path:
-    """Absolute path of downloads, caches and the demo: `$MINCLIP_DATA`, a clone's `data/`, or `~/.cache/minclip`."""
-    if os.environ.get("MINCLIP_DATA"):
-        return Path(os.environ["MINCLIP_DATA"]).absolute()
-    # beside the package in a clone; beside the notebooks if the package was installed elsewhere
-    for place in (Path(__file__).parent.parent / "data", Path("data"), Path("../data")):
-        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
-            return place.resolve()
-    try:
-        return Path.home() / ".cache" / "minclip"
-    except RuntimeError:  # a container's user may have no home
-        return Path(tempfile.gettempdir()) / "minclip"
