@@ -67,8 +67,8 @@ def _check(config: Any, group: str, **intervals: str) -> None:
         elif typing.get_origin(this.type) is Literal:
             _need(value in kinds, f"{name} {value!r} is none of {', '.join(kinds)}")
         elif typing.get_origin(this.type) is tuple:
-            fits = isinstance(value, tuple) and len(value) == len(kinds)
-            _need(fits, f"{name} should hold {len(kinds)} numbers, not {value!r:.60}")
+            whole = isinstance(value, tuple) and len(value) == len(kinds)
+            _need(whole, f"{name} should hold {len(kinds)} numbers, not {value!r:.60}")
             for one, kind in zip(value, kinds):
                 _check_value(one, kind, name, intervals.get(this.name))
         else:
