@@ -282,8 +282,9 @@ class TrainConfig:
         again = {*trained} - {"bag"} or not loop.grad_checkpointing
         _need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
         # BatchNorm must not count a batch twice, and the compiler can't trace how recomputing prevents that
-        traced = not (loop.compile and loop.grad_checkpointing and {"resnet", "small_resnet"} & {*trained})
-        _need(traced, "train.compile and train.grad_checkpointing can't both be on in a ResNet: leave one of them out")
+        norms = vision.tower in ("resnet", "small_resnet") or vision.stem == "conv"
+        traced = not (norms and loop.compile and loop.grad_checkpointing)
+        _need(traced, "train.compile and train.grad_checkpointing don't work together with BatchNorm: leave one out")
 
 
 def data_folder() -> Path:

@@ -265,6 +265,7 @@ TOGETHER = [
     ({"freeze": "vision", "vision": TIMM, "text": BAG, "grad_checkpointing": True}, "train.grad_checkpointing"),
     ({"vision": RESNET | {"heads": 8}, "compile": True, "grad_checkpointing": True}, "train.grad_checkpointing"),
     ({"vision": SMALL_RESNET, "compile": True, "grad_checkpointing": True}, "train.compile"),
+    ({"vision": {"stem": "conv"}, "compile": True, "grad_checkpointing": True}, "train.compile"),
 ]
 
 
@@ -343,6 +344,11 @@ def test_a_data_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert folder_of_an_installed_copy(place, ROOT, **home) == ROOT / "data"
 
 
-def test_without_a_home_there_is_still_a_data_folder(tmp_path):
-    (tmp_path / "pwd.py").write_text("def getpwuid(uid): raise KeyError(uid)")  # a container's user without an entry
-    assert folder_of_an_installed_copy(tmp_path, tmp_path).is_absolute()
+def test_without_a_home_there_is_still_a_data_folder(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MINCLIP_DATA", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert data_folder().is_absolute()

@@ -13,7 +13,7 @@ from ..config import MinclipError, TrainConfig, nearest
 from ..course import plots
 from ..loop import train
 from ..training import distributed
-from ..training.diagnose import verdict
+from ..training.watch import verdict
 from .printing import Json, as_options, console, print_figures
 
 RUNS = Path("runs")

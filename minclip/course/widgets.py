@@ -41,7 +41,7 @@ def label_probabilities(
 ) -> Figure:
     """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
     names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
-    classifier = zero_shot_classifier(model, tokenizer, names, (template if "{}" in template else "{}",))
+    classifier = zero_shot_classifier(model, tokenizer, names, templates=(template if "{}" in template else "{}",))
     with torch.no_grad():
         cosines = (
             model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True)
@@ -213,7 +213,7 @@ def search_figure(index: Index, query: str, *, top: int) -> Figure:
         return plots.contact_sheet([], [], [], title="type what the picture should show")
     paths, cosines = zip(*index.search(query, top))
     title = f"“{query}”: nearest of {len(index.paths):,} images"
-    return plots.contact_sheet([index.picture(path, 240) for path in paths], paths, cosines, title=title)
+    return plots.contact_sheet([index.picture(path, side=240) for path in paths], paths, cosines, title=title)
 
 
 def search_box(index: Index, query: str, *, top: int = 8) -> ipywidgets.VBox:
@@ -241,7 +241,10 @@ def prompt_figure(
     vector, scale = model.encode_image(pixels, normalize=True), model.logit_scale.exp()
     rows = {prompt: [prompt] for prompt in prompts} | ({"all together": prompts} if together else {})
     values = torch.cat(
-        [(scale * vector @ zero_shot_classifier(model, tokenizer, names, row)).softmax(dim=1) for row in rows.values()]
+        [
+            (scale * vector @ zero_shot_classifier(model, tokenizer, names, templates=row)).softmax(dim=1)
+            for row in rows.values()
+        ]
     ).cpu()
     answers = [names[i] for i in values.argmax(dim=1).tolist()]
     different = len(set(answers))

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minclip import retrieval, train
+from minclip import train
 from minclip.data import Pairs, load_pairs
 from minclip.presets import preset
+from minclip.retrieval import retrieval
 
 SIZE = 64
 MODEL = {
