@@ -580,7 +580,7 @@ def test_without_pyarrow_a_parquet_is_an_error_that_tells_what_to_install(tmp_pa
 
 
 def test_no_root_is_an_error_that_says_what_to_give():
-    with pytest.raises(MinclipError, match=r"own pictures need their place: --data\.root FOLDER, ZIP or TABLE"):
+    with pytest.raises(MinclipError, match=r"own.*data\.root.*folder.*zip.*table"):
         load_pairs("own")
 
 
