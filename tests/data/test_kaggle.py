@@ -22,8 +22,8 @@ from PIL import Image
 
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
-from minclip.data import evaluation_splits, load_pairs
 from minclip.data import kaggle as module
+from minclip.data import load_pairs, open_data
 from minclip.data.kaggle import MARK, SOURCES, fetch, fetched
 
 kaggle_env = pytest.importorskip("kagglesdk.kaggle_env", reason="Kaggle's client 2.2 needs Python 3.11")
@@ -205,12 +205,12 @@ def test_load_pairs_finds_what_was_fetched(kaggle):
     fetch("flickr8k")
     pairs = load_pairs("flickr8k", "train", image_size=16)
     assert len(pairs) > 20 and all(pairs.captions[i] == [f"A dog, number {pairs.names[i][:-4]} ."] for i in range(5))
-    assert evaluation_splits(DataConfig("flickr8k")) == ("test",)
+    assert open_data(DataConfig("flickr8k")).evaluation_splits == ("test",)
 
 
 def test_what_was_not_fetched_whole_is_not_found(home, tmp_path):
     (tmp_path / "data" / "flickr8k").mkdir(parents=True)
-    for look in (lambda: load_pairs("flickr8k"), lambda: evaluation_splits(DataConfig("flickr8k"))):
+    for look in (lambda: load_pairs("flickr8k"), lambda: open_data(DataConfig("flickr8k"))):
         with pytest.raises(MinclipError, match=r"flickr8k.*minclip fetch flickr8k.*data\.root"):
             look()
 
