@@ -54,7 +54,9 @@ def place(here):
     (here / "bin").mkdir()
     for name, code in SHIMS.items():
         path = here / "bin" / name
-        head = f"#!{sys.executable}\nimport subprocess, sys\ndef run(words): sys.exit(subprocess.run(words).returncode)\n"
+        head = (
+            f"#!{sys.executable}\nimport subprocess, sys\ndef run(words): sys.exit(subprocess.run(words).returncode)\n"
+        )
         path.write_text(head + code)
         path.chmod(0o755)
     return here
