@@ -1,32 +1,27 @@
-"""Batches for training: shuffled from the seed, one caption an image and epoch, cropped and flipped whole on the device."""
+"""Pairs become batches: order, captions and crops drawn from the seed, images augmented a whole batch at a time."""
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from queue import Full, Queue
-from threading import Event, Thread
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .config import DataConfig, MinclipError, VisionConfig
 from .text import trim
 from .tokenizer import Tokenizer
 
-T = TypeVar("T")
+Device = torch.device | str
 SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A zero-shot question over some of a data set's images: which of `class_names` does image `indices[i]` show?
+    """A zero-shot question about some images of a data set: which of `class_names` does image `indices[i]` show?
 
-    `labels[i]` is the right class of image `indices[i]`.  Each template holds one `{}` for the class name.  Where the
-    question is about an image's own objects ("{a} {} {b}": which relation?), `subjects[i]` fills the named fields.
+    `labels[i]` is the right class.  Each template holds one `{}` for the class name.  If the question is about an
+    image's own objects ("{a} {} {b}": which relation?), `subjects[i]` fills the named fields.
     """
 
     class_names: tuple[str, ...]
@@ -42,24 +37,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N images and their captions.
+    """N images and their captions, at least one each: several people may have described the same photograph.
 
-    `images` is (N, 3, H, W) uint8 RGB, an array or a memory map; `captions[i]` lists the captions of image i, at least
-    one; `names[i]` is its file name or number; `tasks` maps a task's name to a Task; `notes` tells what was left out.
+    `notes` are sentences about what was left out.  Raises MinclipError if the lengths differ or nothing is there.
     """
 
-    images: np.ndarray
+    images: np.ndarray  # (N, 3, H, W) uint8 RGB, an array or a memory map
     captions: list[list[str]]
-    names: list[str]
+    names: list[str]  # file names or numbers
     tasks: dict[str, Task] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.images) == len(self.captions) == len(self.names):
-            raise MinclipError(
-                f"{len(self.images)} images, {len(self.captions)} lists of captions and {len(self.names)} names are not the same number"
-            )
-        if len(self.images) == 0:
+        counts = len(self.images), len(self.captions), len(self.names)
+        if len(set(counts)) > 1:
+            raise MinclipError("{} images, {} lists of captions and {} names: all need the same number".format(*counts))
+        if counts[0] == 0:
             raise MinclipError("a data set needs at least one image with a caption")
         if not all(self.captions):
             bare = next(name for name, captions in zip(self.names, self.captions) if not captions)
@@ -75,206 +68,165 @@ class Pairs:
 
     @property
     def text_to_image(self) -> np.ndarray:
-        """(number of captions,) int64: the image that each entry of `texts` belongs to."""
+        """(len(texts),) int64: the image that each text describes."""
         return np.repeat(np.arange(len(self)), [len(captions) for captions in self.captions])
 
 
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor  # (B, 3, S, S) float, normalised
-    ids: Tensor  # (B, L) int64, trimmed to the longest caption
-    index: Tensor  # (B,) int64 image numbers, all different
+# ---- captions as ids, once, before training starts
 
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions of some pairs as ids, image by image: image i owns rows `first[i]` to `first[i + 1]`."""
+    """The ids of all captions: image i owns rows `first[i]` to `first[i + 1]`."""
 
     ids: Tensor  # (M, L) int64
     first: np.ndarray  # (N + 1,) int64
-    sided: np.ndarray  # (M,) bool: says left or right, so that its image must not be flipped
+    may_flip: Tensor  # (M,) bool; a mirrored image would make "on the left" a lie
     eot_id: int
 
 
 def tokenize(pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> Captions:
-    texts = pairs.texts
-    first = np.concatenate([[0], np.cumsum([len(captions) for captions in pairs.captions])])
-    sided = np.array([bool(SIDED.search(text)) for text in texts])
-    return Captions(tokenizer(texts, context_length), first, sided, tokenizer.eot_id)
+    first = np.cumsum([0] + [len(captions) for captions in pairs.captions])
+    may_flip = torch.tensor([not SIDED.search(text) for text in pairs.texts])
+    return Captions(tokenizer(pairs.texts, context_length), first, may_flip, tokenizer.eot_id)
 
 
-def batches(
+# ---- which pairs meet in a batch
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """What `assemble` makes a Batch of; in bytes, a quarter of what floats take to copy to a GPU."""
+
+    images: Tensor  # (B, 3, H, W) uint8
+    ids: Tensor  # (B, L) int64, trimmed to the longest caption
+    may_flip: Tensor  # (B,) bool
+    random_numbers: Tensor  # (8, B) in [0, 1): area, shape, x, y, flip, brightness, contrast, saturation
+
+    def pin_memory(self) -> "RawBatch":
+        """A copy in page-locked memory, from where a GPU fetches it while both go on; a DataLoader calls this, too."""
+        return RawBatch(*(x if x.is_cuda else x.pin_memory() for x in vars(self).values()))
+
+
+def random_numbers(count: int, *seeds: int) -> Tensor:
+    """(8, count) in [0, 1), drawn from `seeds` alone: a resumed run draws what an uninterrupted one would have."""
+    seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+    # always on the CPU, whose generator gives the same numbers on every machine
+    return torch.rand(8, count, generator=torch.Generator().manual_seed(seed))
+
+
+def raw_batches(
     pairs: Pairs,
     captions: Captions,
+    *,
     batch_size: int,
     epoch: int,
     seed: int,
-    data: DataConfig,
-    vision: VisionConfig,
-    device: torch.device | str = "cpu",
     start: int = 0,
-    share: tuple[int, int] = (0, 1),
-    images: np.ndarray | Tensor | None = None,
-) -> Iterator[Batch]:
-    """The batches of one epoch, from number `start` on; the last images that fill no batch come in another epoch.
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[RawBatch]:
+    """The batches of one epoch from number `start` on: each image once, with one of its captions.
 
-    Everything random is drawn anew from (seed, epoch, batch), so that a resumed run sees what it would have seen.  With
-    `share` = (rank, W), of each batch's rows only that process's W-th: all W together see what one process would have
-    seen.  `images` are those of the pairs where they lie elsewhere (see `resident`).
+    Process `rank` of `world_size` gets its rows of each batch: together they see what one process would have seen.
+    The incomplete last batch is dropped; its images come in another epoch.  Raises MinclipError if there is no batch.
     """
-    n, (rank, processes) = len(pairs), share
-    images = pairs.images if images is None else images
-    rows_each = batch_size // processes
-    mine = slice(rank * rows_each, (rank + 1) * rows_each)
-    if batch_size > n:
-        raise MinclipError(f"a batch of {batch_size} is larger than the data set of {n} images: lower train.batch_size")
+    if batch_size > len(pairs):
+        raise MinclipError(f"train.batch_size {batch_size} exceeds the data set's {len(pairs)} images: lower it")
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(n)
-    drawn = captions.first[:-1] + np.floor(rng.random(n) * np.diff(captions.first)).astype(np.int64)
-    for number in range(start, n // batch_size):
-        index = order[number * batch_size : (number + 1) * batch_size]
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([seed, epoch, number]).generate_state(1)[0])
-        )
-        luck = torch.rand(5, batch_size, generator=generator)[:, mine]
-        index, rows = index[mine], drawn[index[mine]]
-        pixels = images[index] if isinstance(images, np.ndarray) else images[torch.from_numpy(index).to(images.device)]
-        may_flip = torch.from_numpy(~captions.sided[rows]) if data.flip else torch.zeros(len(rows), dtype=torch.bool)
-        x = augment(to_device(pixels, device), data.min_crop, may_flip, luck)
-        if data.color:
-            x = recolor(x, data.color, torch.rand(3, batch_size, generator=generator)[:, mine])
-        yield Batch(
-            normalize(x, vision),
-            to_device(trim(captions.ids[torch.from_numpy(rows)], captions.eot_id), device),
-            torch.from_numpy(index).to(device),
-        )
+    order = rng.permutation(len(pairs))  # no image twice in a batch: its own copy would count as a wrong answer
+    chosen = captions.first[:-1] + np.floor(rng.random(len(pairs)) * np.diff(captions.first)).astype(np.int64)  # (N,)
+    rows = batch_size // world_size
+    mine = slice(rank * rows, (rank + 1) * rows)
+    for number in range(start, len(pairs) // batch_size):
+        index = order[number * batch_size : (number + 1) * batch_size][mine]
+        texts = torch.from_numpy(chosen[index])
+        if isinstance(pairs.images, Tensor):  # already on the GPU as a whole
+            images = pairs.images[to_device(torch.from_numpy(index), pairs.images.device)]
+        else:
+            images = torch.from_numpy(pairs.images[index])
+        numbers = random_numbers(batch_size, seed, epoch, number)[:, mine]
+        yield RawBatch(images, trim(captions.ids[texts], captions.eot_id), captions.may_flip[texts], numbers)
 
 
-def to_device(x: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
-    """A copy on the device; to a GPU through pinned memory, so that nobody waits for the copy."""
-    x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
-    on_gpu = torch.device(device).type == "cuda" and not x.is_cuda
-    return x.pin_memory().to(device, non_blocking=True) if on_gpu else x.to(device)
+# ---- what the model sees of them
 
 
-def resident(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
-    """The images on a GPU as a whole where they take at most half of its free memory; else where they are."""
-    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return images
-    out = torch.empty(images.shape, dtype=torch.uint8, device=device)
-    for i in range(0, len(images), 1024):  # a map may be larger than the memory
-        out[i : i + 1024] = torch.from_numpy(np.array(images[i : i + 1024]))
-    return out
+@dataclass(frozen=True)
+class Batch:
+    images: Tensor  # (B, 3, S, S) float32, normalized
+    ids: Tensor  # (B, L) int64
 
 
-def ahead(iterator: Iterator[T], count: int = 2) -> Iterator[T]:
-    """The same items, of which a thread makes up to `count` before they are asked for; its error is raised here."""
-    ready: Queue[Any] = Queue(count)
-    stop = Event()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except Full:
-                pass
-        return False
-
-    def work() -> None:
-        try:
-            for item in iterator:
-                if not put((item, None)):
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:
-            put((None, error))
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+def assemble(
+    raw: RawBatch, data: DataConfig, vision: VisionConfig, *, image_size: int | None = None, device: Device = "cpu"
+) -> Batch:
+    """The one place where batches are made, from memory and from shards; S is `image_size`, else `data.image_size`."""
+    # all copies start at once, and nothing below asks the GPU for a value: the host never waits for it
+    images, ids, may_flip, numbers = (to_device(x, device) for x in vars(raw).values())
+    size, may_flip = image_size or data.image_size, may_flip if data.flip else None
+    x = augment(images, numbers[:5], image_size=size, min_crop=data.min_crop, may_flip=may_flip)
+    if data.color:
+        x = recolor(x, numbers[5:], strength=data.color)
+    return Batch(normalize(x, vision), ids)
 
 
-def augment(images: Tensor, min_crop: float, may_flip: Tensor, luck: Tensor) -> Tensor:
-    """Random-resized crops of (B, 3, S, S) uint8, a box of its own for each image, half of `may_flip` (B,) mirrored; float 0 to 255.
+def to_device(x: Tensor, device: Device) -> Tensor:
+    """A copy on the device; to a GPU through page-locked memory, which it fetches while both go on."""
+    to_gpu = torch.device(device).type == "cuda" and not x.is_cuda
+    return x.pin_memory().to(device, non_blocking=True) if to_gpu else x.to(device)
 
-    `luck` (5, B) are numbers in [0, 1) that decide all of it: area, shape, place and side.  A box covers `min_crop` to 1 of
-    the area, its sides 3:4 to 4:3, as in torchvision's RandomResizedCrop, bilinear.
+
+def augment(
+    images: Tensor, random_numbers: Tensor, *, image_size: int, min_crop: float = 1.0, may_flip: Tensor | None = None
+) -> Tensor:
+    """Random-resized crops of (B, 3, H, H) uint8, half of `may_flip` (B,) mirrored: (B, 3, S, S) float, 0 to 255.
+
+    `random_numbers` (5, B) in [0, 1) decide area, shape, x, y and flip.  As in torchvision's RandomResizedCrop, a box
+    covers `min_crop` to 1 of the area, and its sides are 3:4 to 4:3.
     """
-    area, ratio, left, top, coin = luck
-    mirrored = (coin < 0.5) & may_flip
-    if min_crop == 1:
-        x = images.float()
-        return torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(-1), x) if mirrored.any() else x
+    area, ratio, x, y, flip = random_numbers
+    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
+    flipped = torch.zeros_like(flip, dtype=torch.bool) if may_flip is None else (flip < 0.5) & may_flip
+    if min_crop == 1 and image_size == images.shape[-1]:
+        return torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels) if may_flip is not None else pixels
     area = min_crop + (1 - min_crop) * area
-    ratio = (1 / area).clamp(max=4 / 3) ** (2 * ratio - 1)  # a large box must be nearly square to have its area inside
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    crop = _crop_pixels if images.device.type == "cpu" else _crop
-    return crop(images, left, top, width, height, mirrored).float()
+    ratio = (1 / area).clamp(max=4 / 3) ** (2 * ratio - 1)  # a large box must be nearly square to fit inside
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # (B,) parts of the side
+    # A resize is linear in the pixels, first along y, then along x: one matrix an image for each, no loop over images,
+    # and a crop lands on its final size at once.  Mirroring is the same matrix with its rows in reverse.
+    rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size)  # (B, S, H)
+    columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size)
+    columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
+    return torch.einsum("bys,bcst,bxt->bcyx", rows, pixels, columns)
 
 
-def _crop(images: Tensor, left: Tensor, top: Tensor, width: Tensor, height: Tensor, mirrored: Tensor) -> Tensor:
-    """All boxes at once; sides are shares of the picture, places (0 to 1) shares of the room that a box has in it."""
-    # grid_sample counts from -1 to 1: a box of half-width w has its middle in [w - 1, 1 - w]
-    theta = torch.zeros(len(images), 2, 3)
-    theta[:, 0, 0], theta[:, 0, 2] = torch.where(mirrored, -width, width), (2 * left - 1) * (1 - width)
-    theta[:, 1, 1], theta[:, 1, 2] = height, (2 * top - 1) * (1 - height)
-    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+def resize_matrices(start: Tensor, length: Tensor, size: int, image_size: int) -> Tensor:
+    """(B, S, H): what each of `size` = H pixels adds to each of S, from `start` over `length` (B,), parts of H."""
+    step = (length * size / image_size)[:, None, None]  # pixels from one output pixel to the next
+    center = (start * size)[:, None, None] + (torch.arange(image_size, device=step.device)[:, None] + 0.5) * step
+    distance = (center - torch.arange(size, device=step.device) - 0.5).abs()
+    # bilinear: a tent over the two nearest pixels; over more of them when shrinking, or fine patterns would alias
+    tent = (1 - distance / step.clamp(min=1)).clamp(min=0)
+    return tent / tent.sum(dim=-1, keepdim=True)
 
 
-def _crop_pixels(images: Tensor, left: Tensor, top: Tensor, width: Tensor, height: Tensor, mirrored: Tensor) -> Tensor:
-    """The same on a CPU, boxes rounded to whole pixels: resizing bytes one by one is several times as fast as grid_sample."""
-    size = torch.tensor(images.shape[-2:])
-    sides = (torch.stack([height, width], 1) * size).round().clamp(min=1).long()
-    starts = (torch.stack([top, left], 1) * (size - sides + 1)).long()
-    boxes = torch.cat([starts, starts + sides, mirrored[:, None]], 1).tolist()
+def recolor(images: Tensor, random_numbers: Tensor, *, strength: float) -> Tensor:
+    """Brightness, contrast and saturation of each image (B, 3, S, S), 0 to 255, times a factor in 1 ± `strength`.
 
-    def crop(first: int) -> list[Tensor]:
-        out = []
-        for i, (y0, x0, y1, x1, flip) in enumerate(boxes[first : first + share], first):
-            x = F.interpolate(images[i : i + 1, :, y0:y1, x0:x1], images.shape[-2:], mode="bilinear")
-            out.append(x.flip(-1) if flip else x)
-        return out
-
-    share = -(-len(images) // torch.get_num_threads())
-    with ThreadPoolExecutor() as pool:
-        return torch.cat([x for part in pool.map(crop, range(0, len(images), share)) for x in part])
-
-
-def recolor(images: Tensor, most: float, luck: Tensor) -> Tensor:
-    """Brightness, contrast and saturation of each image (B, 3, S, S) from 0 to 255 times a factor of its own, within 1 ± `most`.
-
-    `luck` (3, B) are numbers in [0, 1) that decide the three.  Contrast is the distance from the image's mean, saturation
-    that from the mean of the colours at a place.
+    `random_numbers` (3, B) in [0, 1) decide the factors.  Contrast is the distance from the image's mean, saturation
+    that from the mean of a pixel's colors.
     """
-    brightness, contrast, saturation = (1 + most * (2 * luck - 1)).to(images.device)[:, :, None, None, None]
-    # all three are linear: one product for the pixels, one for their grey, one number an image
-    mean, grey = images.mean(dim=(1, 2, 3), keepdim=True), images.mean(dim=1, keepdim=True)
+    brightness, contrast, saturation = (1 + strength * (2 * random_numbers - 1))[:, :, None, None, None]
+    # all three are linear, so one sum does: of the pixels, of their gray, and of a number for each image
+    mean, gray = images.mean(dim=(1, 2, 3), keepdim=True), images.mean(dim=1, keepdim=True)
     gain = brightness * contrast
-    return (gain * saturation * images + gain * (1 - saturation) * grey + (brightness - gain) * mean).clamp(0, 255)
-
-
-def shrink(images: Tensor, side: int) -> Tensor:
-    """(B, 3, S, S) -> (B, 3, side, side), anti-aliased."""
-    if side == images.shape[-1]:
-        return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    return (gain * saturation * images + gain * (1 - saturation) * gray + (brightness - gain) * mean).clamp(0, 255)
 
 
 def normalize(images: Tensor, vision: VisionConfig) -> Tensor:
-    """Values 0 to 255 (B, 3, S, S) to the range that the image tower was made for."""
-    mean = torch.tensor(vision.mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(vision.std, device=images.device).view(3, 1, 1)
+    """(B, 3, S, S) from 0 to 255 to the range that the image tower was made for: (x / 255 - mean) / std."""
     x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    return x.mul_(1 / (255 * std)).sub_(mean / std)  # (x / 255 - mean) / std, in place
+    for channel, mean, std in zip(x.unbind(1), vision.mean, vision.std):
+        channel.mul_(1 / (255 * std)).sub_(mean / std)  # plain numbers: a tensor of them would have to be copied
+    return x

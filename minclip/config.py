@@ -1,14 +1,11 @@
-"""Every setting of minclip as frozen dataclasses, each checked when it is set; and where minclip keeps its data."""
+"""Every setting of minclip as frozen dataclasses, each checked when it is set."""
 
 import dataclasses
 import difflib
 import math
 import numbers
-import os
-import tempfile
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 
@@ -114,7 +111,7 @@ class VisionConfig:
         _check(
             self, "model.vision", image_size="[1, 8192]", patch_size="[1, 8192]", stages=count, layers=count,
             width=width, heads=width, stem_width=width, mlp_width="[1, 1e6]", patch_dropout=share, dropout=share,
-            mean="(-inf, inf)", std="(0, inf)",
+            mean="[-1e300, 1e300]", std="(0, 1e300]",
         )  # fmt: skip
         patch, width, heads, conv = self.patch_size, self.width, self.heads, self.stem == "conv"
         halves = patch > 1 and patch & (patch - 1) == 0  # each convolution of the stem halves the image
@@ -237,11 +234,11 @@ class LoopConfig:
     overfit: int | None = None  # train on this many pairs until they are memorized, as a sanity check (e.g. 128)
 
     def __post_init__(self) -> None:
-        count, share = "[1, 1e9]", "[0, 1)"
+        count, share, positive = "[1, 1e9]", "[0, 1)", "(0, 1e300]"
         _check(
             self, "train", seed="[0, 4294967295]", batch_size="[2, 1e7]", micro_batch=count, loss_chunk=count,
-            lr="(0, inf)", vision_lr="(0, inf)", text_lr="(0, inf)", warmup=share, weight_decay="[0, 1e9]", beta1=share,
-            beta2=share, label_smoothing=share, grad_clip="(0, 1e300]", steps=count, minutes="(0, 525600]", log_every=count,
+            lr=positive, vision_lr=positive, text_lr=positive, warmup=share, weight_decay="[0, 1e9]", beta1=share,
+            beta2=share, label_smoothing=share, grad_clip=positive, steps=count, minutes="(0, 525600]", log_every=count,
             eval_every=count, checkpoint_every=count, ema=share, unmasked_last="[0, 1]", overfit="[2, 1e7]",
         )  # fmt: skip
         whole = self.optimizer == "adamw" or self.parallel == "ddp"
@@ -275,26 +272,8 @@ class TrainConfig:
             tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
             random = f"would keep model.{part}.tower {tower!r} random: freeze timm:NAME and hf:NAME only"
             _need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
-            _need(
-                not frozen or not lr, f"train.{part}_lr has no effect: train.freeze {loop.freeze!r} freezes that tower"
-            )
+            useless = f"train.{part}_lr has no effect: train.freeze {loop.freeze!r} freezes that tower"
+            _need(not frozen or not lr, useless)
             trained += [] if frozen else [tower]
         again = {*trained} - {"bag"} or not loop.grad_checkpointing
         _need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
-        # BatchNorm must not count a batch twice, and the compiler can't trace how recomputing prevents that
-        traced = not (loop.compile and loop.grad_checkpointing and {"resnet", "small_resnet"} & {*trained})
-        _need(traced, "train.compile and train.grad_checkpointing can't both be on in a ResNet: leave one of them out")
-
-
-def data_folder() -> Path:
-    """Absolute path of downloads, caches and the demo: `$MINCLIP_DATA`, a clone's `data/`, or `~/.cache/minclip`."""
-    if os.environ.get("MINCLIP_DATA"):
-        return Path(os.environ["MINCLIP_DATA"]).absolute()
-    # beside the package in a clone; beside the notebooks if the package was installed elsewhere
-    for place in (Path(__file__).parent.parent / "data", Path("data"), Path("../data")):
-        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
-            return place.resolve()
-    try:
-        return Path.home() / ".cache" / "minclip"
-    except RuntimeError:  # a container's user may have no home
-        return Path(tempfile.gettempdir()) / "minclip"

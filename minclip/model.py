@@ -130,7 +130,7 @@ class CLIP(nn.Module):
         """Writes weights and config into `folder`, for minclip, "open_clip" or "transformers" to load."""
         from .weights.load import save
 
-        save(folder, self, tokenizer, format)
+        save(folder, self, tokenizer=tokenizer, format=format)
 
 
 def projection(tower: Tower, embed_dim: int) -> nn.Module:

@@ -1,10 +1,8 @@
 """The named presets: whole configs to start from, any field of which can be overridden."""
 
-import copy
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from .config import (
-    TRANSFORMERS,
     CLIPConfig,
     DataConfig,
     Default,
@@ -14,7 +12,6 @@ from .config import (
     TrainConfig,
     VisionConfig,
     nearest,
-    unused_fields,
 )
 
 
@@ -81,16 +78,3 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
-
-
-def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without those settings that other towers don't use, ready for its two `tower` fields to be overridden."""
-    model = config.model
-    for part, tower in (("vision", vision), ("text", text)):
-        old = copy.copy(getattr(model, part))
-        for this in fields(old) if tower else ():
-            if this.name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
-                object.__setattr__(old, this.name, this.default)
-        model = replace(model, **{part: old})
-    towers = {vision or model.vision.tower, text or model.text.tower}
-    return replace(config, model=replace(model, activation=model.activation if towers & TRANSFORMERS else "gelu"))

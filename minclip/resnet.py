@@ -29,9 +29,8 @@ class ModifiedResNet(nn.Module):
         super().__init__()
         self.config, self.width = config, embed_dim
         width = config.width
-        self.stem = nn.Sequential(
-            ConvNorm(3, width // 2, 3, stride=2), ConvNorm(width // 2, width // 2, 3), ConvNorm(width // 2, width, 3)
-        )
+        half = width // 2
+        self.stem = nn.Sequential(ConvNorm(3, half, 3, stride=2), ConvNorm(half, half, 3), ConvNorm(half, width, 3))
         self.stages, channels = nn.ModuleList(), width
         for i, blocks in enumerate(config.stages):
             stage = nn.Sequential()

@@ -1,135 +1,82 @@
-"""Zero-shot classification: the text tower writes the classifier's weights (paper, section 3.1)."""
+"""Zero-shot classification: the text tower writes the weights of the classifier (paper, section 3.1.2)."""
 
-import contextlib
-import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .batches import Task
 from .config import MinclipError
-from .evaluate.metrics import accuracy
 from .model import CLIP
 from .text import trim
 from .tokenizer import Tokenizer
-from .weights.files import read_tensors
-from .weights.folder import atomic_write, fingerprint
-
-_VERSION = 1  # of what a classifier is made of; raise it and those in the cache are made anew
 
 
 @torch.no_grad()
-def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], block: int = 1024) -> Tensor:
-    """(M, D) vectors of length 1; `block` texts at a time, each block trimmed to its longest text."""
-    ids = tokenizer(texts, model.config.text.context_length).to(model.device)
-    return torch.cat([model.encode_text(trim(rows, tokenizer.eot_id), normalize=True) for rows in ids.split(block)])
+def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+    """(M, D) vectors of length 1, in the order of the M `texts`."""
+    ids = tokenizer(texts, model.config.text.context_length)  # (M, L), padding after the end token
+    # Each batch is trimmed to its longest text: sorted by length, it holds hardly any padding to compute.
+    order = (ids == tokenizer.eot_id).int().argmax(dim=1).argsort(stable=True)  # (M,), shortest text first
+    batches = (trim(rows, tokenizer.eot_id).to(model.device) for rows in ids[order].split(batch_size))
+    vectors = torch.cat([model.encode_text(rows, normalize=True) for rows in batches])  # (M, D), still sorted
+    return vectors[order.argsort().to(vectors.device)]  # the argsort of a permutation is its inverse
 
 
-@torch.no_grad()
 def zero_shot_classifier(
-    model: CLIP,
-    tokenizer: Tokenizer | None,
-    class_names: Sequence[str],
-    templates: Sequence[str] = ("a photo of a {}",),
-    cache: str | Path | None = None,
+    model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], *, templates: Sequence[str] = ("a photo of a {}",)
 ) -> Tensor:
-    """One column of length 1 a class, (D, C): prompts are normalised, averaged over the templates, normalised again (section 3.1.4).
+    """(D, C): column c is the weight vector of class c, so that `image @ classifier` (N, C) are cosines.
 
-    Each of the C `class_names` takes the place of `{}` in each of the `templates`.  `cache` is a folder, such as
-    `data_folder() / "cache"`, where the classifier is kept under a hash of all that it depends on: whoever asks again with
-    the same weights, tokenizer, names and templates doesn't run the text tower.  A damaged file there is made anew.
-    MinclipError: no tokenizer; no names or templates; an empty or repeated name; an empty template, or one without `{}`.
+    Each of the C names takes the place of `{}` in each template; the prompts of a class are averaged (section 3.1.4).
+    MinclipError: no tokenizer, no names or templates, an empty or repeated name, a template without `{}`.
     """
-    _check(tokenizer, class_names, templates)
-    if cache is None:
-        return _classifier(model, tokenizer, class_names, templates)
-    key = _key(model, tokenizer, class_names, templates)
-    path = Path(cache) / f"classifier-{key[:32]}.safetensors"
-    if (kept := _read(path, key)) is not None:
-        return kept.to(model.device).T
-    made = _classifier(model, tokenizer, class_names, templates)
-    rows = made.T.cpu()  # (C, D), as they lie in memory: products with what is read back round alike
-    with contextlib.suppress(OSError):  # a cache that can't be written only costs time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, safetensors.torch.save({"rows": rows, "digest": torch.tensor(_digest(rows, key))}))
-    return made
+    check_prompts(tokenizer, class_names, templates)
+    prompts = [template.replace("{}", name) for name in class_names for template in templates]  # C × T, class by class
+    return ensemble(model, tokenizer, prompts, len(templates)).T
 
 
-def _check(tokenizer: Tokenizer | None, class_names: Sequence[str], templates: Sequence[str]) -> None:
+def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], size: int) -> Tensor:
+    """w = normalize(1/T Σ_t normalize(text_t)) over each `size` = T prompts in a row: (C × T) texts -> (C, D)."""
+    vectors = embed_texts(model, tokenizer, prompts).unflatten(0, (-1, size))  # (C, T, D), each of length 1
+    return F.normalize(vectors.mean(dim=1), dim=-1)  # a mean of unit vectors is shorter than 1
+
+
+def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templates: Sequence[str]) -> None:
     if tokenizer is None:
-        raise MinclipError(
-            "this model has no tokenizer, so it can't read class names: open one that has tokenizer.json"
-        )
-    if isinstance(class_names, str) or isinstance(templates, str):
-        raise MinclipError("class names and templates are lists of texts: give [text] where there is only one")
-    if not class_names or not templates:
-        raise MinclipError("a classifier needs at least one class name and one template")
-    for number, name in enumerate(class_names, 1):
-        if not name.strip():
-            raise MinclipError(f"class name {number} of {len(class_names)} is empty: say what such an image shows")
-    # a tokenizer tells neither capitals nor spaces apart
-    same = Counter(" ".join(name.lower().split()) for name in class_names)
-    if repeated := [repr(name) for name, count in same.items() if count > 1]:
-        raise MinclipError(
-            f"class names given more than once: {', '.join(repeated[:10])}; each class needs a name of its own"
-        )
-    for template in templates:
-        if not template.strip():
-            raise MinclipError('a template is empty: write one such as "a photo of a {}"')
-        if "{}" not in template:
-            raise MinclipError(f"the template {template!r} has no {{}} for the class name")
+        raise MinclipError("this model has no tokenizer to read class names with: load one that has tokenizer.json")
+    if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
+        raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
+    # the tokenizer ignores case and spacing
+    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])
+    if bad := [f"number {i} {class_names[i]!r}" for i, name in enumerate(plain) if not name or counts[name] > 1]:
+        raise MinclipError(f"each class needs a name, and one of its own: change {', '.join(bad[:10])}")
+    if bad := [template for template in templates if "{}" not in template]:
+        raise MinclipError(f'the template {bad[0]!r} has no {{}} for the class name: write "a photo of a {{}}"')
 
 
-def _classifier(model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    # a template at a time: what stands before the name is the same in all of its prompts, and computed once
-    prompts = ([template.replace("{}", name) for name in class_names] for template in templates)
-    vectors = torch.stack([embed_texts(model, tokenizer, of_template) for of_template in prompts])
-    return F.normalize(vectors.mean(dim=0), dim=-1).T
+def accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,), tensors or arrays; the mean of `hits`."""
+    return float(hits(scores, labels, k).mean())
 
 
-def _key(model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], templates: Sequence[str]) -> str:
-    """A hash of all that a classifier depends on: of the image tower it knows nothing."""
-    device = model.device.type
-    # autocast rounds and dropout draws: what was made so must not pass for the plain one
-    state = [str(torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)), model.text.training]
-    config = [_VERSION, repr(model.config.text), model.config.activation]
-    about = json.dumps([*config, *state, tokenizer.to_json(), list(class_names), list(templates)])
-    return fingerprint(about, {**model.text.state_dict(), "text_projection": model.text_projection.weight})
+def hits(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
+    """(N,) float64: 1 where the right class is among the k best of scores (N, C) float; labels (N,) are 0 to C - 1.
 
-
-def _digest(rows: Tensor, key: str) -> list[int]:
-    """What tells a damaged file, or another's under this name."""
-    return list(bytes.fromhex(fingerprint(key, {"rows": rows})))
-
-
-def _read(path: Path, key: str) -> Tensor | None:
-    """The classifier (C, D) in the file; None where there is no whole one."""
-    with contextlib.suppress(MinclipError, KeyError):
-        tensors = read_tensors(path)
-        if tensors["digest"].tolist() == _digest(tensors["rows"], key):
-            return tensors["rows"].clone()  # memory of its own, not the file's
-    return None
-
-
-@torch.no_grad()
-def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) -> float:
-    """Share of the task's images whose nearest class is the right one; `image` (N, D) holds all of the data set's vectors."""
-    x = image[torch.from_numpy(task.indices).to(image.device)]
-    labels = torch.from_numpy(task.labels).to(image.device)
-    if not task.subjects:
-        scores = x @ zero_shot_classifier(model, tokenizer, task.class_names, task.templates)
-    else:  # every image has prompts of its own
-        filled = [
-            t.replace("{}", name).format(**subject)
-            for subject in task.subjects
-            for name in task.class_names
-            for t in task.templates
-        ]
-        vectors = embed_texts(model, tokenizer, filled).view(len(x), len(task.class_names), len(task.templates), -1)
-        scores = (F.normalize(vectors.mean(dim=2), dim=-1) @ x[:, :, None])[..., 0]
-    return accuracy(scores, labels)
+    Ties count as if broken at random: a model that maps everything to one point gets k / C, not 0 or 100 %.  A score
+    that is NaN never helps.  MinclipError where the shapes don't fit, a label has no column or k is below 1.
+    """
+    scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()  # not every GPU has float64
+    seen = labels.unique().tolist() or [-1]  # sorted
+    fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and not labels.is_floating_point()
+    if not fits or seen[0] < 0 or seen[-1] >= scores.shape[1] or k < 1:
+        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} from {seen[0]} to {seen[-1]}, k = {k}"
+        raise MinclipError(f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}")
+    parts = []
+    for x, y in zip(scores.split(1024), labels.long().split(1024)):  # in parts: booleans are summed in 8 bytes each
+        right = x.gather(1, y[:, None])  # (n, 1)
+        tied = (x == right).sum(dim=1)  # with itself at least, unless the right score is NaN
+        above = x.shape[1] - tied - (x < right).sum(dim=1)  # all that is not below or tied, NaN too
+        parts.append(((k - above).double() / tied.clamp(min=1)).clamp(0, 1) * (tied > 0))
+    return torch.cat(parts)

@@ -1,6 +1,11 @@
 """Fixtures for the tests of the package."""
 
 import pytest
+from hypothesis import settings
+
+# no deadline for a single example: on a busy machine a slow one is no failure
+settings.register_profile("minclip", deadline=None)
+settings.load_profile("minclip")
 
 pytest.register_assert_rewrite("course_answers")  # so that its failures show the values
 
@@ -18,3 +23,10 @@ def here(tmp_path, monkeypatch):
     """An empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_peak(request, monkeypatch):
+    """The machine's peak is not measured in tests, which takes time and warms a laptop: a round number stands for it."""
+    if not request.node.get_closest_marker("measures_peak"):
+        monkeypatch.setattr("minclip.training.watch.peak_flops", lambda device, *, autocast: 1e12)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from minclip.cli.train import for_towers
 from minclip.config import (
     CLIPConfig,
     DataConfig,
@@ -19,12 +20,12 @@ from minclip.config import (
     TextConfig,
     TrainConfig,
     VisionConfig,
-    data_folder,
     nearest,
     unused_fields,
 )
-from minclip.presets import PRESETS, for_towers, preset, small
+from minclip.presets import PRESETS, preset, small
 from minclip.weights.config_json import from_dict, to_dict
+from minclip.weights.hub import data_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -265,6 +266,7 @@ TOGETHER = [
     ({"freeze": "vision", "vision": TIMM, "text": BAG, "grad_checkpointing": True}, "train.grad_checkpointing"),
     ({"vision": RESNET | {"heads": 8}, "compile": True, "grad_checkpointing": True}, "train.grad_checkpointing"),
     ({"vision": SMALL_RESNET, "compile": True, "grad_checkpointing": True}, "train.compile"),
+    ({"vision": {"stem": "conv"}, "compile": True, "grad_checkpointing": True}, "train.compile"),
 ]
 
 
@@ -324,7 +326,7 @@ def folder_of_an_installed_copy(place, here, **environment):
     (place / "minclip").mkdir(parents=True, exist_ok=True)
     (place / "minclip" / "config.py").write_bytes((ROOT / "minclip" / "config.py").read_bytes())
     (place / "minclip" / "__init__.py").touch()
-    code = "from minclip.config import data_folder; print(data_folder())"
+    code = "from minclip.weights.hub import data_folder; print(data_folder())"
     kept = {k: v for k, v in os.environ.items() if k not in ("MINCLIP_DATA", "HOME")}
     env = {**kept, "PYTHONPATH": str(place), **environment}
     return Path(
@@ -343,6 +345,11 @@ def test_a_data_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert folder_of_an_installed_copy(place, ROOT, **home) == ROOT / "data"
 
 
-def test_without_a_home_there_is_still_a_data_folder(tmp_path):
-    (tmp_path / "pwd.py").write_text("def getpwuid(uid): raise KeyError(uid)")  # a container's user without an entry
-    assert folder_of_an_installed_copy(tmp_path, tmp_path).is_absolute()
+def test_without_a_home_there_is_still_a_data_folder(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MINCLIP_DATA", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert data_folder().is_absolute()

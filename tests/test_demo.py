@@ -22,7 +22,7 @@ def demo():
 
 @pytest.mark.parametrize("split", ["test", "heldout"])
 def test_the_demo_does_what_was_recorded_with_it(demo, split):
-    figures = evaluate(demo.model, demo.tokenizer, load_pairs("shapes", split, demo.config.data.image_size))
+    figures = evaluate(demo.model, demo.tokenizer, load_pairs("shapes", split, image_size=demo.config.data.image_size))
     # half precision and another CPU move a few of 1,000 scenes over an edge
     assert {name: figures[name] for name in demo.final[split]} == pytest.approx(demo.final[split], abs=0.015)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import MinclipError
 from ..course.plots import classified
-from ..data import Pairs, load_pairs
+from ..data import Pairs, open_data
 from ..data.photos.images import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
 from ..model import CLIP
@@ -50,7 +50,7 @@ class Classify:
         if self.none_below not in ("auto", "off") and not -1 <= self.none_below <= 1:
             raise MinclipError(f"--none-below {self.none_below} is not a cosine: give one from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
-        classifier = zero_shot_classifier(model, tokenizer, labels, (self.template,))
+        classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
         if below is None and len(labels) == 1:
@@ -91,8 +91,7 @@ class Classify:
             return None, f"none of these: off, since this model has no validation pairs; {own}"
         try:
             data = read_run_config(find_folder(self.run_folder)).data
-            columns = (data.image_column, data.caption_column)
-            pairs = load_pairs(data.name, "val", data.image_size, data.root, 1000, columns=columns)
+            pairs = open_data(data).load("val", size=1000)
             if len(pairs) < FEWEST:
                 raise MinclipError(f"{len(pairs)} validation images are too few")
         except MinclipError as error:

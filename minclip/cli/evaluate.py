@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..course.plots import task_bars
 from ..evaluate.benchmarks import default_root
 from ..evaluate.tasks import run_tasks, task_names
@@ -49,7 +49,7 @@ class Eval:
     def run_tasks(self) -> dict[str, Any]:
         root = Path(self.root or default_root())
         names = task_names(self.tasks, root)
-        results = run_tasks(*open_model(self.run_folder), names, root, self.download, data_folder() / "cache")
+        results = run_tasks(open_model(self.run_folder), names, root=root, download=self.download)
         columns = ("", "metric", "score", "chance", "images", "classes")
         table = Table(*columns, title="zero-shot", title_justify="left", box=None)
         for name, r in results.items():

@@ -5,11 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..course.plots import few_shot_curve
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
-from ..evaluate.probe_sets import probe_sets
+from ..evaluate.tasks import probe_sets
 from .models import Download, RunArgument, open_model, save_picture
 from .printing import Json, console
 
@@ -35,13 +35,14 @@ class Probe:
             raise MinclipError(f"--shots {self.shots!r} must be whole numbers separated by commas: 1,2,4") from None
         if ks[0] < 1 or self.repeats < 1:
             raise MinclipError(f"--shots {self.shots} --repeats {self.repeats}: each must be at least 1")
-        model, cache = open_model(self.run_folder), data_folder() / "cache"
-        sets, zero_shot, chance, metric = probe_sets(*model, self.task, self.root, self.download, cache, ks[-1])
+        loaded = open_model(self.run_folder)
+        sets, asked = probe_sets(loaded, self.task, root=self.root, download=self.download, shots=ks[-1])
+        metric, zero_shot, chance = asked.metric, asked.score, asked.chance
         few = few_shot(**sets, ks=ks, repeats=self.repeats)
         probe = linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot)
 
-        sizes = [len(sets[key]) if key in sets else 0 for key in ("train_y", "val_y", "test_y")]
+        sizes = [len(sets[key][1]) if key in sets else 0 for key in ("train", "val", "test")]
         counts = f"{sizes[0]:,} training images, {sizes[1]:,} validation images (to choose C), {sizes[2]:,} test images"
         console.print(f"{self.task}: {counts}\n")
         table = Table("", metric, "C", box=None)

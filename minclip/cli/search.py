@@ -45,7 +45,7 @@ class Search:
         if query and tokenizer is None:
             raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read a query; --image works")
         asked = data_uri(open_image(self.image, 480)) if self.image else None
-        index = Index.of(self.images, model, preprocess, tokenizer)
+        index = Index.of(self.images, (model, preprocess, tokenizer))
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)

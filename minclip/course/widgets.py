@@ -36,12 +36,18 @@ def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> 
     return ipywidgets.VBox([*controls.values(), picture])
 
 
+def separate_labels(labels: str) -> list[str]:
+    """The comma-separated labels, each once: case and spacing make no difference to the tokenizer."""
+    names = {" ".join(label.lower().split()): label.strip() for label in reversed(labels.split(","))}
+    return [name for name in reversed(names.values()) if name] or ["(type some labels)"]
+
+
 def label_probabilities(
     model: CLIP, tokenizer: Tokenizer, image: np.ndarray, *, labels: str, template: str, scale: float
 ) -> Figure:
     """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
-    names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
-    classifier = zero_shot_classifier(model, tokenizer, names, (template if "{}" in template else "{}",))
+    names = separate_labels(labels)
+    classifier = zero_shot_classifier(model, tokenizer, names, templates=(template if "{}" in template else "{}",))
     with torch.no_grad():
         cosines = (
             model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True)
@@ -213,7 +219,7 @@ def search_figure(index: Index, query: str, *, top: int) -> Figure:
         return plots.contact_sheet([], [], [], title="type what the picture should show")
     paths, cosines = zip(*index.search(query, top))
     title = f"“{query}”: nearest of {len(index.paths):,} images"
-    return plots.contact_sheet([index.picture(path, 240) for path in paths], paths, cosines, title=title)
+    return plots.contact_sheet([index.picture(path, side=240) for path in paths], paths, cosines, title=title)
 
 
 def search_box(index: Index, query: str, *, top: int = 8) -> ipywidgets.VBox:
@@ -234,14 +240,17 @@ def prompt_figure(
 
     `templates` are separated by bars, "a {} | a photo of a {}": a row each; `together` adds one for their ensemble.
     """
-    names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
+    names = separate_labels(labels)
     prompts = [part.strip() for part in templates.split("|") if part.strip()] or ["{}"]
     prompts = [part if "{}" in part else part + " {}" for part in prompts]
     pixels = normalize(torch.from_numpy(image)[None].to(model.device), model.config.vision)
     vector, scale = model.encode_image(pixels, normalize=True), model.logit_scale.exp()
     rows = {prompt: [prompt] for prompt in prompts} | ({"all together": prompts} if together else {})
     values = torch.cat(
-        [(scale * vector @ zero_shot_classifier(model, tokenizer, names, row)).softmax(dim=1) for row in rows.values()]
+        [
+            (scale * vector @ zero_shot_classifier(model, tokenizer, names, templates=row)).softmax(dim=1)
+            for row in rows.values()
+        ]
     ).cpu()
     answers = [names[i] for i in values.argmax(dim=1).tolist()]
     different = len(set(answers))

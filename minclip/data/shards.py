@@ -1,7 +1,7 @@
 """WebDataset shards, as img2dataset writes them: found, opened, and read sample by sample."""
 
 import itertools
-import json
+import re
 import tarfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,42 +16,64 @@ import numpy as np
 
 from ..batches import Pairs
 from ..config import MinclipError
+from ..weights.config_json import parse_json
 from .photos.images import decode
 
-WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
-TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before it is asked again
-REASONS = 5  # how many bad samples are told one by one
+WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "json")
+TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt
+MAX_SHARDS = 1_000_000  # named by a pattern; LAION-5B has a quarter of that
+MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that a member, and a caption or a header, may declare
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+MAX_REASONS = 5  # skipped samples that are reported one by one
 
 
 def find_shards(root: str) -> list[str]:
     """Sorted paths or URLs of the shards at `root`: a folder with *.tar, one tar, or a pattern `…/{00000..00099}.tar`.
 
-    URLs are not asked for here.  A MinclipError where a shard is not there.
+    URLs are not requested here.  Raises MinclipError if a shard is missing or the pattern names too many.
     """
+    give = "give a folder with *.tar, one tar, a pattern such as {00000..00099}.tar, or such a pattern of http(s) URLs"
     if not root:
-        raise MinclipError(
-            "shards need their place: --data.root FOLDER, or a pattern such as 'there/{00000..00099}.tar'"
-        )
+        raise MinclipError(f"data set 'shards' needs data.root: {give}")
     shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
+        expand = webdataset().shardlists.expand_urls
         try:
-            shards = sorted(webdataset().shardlists.expand_urls(root))
+            count = _count(root)
+            shards = sorted(expand(root)) if count <= MAX_SHARDS else []
         except ValueError as error:
-            raise MinclipError(f"{root} is no pattern such as {{00000..00099}}.tar: {error}") from None
-    missing = [shard for shard in shards if not (shard.startswith(WEB) or Path(shard).is_file())]
-    if missing:
+            raise MinclipError(f"data.root {root} is not a pattern such as {{00000..00099}}.tar: {error}") from None
+        if count > MAX_SHARDS:
+            raise MinclipError(f"data.root {root} names {count:,} shards, more than {MAX_SHARDS:,}: narrow its ranges")
+    if missing := [shard for shard in shards if not (shard.startswith(WEB) or Path(shard).is_file())]:
         looked = f"looked for {', '.join(missing[:3])}{' …' if missing[3:] else ''}"
-        give = (
-            "give a folder with *.tar, one tar, a pattern such as {00000..00099}.tar, or such a pattern of http(s) URLs"
-        )
-        raise MinclipError(f"{len(missing)} of {len(shards)} shards are not there: {looked}; {give}")
+        raise MinclipError(f"data.root: {len(missing)} of {len(shards)} shards are missing: {looked}; {give}")
     return shards
 
 
-def first_pairs(shards: Sequence[str], image_size: int, count: int) -> Pairs:
-    """The first `count` samples that can be decoded, (N, 3, S, S) uint8 with a caption each; fewer where there are fewer.
+def _count(pattern: str) -> int:
+    """The number of shards that `pattern` names, or an upper bound, without writing them out."""
+    count, group = 1, re.compile(r"\{(?:(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?|([^{}]*))\}")
+    while found := group.search(pattern):
+        first, last, step, other = found.groups()
+        if first:
+            count *= abs(int(last) - int(first)) // (int(step or 1) or 1) + 1
+        else:
+            count *= 52 if ".." in other else 1 + other.count(",")  # {a..z}, or {left,right}
+        pattern = pattern[: found.start()] + pattern[found.end() :]
+    return count
 
-    Pairs.notes tells what was skipped on the way.  A MinclipError where nothing is left.
+
+def first_pairs(shards: Sequence[str], *, image_size: int, count: int) -> Pairs:
+    """The first `count` samples that can be decoded, (N, 3, S, S) uint8, one caption each; fewer if the shards end.
+
+    Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample.
     """
     tally = Tally()
     good = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
@@ -61,8 +83,8 @@ def first_pairs(shards: Sequence[str], image_size: int, count: int) -> Pairs:
     return Pairs(images, [[s.caption] for s in first], [s.name for s in first], notes=notes)
 
 
-def texts(shards: Sequence[str], count: int) -> list[str]:
-    """Up to `count` captions of the first samples, no image decoded: enough to train a tokenizer on."""
+def texts(shards: Sequence[str], *, count: int) -> list[str]:
+    """Up to `count` captions of the first samples, to train a tokenizer on; no image is decoded."""
     tally = Tally()
     captions = (s.caption for shard in shards for s in read_shard(shard, tally))
     if not (first := list(itertools.islice(captions, count))):
@@ -75,22 +97,23 @@ def texts(shards: Sequence[str], count: int) -> list[str]:
 
 @dataclass
 class Tally:
-    """What was met while reading: the number of bad samples, and the first few of them as "shard: key (why)"."""
+    """The number of skipped samples, and the first few of them as "shard: key (reason)"."""
 
     skipped: int = 0
     reasons: list[str] = field(default_factory=list)
 
-    def add(self, name: str, why: object) -> None:
+    def add(self, name: str, reason: object) -> None:
         self.skipped += 1
-        self.reasons += [f"{name} ({why})"] if len(self.reasons) < REASONS else []
+        self.reasons += [f"{name} ({reason})"] if len(self.reasons) < MAX_REASONS else []
 
     def __str__(self) -> str:
-        return f"{self.skipped} samples were skipped: {', '.join(self.reasons) or 'none'}{' …' if self.skipped > REASONS else ''}"
+        more = " …" if self.skipped > MAX_REASONS else ""
+        return f"{self.skipped} samples were skipped: {', '.join(self.reasons) or 'none'}{more}"
 
 
 @dataclass
 class Sample:
-    """A pair as it stands in a shard; when decoded, `encoded` has become `pixels` (3, S, S) uint8, unless it is broken."""
+    """A pair of a shard.  Decoding replaces `encoded` by `pixels` (3, S, S) uint8, unless the image is broken."""
 
     place: tuple[str, int]  # its shard, and its number there
     name: str  # "shard: key"
@@ -99,43 +122,45 @@ class Sample:
     pixels: np.ndarray | None = None
 
     def decoded(self, image_size: int, tally: Tally) -> bool:
-        """Whether the image can be decoded, which is tried once."""
+        """Whether the image can be decoded; it is tried once."""
         if self.encoded:
             try:
                 self.pixels = decode(self.encoded, image_size)
-            except Exception as error:  # on what the web holds, Pillow's many readers raise anything
+            except Exception as error:  # Pillow's many readers raise anything on files from the web
                 tally.add(self.name, error)
             self.encoded = b""
         return self.pixels is not None
 
 
 def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
-    """The samples of one tar that have an image and a caption, in its order; the others are counted.
+    """The samples of one tar that have an image and a caption, in the tar's order; others are counted in `tally`.
 
-    A tar that is cut off or damaged ends there, and is counted.  A MinclipError where it can't be opened.
+    A tar that is cut off or damaged ends there, and counts as one.  Raises MinclipError if it can't be opened.
     """
     short = Path(shard.split("?")[0] if shard.startswith(WEB) else shard).name  # a URL's query may hold a password
     last, cut = "its beginning", False
 
     def files() -> Iterator[dict]:
         nonlocal last, cut
+        opened = _open(shard)
         try:
             # webdataset's own reader takes a tar that was cut between two files for a whole one
-            with _open(shard) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Strict) as tar:
+            with opened as stream, tarfile.open(fileobj=_Complete(stream), mode="r|", tarinfo=_Strict) as tar:
                 for member in iter(tar.next, None):
                     if member.isfile():
-                        yield {"fname": member.name, "data": tar.extractfile(member).read(), "__url__": shard}
+                        yield {"fname": member.name, "data": _content(tar, member), "__url__": shard}
                         last = member.name
-                    tar.members.clear()  # it would remember them all
-        except (tarfile.TarError, OSError, HTTPException) as error:
+                    tar.members.clear()  # else it keeps them all
+        # tarfile raises ValueError for garbage in a sparse map, and follows headers of headers by recursion
+        except (tarfile.TarError, OSError, HTTPException, ValueError, RecursionError) as error:
             cut = True
             tally.add(f"{short}: {last}", f"cut off or damaged after it: {error}")
 
-    def go_on(error: Exception) -> bool:
+    def note(error: Exception) -> bool:
         tally.add(f"{short}: {last}", f"after it: {error.args[0]}")
         return True
 
-    for number, found in enumerate(webdataset().tariterators.group_by_keys(files(), handler=go_on)):
+    for number, found in enumerate(webdataset().tariterators.group_by_keys(files(), handler=note)):
         name = f"{short}: {found['__key__']}"
         try:
             sample = Sample((shard, number), name, _caption(found), _image(found))
@@ -146,21 +171,33 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
             yield sample
 
 
-def _image(found: dict[str, bytes]) -> bytes:
-    """Encoded, from a sample's files by extension; a ValueError where there is none."""
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
+    """A member's bytes; none of a kind that is not used, None of one that declares more than can be meant."""
+    kind = member.name.split("/")[-1].partition(".")[2].lower()
+    if kind not in (*IMAGES, *TEXTS):
+        return b""
+    # a sparse file of a few bytes may declare a terabyte of zeros
+    too_large = member.issparse() or member.size > (MAX_IMAGE if kind in IMAGES else MAX_TEXT)
+    return None if too_large else tar.extractfile(member).read()
+
+
+def _image(found: dict[str, bytes | None]) -> bytes:
+    """The encoded image among a sample's files by extension; ValueError if there is none."""
     for kind in IMAGES:
+        if found.get(kind, b"") is None:
+            raise ValueError(f"its .{kind} is sparse or larger than {MAX_IMAGE:,} bytes")
         if found.get(kind):
             return found[kind]
     raise ValueError("no image")
 
 
-def _caption(found: dict[str, bytes]) -> str:
-    """From a sample's files by extension; a ValueError tells why there is none."""
-    if "txt" in found:
-        caption = found["txt"].decode("utf-8")
-    else:
-        described = json.loads(found.get("json", b"{}"))
-        caption = described.get("caption") if isinstance(described, dict) else None
+def _caption(found: dict[str, bytes | None]) -> str:
+    """The caption among a sample's files by extension, .txt before .json; ValueError says why there is none."""
+    kind = "txt" if "txt" in found else "json"
+    if (content := found.get(kind, b"{}")) is None:
+        raise ValueError(f"its .{kind} is sparse or larger than {MAX_TEXT:,} bytes")
+    caption = content.decode("utf-8") if kind == "txt" else parse_json(content, "its .json")
+    caption = caption.get("caption") if isinstance(caption, dict) else caption if kind == "txt" else None
     if not isinstance(caption, str) or not caption.strip():
         raise ValueError("no caption")
     caption.encode("utf-8")  # JSON can spell half a character, which no tokenizer takes
@@ -168,16 +205,31 @@ def _caption(found: dict[str, bytes]) -> str:
 
 
 class _Strict(tarfile.TarInfo):
-    """tarfile takes a missing or damaged header for the end, without a word; only a block of zeros is one."""
+    """tarfile silently takes a missing or damaged header for the end; only a block of zeros is one."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
         try:
-            return super().frombuf(buf, encoding, errors)
+            info = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if buf == bytes(tarfile.BLOCKSIZE):
                 raise
             raise tarfile.ReadError(str(error)) from None
+        if info.size > MAX_TEXT and info.type in HEADERS:
+            raise tarfile.ReadError(f"a header of {info.size:,} bytes")
+        return info
+
+
+class _Complete:
+    """tarfile skips what a member declares even after the end of the file: a terabyte would take minutes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def read(self, count: int) -> bytes:
+        if not (data := self.stream.read(count)):
+            raise tarfile.ReadError("unexpected end of data")
+        return data
 
 
 def _open(shard: str) -> IO[bytes]:
@@ -185,16 +237,16 @@ def _open(shard: str) -> IO[bytes]:
         try:
             return urlopen(shard, timeout=TIMEOUT) if shard.startswith(WEB) else open(shard, "rb")
         except (OSError, HTTPException) as error:
-            code = getattr(error, "code", 503)  # a server's answer has one; without an answer, ask again
+            code = getattr(error, "code", 503)  # without a server's answer, try again
             if pause is None or not shard.startswith(WEB) or (code < 500 and code != 429):
                 raise MinclipError(f"the shard {shard} can't be read: {error}") from None
         time.sleep(pause)
 
 
 def webdataset() -> ModuleType:
-    """The library, imported here since most runs need none."""
+    """The library; imported here since most runs need none."""
     try:
         import webdataset
     except ImportError:
-        raise MinclipError("shards are read with webdataset, which is not installed: pip install webdataset") from None
+        raise MinclipError("reading shards needs webdataset, which is not installed: pip install webdataset") from None
     return webdataset

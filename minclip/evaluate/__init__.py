@@ -1,75 +1,94 @@
-"""What a model can do: `evaluate` computes every figure of one data set in one pass over it."""
+"""More ways to ask a model: `evaluate` computes every figure of one data set in one pass over it."""
 
-from collections.abc import Iterable, Iterator
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from ..batches import Pairs, ahead, normalize, to_device
+from ..batches import Pairs, Task, normalize, to_device
+from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP
-from ..retrieval import retrieval
+from ..recall import retrieval
 from ..tokenizer import Tokenizer
-from ..zeroshot import embed_texts, zero_shot_accuracy, zero_shot_classifier
-from .metrics import METRICS
-from .probe import few_shot, linear_probe
+from ..zeroshot import accuracy, check_prompts, embed_texts, ensemble, zero_shot_classifier
+from .probe import few_shot as few_shot
+from .probe import linear_probe as linear_probe
 
-__all__ = [
-    "METRICS",
-    "as_floats",
-    "embed_batches",
-    "embed_images",
-    "embed_texts",
-    "evaluate",
-    "few_shot",
-    "linear_probe",
-    "retrieval",
-    "zero_shot_accuracy",
-    "zero_shot_classifier",
-    "zero_shot_scores",
-]
+Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer | None]  # model, preprocess, tokenizer: what `load` returns
+Root = str | Path | None  # the folder of all benchmarks; None for the data folder's
 
 
-def as_floats(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """Batches (B, 3, S, S) as the image tower takes them, on its device: of uint8 RGB, or of float that `preprocess` has made.
+def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:
+    """`decode(item)` of all items, a batch at a time, in threads; a bar of that name on stderr shows the progress."""
+    progress = tqdm(desc=bar, total=len(items), unit=" images", leave=False, disable=not items)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for i in range(0, len(items), batch_size):
+            batch = items[i : i + batch_size]
+            yield list(pool.map(decode, batch))
+            progress.update(len(batch))
 
-    A thread makes the next batch meanwhile, and no more than three exist at a time: `batches` may go over any number of
-    images.
+
+def image_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
+    """Batches (B, 3, S, S) as the image tower takes them, on its device: uint8 is normalized, float was preprocessed.
+
+    A thread makes the next batch meanwhile; at most three exist at a time, however many images `batches` goes over.
     """
-    for x in ahead(iter(batches), 1):
-        images = to_device(x, model.device)
+    for x in prefetch(batches, count=1):
+        images = to_device(torch.as_tensor(x), model.device)
         yield normalize(images, model.config.vision) if images.dtype == torch.uint8 else images
 
 
 @torch.no_grad()
 def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """(B, D) vectors of length 1 of each batch that `as_floats` takes."""
-    for images in as_floats(model, batches):
+    """(B, D) vectors of length 1 of each batch that `image_batches` takes."""
+    for images in image_batches(model, batches):
         yield model.encode_image(images, normalize=True)
 
 
-@torch.no_grad()
-def zero_shot_scores(model: CLIP, batches: Iterable[Tensor | np.ndarray], classifier: Tensor, count: int) -> Tensor:
-    """(count, C) cosines, on the CPU, of the `count` images in `batches` with the columns of a classifier (D, C)."""
-    scores, done = torch.empty(count, classifier.shape[1]), 0
-    for features in embed_batches(model, batches):
-        scores[done : done + len(features)] = features @ classifier
-        done += len(features)
-    return scores
-
-
-def embed_images(model: CLIP, pairs: Pairs, block: int = 256) -> Tensor:
-    """(N, D) vectors of length 1 of all images, `block` at a time."""
-    blocks = (np.array(pairs.images[i : i + block]) for i in range(0, len(pairs), block))  # copies: a map is read-only
-    return torch.cat(list(embed_batches(model, blocks)))
+def embed_images(model: CLIP, pairs: Pairs, *, batch_size: int = 256) -> Tensor:
+    """(N, D) vectors of length 1 of all images."""
+    starts = range(0, len(pairs), batch_size)
+    batches = (np.array(pairs.images[i : i + batch_size]) for i in starts)  # copies: a memory map is read-only
+    return torch.cat(list(embed_batches(model, batches)))
 
 
 @torch.no_grad()
-def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, tasks: bool = True) -> dict[str, float]:
-    """Retrieval and, with `tasks`, zero-shot accuracy and chance of each task; `loss` is clip_loss over all images with their first caption.
+def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) -> Tensor:
+    """(n, C) cosines of the task's n images with its classes; `image` (N, D) are the vectors of the whole data set."""
+    x = image[torch.from_numpy(task.indices).to(image.device)]
+    if not task.subjects:
+        return x @ zero_shot_classifier(model, tokenizer, task.class_names, templates=task.templates)
+    check_prompts(tokenizer, task.class_names, task.templates)
 
-    The loss belongs to a batch of all N images, whatever batch the model was trained on: compare it with ln(N).
+    def fill(template: str, fields: dict[str, str]) -> str:  # in one pass: names and subjects may hold braces, too
+        return re.sub(r"{(\w*)}", lambda field: fields.get(field[1], field[0]), template)
+
+    # every image has prompts of its own: n × C × T texts
+    named = [{**subject, "": name} for subject in task.subjects for name in task.class_names]
+    prompts = [fill(template, fields) for fields in named for template in task.templates]
+    w = ensemble(model, tokenizer, prompts, len(task.templates)).unflatten(0, (len(x), -1))  # (n, C, D)
+    return (w @ x[:, :, None])[..., 0]
+
+
+def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) -> float:
+    """Share of the task's images whose nearest class is the right one; arguments as for `task_scores`."""
+    return accuracy(task_scores(model, tokenizer, image, task), task.labels)
+
+
+@torch.no_grad()
+def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = True) -> dict[str, float]:
+    """Retrieval, "loss" (clip_loss of all images with their first caption), zero-shot accuracy and chance of each task.
+
+    The loss is that of a batch of all N images, whatever batch the model was trained on: compare it with ln(N).
     """
     was_training = model.training
     model.eval()
@@ -78,10 +97,25 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, tasks: bool = True
         figures = retrieval(image, text, owner)
         first = text[np.searchsorted(owner, np.arange(len(image)))]
         figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
-        if tasks:
-            for name, task in pairs.tasks.items():
-                figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task)
-                figures[f"chance/{name}"] = task.chance
+        for name, task in pairs.tasks.items() if tasks else ():
+            figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task)
+            figures[f"chance/{name}"] = task.chance
     finally:
         model.train(was_training)
+    return figures
+
+
+def final_figures(
+    model: CLIP, tokenizer: Tokenizer, splits: dict[str, Pairs], *, trained_on: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """Split -> figures of `evaluate`: what a run ends with, and what `minclip eval` computes again.
+
+    A note on stderr counts the images whose names are in `trained_on`: the list of splits changed since the training.
+    """
+    figures = {}
+    for split, pairs in splits.items():
+        if known := set(trained_on).intersection(pairs.names):
+            told = f"{len(known)} of the {len(pairs)} images of {split} were used for training"
+            tqdm.write(f"note: {told} (the splits changed since): these figures are too high", file=sys.stderr)
+        figures[split] = evaluate(model, tokenizer, pairs)
     return figures

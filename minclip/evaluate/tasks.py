@@ -1,37 +1,33 @@
-"""The paper's table: zero-shot tasks by name, of the shapes world and of its 27 data sets, each with its own metric."""
+"""Zero-shot tasks and probes by name: of the shapes world and of the paper's 27 data sets, each with its own metric."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from ..batches import Task
 from ..config import MinclipError
 from ..data import load_pairs
-from ..model import CLIP
-from ..tokenizer import Tokenizer
-from ..zeroshot import zero_shot_accuracy, zero_shot_classifier
-from . import embed_images, zero_shot_scores
-from .benchmarks import BENCHMARKS, benchmark, found, load_benchmark
-from .benchmarks.labelled import Labelled
-from .benchmarks.texts import TEMPLATES
+from ..preprocess import Preprocess
+from . import Loaded, Root, decoded, image_batches, task_scores
+from .benchmarks import BENCHMARKS, TEMPLATES, Labeled, benchmark, default_root, found, has_validation, load_benchmark
 from .metrics import METRICS
+from .probe import check_shots
 
 SHAPES = ("colour", "shape", "size", "fill", "colour+shape", "fill+shape", "count", "relation", "word")
 HELD_OUT = "held-out pairs"
 
 
 class Result(NamedTuple):
-    """What a model gets on a task, by its metric, beside what guessing gets."""
+    """A model's score on a task, by its metric, beside chance, both from 0 to 1."""
 
     metric: str
-    score: float  # a share of 1, as is chance
+    score: float
     chance: float
     images: int
     classes: int
@@ -39,106 +35,107 @@ class Result(NamedTuple):
 
     @property
     def above(self) -> bool:
-        """Whether it beats chance by more than two standard errors of a guesser, who is lucky, too, with few images.
-
-        Of accuracies that is their error; of the other metrics a guide.
-        """
+        """Whether it beats chance by more than two standard errors of guessing (exact for accuracy, else a guide)."""
         return self.score > self.chance + 2 * (self.chance * (1 - self.chance) / self.images) ** 0.5
 
 
-def task_names(asked: str, root: str | Path) -> list[str]:
-    """ "cifar10, shapes" -> names: "shapes" stands for all of the shapes world's, "all" for the data sets under `root`."""
-    names: list[str] = []
-    for word in (word.strip() for word in asked.split(",")):
-        if word == "all":
-            names += (here := found(root))
-            if not here:
-                raise MinclipError(
-                    f"none of the paper's {len(BENCHMARKS)} data sets lies in {root}: {', '.join(BENCHMARKS)}"
-                )
-        elif word == "shapes":
-            names += [*SHAPES, HELD_OUT]
-        elif word:
-            if word not in (*SHAPES, HELD_OUT):
-                benchmark(word, ("shapes", *SHAPES, HELD_OUT, "all"))
-            names.append(word)
+def task_names(asked: str, root: Root = None) -> list[str]:
+    """ "cifar10, shapes" -> names: "shapes" means all tasks of the shapes world, "all" the data sets under `root`."""
+    groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root)}
+    words = [word.strip() for word in asked.split(",") if word.strip()]
+    names = list(dict.fromkeys(name for word in words for name in groups.get(word, [word])))
+    for name in names:
+        if name not in groups["shapes"]:
+            benchmark(name, (*groups, *groups["shapes"]))  # which suggests the nearest name
     if not names:
-        raise MinclipError(
-            "--tasks names none: --tasks cifar10,shapes for some, --tasks all for what lies under --root"
-        )
-    return list(dict.fromkeys(names))
+        known = f"none of the {len(BENCHMARKS)} data sets is in {root or default_root()}: {', '.join(BENCHMARKS)}"
+        raise MinclipError(f'tasks {asked!r} names nothing: "cifar10,shapes" names some; {known}')
+    return names
 
 
-def run_tasks(
-    model: CLIP,
-    preprocess: Callable[[Any], Tensor],
-    tokenizer: Tokenizer,
-    names: Sequence[str],
-    root: str | Path = "",
-    download: bool = False,
-    cache: str | Path | None = None,
-) -> dict[str, Result]:
-    """Zero-shot results of the tasks `names`, in that order.
+def run_tasks(loaded: Loaded, names: Sequence[str], *, root: Root = None, download: bool = False) -> dict[str, Result]:
+    """Zero-shot results of the tasks `names`, in that order; `root` and `download` as for `load_benchmark`.
 
-    `root` holds the paper's data sets, which torchvision may `download` (`load_benchmark`); `cache` is a folder that keeps
-    their classifiers (`zero_shot_classifier`).
-    All of them are opened before the first image is embedded, so that what is missing is told at once.
+    All data sets are opened before the first image is embedded, so that a missing one is reported at once.
     """
-    opened = {name: load_benchmark(name, root, download=download) for name in names if name in BENCHMARKS}
-    results: dict[str, Result] = {}
-    for split, some in (("test", set(SHAPES) & set(names)), ("heldout", {HELD_OUT} & set(names))):
-        if some:
-            pairs = load_pairs("shapes", split, model.config.vision.image_size)
-            image = embed_images(model, pairs)
-            for name in some:
-                task = pairs.tasks[name]
-                score = zero_shot_accuracy(model, tokenizer, image, task)
-                results[name] = Result("accuracy", score, task.chance, len(task.indices), len(task.class_names))
-    for name, data in opened.items():
-        results[name] = ask(model, preprocess, tokenizer, name, data, cache)
-    return {name: results[name] for name in names}
+    opened = {name: _open(loaded, name, "test", root, download) for name in names}
+    return {
+        name: _zero_shot(loaded, name, task, tower_features(loaded, name, task[0])) for name, task in opened.items()
+    }
+
+
+def probe_sets(
+    loaded: Loaded, name: str, *, root: Root = None, download: bool = False, shots: int = 1
+) -> tuple[dict[str, Any], Result]:
+    """What `linear_probe` and `few_shot` take (train, val, test, class_names, metric), and the task's zero-shot Result.
+
+    `root` and `download` as for `load_benchmark`; a data set without validation images has no "val", and `linear_probe`
+    takes some of the training images.  `shots` is the largest k for `few_shot`: where a class has fewer images, that is
+    reported before any is embedded.
+    MinclipError: an unknown name; images of several classes; other classes in training than in the test.
+    """
+    if name not in SHAPES:
+        benchmark(name, SHAPES)  # which suggests the nearest name
+    splits = ("train", "val", "test") if name in SHAPES or has_validation(name, root) else ("train", "test")
+    opened = {split: _open(loaded, name, split, root, download) for split in splits}
+    names = opened["test"][0].class_names
+    for split, (data, _, _) in opened.items():
+        if data.labels.ndim == 2:
+            raise MinclipError(f"{name} shows several classes in one image: a probe of it would be one for each class")
+        if data.class_names != names:
+            raise MinclipError(f"{name} has other classes in {split} than in test: give both the same folders")
+    check_shots(opened["train"][0].labels, shots, names)
+    sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
+    metric = METRICS[opened["test"][2]]
+    zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])
+    return {**sets, "class_names": names, "metric": metric}, zero_shot
+
+
+def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labeled, Task, str]:
+    """A task's images, the question about them, and its metric."""
+    if name in BENCHMARKS:
+        data = load_benchmark(name, root, split, download=download)
+        task = Task(data.class_names, tuple(TEMPLATES[name]), np.arange(len(data)), data.labels)
+        return data, task, BENCHMARKS[name].metric
+    pairs = load_pairs(
+        "shapes", "heldout" if name == HELD_OUT else split, image_size=loaded[0].config.vision.image_size
+    )
+    task = pairs.tasks[name]
+    data = Labeled(pairs.images[task.indices], task.labels, task.class_names)
+    return data, replace(task, indices=np.arange(len(data))), "accuracy"
 
 
 @torch.no_grad()
-def ask(
-    model: CLIP,
-    preprocess: Callable[[Any], Tensor],
-    tokenizer: Tokenizer,
-    name: str,
-    data: Labelled,
-    cache: str | Path | None = None,
-) -> Result:
-    """One of the paper's data sets, by its templates and its metric."""
-    classifier = zero_shot_classifier(model, tokenizer, data.class_names, TEMPLATES[name], cache)
-    batches = prepared(preprocess, data.images, name)
-    scores = zero_shot_scores(model, batches, classifier, len(data))
-    b, classes, notes = benchmark(name), len(data.class_names), data.notes
-    if (classes, len(data)) != (b.classes, b.test_size):
-        notes += (
-            f"{name}: {len(data):,} images of {classes} classes; the paper's test has {b.test_size:,} of {b.classes}",
-        )
-    score = METRICS[b.metric](scores, data.labels)
-    return Result(b.metric, score, chance(b.metric, data.labels, classes), len(data), classes, notes)
+def tower_features(loaded: Loaded, name: str, data: Labeled) -> Tensor:
+    """(N, W) on the CPU: the image tower's features before the projection, as in the paper's probes (appendix A.3)."""
+    model, preprocess, _ = loaded
+    size = (3, model.config.vision.image_size, model.config.vision.image_size)
+
+    def prepare(i: int) -> Tensor:
+        image = data.images[i]
+        if isinstance(preprocess, Preprocess) and getattr(image, "shape", None) == size:
+            return torch.tensor(image)  # uint8 pixels, which need no resizing and are normalized in batches
+        return preprocess(Image.fromarray(image.transpose(1, 2, 0)) if isinstance(image, np.ndarray) else image)
+
+    batches = map(torch.stack, decoded(range(len(data)), prepare, bar=name))
+    return torch.cat([model.vision(x).float().cpu() for x in image_batches(model, batches)])
+
+
+@torch.no_grad()
+def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], features: Tensor) -> Result:
+    """The result of an opened task, from the image tower's features (n, W) of its images."""
+    (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
+    image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)
+    score = METRICS[metric](task_scores(model, tokenizer, image, task), data.labels)
+    classes, notes = len(task.class_names), data.notes
+    if b and (classes, len(data)) != (b.classes, b.test_size):
+        theirs = f"the paper's test has {b.test_size:,} of {b.classes}"
+        notes += (f"{name}: {len(data):,} images of {classes} classes; {theirs}",)
+    return Result(metric, score, chance(metric, data.labels, classes), len(data), classes, notes)
 
 
 def chance(metric: str, labels: np.ndarray, classes: int) -> float:
-    """What guessing gets; an 11-point mAP is then about the share of images that show a class."""
+    """What guessing gets; for an 11-point mAP that is about the share of images that show a class."""
     if metric == "11-point mAP":
         return float(labels[:, labels.any(axis=0)].mean())
     return {"ROC AUC": 0.5, "mean(top1, top5)": (1 + min(5, classes)) / 2 / classes}.get(metric, 1 / classes)
-
-
-def prepared(
-    preprocess: Callable[[Any], Tensor], images: Sequence[Any], name: str = "", block: int = 128
-) -> Iterator[Tensor]:
-    """Batches (B, 3, S, S) of a data set's images as the model wants them, decoded by threads; a bar tells how far it is."""
-
-    def one(i: int) -> Tensor:
-        image = images[i]
-        return preprocess(Image.fromarray(image.transpose(1, 2, 0)) if isinstance(image, np.ndarray) else image)
-
-    bar = tqdm(desc=name, total=len(images), unit=" images", leave=False)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i in range(0, len(images), block):
-            yield torch.stack(list(pool.map(one, range(i, min(i + block, len(images))))))
-            bar.update(min(block, len(images) - i))

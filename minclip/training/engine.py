@@ -40,39 +40,6 @@ def fast_bf16(kind: str) -> bool:
     return kind == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
-    "pos_embed", "_token", "bias_table", "_embeddings.weight", "attention_bias.weight",  # timm's and Hugging Face's
-)  # fmt: skip
-
-
-def parameter_groups(
-    model: CLIP, weight_decay: float, *, vision_lr: float | None = None, text_lr: float | None = None
-) -> list[dict]:
-    """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
-
-    Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
-    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
-    its own has groups of its own, with that as their "lr"; frozen parameters are in none.
-    """
-    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
-    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
-            kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
-            groups.setdefault((tower if tower in own else "", kind), []).append(parameter)
-    order = [(part, kind) for part in ("", *own) for kind in ("matrix", "spared", "number")]  # as in saved runs
-    return [
-        {
-            "params": groups[part, kind],
-            **({"weight_decay": weight_decay, "muon": True} if kind == "matrix" else {"weight_decay": 0.0}),
-            **({"lr": own[part]} if part else {}),
-        }
-        for part, kind in order
-        if (part, kind) in groups
-    ]
-
-
 def schedule(progress: float, warmup: float) -> float:
     """The learning rate as a fraction of its peak: linear warm-up, then a cosine down to 0 (paper, section 2.5)."""
     if progress < warmup:

@@ -1,16 +1,24 @@
-"""Muon (Jordan et al. 2024): AdamW, but for matrices, whose momentum is made orthogonal before each step."""
+"""The optimizers and their parameter groups; Muon, for matrices (Jordan et al. 2024); EMA, a moving average of weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ..config import LoopConfig
+from ..model import CLIP
 from .engine import fast_bf16
+from .parallel import local
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW for all groups but those with `"muon": True`: these hold weights (out, …) of layers, taken as matrices (out, rest).
+    """AdamW, except for groups with `"muon": True`: weights (out, …) of layers, updated as matrices (out, rest).
 
-    A gradient's few large singular values drown the rest; with all of them near 1 each direction learns at the same pace.
-    The step's length is that of AdamW's (0.2 · √max(out, rest), Liu et al. 2025), so that both kinds take one learning rate.
+    A few large singular values dominate the gradient of a matrix.  Muon makes its momentum orthogonal before each step, so
+    that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et al.
+    2025), so that one learning rate suits both kinds.
     """
 
     @torch.no_grad()
@@ -22,31 +30,112 @@ class Muon(torch.optim.AdamW):
         finally:
             self.param_groups = groups
         for group in groups:
-            if group.get("muon"):
-                for weight in group["params"]:
-                    if weight.grad is not None:
-                        self._step_of(weight, group["lr"], group["betas"][0], group["weight_decay"])
+            for weight in group["params"] if group.get("muon") else ():
+                if weight.grad is not None:
+                    self._update(weight, lr=group["lr"], beta=group["betas"][0], weight_decay=group["weight_decay"])
 
-    def _step_of(self, weight: Tensor, lr: float, beta: float, weight_decay: float) -> None:
+    def _update(self, weight: Tensor, *, lr: float, beta: float, weight_decay: float) -> None:
         state = self.state[weight]
-        if not state:  # a step, because AdamW looks for one when it reads a state back
+        if not state:  # AdamW expects a "step" when it reads a state back
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
         momentum = state["momentum"].lerp_(weight.grad, 1 - beta)
-        ahead = weight.grad.lerp(momentum, beta).flatten(1)  # Nesterov's
+        lookahead = weight.grad.lerp(momentum, beta).flatten(1)  # Nesterov momentum, (out, rest)
         weight.mul_(1 - lr * weight_decay)
-        weight.add_(orthogonal(ahead).view_as(weight), alpha=-0.2 * lr * max(ahead.shape) ** 0.5)
+        weight.add_(orthogonal(lookahead).view_as(weight), alpha=-0.2 * lr * max(lookahead.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The matrix with its singular values pulled to about 1 (0.7 to 1.2), (m, n) -> (m, n) fp32: Newton and Schulz's iteration.
+    """The matrix (m, n) with singular values of about 1 (0.7 to 1.2), in fp32, by a Newton-Schulz iteration.
 
-    Jordan's quintic, whose slope of 3.4445 at 0 is why five steps are enough; bf16 is exact enough for it, where it is fast.
+    Jordan's quintic polynomial has a slope of 3.4445 at 0, so five steps are enough, and bf16 is exact enough.
     """
     x = matrix.bfloat16() if fast_bf16(matrix.device.type) else matrix.float()
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = x.T if tall else x  # the smaller square
     for _ in range(steps):
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     return (x.T if tall else x).float()
+
+
+EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
+    "pos_embed", "_token", "bias_table", "_embeddings.weight", "attention_bias.weight",  # timm's and Hugging Face's
+)  # fmt: skip
+
+
+def parameter_groups(
+    model: CLIP, weight_decay: float, *, vision_lr: float | None = None, text_lr: float | None = None
+) -> list[dict]:
+    """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
+
+    Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
+    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
+    its own has groups of its own, with that as their "lr"; frozen parameters are in none.
+    """
+    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
+    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
+            kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
+            groups.setdefault((tower if tower in own else "", kind), []).append(parameter)
+    order = [(part, kind) for part in ("", *own) for kind in ("matrix", "spared", "number")]  # as in saved runs
+    return [
+        {
+            "params": groups[part, kind],
+            **({"weight_decay": weight_decay, "muon": True} if kind == "matrix" else {"weight_decay": 0.0}),
+            **({"lr": own[part]} if part else {}),
+        }
+        for part, kind in order
+        if (part, kind) in groups
+    ]
+
+
+def make_optimizer(model: CLIP, loop: LoopConfig) -> torch.optim.AdamW:
+    """AdamW or Muon over the model's `parameter_groups`; fused, one kernel for all parameters, where that exists."""
+    groups = parameter_groups(model, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr)
+    kind = Muon if loop.optimizer == "muon" else torch.optim.AdamW
+    return kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=model.device.type != "mps")
+
+
+class EMA:
+    """Exponential moving average of a model's weights and buffers; under FSDP each process averages its shard.
+
+    The decay starts lower, at (1 + t)/(10 + t) after t steps, so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.model = decay, model
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts again from the model's present weights."""
+        self.values = [local(x.detach()).clone() for x in self._tensors()]
+
+    def _tensors(self) -> list[Tensor]:
+        clip = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        return [x for x in (*clip.parameters(), *clip.buffers()) if x.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Moves the averages towards the weights after step number `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, [local(x.detach()) for x in self._tensors()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchanges the model's weights with the averages."""
+        for x, value in zip(self._tensors(), self.values):
+            own = local(x.detach()).clone()
+            local(x.detach()).copy_(value)
+            value.copy_(own)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A context in which the model has the averages, and after which it has its own weights again."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()

@@ -1,20 +1,25 @@
-"""A run's folder: what is in it, how it is saved so that nothing is lost, how it is opened again."""
+"""A run's folder: its files, how they are written so that nothing is lost, read back, checked, and resumed from."""
 
 import io
 import json
 import math
-import pickle
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ..config import MinclipError, TrainConfig
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from ..weights.config_json import FORMAT, from_dict, to_dict
+from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
 from ..weights.folder import (
     atomic_write,
     find_folder,
@@ -26,12 +31,14 @@ from ..weights.folder import (
     write_weights,
 )
 from .distributed import rank
-from .ema import Average
+from .optim import EMA
+
+PROGRESS = {"step": int, "seconds": (int, float), "skipped": int}  # of a run; none is below 0
 
 
 @dataclass
 class Run:
-    """A finished or interrupted training: `runs/<name>/` with its config, tokenizer, model and metrics."""
+    """A finished or interrupted training: the folder `runs/<name>/`, its config, tokenizer, model and metrics."""
 
     folder: Path
     config: TrainConfig
@@ -41,7 +48,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
-        """Opens a run by its folder or its name; a MinclipError tells what is missing or damaged."""
+        """Opens a run by its folder or its name; a MinclipError says what is missing or damaged."""
         folder = find_folder(folder)
         config = read_run_config(folder)
         model, tokenizer = read_folder(folder)
@@ -51,42 +58,60 @@ class Run:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """The logged steps; those that were skipped because something was not finite are left out."""
+        """The logged steps, without those that were skipped because the loss or the gradient was not finite."""
         return [line for line in self.metrics if None not in (line.get("loss"), line.get("grad_norm"))]
 
     @property
     def final(self) -> dict[str, dict[str, float]]:
-        """Split -> figures at the end of the run; empty where it did not end."""
+        """Split -> figures at the end of the run; empty if it has not ended."""
         return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
 
     def export(self, folder: str | Path) -> None:
-        """Writes a copy to ship: weights in half precision, tokenizer, config and the final figures, without the state."""
-        write_folder(folder, self.model, self.tokenizer, torch.float16)
+        """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
+        write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
         write_run_config(Path(folder), self.config)
-        lines = [json.dumps(line) + "\n" for line in self.metrics]
-        atomic_write(Path(folder) / "metrics.jsonl", "".join(lines).encode())
+        _write_lines(Path(folder), self.metrics)
+
+
+@contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training in `folder`, until it is left or this process ends, however it ends.
+
+    A MinclipError says who holds it.  Under torchrun only process 0 may call this.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = folder / ".lock", folder / ".lock.json"
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        who = "another process"
+        with suppress(OSError, MinclipError, KeyError, TypeError):  # it may be about to write or delete this
+            its = parse_json(holder.read_bytes(), str(holder))
+            who = f"process {its['pid']} on {its['host']}, since {its['since']}"
+        raise MinclipError(f"{folder} is in use by {who}: wait for it to end, or train in another folder") from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        yield
+    finally:
+        for path in (holder, lock):
+            with suppress(OSError):  # Windows deletes no open file
+                path.unlink()
+        held.release()
+        with suppress(OSError):  # not empty, unless the run could not be started
+            folder.rmdir()
 
 
 def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, names: list[str]) -> None:
-    """Makes the folder of a new run, which must not hold one already; `names` of its photographs, if any, go to learnt.json."""
+    """Creates the files of a new run in a folder without one; `names` are those of its photographs, for learnt.json."""
     if (folder / "config.json").exists():
-        raise MinclipError(f"{folder} holds a run already: continue it with --resume, or choose another --name")
+        raise MinclipError(f"{folder} holds a run already: resume it, or train in another folder")
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
         write_json(folder / "learnt.json", names)
     write_run_config(folder, config)
-
-
-def read_learnt(folder: Path) -> list[str]:
-    """The names of the photographs that a run has learnt from; none where they were not written down."""
-    path = folder / "learnt.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    except ValueError as error:
-        raise MinclipError(
-            f"{path} is damaged ({error}): delete it, and nothing tells any more which photographs were learnt from"
-        ) from None
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
@@ -98,30 +123,45 @@ def read_run_config(folder: Path) -> TrainConfig:
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
 
-def save_checkpoint(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: Average | None,
-    progress: dict[str, float],
-) -> None:
-    """Writes `state.pt`, all that a resumed run needs in one file, and then `model.safetensors` for everybody else.
+def read_learnt(folder: Path) -> list[str]:
+    """The names of the photographs that a run was trained on; none if they were not recorded."""
+    path = folder / "learnt.json"
+    try:
+        names = parse_json(path.read_bytes(), "it") if path.exists() else []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise MinclipError("it should be a list of names")
+        return names
+    except MinclipError as error:
+        lost = "minclip can then no longer check which photographs were used for training"
+        raise MinclipError(f"{path} is damaged ({error}): delete it, but {lost}") from None
 
-    The state holds the weights too: if the machine stops between the two files, they are of two steps, and resuming
-    must not mix them.  `progress` is "step", "seconds" and "skipped".  Nothing in the state depends on the number of
-    processes; all of them must call this, process 0 writes.
+
+# ---- checkpoints
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None, progress: dict[str, float]
+) -> None:
+    """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
+
+    The state holds the weights too: if the machine stops between the two files, these are of different steps.
+    `progress` is "step", "seconds" and "skipped".  Nothing depends on the number of processes; all of them must call
+    this, and process 0 writes.
     """
-    from torch.distributed.checkpoint import state_dict  # half a second, which only training needs
+    from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
 
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     averages: dict[str, Tensor] = {}
-    if average:
-        with average.in_place():  # copies: in a moment the model has its own weights again
+    if ema:
+        with ema.applied():  # copies, because in a moment the model has its own weights again
             averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
-    weights, of_optimizer = state_dict.get_state_dict(model, optimizer, options=options)
+    if optimizer.state:
+        weights, of_optimizer = state_dict.get_state_dict(model, optimizer, options=options)
+    else:  # before the first step: to read the state, torch would take one, which Adam would count
+        weights, of_optimizer = state_dict.get_model_state_dict(model, options=options), {}
     if rank() == 0:
         state = {**progress, "model": weights, "optimizer": of_optimizer, "average": averages}
-        buffer = io.BytesIO()  # torch.save tells a full disk as a RuntimeError; through bytes it is an OSError
+        buffer = io.BytesIO()  # torch.save reports a full disk as a RuntimeError; writing bytes raises an OSError
         torch.save(state, buffer)
         atomic_write(folder / "state.pt", buffer.getbuffer())
         del buffer  # as large as four models
@@ -129,55 +169,100 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
 ) -> dict[str, float]:
-    """Puts the state back and returns the progress it was saved with; zeros where nothing was saved yet."""
-    path, names = folder / "state.pt", ("step", "seconds", "skipped")
+    """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
+    path = folder / "state.pt"
     if not path.exists():
-        return dict.fromkeys(names, 0)
+        return dict.fromkeys(PROGRESS, 0)
     from torch.distributed.checkpoint import state_dict
 
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if average:
-            state_dict.set_model_state_dict(model, state["average"] or state["model"], options=options)
-            average.restart()
-        parts = {"model_state_dict": state["model"], "optim_state_dict": state["optimizer"]}
-        state_dict.set_state_dict(model, optimizer, **parts, options=options)
-        return {name: state[name] for name in names}
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError, LookupError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        state = _checked(torch.load(path, map_location="cpu", weights_only=True), [*PROGRESS], "it")
+        weights, of_optimizer, averages = (state[name] for name in ("model", "optimizer", "average"))
+        for name in ("model", "optimizer", "average"):
+            if not isinstance(state[name], dict) or (name == "model" and not weights):
+                raise MinclipError(f"{name} should be a group of tensors, not {state[name]!r:.40}")
+        if ema:
+            state_dict.set_model_state_dict(model, averages or weights, options=options)
+            ema.restart()
+        state_dict.set_model_state_dict(model, weights, options=options)
+        if state["step"] > state["skipped"]:  # else no step was taken, whatever an earlier version saved
+            if not of_optimizer.get("state"):
+                raise MinclipError("the optimizer has no state")
+            state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
+        for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
+            group.update(options_of_group)
+        for parameter, values in optimizer.state.items():
+            if any(x.ndim and x.shape != parameter.shape for x in values.values()):
+                raise MinclipError("the optimizer's state has other shapes than the model")
+        return {name: state[name] for name in PROGRESS}
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any kind: what torch raises depends on what is wrong
+        reason = " ".join(f"{'' if isinstance(error, MinclipError) else type(error).__name__ + ': '}{error}".split())
         raise MinclipError(
-            f"{path} is cut off or damaged ({reason:.100}): it can't be resumed; model.safetensors beside it holds the weights alone"
+            f"{path} is cut off or damaged ({reason:.150}) and can't be resumed; model.safetensors beside it holds the weights"
         ) from None
 
 
+def _checked(values: Any, required: list[str], where: str) -> dict[str, Any]:
+    """`values`, if they are a group of fields in which those of PROGRESS have their types and ranges."""
+    if not isinstance(values, dict):
+        raise MinclipError(f"{where} should be a group of fields, not {values!r:.40}")
+    for name, kind in PROGRESS.items():
+        value = values.get(name, None if name in required else 0)
+        if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value <= 1e12:  # NaN lies outside
+            wanted = "whole number" if kind is int else "number"
+            raise MinclipError(f"{where}: {name} should be a {wanted} from 0 to 1e12, not {value!r:.40}")
+    return values
+
+
+# ---- metrics
+
+
 def write_metrics(folder: Path, line: dict[str, Any]) -> None:
-    """Appends a line; a number that is not finite becomes null, since JSON knows none."""
+    """Appends a line; a number that is not finite becomes null, because JSON has none."""
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that a crash cut off is dropped."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    out = []
+    """The lines of metrics.jsonl, checked; a last line that a crash cut off is dropped."""
+    path, out = folder / "metrics.jsonl", []
+    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    if rest:
+        with suppress(MinclipError):  # without a line break it may be cut off
+            parse_json(rest, "it")
+            lines.append(rest)
     for number, line in enumerate(lines, 1):
-        try:
-            out.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise MinclipError(f"{path} line {number} is damaged: {line:.60}") from None
+        where = f"{path} line {number}"
+        out.append(_checked(parse_json(line, where), ["step"], where))
+        for name, value in out[-1].items():
+            depth = {"val": 1, "final": 2}.get(name, 0)
+            if not _is_figure(value, depth):
+                wanted = ("a number", "a group of numbers", "groups of numbers")[depth]
+                raise MinclipError(f"{where}: {name} should be {wanted}, not {value!r:.40}")
     return out
 
 
+def _is_figure(value: Any, depth: int) -> bool:
+    """Whether it is a number or null, within `depth` groups: 2 for {"test": {"recall@1": 0.4}}."""
+    if depth:
+        return isinstance(value, dict) and all(_is_figure(inner, depth - 1) for inner in value.values())
+    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+
+
+def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
+    atomic_write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
 def rewind(folder: Path, step: int) -> None:
-    """Forgets what was logged after the checkpoint at `step`, and removes what a killed process left half-written."""
+    """Removes what was logged after the checkpoint at `step`, and the half-written files of a killed process."""
     for name in ("state.pt", "model.safetensors", "config.json", "tokenizer.json", "learnt.json", "metrics.jsonl"):
         for litter in folder.glob(f".{name}.*"):
             litter.unlink()
-    lines = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step and "final" not in line]
-    atomic_write(folder / "metrics.jsonl", "".join(lines).encode())
+    _write_lines(folder, [line for line in read_metrics(folder) if line["step"] <= step and "final" not in line])

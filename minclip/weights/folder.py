@@ -1,10 +1,11 @@
-"""A model's folder, `config.json`, `model.safetensors` and `tokenizer.json`: written whole, read back, found by name."""
+"""A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written atomically, read back, found by name."""
 
 import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,27 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, MinclipError, data_folder, nearest
+from ..config import CLIPConfig, MinclipError, nearest
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from .config_json import FORMAT, from_dict, to_dict
-from .files import read_tensors
+from .config_json import FORMAT, from_dict, parse_json, to_dict
+from .files import one_error, read_tensors
+from .hub import data_folder
+from .sizes import check_size
 from .towers import read_tokenizer
 
 
 def package_version() -> str:
     try:
         return version("minclip")
-    except PackageNotFoundError:  # run from a checkout that was not installed
+    except PackageNotFoundError:  # a checkout that was not installed
         return "0"
 
 
 def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
-    """Writes to a temporary name and moves it into place: whoever reads `path` finds the old file or the new one, whole."""
+    """Writes to a temporary name and moves it into place: a reader finds the old file or the new one, whole."""
     path = Path(path)
-    # not tempfile.mkstemp: its files are readable to their owner only, and a run is to be shared
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # tempfile's could only be read by their owner
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -44,8 +46,31 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
         raise
 
 
+def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
+    atomic_write(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor], *, dtype: torch.dtype = torch.float32) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    # as bytes, not with safetensors' own file writer: a full disk is then an OSError like any other
+    atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
+def write_folder(
+    folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes a model and, if given, its tokenizer; `dtype` torch.float16 halves the file."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
+    write_weights(folder / "model.safetensors", model.state_dict(), dtype=dtype)
+    if tokenizer is not None:
+        atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
+
+
 def fingerprint(about: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of a text and of all bytes of some tensors with their names: what a cache's entry is kept under."""
+    """SHA-256 of a text and of some tensors, names and bytes: the key of a cache's entry."""
     key = hashlib.sha256(about.encode())
     for name, tensor in tensors.items():
         key.update(name.encode())
@@ -53,99 +78,74 @@ def fingerprint(about: str, tensors: dict[str, Tensor]) -> str:
     return key.hexdigest()
 
 
-def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
-    atomic_write(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def write_folder(
-    folder: str | Path, model: CLIP, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
-) -> None:
-    """Writes a model, and its tokenizer where there is one; `dtype` torch.float16 halves the file."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
-    write_weights(folder / "model.safetensors", model.state_dict(), dtype)
-    if tokenizer is not None:
-        atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
-
-
-def write_weights(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
-    # through bytes, not safetensors' own file writer: a full disk is then an OSError like any other
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-    atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
-
-
 def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json, of this version's format; a MinclipError tells what else it is."""
+    """The fields of a folder's config.json; a MinclipError where it is missing, damaged or of another format."""
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MinclipError(f"{folder} has no config.json: it is not a run or model of minclip") from None
-    except ValueError as error:
-        raise MinclipError(f"{path} is damaged: {error}") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise MinclipError(
-            f"{path} has format {values.get('format') if isinstance(values, dict) else None} (minclip {values.get('minclip', 'unknown') if isinstance(values, dict) else 'unknown'}); "
-            f"this is minclip {package_version()}, which reads format {FORMAT}: use that version, or train anew"
-        )
-    return values
-
-
-def read_folder(folder: Path) -> tuple[CLIP, Tokenizer | None]:
-    """The model, in eval mode, and the tokenizer of a run or of a folder that `write_folder` wrote."""
-    config = from_dict(CLIPConfig, read_config(folder).get("model"), f"{folder / 'config.json'}: model")
-    path = folder / "model.safetensors"
     if not path.exists():
-        raise MinclipError(f"{path} is not there: the run has not saved a checkpoint yet")
-    model = build(config, read_tensors(path), str(path))
-    path = folder / "tokenizer.json"
-    return model, read_tokenizer(path, config.text) if path.exists() else None
+        raise MinclipError(f"{folder} has no config.json: it is not a run or model of minclip")
+    values = parse_json(path.read_bytes(), str(path))
+    fields = values if isinstance(values, dict) else {}
+    if fields.get("format") != FORMAT:
+        raise MinclipError(
+            f"{path} has format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60}); this is "
+            f"minclip {package_version()}, which reads format {FORMAT}: use that version, or train the model again"
+        )
+    return fields
 
 
-def build(config: CLIPConfig, tensors: dict[str, Tensor], where: str) -> CLIP:
+def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
+    """Model (in eval mode) and tokenizer of a run or of what `write_folder` wrote; `activation` overrides the config's."""
+    config = from_dict(CLIPConfig, read_config(folder).get("model"), str(folder / "config.json"), "model.")
+    if activation is not None:
+        config = replace(config, activation=activation)
+    path = folder / "model.safetensors"
+    model, file = build(config, read_tensors(path), path), folder / "tokenizer.json"
+    return model, read_tokenizer(file, config.text) if file.exists() else None
+
+
+def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
     """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit."""
-    with torch.device("meta"):  # shapes alone: filling a large model with random numbers takes seconds
-        model = CLIP(config)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    check_names(wanted.keys(), found.keys(), where)
-    odd = [name for name, t in tensors.items() if t.layout != torch.strided or not is_number(name, t)]
-    if odd:
-        raise MinclipError(f"{where} holds tensors that are no plain floating-point numbers: {some(odd)}")
-    wrong = [f"{name} {found[name]}, not {wanted[name]}" for name in wanted if wanted[name] != found[name]]
-    if wrong:
-        raise MinclipError(f"{where} does not fit its config: {some(wrong)}")
-    # a counter of BatchNorm stays whole, all else is fp32: low precision lives in the training loop
-    values = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    # Tensors that lie crooked in the file's memory are multiplied slower and round otherwise: such get memory of their own.
-    values = {name: value if value.data_ptr() % 64 == 0 else value.clone() for name, value in values.items()}
-    model.load_state_dict(values, assign=True)
-    return model.to(memory_format=torch.channels_last).eval()
+    with one_error(where):
+        check_size(config, where=str(where))
+        with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
+            model = CLIP(config)
+        wanted = model.state_dict()
+        check_names(wanted, tensors)
+        if odd := [name for name, tensor in tensors.items() if not is_number(name, tensor)]:
+            raise MinclipError(f"these are not plain floating-point numbers: {some(odd)}")
+        shapes = {name: (tuple(tensors[name].shape), tuple(wanted[name].shape)) for name in wanted}
+        if wrong := [f"{name} {found}, not {fits}" for name, (found, fits) in shapes.items() if found != fits]:
+            raise MinclipError(f"the tensors do not fit the config: {some(wrong)}")
+        # BatchNorm's counter stays an integer, the rest becomes fp32: low precision lives in the training loop
+        values = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
+        values = {name: value if value.data_ptr() % 64 == 0 else value.clone() for name, value in values.items()}
+        model.load_state_dict(values, assign=True)
+        return model.to(memory_format=torch.channels_last).eval()
 
 
 def is_number(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is of floats, or of whole numbers where it is BatchNorm's counter."""
-    return tensor.is_floating_point() or (name.endswith("num_batches_tracked") and not tensor.is_complex())
+    """Whether these are floats with values, or integers in BatchNorm's counter."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_complex()
+    return plain and (tensor.is_floating_point() or name.endswith("num_batches_tracked"))
 
 
-def check_names(wanted: Iterable[str], found: Iterable[str], where: str) -> None:
+def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     parts = [
-        f"{len(names)} {what}: {some(names)}" for what, names in (("missing", missing), ("not known", extra)) if names
+        f"{len(names)} {what}: {some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names
     ]
     if parts:
-        raise MinclipError(f"{where} does not fit its config; {'; '.join(parts)}")
+        raise MinclipError(f"the tensors do not fit the config; {'; '.join(parts)}")
 
 
 def some(names: Sequence[str]) -> str:
-    """Ten names at most, and how many more there are."""
+    """At most ten names, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def find_folder(name_or_path: str | Path) -> Path:
-    """A folder by path, or by name under `runs/` or among the shipped ones in `data/`."""
+    """A folder by path, or by name in `runs/` or the data folder; a MinclipError suggests the nearest name."""
     folder = look_up(name_or_path)
     if folder is None or not folder.is_dir():
         raise unknown_name(str(name_or_path))
@@ -153,7 +153,7 @@ def find_folder(name_or_path: str | Path) -> Path:
 
 
 def look_up(name_or_path: str | Path) -> Path | None:
-    """What is there under that path, or under that name in `runs/` or `data/`; None where there is nothing."""
+    """The file or folder of that path, or of that name in `runs/` or the data folder; None where there is none."""
     places = [Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path]
     with contextlib.suppress(OSError):  # a name that is too long for the system
         return next((place for place in places if place.exists()), None)
@@ -161,8 +161,9 @@ def look_up(name_or_path: str | Path) -> Path | None:
 
 
 def unknown_name(name: str, others: Iterable[str] = ()) -> MinclipError:
-    """The error that tells the nearest name and those that are there."""
+    """The error for a name that is neither a run nor a model: it has the nearest name, and those that exist."""
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
     there = f"there are {', '.join(here)}" if here else "there is none yet: minclip train shapes makes one"
     also = f"; others are {', '.join(others)}" if others else ""
-    return MinclipError(f"no run or model is named {name!r}{nearest(name, [*here, *others])}: {there}{also}")
+    looked = f"in the current folder, in runs and in {data_folder()}"
+    return MinclipError(f"no run or model is named {name!r}{nearest(name, [*here, *others])} {looked}: {there}{also}")

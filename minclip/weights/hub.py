@@ -1,63 +1,93 @@
-"""Files from Hugging Face's hub: fetched once, checked against their hash, or a MinclipError that says what to do by hand."""
+"""Where minclip keeps what it downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
 
+import contextlib
 import hashlib
+import os
+import re
+import tempfile
 from pathlib import Path
 
 from ..config import MinclipError
 
 
+def data_folder() -> Path:
+    """Absolute path of downloads, caches and the demo: `$MINCLIP_DATA`, a clone's `data/`, or `~/.cache/minclip`."""
+    if os.environ.get("MINCLIP_DATA"):
+        return Path(os.environ["MINCLIP_DATA"]).absolute()
+    # beside the package in a clone; beside the notebooks if the package was installed elsewhere
+    for place in (Path(__file__).parents[2] / "data", Path("data"), Path("../data")):
+        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
+            return place.resolve()
+    try:
+        return Path.home() / ".cache" / "minclip"
+    except RuntimeError:  # a container's user may have no home
+        return Path(tempfile.gettempdir()) / "minclip"
+
+
 class NoSuchFile(MinclipError):
-    """The hub's repository is there, but has no file of that name."""
+    """The repository exists on the hub, but has no file of that name."""
 
 
-def hub_file(repo: str, name: str, by_hand: str = "") -> Path:
-    """The file `name` of the hub's repository `repo` ("owner/name"), in the user's cache of `huggingface_hub`.
+def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
+    """The path of the file `name` of a repository "owner/name", in the user's cache of `huggingface_hub`.
 
-    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  MinclipError where there is
-    no such file, no network, or another content than the hub announced; `by_hand` says what to do without a network.
+    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  NoSuchFile where the
+    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for content whose hash is wrong.
     """
-    from huggingface_hub import hf_hub_download  # a quarter of a second that `import minclip` should not cost
+    # imported here: it takes a quarter of a second, which `import minclip` should not cost
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    by_hand = by_hand or (
-        f"Where there is a network, download the config and the weights from https://huggingface.co/{repo}/tree/main "
-        "into one folder, and name that folder"
-    )
+    page = f"https://huggingface.co/{repo}/tree/main"
+    by_hand = by_hand or f"On a machine with a network, download config and weights from {page}; then load their folder"
+    # without a home directory, as in some containers, the library would make a folder named "~"
+    cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
     try:
-        path = Path(hf_hub_download(repo, name))
+        path = Path(hf_hub_download(repo, name, cache_dir=cache))
     except LocalEntryNotFoundError:
-        raise MinclipError(
-            f"{repo}/{name} is not in the cache, and the hub can't be reached (no network?).  {by_hand}"
-        ) from None
+        where = f"the cache {cache or constants.HF_HUB_CACHE}, and the hub can't be reached (no network?)"
+        raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
     except RepositoryNotFoundError:
-        raise MinclipError(
-            f"the hub has no repository {repo!r}, or it is private or gated (then set HF_TOKEN)"
-        ) from None
+        raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None
     except EntryNotFoundError:
         raise NoSuchFile(f"the hub's repository {repo} has no file {name}") from None
-    except (OSError, ValueError) as error:  # a full disk, an error of the server, a name that can't be one
-        raise MinclipError(f"{repo}/{name} can't be fetched: {str(error).strip()}  {by_hand}") from None
+    except (OSError, ValueError) as error:  # a full disk, an error of the server, an invalid name
+        raise MinclipError(f"{repo}/{name} can't be downloaded: {str(error).strip()}  {by_hand}") from None
     check_hub_hash(path)
     return path
 
 
 def check_hub_hash(path: Path) -> None:
-    """Refuses a file of the hub's cache whose content is not what its name there says.
-
-    The cache keeps each file under the hub's hash of it: SHA-256 for large files, git's SHA-1 for small ones.
-    """
+    """Refuses a file of the hub's cache, which names files by the hub's hash of them, if its hash is another one."""
     blob = path.resolve()
     if len(blob.name) == 64:
-        found = sha256(blob)
-    elif len(blob.name) == 40:
+        found = remembered_sha256(blob)
+    elif len(blob.name) == 40:  # git's SHA-1, of small files
         data = blob.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     else:
-        return  # a cache without links (Windows): there the names tell nothing
+        return  # a cache without links (Windows): its names are no hashes
     if found != blob.name:
-        raise MinclipError(
-            f"{path} was changed or cut off: its hash is {found[:12]}…, not {blob.name[:12]}….  Delete {blob} and try again"
-        )
+        hashes = f"{found[:12]}…, not {blob.name[:12]}…"
+        raise MinclipError(f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
+
+
+def remembered_sha256(path: Path) -> str:
+    """`sha256`, computed once for each state of a file: reading 1.7 GB at every load would take seconds.
+
+    The data folder remembers it by path, size and times, one of which (ctime) no program can set.
+    """
+    state = path.stat()
+    key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+    note = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if re.fullmatch("[0-9a-f]{64}", found := note.read_text(encoding="ascii")):
+            return found
+    found = sha256(path)
+    with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(found, encoding="ascii")
+    return found
 
 
 def sha256(path: Path) -> str:

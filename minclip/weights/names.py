@@ -1,8 +1,7 @@
-"""Other people's CLIPs as ours and back: tables of names, sizes read back from weights, tensors renamed and turned."""
+"""Other people's CLIPs as ours and back: a table of names, sizes read from the weights, tensors renamed and transposed."""
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,137 +9,102 @@ from torch import Tensor
 from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from ..model import CLIP
 from .folder import check_names
-from .peers import Known
+from .peers import Hints
 
-# Our names -> theirs, part by part and in this order.  QKV stands for three tensors that we keep as one.
-OPEN_CLIP_NAMES = {  # OpenAI's are the same
-    "text.transformer.blocks": "transformer.resblocks",
-    "vision.transformer.blocks": "visual.transformer.resblocks",
-    "text.token_embedding": "token_embedding",
-    "text.positional_embedding": "positional_embedding",
-    "text.norm_final": "ln_final",
-    "text_projection.weight": "text_projection",
-    "image_projection.weight": "visual.proj",
-    "vision.stem.projection": "visual.conv1",
-    "vision.norm_pre": "visual.ln_pre",
-    "vision.norm_post": "visual.ln_post",
-    # the trunk's blocks
-    ".norm1": ".ln_1",
-    ".norm2": ".ln_2",
-    ".mlp.up": ".mlp.c_fc",
-    ".mlp.down": ".mlp.c_proj",
-    # ModifiedResNet
-    "vision.pool.attention.qkv": "visual.attnpool.QKV_proj",
-    "vision.pool.attention.out": "visual.attnpool.c_proj",
-    "vision.pool": "visual.attnpool",
-    **{
-        f"vision.stem.{i}.{ours}": f"visual.{theirs}{i + 1}"
-        for i in range(3)
-        for ours, theirs in (("conv", "conv"), ("norm", "bn"))
-    },
-    **{f"vision.stages.{i}": f"visual.layer{i + 1}" for i in range(4)},
-    **{f".{ours}.conv": f".conv{i}" for i, ours in enumerate(("reduce", "spatial", "expand"), 1)},
-    **{f".{ours}.norm": f".bn{i}" for i, ours in enumerate(("reduce", "spatial", "expand"), 1)},
-    ".shortcut.conv": ".downsample.0",
-    ".shortcut.norm": ".downsample.1",
-    # after the pooling's, which begin alike
-    ".attention.qkv.": ".attn.in_proj_",
-    ".attention.out": ".attn.out_proj",
-    "vision.": "visual.",
-}
-TRANSFORMERS_NAMES = {
-    "text.transformer.blocks": "text_model.encoder.layers",
-    "vision.transformer.blocks": "vision_model.encoder.layers",
-    "text.token_embedding": "text_model.embeddings.token_embedding",
-    "text.positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "text.norm_final": "text_model.final_layer_norm",
-    "image_projection": "visual_projection",
-    "vision.class_embedding": "vision_model.embeddings.class_embedding",
-    "vision.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "vision.stem.projection": "vision_model.embeddings.patch_embedding",
-    "vision.norm_pre": "vision_model.pre_layrnorm",  # so spelled there
-    "vision.norm_post": "vision_model.post_layernorm",
-    ".norm1": ".layer_norm1",
-    ".norm2": ".layer_norm2",
-    ".attention.qkv": ".self_attn.QKV_proj",
-    ".attention.out": ".self_attn.out_proj",
-    ".mlp.up": ".mlp.fc1",
-    ".mlp.down": ".mlp.fc2",
-}
-# what stands beside the weights and follows from the config
+# Parts of names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": as ours, "-": none).
+# QKV stands for three tensors, which we keep as one; {0} counts from 0 where {1} counts from 1.
+TABLE = """
+text.transformer.blocks      transformer.resblocks         text_model.encoder.layers
+vision.transformer.blocks    visual.transformer.resblocks  vision_model.encoder.layers
+text.token_embedding         token_embedding               text_model.embeddings.token_embedding
+text.positional_embedding    positional_embedding          text_model.embeddings.position_embedding.weight
+text.norm_final              ln_final                      text_model.final_layer_norm
+text_projection.weight       text_projection               =
+image_projection.weight      visual.proj                   visual_projection.weight
+vision.class_embedding       visual.class_embedding        vision_model.embeddings.class_embedding
+vision.positional_embedding  visual.positional_embedding   vision_model.embeddings.position_embedding.weight
+vision.stem.projection       visual.conv1                  vision_model.embeddings.patch_embedding
+vision.norm_pre              visual.ln_pre                 vision_model.pre_layrnorm
+vision.norm_post             visual.ln_post                vision_model.post_layernorm
+.norm1                       .ln_1                         .layer_norm1
+.norm2                       .ln_2                         .layer_norm2
+.mlp.up                      .mlp.c_fc                     .mlp.fc1
+.mlp.down                    .mlp.c_proj                   .mlp.fc2
+vision.pool.attention.qkv    visual.attnpool.QKV_proj      -
+vision.pool.attention.out    visual.attnpool.c_proj        -
+vision.pool                  visual.attnpool               -
+vision.stem.{0}.conv         visual.conv{1}                -
+vision.stem.{0}.norm         visual.bn{1}                  -
+vision.stages.{0}            visual.layer{1}               -
+.reduce.conv                 .conv1                        -
+.spatial.conv                .conv2                        -
+.expand.conv                 .conv3                        -
+.reduce.norm                 .bn1                          -
+.spatial.norm                .bn2                          -
+.expand.norm                 .bn3                          -
+.shortcut.conv               .downsample.0                 -
+.shortcut.norm               .downsample.1                 -
+.attention.qkv.weight        .attn.in_proj_weight          .self_attn.QKV_proj.weight
+.attention.qkv.bias          .attn.in_proj_bias            .self_attn.QKV_proj.bias
+.attention.out               .attn.out_proj                .self_attn.out_proj
+vision.                      visual.                       -
+"""
+ROWS = [line.format(i, i + 1).split() for line in TABLE.strip().splitlines() for i in range(4 if "{" in line else 1)]
+OPEN_CLIP_NAMES = {ours: theirs for ours, theirs, _ in ROWS}
+TRANSFORMERS_NAMES = {ours: theirs for ours, _, theirs in ROWS if theirs not in "=-"}
+# what lies beside the weights and follows from the config
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 
 
-def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], known: Known, path: Path) -> CLIPConfig:
-    """Sizes read back from the shapes of the weights."""
+def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints: Hints) -> CLIPConfig:
+    """The config whose sizes are read from the shapes of the weights; `hints` has what shapes can't say."""
 
-    def has(ours: str) -> bool:
-        return their_names(ours, names)[0] in tensors
+    def theirs(ours: str) -> str:
+        return their_names(ours, names)[0]
 
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
-        name = their_names(ours, names)[0]
-        if name not in tensors:
-            raise MinclipError(f"{path} is not a CLIP that minclip knows: it has no {name}")
-        if tensors[name].ndim != dimensions:
-            raise MinclipError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, not {dimensions} dimensions")
-        return tuple(tensors[name].shape)
+        if (name := theirs(ours)) not in tensors:
+            raise MinclipError(f"this is not a CLIP that minclip knows: it has no {name}")
+        found = tuple(tensors[name].shape)
+        if len(found) != dimensions or 0 in found:
+            raise MinclipError(f"{name} has shape {found}, not {dimensions} dimensions of at least 1")
+        return found
 
     def count(ours: str) -> int:
-        """How many blocks there are by the largest number, so that one that lacks a tensor is not taken for the end."""
-        before = their_names(ours, names)[0]
-        numbers = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
-        layers = 1 + max((int(n) for n in numbers if n.isdecimal() and len(n) < 6), default=-1)
+        """The number of blocks, by the largest index: a block that lacks a tensor is not the end of the tower."""
+        before = theirs(ours)
+        indices = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
+        layers = 1 + max((int(i) for i in indices if i.isdecimal() and len(i) < 6), default=-1)
         if not 0 < layers <= len(tensors):
-            raise MinclipError(f"{path} is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
+            raise MinclipError(f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
         return layers
 
     def side(positions: str) -> int:
-        """Of the square of patches that has these positions, the class token's or the mean's left out."""
-        places = shape(positions, 2)[0] - 1
-        if places < 1 or math.isqrt(places) ** 2 != places:
-            raise MinclipError(f"{path}: {their_names(positions, names)[0]} has {places} places, which make no square")
-        return math.isqrt(places)
+        """The side of the square of patches; the first position is the class token's (in a ResNet, the mean's)."""
+        patches = shape(positions, 2)[0] - 1
+        if patches < 1 or math.isqrt(patches) ** 2 != patches:
+            raise MinclipError(f"{theirs(positions)} is for {patches} patches, which make no square")
+        return math.isqrt(patches)
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
-    text = TextConfig(
-        context_length=shape("text.positional_embedding", 2)[0],
-        vocab_size=vocab_size,
-        eot_id=known.eot_id,
-        width=width,
-        layers=count("text.transformer.blocks."),
-        heads=known.text_heads or max(1, width // 64),
-    )
-    look = {"mean": known.mean, "std": known.std}
-    if has("vision.stages.0.0.reduce.conv.weight"):
-        width = shape("vision.stages.0.0.reduce.conv.weight", 4)[0]
-        vision = VisionConfig(
-            tower="resnet",
-            image_size=32 * side("vision.pool.positional_embedding"),
-            width=width,
-            heads=known.vision_heads or max(1, 32 * width // 64),
-            stages=tuple(count(f"vision.stages.{i}.") for i in range(4)),
-            **look,
-        )
+    text = {"vocab_size": vocab_size, "width": width, "heads": hints.text_heads or max(1, width // 64)}
+    text |= {"context_length": shape("text.positional_embedding", 2)[0], "layers": count("text.transformer.blocks.")}
+    first, up = "vision.stages.0.0.reduce.conv.weight", "vision.transformer.blocks.0.mlp.up.weight"
+    if theirs(first) in tensors:
+        width, size = shape(first, 4)[0], 32 * side("vision.pool.positional_embedding")
+        heads = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
+        vision = {"tower": "resnet", "stages": tuple(count(f"vision.stages.{i}.") for i in range(4))}
     else:
-        width, patch_size = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
-        up = "vision.transformer.blocks.0.mlp.up.weight"
-        mlp_width = shape(up, 2)[0] if has(up) else 0  # missing weights are told later, all at once
-        vision = VisionConfig(
-            image_size=patch_size * side("vision.positional_embedding"),
-            patch_size=patch_size,
-            width=width,
-            mlp_width=0 if mlp_width == 4 * width else mlp_width,
-            layers=count("vision.transformer.blocks."),
-            heads=known.vision_heads or max(1, width // 64),
-            **look,
-        )
-    projection = shape("text_projection.weight", 2)
-    embed_dim = projection[1 if names is OPEN_CLIP_NAMES else 0]
+        width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
+        size, heads = patch * side("vision.positional_embedding"), max(1, width // 64)
+        mlp_width = shape(up, 2)[0] if theirs(up) in tensors else None  # `check_names` will list it among the missing
+        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks.")}
+        vision["mlp_width"] = None if mlp_width == 4 * width else mlp_width
+    vision |= {"width": width, "image_size": size, "heads": hints.vision_heads or heads}
+    embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    return CLIPConfig(embed_dim, vision, text, known.activation, loss=loss)
-
-
-# ---- renaming, both ways
+    vision, text = VisionConfig(**vision, mean=hints.mean, std=hints.std), TextConfig(**text, eot_id=hints.eot_id)
+    return CLIPConfig(embed_dim, vision, text, activation=hints.activation, loss=loss)
 
 
 def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
@@ -150,26 +114,22 @@ def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
     return [ours.replace("QKV", letter) for letter in "qkv"] if "QKV" in ours else [ours]
 
 
-def to_ours(
-    tensors: Mapping[str, Tensor], names: Mapping[str, str], config: CLIPConfig, path: Path
-) -> dict[str, Tensor]:
-    """Their tensors under our names and in our shapes; a MinclipError lists what is missing or left over."""
+def to_ours(tensors: Mapping[str, Tensor], names: Mapping[str, str], config: CLIPConfig) -> dict[str, Tensor]:
+    """Their tensors under our names and in our shapes; a MinclipError lists missing and unknown ones."""
     with torch.device("meta"):
         wanted = {ours: their_names(ours, names) for ours in CLIP(config).state_dict()}
-    counters = {ours for ours in wanted if ours.endswith("num_batches_tracked")}  # some files leave BatchNorm's out
+    counters = {ours for ours in wanted if ours.endswith("num_batches_tracked")}  # BatchNorm's; some files lack them
     needed = [theirs for ours, of_ours in wanted.items() if ours not in counters for theirs in of_ours]
-    check_names(needed, [name for name in tensors if not name.endswith(IGNORED)], str(path))
-    out = {}
-    for ours, theirs in wanted.items():
-        if ours in counters:
-            out[ours] = tensors.get(theirs[0], torch.tensor(0)).long()
-            continue
-        tensor = torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
+    check_names(needed, [name for name in tensors if not name.endswith(IGNORED)])
+    out = {ours: tensors.get(wanted[ours][0], torch.tensor(0)).long() for ours in counters}
+    for ours in [name for name in wanted if name not in counters]:
+        parts = [tensors[name] for name in wanted[ours]]
+        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         if ours == "vision.stem.projection.weight":
-            tensor = tensor.flatten(1)  # a convolution's kernel, a row a channel
+            tensor = tensor.flatten(1)  # (W, 3, P, P) of a convolution -> (W, 3PP) of a Linear
         elif ours in ("logit_scale", "logit_bias") and tensor.numel() == 1:
             tensor = tensor.reshape(())
-        out[ours] = _turned(ours, tensor, names)
+        out[ours] = _transposed(ours, tensor, names)
     return out
 
 
@@ -177,17 +137,15 @@ def to_theirs(model: CLIP, names: Mapping[str, str]) -> dict[str, Tensor]:
     """The inverse of `to_ours`."""
     out, patch = {}, model.config.vision.patch_size
     for ours, tensor in model.state_dict().items():
-        tensor, theirs = _turned(ours, tensor.cpu(), names), their_names(ours, names)
+        tensor, theirs = _transposed(ours, tensor.cpu(), names), their_names(ours, names)
         if ours == "vision.stem.projection.weight":
             tensor = tensor.unflatten(1, (3, patch, patch))
-        out |= {
-            name: part.contiguous()
-            for name, part in zip(theirs, tensor.chunk(len(theirs)) if tensor.ndim else [tensor])
-        }
+        parts = tensor.chunk(len(theirs)) if tensor.ndim else [tensor]
+        out |= {name: part.contiguous() for name, part in zip(theirs, parts)}
     return out
 
 
-def _turned(ours: str, tensor: Tensor, names: Mapping[str, str]) -> Tensor:
-    """OpenAI and OpenCLIP multiply by a projection from the right and keep it the other way round."""
-    turned = names is OPEN_CLIP_NAMES and ours in ("image_projection.weight", "text_projection.weight")
-    return tensor.T if turned else tensor
+def _transposed(ours: str, tensor: Tensor, names: Mapping[str, str]) -> Tensor:
+    """OpenAI and OpenCLIP keep projections as x @ P, so (W, D); a Linear keeps (D, W)."""
+    is_projection = names is OPEN_CLIP_NAMES and ours in ("image_projection.weight", "text_projection.weight")
+    return tensor.T if is_projection else tensor

@@ -20,7 +20,7 @@ from minclip import clip_loss
 from minclip.batches import Batch
 from minclip.text import trim
 from minclip.training import watch
-from minclip.training.engine import parameter_groups
+from minclip.training.optim import parameter_groups
 from minclip.training.parallel import check_compiler
 
 
@@ -31,7 +31,7 @@ def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[s
     images = torch.randn(batch, 3, 224, 224, device=device)
     ids = captions("L")[torch.arange(batch) % 8].to(device)
     short = trim(ids, 49407)
-    flops = watch.flops_per_pair(ours, Batch(images, short, torch.arange(batch)), autocast=True)
+    flops = watch.flops_per_pair(ours, Batch(images, short), autocast=True)
     if compiled:
         check_compiler(device)
         ours.vision.compile(), ours.text.compile(), theirs.compile()

@@ -27,7 +27,7 @@ def measure(model, tokenizer, pairs, others, below, draws=20):
     image, rng, out = embed_images(model, pairs), np.random.default_rng(0), {}
     for name in TASKS:
         task, rows = pairs.tasks[name], []
-        scores_of = zero_shot_classifier(model, tokenizer, task.class_names, ("a picture of {}",))
+        scores_of = zero_shot_classifier(model, tokenizer, task.class_names, templates=("a picture of {}",))
         for _ in range(draws):
             labels = rng.choice(len(task.class_names), min(6, len(task.class_names) // 2), replace=False)
 
@@ -67,7 +67,7 @@ def main() -> None:
         what: model.encode_image(torch.stack([preprocess(x) for x in images]), normalize=True)
         for what, images in pictures.items()
     }
-    pairs = {split: minclip.load_pairs("shapes", split, size) for split in ("val", "test")}
+    pairs = {split: minclip.load_pairs("shapes", split, image_size=size) for split in ("val", "test")}
     results = []
     for share in args.shares:
         below = wrong_pairs_cosine(model, tokenizer, pairs["val"], share)

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["TQDM_DISABLE"] = "1"
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
-from minclip.batches import batches, tokenize
+from minclip.batches import Batch, assemble, raw_batches, tokenize
 from minclip.config import DataConfig, VisionConfig
 from minclip.data import Pairs
 from minclip.data.photos.pack import pack
@@ -141,14 +142,14 @@ def one_size(paths: list[str], size: int, device: torch.device, rounds: int, epo
     floats = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(vision.mean, vision.std)])
     augmented = Photographs(paths, v2.Compose([v2.ToImage(), crop, v2.RandomHorizontalFlip(), floats]), True)
 
-    def delivered() -> int:
-        return sum(
-            len(batch.images)
-            for epoch in range(epochs)
-            for batch in batches(pairs, captions, min(BATCH, len(pairs)), epoch, 0, data, vision, device)
-        )
+    def assembled(epoch: int, device: torch.device | str) -> Iterator[Batch]:
+        for raw in raw_batches(pairs, captions, batch_size=min(BATCH, len(pairs)), epoch=epoch, seed=0):
+            yield assemble(raw, data, vision, device=device)
 
-    ours = torch.cat([b.images for b in batches(pairs, captions, min(BATCH, len(pairs)), 0, 0, data, vision)])
+    def delivered() -> int:
+        return sum(len(batch.images) for epoch in range(epochs) for batch in assembled(epoch, device))
+
+    ours = torch.cat([batch.images for batch in assembled(0, "cpu")])
     theirs = torch.stack([augmented[i] for i in range(min(BATCH, len(pairs)))])
     assert ours.shape[1:] == theirs.shape[1:] and ours.dtype == theirs.dtype
     assert abs(ours.std() / theirs.std() - 1) < 0.2, (ours.std(), theirs.std())

@@ -22,7 +22,7 @@ def main() -> None:
     seconds = []
     for _ in range(args.repeats):
         start = time.perf_counter()
-        pairs = load_shapes("train", args.image_size, args.scenes)
+        pairs = load_shapes("train", image_size=args.image_size, size=args.scenes)
         seconds.append(time.perf_counter() - start)
     assert len(pairs) == args.scenes
     median, where = statistics.median(seconds), machine()

@@ -91,7 +91,7 @@ def main() -> None:
     fillers = [lambda name, t=t: t.replace("{}", name) for t in TEMPLATES]
 
     def classifier(model, names=names):
-        return zero_shot_classifier(model, tokenizer, names, TEMPLATES)
+        return zero_shot_classifier(model, tokenizer, names, templates=TEMPLATES)
 
     def peers_classifier(model, names=names):
         return open_clip.build_zero_shot_classifier(

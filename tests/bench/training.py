@@ -18,7 +18,7 @@ from common import interleaved, keep_memory, report, write
 
 from minclip import CLIP, clip_loss, load
 from minclip.text import trim
-from minclip.training.engine import parameter_groups
+from minclip.training.optim import parameter_groups
 
 # size: (embed_dim, vision, text, batch)
 SIZES = {

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import minclip
 from minclip.cli import main
 from minclip.cli.classify import wrong_pairs_cosine
 from minclip.course import plots
-from minclip.data import load_pairs
+from minclip.data import load_pairs, open_data
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -21,7 +22,7 @@ DEMO = Path(__file__).parents[2] / "data" / "demo"
 @pytest.fixture(scope="module")
 def validation():
     """The shapes world's first validation scenes, at 64 pixels."""
-    return load_pairs("shapes", "val", 64, size=120)
+    return load_pairs("shapes", "val", size=120)
 
 
 @pytest.fixture
@@ -29,10 +30,10 @@ def here(tmp_path, monkeypatch, validation):
     """A folder with a copy of the demo as a run, a blue star and noise; validation is small."""
     monkeypatch.chdir(tmp_path)
 
-    def load(name, *rest, **more):
-        return validation if name == "shapes" else load_pairs(name, *rest, **more)
+    def opened(data):
+        return SimpleNamespace(load=lambda *_, **__: validation) if data.name == "shapes" else open_data(data)
 
-    monkeypatch.setattr("minclip.cli.classify.load_pairs", load)
+    monkeypatch.setattr("minclip.cli.classify.open_data", opened)
     shutil.copytree(DEMO, tmp_path / "runs" / "mine")
     shutil.copy(DEMO / "blue-star.png", tmp_path / "star.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save("noise.png")
@@ -119,7 +120,7 @@ def test_where_the_validation_pairs_are_not_here_it_is_off_and_says_why(here, ca
 
 def test_a_few_validation_pairs_are_too_few(here, capsys, monkeypatch, validation):
     few = minclip.Pairs(validation.images[:50], validation.captions[:50], validation.names[:50])
-    monkeypatch.setattr("minclip.cli.classify.load_pairs", lambda *a, **k: few)
+    monkeypatch.setattr("minclip.cli.classify.open_data", lambda _: SimpleNamespace(load=lambda *_, **__: few))
     assert classify(capsys, "noise.png", "--labels", "blue star, red star")[0]["none_below"] is None
 
 

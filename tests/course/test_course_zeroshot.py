@@ -84,7 +84,9 @@ def test_the_ensemble_is_the_packages(model_and_tokenizer):
     names, templates = ["star", "ring"], ["a {}", "the word {}", "two {}"]
     texts = [template.replace("{}", name) for template in templates for name in names]
     prompts = embed_texts(*model_and_tokenizer, texts).view(3, 2, -1)
-    torch.testing.assert_close(ensemble(prompts), minclip.zero_shot_classifier(*model_and_tokenizer, names, templates))
+    torch.testing.assert_close(
+        ensemble(prompts), minclip.zero_shot_classifier(*model_and_tokenizer, names, templates=templates)
+    )
 
 
 # ---- the playground
@@ -123,7 +125,7 @@ def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
     pixels = normalize(torch.from_numpy(image)[None], model.config.vision)
     with torch.no_grad():
         cosines = model.encode_image(pixels, normalize=True) @ minclip.zero_shot_classifier(
-            model, tokenizer, names, ["a {}", "two {}s"]
+            model, tokenizer, names, templates=["a {}", "two {}s"]
         )
         expected = (model.logit_scale.exp() * cosines).softmax(dim=1)[0]
     np.testing.assert_allclose(percent[2], 100 * expected, atol=0.1)
@@ -137,9 +139,10 @@ def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
     ("labels", "templates", "rows", "columns"),
     [
         ("", "a {}", ["a {}"], ["(type some\nlabels)"]),
-        ("star, star, ,ring", "a {}", ["a {}"], ["star", "ring"]),
+        ("star, Star, ,ring", "a {}", ["a {}"], ["star", "ring"]),
         ("star", "", ["{}"], ["star"]),
         ("star", "no braces | | $1 {}", ["no braces {}", "$1 {}"], ["star"]),
+        ("{x}", "a { {} | {0}", ["a { {}", "{0} {}"], ["{x}"]),
     ],
 )
 def test_the_playground_survives_what_one_types(model_and_tokenizer, labels, templates, rows, columns):

@@ -182,7 +182,7 @@ def test_a_folder_with_something_in_it_is_left_alone(kaggle, tmp_path):
     folder = tmp_path / "data" / "flickr8k"
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(MinclipError, match="flickr8k is there.*minclip fetch"):
+    with pytest.raises(MinclipError, match=r"flickr8k is there.*minclip fetch"):
         fetch("flickr8k")
     assert contents(tmp_path / "data") == {"flickr8k/mine.txt": b"mine"} and kaggle.log == []
 
@@ -211,9 +211,7 @@ def test_load_pairs_finds_what_was_fetched(kaggle):
 def test_what_was_not_fetched_whole_is_not_found(home, tmp_path):
     (tmp_path / "data" / "flickr8k").mkdir(parents=True)
     for look in (lambda: load_pairs("flickr8k"), lambda: evaluation_splits(DataConfig("flickr8k"))):
-        with pytest.raises(
-            MinclipError, match=r"flickr8k.*minclip fetch flickr8k.*data\.root"
-        ):
+        with pytest.raises(MinclipError, match=r"flickr8k.*minclip fetch flickr8k.*data\.root"):
             look()
 
 
@@ -625,9 +623,7 @@ def disk(tmp_path):
 
 def test_too_small_a_disk_is_told_before_anything_is_written(kaggle, disk):
     kaggle.zips[SOURCE] = zipped({"large.bin": os.urandom(2 * MB)})  # fits, but not twice
-    with pytest.raises(
-        MinclipError, match=r"the zip .*4\.2 MB in .*disk, and 3\.1 MB are free: .*to="
-    ):
+    with pytest.raises(MinclipError, match=r"the zip .*4\.2 MB in .*disk, and 3\.1 MB are free: .*to="):
         fetch("flickr8k", to=disk / "flickr8k")
     assert not list(disk.iterdir())
 

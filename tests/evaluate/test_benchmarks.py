@@ -9,10 +9,17 @@ import pytest
 from benchmark_files import WRITERS, folders, grey, put
 
 from minclip.config import MinclipError
-from minclip.evaluate.benchmarks import BENCHMARKS, found, has_validation, load_benchmark
-from minclip.evaluate.benchmarks.countries import COUNTRIES
-from minclip.evaluate.benchmarks.labelled import Labelled
-from minclip.evaluate.benchmarks.texts import NAMES, TEMPLATES, class_names, readable
+from minclip.evaluate.benchmarks import (
+    BENCHMARKS,
+    NAMES,
+    TEMPLATES,
+    class_names,
+    found,
+    has_validation,
+    load_benchmark,
+    readable,
+)
+from minclip.evaluate.benchmarks.readers import Labeled
 from minclip.evaluate.metrics import METRICS
 
 
@@ -51,12 +58,12 @@ def test_every_set_has_templates_with_one_place_for_the_name():
 
 def test_names_of_numbers_are_as_many_as_the_classes():
     # FER 2013 has seven faces, though the paper counts eight
-    counts = {name: len(table) for name, table in NAMES.items() if isinstance(table, tuple)}
-    assert counts == {"mnist": 10, "fer2013": 7, "gtsrb": 43, "kitti": 4, "pcam": 2, "clevr": 8}
+    counts = {name: len(table) for name, table in NAMES.items() if isinstance(table, list)}
+    assert counts == {"mnist": 10, "fer2013": 7, "gtsrb": 43, "pcam": 2}
     for table in NAMES.values():
-        names = table if isinstance(table, tuple) else tuple(table.values())
-        assert all(names) and (len(set(names)) == len(names) or table is NAMES["hateful_memes"])
-    assert len(COUNTRIES) == 250 and all(re.fullmatch("[A-Z]{2}", code) for code in COUNTRIES)
+        names = table if isinstance(table, list) else [*table.values()]
+        assert all(names) and (len({n.casefold() for n in names}) == len(names) or table is NAMES["hateful_memes"])
+    assert len(NAMES["country211"]) == 250 and all(re.fullmatch("[A-Z]{2}", code) for code in NAMES["country211"])
 
 
 def test_names_are_made_readable():
@@ -95,7 +102,7 @@ def test_arrays_are_channels_rows_columns(tmp_path, monkeypatch):
     assert image.shape == (3, 96, 96) and (image[:, :, 50] == image[:, :, 40] + 10).all()
 
 
-@pytest.mark.parametrize("name", ["eurosat", "kitti", "caltech101"])
+@pytest.mark.parametrize("name", ["eurosat", "caltech101"])
 def test_drawn_splits_are_always_the_same_and_share_no_image(name, tmp_path, monkeypatch):
     WRITERS[name](tmp_path, monkeypatch)
     test, again, train = (load_benchmark(name, tmp_path, split) for split in ("test", "test", "train"))
@@ -110,11 +117,6 @@ def test_a_drawn_image_has_its_label(tmp_path, monkeypatch):
         assert len(data) == count
         folder = {"fields of annual crops": 0, "a river": 1, "the sea or a lake": 2}
         assert [folder[name] for name, _ in contents(data)] == [int(value) // 40 for _, value in contents(data)]
-    WRITERS["kitti"](tmp_path, monkeypatch)
-    for split, count in (("test", 2), ("train", 22)):
-        data = load_benchmark("kitti", tmp_path, split)
-        numbers = [round(value / 10) for _, value in contents(data)]
-        assert len(data) == count and data.labels.tolist() == [number % 4 for number in numbers]
 
 
 def test_sun397_without_its_lists_is_split_by_us_and_says_so(tmp_path, monkeypatch):
@@ -144,9 +146,9 @@ def test_what_is_not_there_is_told_with_what_to_bring(name, tmp_path):
     with pytest.raises(MinclipError) as error:
         load_benchmark(name, tmp_path)
     message = str(error.value)
-    assert message.startswith(f"{name} ({BENCHMARKS[name].title}) ")
+    assert message.startswith(f"{name} ")
     assert f"{tmp_path / name / 'test'}/<class name>/<image>" in message
-    assert ("--download" in message) == (not BENCHMARKS[name].bring)
+    assert ("download=True" in message) == (not BENCHMARKS[name].bring)
     assert BENCHMARKS[name].bring in message
     assert not any(tmp_path.iterdir())  # nothing was made
 
@@ -160,21 +162,26 @@ def test_an_empty_folder_in_its_place_is_told(name, tmp_path):
 
 WRONG = {
     "food101": ("food-101/meta/test.json", b"{"),
+    "food101 nested": ("food-101/meta/test.json", b"[" * 100_000),
+    "food101 null": ("food-101/meta/test.json", b"null"),
+    "food101 empty": ("food-101/meta/test.json", b""),
     "cifar10": ("cifar-10-batches-py/test_batch", b"junk"),
     "aircraft": ("fgvc-aircraft-2013b/data/images_variant_test.txt", b"7 Concorde\n"),
     "voc2007": ("VOCdevkit/VOC2007/Annotations/002000.xml", b"<annotation>"),
     "mnist": ("MNIST/raw/t10k-images-idx3-ubyte", b"junk"),
     "gtsrb": ("gtsrb/GT-final_test.csv", b"Filename,ClassId\n"),
-    "kitti": ("Kitti/raw/training/label_2/000000.txt", b"Car\n"),
-    "clevr": ("clevr/CLEVR_v1.0/scenes/CLEVR_val_scenes.json", b"[]"),
+    "gtsrb NULs": ("gtsrb/GT-final_test.csv", bytes(99)),
+    "gtsrb empty": ("gtsrb/GT-final_test.csv", b""),
+    "sun397": ("SUN397/Testing_01.txt", b"\xff\xfe"),
     "imagenet": ("ILSVRC2012/meta.bin", b"junk"),
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_file_in_the_wrong_format_is_told(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", WRONG)
+def test_a_file_in_the_wrong_format_is_told(case, tmp_path, monkeypatch):
+    name = case.partition(" ")[0]
     WRITERS[name](tmp_path, monkeypatch)
-    put(tmp_path / WRONG[name][0], WRONG[name][1])
+    put(tmp_path / WRONG[case][0], WRONG[case][1])
     with pytest.raises(MinclipError, match=f"^{name} can't be read in .{{20}}"):
         load_benchmark(name, tmp_path)
 
@@ -183,13 +190,13 @@ def test_a_new_class_number_is_told(tmp_path, monkeypatch):
     WRITERS["gtsrb"](tmp_path, monkeypatch)
     path = tmp_path / "gtsrb/GT-final_test.csv"
     path.write_text(path.read_text().replace(";42", ";43"))
-    with pytest.raises(MinclipError, match="labels up to 43 don't fit 43 class names"):
+    with pytest.raises(MinclipError, match=r"labels up to 43 .* 43 class names"):
         load_benchmark("gtsrb", tmp_path)
 
 
 def test_class_folders_need_two_classes(tmp_path):
     folders(tmp_path / "birdsnap/test", ["Blue_Jay"])
-    with pytest.raises(MinclipError, match=r"holds 1 class folders with images: lay them out as"):
+    with pytest.raises(MinclipError, match=r"birdsnap/test has 1 class folders.*<class name>/<image>"):
         load_benchmark("birdsnap", tmp_path)
 
 
@@ -227,7 +234,7 @@ def test_faces_without_labels_are_told(tmp_path, monkeypatch):
 )
 def test_labels_that_fit_neither_images_nor_names_are_errors(labels, names):
     with pytest.raises(MinclipError, match=r"each image needs one|don't fit"):
-        Labelled([None, None], np.array(labels), tuple(names))
+        Labeled([None, None], np.array(labels), tuple(names))
 
 
 # ---- downloads
@@ -243,7 +250,7 @@ def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):
         WRITERS["food101"](tmp_path, monkeypatch)
 
     monkeypatch.setattr(torchvision.datasets.Food101, "_download", download)
-    with pytest.raises(MinclipError, match="--download"):
+    with pytest.raises(MinclipError, match="download=True"):
         load_benchmark("food101", tmp_path)
     assert not asked
     assert len(load_benchmark("food101", tmp_path, download=True)) == 2 and len(asked) == 1
@@ -281,6 +288,3 @@ def test_validation_images_are_found_in_either_layout(tmp_path, monkeypatch):
 def test_no_two_names_of_a_set_read_the_same():
     both = class_names("imagenet", ("Cardigan", "cardigan", "n02012849", "n03126707"))
     assert len({name.casefold() for name in both}) == 4
-    for name, names in NAMES.items():
-        told = names if isinstance(names, tuple) else tuple(names.values())
-        assert len({text.casefold() for text in told}) == len(set(told)), name

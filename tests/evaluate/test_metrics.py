@@ -1,6 +1,7 @@
 """Metrics equal scikit-learn's and clip_benchmark's where those have an answer, and a count by hand where they have none."""
 
 import itertools
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -228,28 +229,28 @@ def test_each_of_the_papers_metrics_has_its_name():
 @pytest.mark.parametrize("metric", METRICS.values())
 @pytest.mark.parametrize("scores, labels", [((4, 2), (5,)), ((4,), (4,)), ((4, 2), (4, 3)), ((0, 2), (0,))])
 def test_shapes_that_do_not_fit_are_told(metric, scores, labels):
-    with pytest.raises(MinclipError, match=r"must be \(N, C\)"):
+    with pytest.raises(MinclipError, match=rf"(?s)(?=.*{re.escape(str(scores))})(?=.*{re.escape(str(labels))}).*\(N"):
         metric(np.zeros(scores), np.zeros(labels, int))
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.0, 1.0]])
 @pytest.mark.parametrize("metric", [accuracy, mean_per_class])
 def test_labels_without_a_column_are_told(metric, labels):
-    with pytest.raises(MinclipError, match="must be whole numbers from 0 to 2"):
+    with pytest.raises(MinclipError, match=rf"0 to C - 1.*\(2, 3\).*from {labels[0]} to {labels[1]}"):
         metric(np.zeros((2, 3)), np.array(labels))
 
 
 def test_k_must_be_positive():
-    with pytest.raises(MinclipError, match="the 0 best classes are none"):
+    with pytest.raises(MinclipError, match=r"k at least 1.* k = 0"):
         accuracy(np.zeros((1, 2)), np.array([0]), k=0)
 
 
-@pytest.mark.parametrize("scores, labels", [(np.zeros((3, 2)), [1, 1, 1]), (np.zeros((3, 3)), [0, 1, 1])])
+@pytest.mark.parametrize("scores, labels", [(2, [1, 1, 1]), (3, [0, 1, 1]), (2, [0.0, 1.0, 1.0]), (2, [1, 2, 1])])
 def test_roc_auc_needs_two_classes_that_occur(scores, labels):
-    with pytest.raises(MinclipError, match="two classes that both occur"):
-        roc_auc(scores, np.array(labels))
+    with pytest.raises(MinclipError, match=rf"both 0 and 1.*\(3, {scores}\)"):
+        roc_auc(np.zeros((3, scores)), np.array(labels))
 
 
 def test_average_precision_needs_something_to_find():
-    with pytest.raises(MinclipError, match="no image has a label"):
+    with pytest.raises(MinclipError, match="at least one image with a label"):
         mean_average_precision(np.zeros((3, 2)), np.zeros((3, 2), bool))

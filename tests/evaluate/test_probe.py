@@ -1,6 +1,7 @@
 """The linear probe equals scikit-learn's, its C is chosen as in the paper, and few-shot draws what it says."""
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -19,8 +20,7 @@ from minclip.course import plots
 from minclip.data import load_pairs
 from minclip.evaluate.metrics import accuracy, mean_per_class
 from minclip.evaluate.probe import choose_c, crossing, few_shot, fit, linear_probe, predict
-from minclip.evaluate.probe_sets import probe_sets
-from minclip.evaluate.tasks import run_tasks
+from minclip.evaluate.tasks import probe_sets, run_tasks
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 
@@ -81,8 +81,8 @@ def test_a_fit_may_begin_anywhere():
 
 @pytest.mark.parametrize("c", [0.0, -1.0, float("nan"), float("inf")])
 def test_c_must_be_a_positive_number(c):
-    with pytest.raises(MinclipError, match="must be a positive number"):
-        linear_probe(*clouds(2), *clouds(2), c=c)
+    with pytest.raises(MinclipError, match=f"c must be .* {c}$"):
+        linear_probe(clouds(2), clouds(2), c=c)
 
 
 # ---- the choice of C
@@ -98,10 +98,10 @@ def test_the_search_finds_the_peak_of_the_whole_grid(monkeypatch):
     for peak in (0, 1, 7, 40, 53, 95, 96):
         tried = []
         monkeypatch.setattr(
-            "minclip.evaluate.probe.fit", lambda x, y, c, start, t=tried: t.append(c) or torch.tensor(c)
+            "minclip.evaluate.probe.fit", lambda x, y, c, *, start, t=tried: t.append(c) or torch.tensor(c)
         )
         monkeypatch.setattr("minclip.evaluate.probe.predict", lambda x, w: w)
-        c, results = choose_c(x, y, x, y, lambda w, y, p=peak: -abs(np.log10(float(w)) - np.log10(grid()[p])))
+        c, results = choose_c(x, y, (x, y), metric=lambda w, y, p=peak: -abs(np.log10(float(w)) - np.log10(grid()[p])))
         assert c == pytest.approx(grid()[peak])
         assert len(tried) == len(results) <= 15
         assert tried[:7] == pytest.approx([1e-6, 1e-4, 1e-2, 1, 1e2, 1e4, 1e6])
@@ -109,16 +109,16 @@ def test_the_search_finds_the_peak_of_the_whole_grid(monkeypatch):
 
 def test_of_equals_the_strongest_regularisation_is_chosen(monkeypatch):
     x, y = clouds(2, 20)
-    monkeypatch.setattr("minclip.evaluate.probe.fit", lambda x, y, c, start: torch.tensor(c))
+    monkeypatch.setattr("minclip.evaluate.probe.fit", lambda x, y, c, *, start: torch.tensor(c))
     monkeypatch.setattr("minclip.evaluate.probe.predict", lambda x, w: w)
-    c, _ = choose_c(x, y, x, y, lambda w, y: float(w > 3e-3))  # one step is 1.33 times the last
+    c, _ = choose_c(x, y, (x, y), metric=lambda w, y: float(w > 3e-3))  # one step is 1.33 times the last
     assert 3e-3 < c < 4.01e-3
 
 
 def test_the_search_is_scikit_learns_on_the_same_values():
     linear_model = pytest.importorskip("sklearn.linear_model")
     (x, y), (val_x, val_y) = clouds(3, 60, 10, 0, 2.0), clouds(3, 1000, 10, 1, 2.0)
-    _, results = choose_c(x, y, val_x, val_y)
+    _, results = choose_c(x, y, (val_x, val_y))
     assert len(results) == 15
     for c, found in results.items():
         with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def test_the_search_is_scikit_learns_on_the_same_values():
 
 def test_c_is_chosen_on_validation_and_never_on_test_images():
     train, val = clouds(3, 90, spread=2.0), clouds(3, 200, seed=1, spread=2.0)
-    results = [linear_probe(*train, *clouds(3, 200, seed=seed, spread=2.0), *val) for seed in (2, 3)]
+    results = [linear_probe(train, clouds(3, 200, seed=seed, spread=2.0), val=val) for seed in (2, 3)]
     assert results[0]["c"] == results[1]["c"] and results[0]["validated"] == results[1]["validated"]
     assert results[0]["accuracy"] != results[1]["accuracy"]
     assert max(results[0]["validated"].values()) == results[0]["validated"][results[0]["c"]]
@@ -140,7 +140,7 @@ def test_c_is_chosen_on_validation_and_never_on_test_images():
 
 def test_the_validation_images_are_learned_from_in_the_end():
     (x, y), (val_x, val_y), (test_x, test_y) = clouds(3, 60), clouds(3, 50, seed=1), clouds(3, 99, seed=2)
-    result = linear_probe(x, y, test_x, test_y, val_x, val_y)
+    result = linear_probe((x, y), (test_x, test_y), val=(val_x, val_y))
     both = fit(torch.cat([x, val_x]), torch.cat([y, val_y]), result["c"])
     torch.testing.assert_close(result["scores"], predict(test_x, both))
     assert result["accuracy"] == accuracy(result["scores"], test_y)
@@ -148,45 +148,47 @@ def test_the_validation_images_are_learned_from_in_the_end():
 
 def test_without_validation_images_a_fifth_of_each_class_is_held_out():
     train, test = clouds(3, 200), clouds(3, 100, seed=2)
-    result = linear_probe(*train, *test)
+    result = linear_probe(train, test)
     assert len(result["validated"]) == 15 and result["accuracy"] > 0.6
-    assert linear_probe(*train, *test, c=result["c"])["accuracy"] == pytest.approx(result["accuracy"], abs=0.05)
+    assert linear_probe(train, test, c=result["c"])["accuracy"] == pytest.approx(result["accuracy"], abs=0.05)
     with pytest.raises(MinclipError, match="no class has five training images"):
-        linear_probe(*clouds(10, 20), *test)
+        linear_probe(clouds(10, 20), test)
 
 
 def test_labels_may_have_gaps_and_be_arrays():
     (x, y), (test_x, test_y) = clouds(3), clouds(3, seed=1)
     names = torch.tensor([2, 5, 40])
-    plain = linear_probe(x, y, test_x, test_y, c=1.0)
-    gaps = linear_probe(x.numpy(), names[y].numpy(), test_x.numpy(), names[test_y].numpy(), c=1.0)
+    plain = linear_probe((x, y), (test_x, test_y), c=1.0)
+    gaps = linear_probe((x.numpy(), names[y].numpy()), (test_x.numpy(), names[test_y].numpy()), c=1.0)
     assert gaps["accuracy"] == plain["accuracy"] and torch.equal(gaps["scores"], plain["scores"])
 
 
 def test_another_metric_is_used_for_the_choice_and_for_the_report():
     train, val, test = clouds(4, 100), clouds(4, 100, seed=1), clouds(4, 100, seed=2)
-    result = linear_probe(*train, *test, *val, metric=mean_per_class)
+    result = linear_probe(train, test, val=val, metric=mean_per_class)
     assert result["accuracy"] == mean_per_class(result["scores"], test[1])
 
 
+# what is given instead, and the facts in the message
 MISTAKES = [
-    (lambda x, y: {"train_y": y[:-1]}, r"training features \(40, 6\) and labels \(39,\)"),
-    (lambda x, y: {"test_y": torch.stack([y, y], 1)}, r"test features \(40, 6\) and labels \(40, 2\)"),
-    (lambda x, y: {"test_x": x[:0], "test_y": y[:0]}, "N at least 1"),
-    (lambda x, y: {"test_x": x[:, :3]}, "training features have 6 numbers, test features 3"),
-    (lambda x, y: {"train_y": 0 * y + 3}, "all 40 training images have label 3"),
-    (lambda x, y: {"train_x": x / (x > -1)}, "training images have features that are not finite, the first is number"),
-    (lambda x, y: {"val_x": x}, "the validation images have no labels"),
-    (lambda x, y: {"test_y": y + (y == 1)}, "class 'pear' has 2. test images and no training image"),
+    (lambda x, y: {"train": (x, y[:-1])}, r"training.*\(40, 6\).*\(39,\)"),
+    (lambda x, y: {"test": (x, torch.stack([y, y], 1))}, r"test.*\(40, 6\).*\(40, 2\)"),
+    (lambda x, y: {"test": (x[:0], y[:0])}, r"test.*\(0, 6\)"),
+    (lambda x, y: {"test": (x, y.double())}, "test.*float64"),
+    (lambda x, y: {"test": (x[:, :3], y)}, "6 numbers, test features 3"),
+    (lambda x, y: {"train": (x, 0 * y + 3)}, "40 training images have label 3"),
+    (lambda x, y: {"train": (x / (torch.arange(40) > 7)[:, None], y)}, "8 of 40 training.* 0$"),
+    (lambda x, y: {"val": (x, None)}, "validation"),
+    (lambda x, y: {"test": (x, y + (y == 1))}, "'pear' has 2. test images"),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), MISTAKES, ids=[m[:30] for _, m in MISTAKES])
+@pytest.mark.parametrize(("change", "facts"), MISTAKES, ids=[m[:30] for _, m in MISTAKES])
 @pytest.mark.parametrize("function", [linear_probe, few_shot])
-def test_a_mistake_is_told(function, change, message):
+def test_a_mistake_is_told(function, change, facts):
     x, y = clouds(2, 40)
-    given_ = {"train_x": x, "train_y": y, "test_x": x, "test_y": y, "class_names": ("apple", "plum", "pear")}
-    with pytest.raises(MinclipError, match=message):
+    given_ = {"train": (x, y), "test": (x, y), "class_names": ("apple", "plum", "pear")}
+    with pytest.raises(MinclipError, match=facts):
         function(**{**given_, **change(x, y)})
 
 
@@ -199,7 +201,7 @@ def test_k_images_of_each_class_are_drawn_and_those_of_fewer_are_among_them(monk
     seen, original = [], module.fit
     monkeypatch.setattr(module, "fit", lambda x, y, c: seen.append((x, y)) or original(x, y, c))
     x, y = clouds(3, 60)
-    few_shot(x, y, x, y, ks=(1, 4), repeats=3)
+    few_shot((x, y), (x, y), ks=(1, 4), repeats=3)
     ones, fours = seen[:3], seen[3:]
     for k, draws in ((1, ones), (4, fours)):
         for drawn_x, drawn_y in draws:
@@ -213,20 +215,20 @@ def test_k_images_of_each_class_are_drawn_and_those_of_fewer_are_among_them(monk
 
 def test_few_shot_tells_mean_and_spread_of_its_repeats():
     train, test = clouds(4, 200), clouds(4, 300, seed=1)
-    results = few_shot(*train, *test, ks=(1, 16), repeats=5)
+    results = few_shot(train, test, ks=(1, 16), repeats=5)
     for of_k in results.values():
         assert len(of_k["accuracies"]) == 5 and of_k["c"] == 1.0
         assert of_k["mean"] == pytest.approx(np.mean(of_k["accuracies"]))
         assert of_k["std"] == pytest.approx(np.std(of_k["accuracies"], ddof=1))
     assert results[16]["mean"] > results[1]["mean"] + 0.1
-    assert few_shot(*train, *test, ks=(1, 16), repeats=5) == results
-    assert few_shot(*train, *test, ks=(1,), repeats=5, seed=1)[1]["accuracies"] != results[1]["accuracies"]
-    assert few_shot(*train, *test, ks=(1,), repeats=1)[1]["std"] == 0
+    assert few_shot(train, test, ks=(1, 16), repeats=5) == results
+    assert few_shot(train, test, ks=(1,), repeats=5, seed=1)[1]["accuracies"] != results[1]["accuracies"]
+    assert few_shot(train, test, ks=(1,), repeats=1)[1]["std"] == 0
 
 
 def test_few_shot_chooses_c_on_validation_images():
     train, val = clouds(3, 90, spread=2.0), clouds(3, 200, seed=1, spread=2.0)
-    chosen = [few_shot(*train, *clouds(3, 50, seed=s), (2,), 2, *val)[2]["c"] for s in (2, 3)]
+    chosen = [few_shot(train, clouds(3, 50, seed=s), ks=(2,), repeats=2, val=val)[2]["c"] for s in (2, 3)]
     assert chosen[0] == chosen[1] != 1.0
 
 
@@ -234,13 +236,13 @@ def test_a_class_with_too_few_images_is_named():
     x, y = clouds(2, 40)
     keep = torch.cat([(y == 0).nonzero()[:, 0], (y == 1).nonzero()[:3, 0]])
     with pytest.raises(MinclipError, match="class 'plum' has 3 training images, too few for 4 shots"):
-        few_shot(x[keep], y[keep], x, y, ks=(1, 4), class_names=("apple", "plum"))
+        few_shot((x[keep], y[keep]), (x, y), ks=(1, 4), class_names=("apple", "plum"))
 
 
 @pytest.mark.parametrize(("ks", "repeats"), [((), 3), ((0, 1), 3), ((1,), 0)])
 def test_nothing_to_draw_is_an_error(ks, repeats):
-    with pytest.raises(MinclipError, match="each must be at least 1"):
-        few_shot(*clouds(2), *clouds(2), ks=ks, repeats=repeats)
+    with pytest.raises(MinclipError, match=rf"at least 1.*{re.escape(str(ks))} and {repeats}"):
+        few_shot(clouds(2), clouds(2), ks=ks, repeats=repeats)
 
 
 @pytest.mark.parametrize(
@@ -262,8 +264,8 @@ def test_the_picture_has_a_star_at_0_and_the_crossing():
     curve = {1: [0.2, 0.4], 4: [0.6, 0.7]}
     (axis,) = plots.few_shot_curve(curve, 0.5, "title", chance=0.125, crossing=2.5, probe=0.9).axes
     lines = {line.get_label(): line for line in axis.get_lines()}
-    assert lines["k labelled images a class"].get_ydata() == pytest.approx([30, 65])
-    assert lines["k labelled images a class"].get_xdata() == pytest.approx([0, 2])
+    assert lines["k labeled images per class"].get_ydata() == pytest.approx([30, 65])
+    assert lines["k labeled images per class"].get_xdata() == pytest.approx([0, 2])
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0", "1", "4"]
     assert lines["zero-shot"].get_xdata() == [-1] and lines["zero-shot"].get_ydata() == [50]
     assert lines["crossing, k = 2.5"].get_xdata() == pytest.approx([np.log2(2.5)])
@@ -273,16 +275,14 @@ def test_the_picture_has_a_star_at_0_and_the_crossing():
 @pytest.fixture(scope="module")
 def small_world():
     """The shapes world with fewer scenes: the command paints 20,000."""
-    pairs = {
-        split: load_pairs("shapes", split, 64, size=n) for split, n in (("train", 400), ("val", 120), ("test", 120))
-    }
+    pairs = {split: load_pairs("shapes", split, size=n) for split, n in (("train", 400), ("val", 120), ("test", 120))}
     return lambda name, split, image_size: pairs[split]
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, small_world):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("minclip.evaluate.probe_sets.load_pairs", small_world)
+    monkeypatch.setattr("minclip.evaluate.tasks.load_pairs", small_world)
     shutil.copytree(DEMO, tmp_path / "runs" / "mine")
     return tmp_path
 
@@ -297,8 +297,7 @@ def test_the_command_compares_zero_shot_with_both_probes(here, capsys):
     assert result["crossing"] == crossing(
         {int(k): v["mean"] for k, v in result["few_shot"].items()}, result["zero_shot"]
     )
-    for word in ("chance", "zero-shot", "8 a class", "linear probe, all images", "33.3%", "labelled images a class"):
-        assert word in text
+    assert all(word in text for word in ("chance", "zero-shot", "linear probe", "33.3%"))
     assert (here / "runs" / "mine" / "few-shot.png").stat().st_size > 5000
 
 
@@ -309,9 +308,9 @@ def test_the_command_asks_about_each_scenes_own_objects_too(here, capsys):
 
 WRONG = [
     (["--task", "shpae"], "no task is named 'shpae' (did you mean 'shape'?)"),
-    (["--shots", "1,two"], "--shots '1,two' must be whole numbers with commas between"),
-    (["--shots", "0,1"], "each must be at least 1"),
-    (["--repeats", "0"], "each must be at least 1"),
+    (["--shots", "1,two"], "--shots '1,two'"),
+    (["--shots", "0,1"], "--shots 0,1"),
+    (["--repeats", "0"], "--repeats 0"),
     (["--shots", "4000"], "too few for 4000 shots"),
 ]
 
@@ -340,7 +339,7 @@ def test_a_data_set_of_the_paper_is_probed_by_name(here, capsys, splits):
     *printed, last = capsys.readouterr().out.strip().splitlines()
     result = json.loads(last)
     validated = 18 if "val" in splits else 0
-    assert f"cifar10: 18 images to learn from, {validated} to choose C on, 18 to test" in printed
+    assert re.search(rf"cifar10: 18 .* {validated} .* 18 ", printed[0])
     assert result["metric"] == "accuracy" and result["chance"] == pytest.approx(1 / 3)
     # three greys are three lines of features: a probe tells them apart, whatever their names
     assert result["probe"]["accuracy"] == 1 and 0 <= result["zero_shot"] <= 1
@@ -351,27 +350,27 @@ def test_zero_shot_beside_a_probe_is_what_eval_says(here):
     for split in ("train", "test"):
         folders(here / "sets" / "flowers102" / split, ["rose", "lotus", "iris"], count=3)
     given = (model, preprocess, tokenizer)
-    asked = probe_sets(*given, "flowers102", here / "sets")
-    evaluated = run_tasks(*given, ["flowers102"], here / "sets")["flowers102"]
-    assert (asked.zero_shot, asked.chance, asked.metric) == (evaluated.score, evaluated.chance, "mean per class")
+    _, asked = probe_sets(given, "flowers102", root=here / "sets")
+    evaluated = run_tasks(given, ["flowers102"], root=here / "sets")["flowers102"]
+    assert asked == evaluated and asked.metric == "mean per class"
 
 
 def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
     given = minclip.load("mine")
     for split in ("train", "test"):
         folders(here / "sets" / "cifar10" / split, ["dog", "frog"], count=3)
-    monkeypatch.setattr("minclip.evaluate.probe_sets.tower_features", None)
+    monkeypatch.setattr("minclip.evaluate.tasks.tower_features", None)
     for name in ("cifar10", "shape"):
         with pytest.raises(MinclipError, match=r"class '\w+' has \d+ training images, too few for 500 shots"):
-            probe_sets(*given, name, here / "sets", shots=500)
+            probe_sets(given, name, root=here / "sets", shots=500)
 
 
 @pytest.mark.parametrize(
     ("name", "train", "message"),
     [
         ("voc2007", ["dog", "cat"], "voc2007 shows several classes in one image"),
-        ("dtd", ["banded", "dotted"], "dtd has other classes in its split train than in test"),
-        ("mnist", [], "mnist (MNIST) is not there"),
+        ("dtd", ["banded", "dotted"], "dtd has other classes in train than in test"),
+        ("mnist", [], "mnist is not there"),
     ],
 )
 def test_a_data_set_that_can_not_be_probed_is_told(here, capsys, name, train, message):

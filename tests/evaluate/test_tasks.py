@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.course import plots
 from minclip.data.shapes import load_shapes
 from minclip.evaluate import evaluate
-from minclip.evaluate.benchmarks import BENCHMARKS, load_benchmark
-from minclip.evaluate.benchmarks.texts import TEMPLATES
+from minclip.evaluate.benchmarks import BENCHMARKS, TEMPLATES, load_benchmark
 from minclip.evaluate.tasks import HELD_OUT, SHAPES, Result, chance, run_tasks, task_names
 from minclip.model import CLIP
 from minclip.preprocess import Preprocess
@@ -46,7 +44,7 @@ def loaded(model):
 def folder(model, tmp_path_factory):
     """The model for the command line: not a run, so nothing was trained."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    minclip.weights.load.save(folder, model, TOKENIZER, "open_clip")
+    minclip.weights.load.save(folder, model, tokenizer=TOKENIZER, format="open_clip")
     return folder
 
 
@@ -60,7 +58,7 @@ def last_json(text):
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_set_is_run_from_its_files(name, loaded, tmp_path, monkeypatch):
     expected = WRITERS[name](tmp_path, monkeypatch)
-    result = run_tasks(*loaded, [name], tmp_path)[name]
+    result = run_tasks(loaded, [name], root=tmp_path)[name]
     assert result.metric == BENCHMARKS[name].metric and 0 <= result.score <= 1 and 0 < result.chance < 1
     assert result.images == len(expected["test"]) if expected else result.images > 1
     assert result.classes >= 2
@@ -68,10 +66,10 @@ def test_every_set_is_run_from_its_files(name, loaded, tmp_path, monkeypatch):
 
 def test_another_size_than_the_papers_is_noted(loaded, tmp_path, monkeypatch):
     WRITERS["mnist"](tmp_path, monkeypatch)
-    result = run_tasks(*loaded, ["mnist"], tmp_path)["mnist"]
+    result = run_tasks(loaded, ["mnist"], root=tmp_path)["mnist"]
     assert f"mnist: {result.images} images of 10 classes; the paper's test has 10,000 of 10" in result.notes
-    monkeypatch.setitem(BENCHMARKS, "mnist", replace(BENCHMARKS["mnist"], test_size=result.images))
-    assert run_tasks(*loaded, ["mnist"], tmp_path)["mnist"].notes == ()
+    monkeypatch.setitem(BENCHMARKS, "mnist", BENCHMARKS["mnist"]._replace(test_size=result.images))
+    assert run_tasks(loaded, ["mnist"], root=tmp_path)["mnist"].notes == ()
 
 
 @pytest.mark.parametrize("name", ["country211", "stl10"])
@@ -89,7 +87,7 @@ def test_accuracy_is_the_count_by_hand(name, loaded, tmp_path, monkeypatch):
             ids = (tokenizer(texts, 96) for texts in prompts)
             w = torch.stack([model.encode_text(of_class, normalize=True).mean(0) for of_class in ids])
             hits.append(int((torch.nn.functional.normalize(w, dim=1) @ x).argmax()) == label)
-    assert run_tasks(*loaded, [name], tmp_path)[name].score == pytest.approx(np.mean(hits))
+    assert run_tasks(loaded, [name], root=tmp_path)[name].score == pytest.approx(np.mean(hits))
 
 
 def png(folder, image):
@@ -111,8 +109,8 @@ def test_chance_is_what_guessing_gets():
 def test_all_sets_are_opened_before_the_first_is_run(loaded, tmp_path, monkeypatch):
     folders(tmp_path / "dtd/test", ("banded", "dotted"))
     monkeypatch.setattr(CLIP, "encode_image", lambda *_, **__: pytest.fail("an image was embedded"))
-    with pytest.raises(MinclipError, match=r"^mnist \(MNIST\) is not there"):
-        run_tasks(*loaded, ["colour", "dtd", "mnist"], tmp_path)
+    with pytest.raises(MinclipError, match=r"^mnist is not there"):
+        run_tasks(loaded, ["colour", "dtd", "mnist"], root=tmp_path)
 
 
 # ---- the shapes world's tasks
@@ -120,17 +118,19 @@ def test_all_sets_are_opened_before_the_first_is_run(loaded, tmp_path, monkeypat
 
 def test_the_shapes_worlds_tasks_give_what_evaluate_gives(loaded):
     model, _, tokenizer = loaded
-    results = run_tasks(*loaded, ["word", HELD_OUT, "colour"])
+    results = run_tasks(loaded, ["word", HELD_OUT, "colour"])
     assert list(results) == ["word", HELD_OUT, "colour"]
     for split, names in (("test", ("word", "colour")), ("heldout", (HELD_OUT,))):
-        figures = evaluate(model, tokenizer, load_shapes(split, 16))
+        figures = evaluate(model, tokenizer, load_shapes(split, image_size=16))
         for name in names:
             assert results[name].score == pytest.approx(figures[f"zero_shot/{name}"])
             assert results[name].chance == figures[f"chance/{name}"]
 
 
 def test_the_names_of_the_shapes_worlds_tasks_are_those_of_its_splits():
-    assert {*load_shapes("test", 16).tasks} == {*SHAPES} and HELD_OUT in load_shapes("heldout", 16).tasks
+    assert {*load_shapes("test", image_size=16).tasks} == {*SHAPES} and HELD_OUT in load_shapes(
+        "heldout", image_size=16
+    ).tasks
 
 
 # ---- names
@@ -149,8 +149,8 @@ def test_names_are_taken_once_in_their_order(tmp_path):
     [
         ("mnits", "no task is named 'mnits' (did you mean 'mnist'?)"),
         ("color", "no task is named 'color' (did you mean 'colour'?)"),
-        ("all", "none of the paper's 27 data sets lies in"),
-        (" , ", "--tasks names none"),
+        ("all", "none of the 27 data sets is in"),
+        (" , ", "' , ' names nothing"),
     ],
 )
 def test_names_that_mean_nothing_are_told(asked, message, tmp_path):
@@ -198,7 +198,6 @@ def test_the_command_prints_draws_and_returns_the_results(here, folder, data_hom
         (line,) = (line for line in out.splitlines() if line.strip().startswith(f"{name} "))
         assert r["metric"] in line and f"{r['score']:.1%}" in line and f"{r['chance']:.1%}" in line
     assert result["file"] == str(folder / "tasks.png") and (folder / "tasks.png").stat().st_size > 5000
-    assert len(list((data_home / "cache").glob("classifier-*"))) == 3  # of the shapes world's, nothing is kept
     assert main([*command, "--out", "there"]) == 0 and (here / "there/tasks.png").exists()
 
 
@@ -211,10 +210,10 @@ def test_the_demo_is_asked_without_a_file_left_in_it(here, capsys):
 
 MISTAKES = [
     ("--tasks cifar", "did you mean 'cifar10'?"),
-    ("--tasks ,", "--tasks names none"),
-    ("--tasks mnist", "mnist (MNIST) is not there: looked for"),
+    ("--tasks ,", "',' names nothing"),
+    ("--tasks mnist", "mnist is not there: looked for"),
     ("--tasks birdsnap", "can't be read by torchvision"),
-    ("--tasks all", "none of the paper's 27 data sets"),
+    ("--tasks all", "none of the 27 data sets is in"),
     ("--tasks dtd --root broken", "stripes.jpg can't be read as an image"),
     ("--download", "belong to --tasks"),
     ("--tasks shape --out broken/dtd/test/banded/stripes.jpg", "stripes.jpg"),
@@ -233,7 +232,7 @@ def test_a_mistake_is_told_without_a_traceback(here, folder, data_home, capfd, o
 def test_a_model_without_a_tokenizer_is_told(here, model, capsys):
     model.save_pretrained("mute")
     assert main(["eval", "mute", "--tasks", "shape"]) == 2
-    assert "mute has no tokenizer.json, so it can't read class names" in capsys.readouterr().err
+    assert "mute has no tokenizer.json" in capsys.readouterr().err
 
 
 def test_the_table_waits_with_the_heavy_libraries():

@@ -185,9 +185,9 @@ def test_a_read_only_disk_is_searched_from_an_index_in_the_cache(disk, tmp_path,
     for i in range(3):
         Image.new("RGB", (64, 64), (80 * i, 0, 0)).save(disk / f"{i}.png")
     loaded = minclip.load(DEMO)
-    assert Index.of(disk, *loaded).notes == []
+    assert Index.of(disk, loaded).notes == []
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    index = Index.of(disk, *loaded)
+    index = Index.of(disk, loaded)
     assert len(index.paths) == 3 and len(index.notes) == 1 and "can't be written" in index.notes[0]
     assert len(list((tmp_path / "data" / "cache").glob("*.sqlite"))) == 1
 

@@ -182,7 +182,7 @@ def bits(model):
 def test_a_round_trip_keeps_every_bit(both, format, tmp_path):
     if format == "transformers" and both.ours.config.vision.tower == "resnet":
         pytest.skip("transformers has no ResNet of CLIP")
-    both.ours.save_pretrained(tmp_path / "there", format)
+    both.ours.save_pretrained(tmp_path / "there", format=format)
     again = load(tmp_path / "there")[0]
     eot_id = both.ours.config.text.eot_id % VOCAB  # -1 is the last one, too
     text = replace(again.config.text, eot_id=both.ours.config.text.eot_id)
@@ -193,10 +193,10 @@ def test_a_round_trip_keeps_every_bit(both, format, tmp_path):
 def test_a_round_trip_through_the_peers_own_format_keeps_every_bit(both, tmp_path):
     # loaded from the peer, saved in the peer's format, loaded by the peer
     if both.names is TRANSFORMERS_NAMES:
-        both.ours.save_pretrained(tmp_path / "there", "transformers")
+        both.ours.save_pretrained(tmp_path / "there", format="transformers")
         again = transformers.CLIPModel.from_pretrained(tmp_path / "there")
     else:
-        both.ours.save_pretrained(tmp_path / "there", "open_clip")
+        both.ours.save_pretrained(tmp_path / "there", format="open_clip")
         again = open_clip.create_model(f"local-dir:{tmp_path / 'there'}", load_weights=True)
     theirs = both.theirs.state_dict()
     assert {name: torch.equal(tensor, theirs[name]) for name, tensor in again.state_dict().items()} == dict.fromkeys(
@@ -205,7 +205,7 @@ def test_a_round_trip_through_the_peers_own_format_keeps_every_bit(both, tmp_pat
 
 
 def test_open_clip_gives_the_same_features_from_our_folder(both, tmp_path):
-    both.ours.save_pretrained(tmp_path / "there", "open_clip")
+    both.ours.save_pretrained(tmp_path / "there", format="open_clip")
     again = open_clip.create_model(f"local-dir:{tmp_path / 'there'}", load_weights=True).eval()
     torch.testing.assert_close(
         again.encode_image(both.images), both.ours.encode_image(both.images), rtol=1e-5, atol=1e-5
@@ -322,7 +322,7 @@ def test_a_file_within_its_folder_takes_the_config_along(vit, here):
 
 def test_an_unknown_activation_is_warned_about(vit, here):
     torch.save(vit.state_dict(), here / "weights.pt")
-    with pytest.warns(UserWarning, match=r"weights\.pt does not tell its activation or its heads: GELU"):
+    with pytest.warns(UserWarning, match=r"weights\.pt.*quick_gelu"):
         assert load(here / "weights.pt")[0].config.activation == "gelu"
 
 
@@ -344,9 +344,9 @@ def test_another_width_within_the_mlps_is_read_and_written(here):
     theirs = open_clip_model(vision, False)
     ours = load(open_clip_folder(theirs, vision, False, here / "folder"))[0]
     features_equal(ours, theirs)
-    ours.save_pretrained(here / "there", "open_clip")
+    ours.save_pretrained(here / "there", format="open_clip")
     features_equal(ours, open_clip.create_model(f"local-dir:{here / 'there'}", load_weights=True).eval())
-    ours.save_pretrained(here / "hugging", "transformers")
+    ours.save_pretrained(here / "hugging", format="transformers")
     images, _ = batch(32)
     again = transformers.CLIPModel.from_pretrained(here / "hugging").get_image_features(pixel_values=images)
     torch.testing.assert_close(again.pooler_output, ours.encode_image(images), rtol=1e-5, atol=1e-5)
@@ -379,7 +379,7 @@ def test_transformers_reads_our_tokenizer_and_preprocessing(here):
     tokenizer = Tokenizer.from_openai()
     vision = VisionConfig(image_size=32, patch_size=8, width=64, layers=1, heads=1)
     model = CLIP(CLIPConfig(32, vision, TextConfig(width=64, layers=1, heads=1)))
-    model.save_pretrained(here / "there", "transformers", tokenizer)
+    model.save_pretrained(here / "there", format="transformers", tokenizer=tokenizer)
     text = "Two dogs, running in the snow! 2024"
     assert transformers.CLIPTokenizer.from_pretrained(here / "there")(text)["input_ids"][1:-1] == tokenizer.encode(text)
     image = Image.effect_noise((50, 40), 80).convert("RGB")
@@ -444,7 +444,7 @@ def test_a_siglip_model_goes_to_open_clip_and_back_with_its_bias(tmp_path):
         assert bias == -4.5
     again = load(tmp_path / "there")[0]
     assert again.config.loss == "siglip" and again.logit_bias == -4.5
-    with pytest.raises(MinclipError, match="the loss clip"):
+    with pytest.raises(MinclipError, match="loss"):
         save(tmp_path / "elsewhere", ours, format="transformers")
 
 

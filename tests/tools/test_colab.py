@@ -49,12 +49,12 @@ def changed(control):
     return control.value - control.step if control.value == control.max else control.value + control.step
 
 model, preprocess, tokenizer = minclip.load("demo")
-scenes = minclip.load_pairs("shapes", "val", 64, size=8)
+scenes = minclip.load_pairs("shapes", "val", size=8)
 image, text = F.normalize(torch.randn(2, 16, 8), dim=-1)
 for name, scene in enumerate(scenes.images[:3]):
     Path("pictures").mkdir(exist_ok=True)
     Image.fromarray(scene.transpose(1, 2, 0)).save(f"pictures/{name}.png")
-index = search.Index.of("pictures", model, preprocess, tokenizer)
+index = search.Index.of("pictures", (model, preprocess, tokenizer))
 playgrounds = [
     widgets.label_playground(model, tokenizer, scenes.images, "a red star, a blue circle"),
     widgets.token_playground(tokenizer, "a red star"),
@@ -126,7 +126,7 @@ def published(tmp_path_factory):
     hub, course = folder / "github", folder / "github" / NAME
     for name in ("minclip", "notebooks", "tools", "data/demo"):
         shutil.copytree(ROOT / name, course / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for name in ("README.md", "LICENSE", "pyproject.toml", "data/README.md"):
+    for name in ("README.md", "LICENSE", "pyproject.toml", "data/README.md", "data/.minclip-data"):
         shutil.copy(ROOT / name, course / name)
     settings = {
         f"url.{hub.as_uri()}/.insteadOf": "https://github.com/",

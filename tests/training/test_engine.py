@@ -1,8 +1,7 @@
-"""What a training step is made of: gradients of cached batches, checkpointing, the moving average, norms, FLOPs."""
+"""What a training step is made of: gradients of cached batches, checkpointing, norms."""
 
 import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +10,7 @@ from minclip.batches import Batch
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
-from minclip.training import watch as meters
 from minclip.training.checkpointing import frozen_statistics
-from minclip.training.ema import Average
 from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, pick_device, picture_size
 from minclip.training.parallel import check_compiler, wrap
 
@@ -34,7 +31,7 @@ def batch(size=12, image_size=16):
     for row, end in enumerate(torch.randint(2, 10, (size,)).tolist()):
         ids[row, end:] = 0
         ids[row, end] = 49
-    return Batch(torch.randn(size, 3, image_size, image_size), ids, torch.arange(size))
+    return Batch(torch.randn(size, 3, image_size, image_size), ids)
 
 
 def grads_of(model):
@@ -216,48 +213,6 @@ def test_a_device_that_cannot_train_is_refused(device):
         pick_device(device, "fp32")
 
 
-# ---- the moving average
-
-
-def test_the_average_is_the_recursion():
-    model = CLIP(MODEL)
-    average, weight = Average(model, 0.9), model.text_projection.weight
-    wanted = weight.detach().clone()
-    for steps in range(5):
-        with torch.no_grad():
-            weight.add_(1.0)
-        average.update(steps)
-        decay = min(0.9, (1 + steps) / (10 + steps))
-        wanted = decay * wanted + (1 - decay) * weight.detach()
-    own = weight.detach().clone()
-    with average.in_place():
-        torch.testing.assert_close(weight.detach(), wanted)
-    assert torch.equal(weight, own)
-
-
-def test_the_model_gets_its_own_weights_back_also_after_an_error():
-    model = CLIP(MODEL)
-    average = Average(model, 0.5)
-    model.logit_scale.data.fill_(1.0)
-    with pytest.raises(RuntimeError, match="stop"), average.in_place():
-        assert model.logit_scale != 1
-        raise RuntimeError("stop")
-    assert model.logit_scale == 1
-    average.restart()
-    with average.in_place():
-        assert model.logit_scale == 1
-
-
-def test_the_average_has_batchnorms_statistics_too():
-    model = CLIP(RESNET)
-    average = Average(model, 0.5)
-    name, buffer = next((n, b) for n, b in model.named_buffers() if n.endswith("running_var"))
-    buffer.fill_(3.0)
-    average.update(1000)
-    with average.in_place():
-        assert dict(model.named_buffers())[name].eq(2.0).all()
-
-
 # ---- norms
 
 
@@ -278,56 +233,6 @@ def test_short_gradients_are_left_alone():
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.tensor([0.3, 0.4])
     assert clip_gradients([parameter], 1.0) == 0.5 and torch.equal(parameter.grad, torch.tensor([0.3, 0.4]))
-
-
-# ---- FLOPs
-
-
-def test_flops_are_those_counted_by_hand():
-    vision = replace(VISION, layers=1, patch_dropout=0.0, dropout=0.0)
-    config = replace(
-        MODEL, vision=vision, text=TextConfig(tower="bag", context_length=10, vocab_size=50, eot_id=49, width=32)
-    )
-    model, pairs = CLIP(config).train(), batch(4)
-    width, tokens, patches = 32, 17, 16
-    by_hand = 2 * (
-        patches * 48 * width  # patches
-        + width * width + 2 * tokens * width * width  # query of the class token, keys and values of all
-        + 2 * tokens * width  # its products with them
-        + width * width + 8 * width * width  # the way out, and the MLP
-        + width * 16 + width * 16  # projections
-    )  # fmt: skip
-    assert meters.flops_per_pair(model, pairs, autocast=False) == pytest.approx(3 * by_hand)
-
-
-def test_flops_of_a_pair_are_the_same_in_any_batch():
-    few = batch(4)
-    many = Batch(few.images.repeat(3, 1, 1, 1), few.ids.repeat(3, 1), torch.arange(12))
-    one, other = (meters.flops_per_pair(CLIP(CONV_STEM), pairs, autocast=False) for pairs in (few, many))
-    assert one == other
-
-
-def test_counting_leaves_no_trace():
-    config = replace(RESNET, text=replace(TEXT, dropout=0.5))
-    model, pairs = CLIP(config).train(), batch(image_size=32)
-    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    assert meters.flops_per_pair(model, pairs, autocast=False) > 0
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
-    assert torch.equal(state, torch.get_rng_state()) and all(p.grad is None for p in model.parameters())
-
-
-def test_the_peak_is_that_of_a_machine(monkeypatch):
-    assert 1e8 < meters.peak_flops(torch.device("cpu"), autocast=False) < 1e16
-    seconds = iter([0, 90, 0, 2, 0, 2, 0, 4, 0, 4, 0, 4])  # the first product warms up
-    monkeypatch.setattr("minclip.training.watch.time.perf_counter", lambda: next(seconds))
-    assert meters.peak_flops(torch.device("cpu"), autocast=False) == 2 * 2048**3 / 4
-
-
-def test_tensorboard_is_told_numbers_alone():
-    told = []
-    writer = SimpleNamespace(add_scalar=lambda *given: told.append(given))
-    meters.log_scalars(writer, {"step": 3, "loss": None, "scale": 14.3, "val": {"recall": 0.5}})
-    assert told == [("train/scale", 14.3, 3), ("val/recall", 0.5, 3)]
 
 
 # ---- compiling

@@ -1,10 +1,12 @@
-"""Muon against PyTorch's own, which takes matrices only, and against AdamW for everything else."""
+"""Muon against PyTorch's own, which takes matrices only, and AdamW for everything else; and the moving average."""
 
 import pytest
 import torch
 from torch import nn
 
-from minclip.training.optim import Muon, orthogonal
+from minclip.config import CLIPConfig, TextConfig, VisionConfig
+from minclip.model import CLIP
+from minclip.training.optim import EMA, Muon, orthogonal
 
 
 def moved(optimizer_of, shape, steps=4):
@@ -109,3 +111,49 @@ def test_a_state_that_was_saved_goes_on_as_if_nothing_had_been():
     second[2].load_state_dict(first[2].state_dict())
     go(*second, range(3, 6))
     assert torch.equal(whole[0], second[0]) and torch.equal(whole[1], second[1])
+
+
+# ---- the moving average
+
+
+VISION = VisionConfig(tower="resnet", image_size=32, width=4, heads=4, stages=(1, 1, 1, 1))  # which has buffers
+MODEL = CLIPConfig(16, VISION, TextConfig("bag", context_length=10, vocab_size=50, width=8))
+
+
+def test_the_average_is_the_recursion():
+    model = CLIP(MODEL)
+    ema, weight = EMA(model, 0.9), model.text_projection.weight
+    wanted = weight.detach().clone()
+    for step in range(5):
+        with torch.no_grad():
+            weight.add_(1.0)
+        ema.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * weight.detach()
+    own = weight.detach().clone()
+    with ema.applied():
+        torch.testing.assert_close(weight.detach(), wanted)
+    assert torch.equal(weight, own)
+
+
+def test_the_model_gets_its_own_weights_back_also_after_an_error():
+    model = CLIP(MODEL)
+    ema = EMA(model, 0.5)
+    model.logit_scale.data.fill_(1.0)
+    with pytest.raises(RuntimeError, match="stop"), ema.applied():
+        assert model.logit_scale != 1
+        raise RuntimeError("stop")
+    assert model.logit_scale == 1
+    ema.restart()
+    with ema.applied():
+        assert model.logit_scale == 1
+
+
+def test_the_average_has_batchnorms_statistics_too():
+    model = CLIP(MODEL)
+    ema = EMA(model, 0.5)
+    name, buffer = next((n, b) for n, b in model.named_buffers() if n.endswith("running_var"))
+    buffer.fill_(3.0)
+    ema.update(1000)
+    with ema.applied():
+        assert dict(model.named_buffers())[name].eq(2.0).all()

@@ -217,9 +217,9 @@ ONE_FAILS = """
 import os
 if os.environ.get("RANK") == "1":
     import minclip.data.stream, minclip.config
-    def load_pairs(*given, **named):
+    def open_data(*given, **named):
         raise minclip.config.MinclipError("its photographs are not there")
-    minclip.data.stream.load_pairs = load_pairs
+    minclip.data.stream.open_data = open_data
 """
 
 

@@ -82,39 +82,37 @@ def test_a_file_is_fetched_once(hub):
 
 def test_other_content_than_announced_is_refused(hub):
     hub.announced = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(MinclipError, match=r"weights\.bin was changed or cut off: its hash is .* Delete"):
+    with pytest.raises(MinclipError, match=r"weights\.bin.*Delete"):
         hub_file("owner/name", "weights.bin")
 
 
 def test_a_file_that_was_changed_in_the_cache_is_refused(hub):
     path = hub_file("owner/name", "weights.bin")
     path.resolve().write_bytes(CONTENT[:-1])
-    with pytest.raises(MinclipError, match="was changed or cut off"):
+    with pytest.raises(MinclipError, match=r"weights\.bin.*Delete"):
         hub_file("owner/name", "weights.bin")
 
 
 def test_a_file_that_the_repository_lacks_is_told(hub):
-    with pytest.raises(NoSuchFile, match=r"owner/name has no file other\.bin"):
+    with pytest.raises(NoSuchFile, match=r"owner/name.*other\.bin"):
         hub_file("owner/name", "other.bin")
 
 
 def test_a_repository_that_is_not_there_is_told(hub):
-    with pytest.raises(MinclipError, match="no repository 'owner/nothing', or it is private or gated"):
+    with pytest.raises(MinclipError, match=r"'owner/nothing'.*HF_TOKEN"):
         hub_file("owner/nothing", "weights.bin")
 
 
 def test_without_a_network_the_message_tells_what_to_fetch(hub, monkeypatch):
     go_to("http://127.0.0.1:9", monkeypatch)  # the discard port: nobody listens
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's pauses between its attempts
-    with pytest.raises(MinclipError, match=r"can't be reached \(no network\?\)\.  ask a friend$"):
+    with pytest.raises(MinclipError, match=r"no network.*ask a friend$"):
         hub_file("owner/name", "weights.bin", by_hand="ask a friend")
 
 
 def test_the_message_without_a_network_tells_the_folders_way(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        MinclipError, match=r"https://huggingface\.co/owner/name/tree/main into one folder, and name that"
-    ):
+    with pytest.raises(MinclipError, match=r"https://huggingface\.co/owner/name/tree/main"):
         hub_file("owner/name", "weights.bin")
 
 
@@ -126,7 +124,7 @@ def test_an_error_of_the_server_is_told(hub, status):
 
 
 def test_a_name_that_can_be_none_is_told(hub):
-    with pytest.raises(MinclipError, match="can't be fetched"):
+    with pytest.raises(MinclipError, match="a/b/c"):
         hub_file("a/b/c", "weights.bin")
 
 
@@ -135,7 +133,7 @@ def test_small_files_are_checked_against_gits_hash(tmp_path):
     (tmp_path / digest).write_bytes(b"abc")
     check_hub_hash(tmp_path / digest)
     (tmp_path / digest).write_bytes(b"abd")
-    with pytest.raises(MinclipError, match="was changed"):
+    with pytest.raises(MinclipError, match=digest):
         check_hub_hash(tmp_path / digest)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import minclip.weights.load
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
-from minclip.weights.load import OPEN_CLIP_FILES, OPENAI, Preprocess, read_hub, save
+from minclip.weights.load import FILES, OPENAI, Preprocess, read_hub, save
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
 
 CONFIG = CLIPConfig(
@@ -61,7 +61,7 @@ def openais_file(model, folder, name, monkeypatch, right_hash=True):
     path = folder / (name.replace("/", "-").replace("@", "-") + ".pt")
     torch.save(to_theirs(model, OPEN_CLIP_NAMES), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if right_hash else "0" * 64
-    monkeypatch.setitem(OPENAI, name, (digest, "timm/none"))
+    monkeypatch.setitem(OPENAI, name, (digest, "none"))
     return path
 
 
@@ -76,7 +76,7 @@ def test_openais_file_is_found_where_it_lies(model, here, data_home, monkeypatch
 
 def test_a_file_with_another_hash_is_refused(model, here, data_home, monkeypatch):
     path = openais_file(model, data_home, "ViT-B/32", monkeypatch, right_hash=False)
-    with pytest.raises(MinclipError, match=r"ViT-B-32\.pt is not OpenAI's ViT-B/32: its SHA-256 is .*, OpenAI's 0000"):
+    with pytest.raises(MinclipError, match=r"ViT-B-32\.pt is not OpenAI's ViT-B/32.* 0000"):
         load("ViT-B/32")
     with pytest.raises(MinclipError, match="is not OpenAI's"):  # by its path, too
         load(path)
@@ -91,8 +91,8 @@ def test_without_a_network_the_message_tells_what_to_download_and_where_to_put_i
     with pytest.raises(MinclipError) as error:
         load(name)
     message = str(error.value)
-    assert f"{OPENAI[name][0]}/{name.replace('/', '-').replace('@', '-')}.pt and put it into {data_home}" in message
-    assert "can't be reached" in message and message.count("https://") == 1
+    assert f"{OPENAI[name][0]}/{name.replace('/', '-').replace('@', '-')}.pt " in message
+    assert str(data_home) in message and message.count("https://") == 1
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_without_a_network_the_message_tells_what_to_download_and_where_to_put_i
     ],
 )
 def test_an_unknown_name_tells_the_nearest(name, nearest):
-    with pytest.raises(MinclipError, match=f"no run or model is named '{name}' \\(did you mean '{nearest}'\\?\\)"):
+    with pytest.raises(MinclipError, match=f"'{name}'.*did you mean '{nearest}'"):
         load(name)
 
 
 @pytest.mark.parametrize("name", ["./missing.pt", "/nowhere/model.pt", "weights/ViT-B-32.pt", "gone.safetensors"])
 def test_a_file_that_is_not_there_is_no_name(name):
-    with pytest.raises(MinclipError, match=f"{name} is not there"):
+    with pytest.raises(MinclipError, match=name):
         load(name)
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a/b/c", "ViT-B\\32"])
 def test_what_can_be_neither_path_nor_name_is_told(name):
-    with pytest.raises(MinclipError, match=r"no run or model is named .*; others are RN50, RN101"):
+    with pytest.raises(MinclipError, match="RN50, RN101"):
         load(name)
 
 
@@ -132,7 +132,7 @@ def hub(model, here, monkeypatch):
     repository.mkdir()
     cache.mkdir()
 
-    def hub_file(repo, name, by_hand=""):
+    def hub_file(repo, name, *, by_hand=None):
         if not (repository / name).exists():
             raise minclip.weights.load.NoSuchFile(f"no {name}")
         return Path(shutil.copy(repository / name, cache / name))
@@ -151,8 +151,8 @@ def test_a_repository_is_opened_in_either_format(model, hub, format, name):
 
 def test_a_repository_with_pickled_weights_only_is_opened(model, hub):
     save(hub, model, format="open_clip")
-    (hub / OPEN_CLIP_FILES[0]).unlink()
-    torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / OPEN_CLIP_FILES[1])
+    (hub / FILES["open_clip"][0]).unlink()
+    torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / FILES["open_clip"][1])
     assert equal(read_hub("owner/name", None)[0], model)
 
 
@@ -173,12 +173,12 @@ def test_a_shard_that_is_missing_is_told(model, hub):
     (hub / "model.safetensors").rename(hub / "a.safetensors")
     index = {"weight_map": {"logit_scale": "b.safetensors"}}
     (hub / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(MinclipError, match=r"b\.safetensors is not there"):
+    with pytest.raises(MinclipError, match=r"b\.safetensors"):
         load(hub)
 
 
 def test_a_repository_without_weights_is_refused(hub):
-    with pytest.raises(MinclipError, match=r"repository owner/name has nothing.*open_clip_model\.safetensors"):
+    with pytest.raises(MinclipError, match=r"owner/name.*open_clip_model\.safetensors"):
         load("owner/name")
 
 
@@ -186,7 +186,7 @@ def test_a_repository_without_weights_is_refused(hub):
 def test_all_that_belongs_to_a_model_comes_along(hub, format):
     vision = replace(CONFIG.vision, mean=(0.1, 0.2, 0.3))
     tokenizer = Tokenizer.train(["a red circle"] * 4, 520)
-    CLIP(replace(CONFIG, vision=vision)).save_pretrained(hub, format, tokenizer)
+    CLIP(replace(CONFIG, vision=vision)).save_pretrained(hub, format=format, tokenizer=tokenizer)
     _, preprocess, read = load("owner/name")
     assert preprocess.config.mean == (0.1, 0.2, 0.3) and read.merges == tokenizer.merges
 
@@ -210,7 +210,7 @@ def weights(model, here, change, names=OPEN_CLIP_NAMES):
 
 def test_weights_of_something_else_are_refused(here):
     torch.save({"conv1.weight": torch.zeros(3), "fc.bias": torch.zeros(2)}, here / "resnet.pt")
-    with pytest.raises(MinclipError, match=r"resnet\.pt does not hold a CLIP .* begins with conv1\.weight, fc\.bias"):
+    with pytest.raises(MinclipError, match=r"resnet\.pt.*conv1\.weight, fc\.bias"):
         load(here / "resnet.pt")
 
 
@@ -226,7 +226,7 @@ def test_surplus_weights_are_listed_ten_at_most(model, here):
     path = weights(
         model, here, lambda tensors: tensors.update({f"visual.extra{i:02}": torch.zeros(1) for i in range(12)})
     )
-    with pytest.raises(MinclipError, match=r"12 not known: visual\.extra00, .*visual\.extra09 and 2 more$"):
+    with pytest.raises(MinclipError, match=r"12 unknown: visual\.extra00, .*visual\.extra09 and 2 more$"):
         load(path, activation="gelu")
 
 
@@ -235,7 +235,7 @@ def test_a_missing_weight_is_named_wherever_it_stands(here, gone):
     # and not taken for the end of the tower
     vision, text = replace(CONFIG.vision, layers=3), replace(CONFIG.text, layers=3)
     path = weights(CLIP(replace(CONFIG, vision=vision, text=text)), here, lambda tensors: tensors.pop(gone))
-    with pytest.raises(MinclipError, match=f"does not fit its config; 1 missing: {gone}$"):
+    with pytest.raises(MinclipError, match=f"1 missing: {gone}$"):
         load(path, activation="gelu")
 
 
@@ -271,16 +271,14 @@ def test_weights_of_another_shape_are_listed(model, here):
 
 def test_a_tower_that_is_missing_is_told(model, here):
     path = weights(model, here, lambda tensors: [tensors.pop(n) for n in list(tensors) if n.startswith("visual.")])
-    with pytest.raises(
-        MinclipError, match=r"weights\.pt is not a CLIP that minclip knows: it has no visual\.class_embedding"
-    ):
+    with pytest.raises(MinclipError, match=r"weights\.pt.*visual\.class_embedding"):
         load(path, activation="gelu")
 
 
 def test_our_own_weights_without_their_config_are_told(model, here):
     model.save_pretrained(here / "mine")
     (here / "mine" / "config.json").unlink()
-    with pytest.raises(MinclipError, match=r"minclip's own weights, but no config\.json"):
+    with pytest.raises(MinclipError, match=r"model\.safetensors.*config\.json"):
         load(here / "mine" / "model.safetensors")
 
 
@@ -291,7 +289,7 @@ def test_our_own_weights_by_file_take_their_config_along(model, here):
 
 def test_an_activation_that_does_not_exist_is_refused(model, here):
     path = weights(model, here, lambda tensors: None)
-    with pytest.raises(MinclipError, match="activation 'relu' is none of gelu, quick_gelu"):
+    with pytest.raises(MinclipError, match=r"'relu'.*gelu, quick_gelu"):
         load(path, activation="relu")
 
 
@@ -316,7 +314,7 @@ def test_another_architecture_of_open_clip_is_refused_by_its_field(model, here, 
     values = json.loads(path.read_text())
     values["model_cfg"][group][field] = value
     path.write_text(json.dumps(values))
-    with pytest.raises(MinclipError, match=rf"open_clip_config\.json: {group}\.{field} = .* isn't CLIP's"):
+    with pytest.raises(MinclipError, match=rf"open_clip_config\.json.*{group}\.{field} = "):
         load(here / "theirs")
 
 
@@ -339,14 +337,14 @@ def change_transformers_config(folder, change):
 def test_another_type_of_transformers_is_refused(model, here):
     save(here / "theirs", model, format="transformers")
     change_transformers_config(here / "theirs", lambda values: values.update(model_type="siglip"))
-    with pytest.raises(MinclipError, match="a model of type 'siglip' is not CLIP's"):
+    with pytest.raises(MinclipError, match=r"config\.json.*'siglip'"):
         load(here / "theirs")
 
 
 def test_two_activations_are_refused(model, here):
     save(here / "theirs", model, format="transformers")
     change_transformers_config(here / "theirs", lambda values: values["vision_config"].update(hidden_act="gelu"))
-    with pytest.raises(MinclipError, match=r"\['gelu', 'quick_gelu'\] are not one"):
+    with pytest.raises(MinclipError, match=r"hidden_act.*'gelu', 'quick_gelu'"):
         load(here / "theirs")
 
 
@@ -354,14 +352,14 @@ def test_two_activations_are_refused(model, here):
 def test_a_folder_without_weights_is_told(model, here, format):
     save(here / "theirs", model, format=format)
     next((here / "theirs").glob("*.safetensors")).unlink()
-    with pytest.raises(MinclipError, match="theirs has a config, but no weights"):
+    with pytest.raises(MinclipError, match=r"theirs.*\.safetensors"):
         load(here / "theirs")
 
 
 @pytest.mark.parametrize("format", ["open_clip", "transformers"])
 def test_mean_and_std_come_back(here, format):
     vision = replace(CONFIG.vision, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    CLIP(replace(CONFIG, vision=vision)).save_pretrained(here / "there", format)
+    CLIP(replace(CONFIG, vision=vision)).save_pretrained(here / "there", format=format)
     assert load(here / "there")[1].config == vision
 
 
@@ -371,14 +369,14 @@ def test_another_way_of_preparing_images_is_warned_about(model, here):
     values = json.loads(path.read_text())
     values["preprocess_cfg"]["resize_mode"] = "squash"
     path.write_text(json.dumps(values))
-    with pytest.warns(UserWarning, match="images are prepared CLIP's way"):
+    with pytest.warns(UserWarning, match="config.json.*bicubic"):
         load(here / "theirs")
 
 
 def test_another_epsilon_is_refused(model, here):
     save(here / "theirs", model, format="transformers")
     change_transformers_config(here / "theirs", lambda values: values["text_config"].update(layer_norm_eps=0.1))
-    with pytest.raises(MinclipError, match="layer_norm_eps other than 1e-05"):
+    with pytest.raises(MinclipError, match=r"layer_norm_eps.*1e-05"):
         load(here / "theirs")
 
 
@@ -386,7 +384,7 @@ def test_another_way_of_preparing_images_in_transformers_is_warned_about(model, 
     save(here / "theirs", model, format="transformers")
     values = json.loads((here / "theirs" / "preprocessor_config.json").read_text())
     (here / "theirs" / "preprocessor_config.json").write_text(json.dumps(values | {"do_center_crop": False}))
-    with pytest.warns(UserWarning, match="images are prepared CLIP's way"):
+    with pytest.warns(UserWarning, match="config.json.*bicubic"):
         load(here / "theirs")
 
 
@@ -430,7 +428,7 @@ def test_damaged_weights_are_not_blamed_on_the_config(model, here, format):
     save(here / "theirs", model, format=format)
     path = next((here / "theirs").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(MinclipError, match=f"^{re.escape(str(path))} is cut off"):
+    with pytest.raises(MinclipError, match=f"^{re.escape(str(path))}"):
         load(here / "theirs")
 
 
@@ -458,9 +456,9 @@ def test_a_file_beside_other_jsons_is_opened_alone(model, here):
     ("first", "second"), [("open_clip", "minclip"), ("open_clip", "transformers"), ("minclip", "transformers")]
 )
 def test_two_formats_do_not_share_a_folder(model, here, first, second):
-    model.save_pretrained(here / "there", first)
-    with pytest.raises(MinclipError, match=f"holds a model in the format of {first}: choose another"):
-        CLIP(CONFIG).save_pretrained(here / "there", second)
+    model.save_pretrained(here / "there", format=first)
+    with pytest.raises(MinclipError, match=f"there.*format {first}"):
+        CLIP(CONFIG).save_pretrained(here / "there", format=second)
     assert equal(load(here / "there")[0], model)
 
 
@@ -470,7 +468,7 @@ def test_two_formats_do_not_share_a_folder(model, here, first, second):
 @pytest.mark.parametrize("format", ["minclip", "open_clip", "transformers"])
 def test_a_tokenizer_travels_along(model, here, format):
     tokenizer = Tokenizer.train(["a red circle"] * 4, 520)
-    model.save_pretrained(here / "there", format, tokenizer)
+    model.save_pretrained(here / "there", format=format, tokenizer=tokenizer)
     assert load(here / "there")[2].merges == tokenizer.merges
 
 
@@ -479,21 +477,21 @@ def test_a_tokenizer_travels_along(model, here, format):
     [
         ({"vision": {"stem": "conv"}}, "open_clip"),
         ({"vision": {"pool": "mean"}}, "transformers"),
-        ({"vision": {"tower": "resnet", "image_size": 32}}, "transformers"),
-        ({"text": {"tower": "bag"}}, "open_clip"),
+        ({"vision": {"tower": "resnet", "image_size": 32, "patch_size": 32, "layers": 12}}, "transformers"),
+        ({"text": {"tower": "bag", "layers": 12, "heads": 8}}, "open_clip"),
         ({"text": {"eot_id": 3}}, "open_clip"),
     ],
 )
 def test_a_model_that_the_others_lack_is_refused(here, change, format):
     groups = {name: replace(getattr(CONFIG, name), **fields) for name, fields in change.items()}
-    with pytest.raises(MinclipError, match=f"{format} has no such model: it needs a plain ViT"):
-        CLIP(replace(CONFIG, **groups)).save_pretrained(here / "there", format)
+    with pytest.raises(MinclipError, match=f"^{format} .*a plain ViT"):
+        CLIP(replace(CONFIG, **groups)).save_pretrained(here / "there", format=format)
     assert not (here / "there").exists()
 
 
 def test_an_unknown_format_tells_the_nearest(model, here):
-    with pytest.raises(MinclipError, match=r"'openclip' is none of .* \(did you mean 'open_clip'\?\)"):
-        model.save_pretrained(here / "there", "openclip")
+    with pytest.raises(MinclipError, match=r"'openclip'.*did you mean 'open_clip'"):
+        model.save_pretrained(here / "there", format="openclip")
 
 
 # ---- images

@@ -30,11 +30,11 @@ from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, Vi
 from minclip.loop import train
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
-from minclip.training.engine import parameter_groups
+from minclip.training.optim import parameter_groups
 from minclip.training.run import Run
-from minclip.weights import towers as borrowed
+from minclip.weights import towers
 from minclip.weights.config_json import from_dict, to_dict
-from minclip.weights.towers import HuggingFaceTokenizer, borrow, fetch_weights, new_tokenizer, read_tokenizer
+from minclip.weights.towers import HuggingFaceTokenizer, complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
 training = importlib.import_module("minclip.loop")
 TEXTS = ["a red star", "the small blue ring left of a large green circle", "", "a"]
@@ -58,7 +58,7 @@ def make_bert(folder, dropout=0.1, **more):
 
 
 def of_bert(folder, length=40):
-    return TextConfig(tower=f"hf:{folder}", context_length=length, width=8, heads=2)
+    return TextConfig(tower=f"hf:{folder}", context_length=length)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope="module")
 def built(bert):
     """A CLIP of two borrowed towers with their owners' tokenizer; the text model's weights, the image model's random ones."""
-    config = borrow(CLIPConfig(24, VIT, of_bert(bert)))
+    config = complete_config(CLIPConfig(24, VIT, of_bert(bert)))
     tokenizer = new_tokenizer(config.text, list)
     text = replace(config.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
     torch.manual_seed(0)
@@ -146,9 +146,9 @@ def test_padding_and_what_stands_after_the_end_change_nothing(built):
 
 
 def test_the_towers_preprocessing_is_their_owners():
-    config = borrow(CLIPConfig(24, replace(VIT, tower="timm:resnet10t"), TextConfig()))
+    config = complete_config(CLIPConfig(24, replace(VIT, tower="timm:resnet10t"), TextConfig()))
     assert config.vision.mean == (0.485, 0.456, 0.406) and config.vision.std == (0.229, 0.224, 0.225)
-    assert borrow(CLIPConfig()) == CLIPConfig()
+    assert complete_config(CLIPConfig()) == CLIPConfig()
 
 
 def test_positions_fit_the_image_size_and_are_interpolated():
@@ -158,7 +158,7 @@ def test_positions_fit_the_image_size_and_are_interpolated():
     assert tower.encode_image(torch.randn(1, 3, 96, 96)).shape == (1, 24) and tower.config.vision.image_size == 96
     with pytest.raises(MinclipError, match=r"this tower takes \(B, 3, 96, 96\)"):
         tower.encode_image(torch.randn(1, 3, 64, 64))
-    resnet = borrowed.TimmTower(replace(VIT, tower="timm:test_resnet"))
+    resnet = towers.TimmTower(replace(VIT, tower="timm:test_resnet"))
     resnet.resize(48)
     assert resnet(torch.randn(2, 3, 48, 48)).shape == (2, resnet.width)
 
@@ -190,19 +190,20 @@ def test_a_literal_end_token_in_a_caption_is_text(built):
 
 
 def test_a_tokenizer_comes_back_from_its_file(built, tmp_path):
-    built[1].save(tmp_path / "tokenizer.json")
-    again = read_tokenizer(tmp_path / "tokenizer.json", built[0].config.text)
+    (tmp_path / "tokenizer.json").write_text(built[1].to_json())
+    again = read_tokenizer(tmp_path / "tokenizer.json", replace(built[0].config.text, context_length=24))
+    assert again(TEXTS).shape == (4, 24) and built[1](TEXTS).shape == (4, 40)  # as long as the model's context
     assert torch.equal(again(TEXTS, 40), built[1](TEXTS, 40)) and again.to_json() == built[1].to_json()
     assert (again.eot_id, again.pad_id, again.vocab_size) == (3, 0, built[1].vocab_size)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(MinclipError, match=r"tokenizer\.json is not a tokenizer's file"):
+    with pytest.raises(MinclipError, match=r"tokenizer\.json"):
         HuggingFaceTokenizer.load(tmp_path / "tokenizer.json")
     assert isinstance(new_tokenizer(TextConfig(vocab_size=520), lambda: TEXTS), Tokenizer)
 
 
 @pytest.mark.parametrize("texts", [[5], ["\ud800"], [None]])
 def test_what_is_no_text_is_refused(built, texts):
-    with pytest.raises(MinclipError, match="texts must be"):
+    with pytest.raises(MinclipError, match="texts"):
         built[1](texts, 9)
 
 
@@ -222,28 +223,26 @@ def test_timms_weights_come_from_the_hub_and_not_from_chance(timm_hub):
 
 def test_without_a_network_the_message_tells_what_to_fetch(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(MinclipError, match=rf"can't be reached.*`hf download {HUB_VIT}`, and copy"):
-        borrowed.TimmTower(VIT).fetch()
-    with pytest.raises(
-        MinclipError, match=r"can't be reached.*huggingface\.co/no/body/tree/main; hf:FOLDER takes them"
-    ):
-        borrow(CLIPConfig(24, VIT, of_bert("no/body")))
+    with pytest.raises(MinclipError, match=rf"no network.*`hf download {HUB_VIT}`"):
+        towers.TimmTower(VIT).fetch()
+    with pytest.raises(MinclipError, match=r"no network.*huggingface\.co/no/body/tree/main.*hf:FOLDER"):
+        complete_config(CLIPConfig(24, VIT, of_bert("no/body")))
 
 
 def test_weights_that_do_not_fit_are_refused(timm_hub, hub):  # noqa: F811
     del timm_hub["norm.weight"]
     hub.files["model.safetensors"] = safetensors.torch.save(timm_hub)
-    with pytest.raises(MinclipError, match=r"model\.safetensors does not fit timm:test_vit: .*norm\.weight"):
-        borrowed.TimmTower(VIT).fetch()
+    with pytest.raises(MinclipError, match=r"model\.safetensors.*timm:test_vit.*norm\.weight"):
+        towers.TimmTower(VIT).fetch()
 
 
 def test_hugging_faces_weights_come_from_a_folder_or_from_the_hub(bert, hub):  # noqa: F811
     wanted = safetensors.torch.load_file(bert / "model.safetensors")
     hub.files = {path.name: path.read_bytes() for path in bert.iterdir()}
     for name in (bert, "owner/name"):
-        config = borrow(CLIPConfig(24, VIT, of_bert(name))).text
+        config = complete_config(CLIPConfig(24, VIT, of_bert(name))).text
         tokenizer = new_tokenizer(config, list)
-        tower = borrowed.HuggingFaceTower(replace(config, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id))
+        tower = towers.HuggingFaceTower(replace(config, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id))
         assert not torch.equal(
             tower.model.encoder.layer[1].output.dense.weight, wanted["encoder.layer.1.output.dense.weight"]
         )
@@ -258,11 +257,11 @@ def test_a_folder_without_all_weights_is_refused(tmp_path):
     weights = safetensors.torch.load_file(bert / "model.safetensors")
     del weights["encoder.layer.1.output.dense.weight"]
     safetensors.torch.save_file(weights, bert / "model.safetensors", metadata={"format": "pt"})
-    tower = borrowed.HuggingFaceTower(borrow(CLIPConfig(24, VIT, of_bert(bert))).text)
-    with pytest.raises(MinclipError, match=r"has no weights for encoder\.layer\.1\.output\.dense\.weight"):
+    tower = towers.HuggingFaceTower(complete_config(CLIPConfig(24, VIT, of_bert(bert))).text)
+    with pytest.raises(MinclipError, match=r"bert.*encoder\.layer\.1\.output\.dense\.weight"):
         tower.fetch()
     (bert / "model.safetensors").unlink()
-    with pytest.raises(MinclipError, match="can't be read as a model of transformers"):
+    with pytest.raises(MinclipError, match=r"bert.*model\.safetensors"):
         tower.fetch()
 
 
@@ -311,8 +310,8 @@ def test_rates_rise_and_fall_together_and_resuming_takes_the_new_ones(tmp_path):
     run = short_train(lower, tmp_path / "run", resume=True)
     wanted = {"lr": 5e-3, "vision_lr": 1e-4, "text_lr": 2e-4}
     assert rates_at_the_end(run) == pytest.approx({k: v * run.steps[-1]["lr"] / 5e-3 for k, v in wanted.items()})
-    with pytest.raises(MinclipError, match=r"other values of train\.text_lr \(0\.0002, now 0\.0\)"):
-        train(replace(lower, train=replace(lower.train, text_lr=0.0)), tmp_path / "run", resume=True)
+    with pytest.raises(MinclipError, match=r"train\.text_lr \(0\.0002, now None\)"):
+        train(replace(lower, train=replace(lower.train, text_lr=None)), tmp_path / "run", resume=True)
 
 
 def rates_at_the_end(run):
@@ -373,11 +372,11 @@ def test_frozen_towers_have_no_dropout_and_no_new_statistics_in_training(built):
 
 
 def test_only_pretrained_towers_can_be_frozen():
-    with pytest.raises(MinclipError, match=r"'both' would leave model\.vision\.tower 'vit' as random as it begins"):
+    with pytest.raises(MinclipError, match=r"'both'.*model\.vision\.tower 'vit'"):
         tiny({"freeze": "both"})
     with pytest.raises(MinclipError, match=r"train\.freeze 'all' is none of"):
         tiny({"freeze": "all"})
-    with pytest.raises(MinclipError, match="must not be negative"):
+    with pytest.raises(MinclipError, match=r"train\.text_lr -1e-05"):
         tiny({"text_lr": -1e-5})
 
 
@@ -488,8 +487,8 @@ def test_gradient_checkpointing_changes_no_gradient(built):
     assert found[0].keys() == found[1].keys() and len(found[0]) == len(list(clip.parameters()))
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, msg=name)
-    with pytest.raises(MinclipError, match=r"BatchNorm of timm:test_resnet would see each batch twice"):
-        borrowed.TimmTower(replace(VIT, tower="timm:test_resnet")).checkpoint()
+    with pytest.raises(MinclipError, match=r"train\.grad_checkpointing.*timm:test_resnet"):
+        towers.TimmTower(replace(VIT, tower="timm:test_resnet")).checkpoint()
 
 
 def test_norms_keep_their_activations_when_they_are_synchronized():
@@ -498,7 +497,7 @@ def test_norms_keep_their_activations_when_they_are_synchronized():
     before = [type(part) for part in clip.modules() if isinstance(part, nn.BatchNorm2d)]
     images = torch.randn(2, 3, 32, 32)
     wanted = clip.vision(images)
-    borrowed.synchronize_norms(clip)
+    towers.synchronize_norms(clip)
     after = [part for part in clip.modules() if isinstance(part, nn.SyncBatchNorm)]
     assert len(after) == len(before) > 0 and not [p for p in clip.modules() if isinstance(p, nn.BatchNorm2d)]
     with contextlib.suppress(ValueError):  # on a CPU it refuses to run at all
@@ -516,55 +515,62 @@ def test_norms_keep_their_activations_when_they_are_synchronized():
         ({"vision": {"tower": "timm:test_vit.r160_in2k"}}, r"no model 'test_vit.r160_in2k' \(did you mean 'test_vit.r160_in1k'\?\)"),
         ({"vision": {"tower": "timm:"}}, "timm has no model ''"),
         ({"vision": {"tower": "timm:hf-hub:timm/test_vit"}}, "timm has no model"),
-        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:NAME"),
-        ({"text": {"tower": "bert"}}, "tower 'bert' is neither 'transformer' nor 'bag' nor 'hf:NAME'"),
-        ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json is not in the cache, and the hub can't be reached"),
-        ({"text": {"tower": "hf:./nowhere/at/all"}}, "can't be fetched"),
+        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:"),
+        ({"text": {"tower": "bert"}}, "tower 'bert' is none of transformer, bag, hf:"),
+        ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json.*no network"),
+        ({"text": {"tower": "hf:./nowhere/at/all"}}, r"\./nowhere/at/all"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_none_is_told(config, message):
     with pytest.raises(MinclipError, match=message):
         values = to_dict(CLIPConfig())
-        borrow(from_dict(CLIPConfig, {**values, **{part: {**values[part], **new} for part, new in config.items()}}))
+        complete_config(
+            from_dict(CLIPConfig, {**values, **{part: {**values[part], **new} for part, new in config.items()}})
+        )
 
 
 def test_a_folder_that_is_no_text_model_is_told(tmp_path, bert):
     empty = of_bert(tmp_path)
-    with pytest.raises(MinclipError, match=r"config\.json can't be read"):
-        borrow(CLIPConfig(24, VIT, empty))
-    with pytest.raises(MinclipError, match="no tokenizer that transformers could read"):
+    with pytest.raises(MinclipError, match=r"config\.json"):
+        complete_config(CLIPConfig(24, VIT, empty))
+    with pytest.raises(MinclipError, match=r"tokenizer"):
         new_tokenizer(empty, list)
-    text = borrow(CLIPConfig(24, VIT, of_bert(bert))).text
+    text = complete_config(CLIPConfig(24, VIT, of_bert(bert))).text
     for change, message in (
-        ({"hf_config": ""}, "model.text.hf_config of hf:.* is none that transformers knows"),
-        ({"hf_config": '{"model_type": "nonsense"}'}, "is none that transformers knows"),
+        ({"hf_config": ""}, r"model\.text\.hf_config.*hf:"),
+        ({"hf_config": '{"model_type": "nonsense"}'}, r"model\.text\.hf_config.*nonsense"),
         (
             {"hf_config": '{"model_type": "t5", "d_model": 8, "num_layers": 1, "d_ff": 8}'},
-            "is a t5, no encoder of texts",
+            "t5",
         ),
-        ({"context_length": 65}, "context_length 65 is more than the 64 positions of hf:"),
+        ({"context_length": 65}, "context_length 65.*64"),
+        ({"hf_config": "[" * 100_000}, r"model\.text\.hf_config"),
+        ({"hf_config": '{"model_type": "bert", "num_hidden_layers": 1000000000000}'}, "layers"),
+        ({"hf_config": '{"model_type": "bert", "vocab_size": 1000000000000}'}, "768,"),
+        ({"hf_config": '{"model_type": "bert", "hidden_size": "wide"}'}, r"model\.text\.hf_config"),
+        ({"hf_config": '{"model_type": "bert", "hidden_size": -4}'}, r"model\.text\.hf_config"),
     ):
         with pytest.raises(MinclipError, match=message):
-            borrowed.HuggingFaceTower(replace(text, **change))
+            towers.HuggingFaceTower(replace(text, **change))
 
 
 def test_an_image_size_that_the_patches_do_not_divide_is_told():
-    with pytest.raises(MinclipError, match="image size 40 is not a multiple of 16, timm:test_vit's patch"):
-        borrowed.TimmTower(replace(VIT, image_size=40))
+    with pytest.raises(MinclipError, match=r"40.*timm:test_vit.*16"):
+        towers.TimmTower(replace(VIT, image_size=40))
 
 
 def test_a_library_that_is_missing_is_told_with_its_extra(bert, monkeypatch):
     for library in ("timm", "transformers"):
         monkeypatch.setitem(sys.modules, library, None)
     for make in (
-        lambda: borrow(CLIPConfig(24, VIT, TextConfig())),
-        lambda: borrowed.TimmTower(VIT),
+        lambda: complete_config(CLIPConfig(24, VIT, TextConfig())),
+        lambda: towers.TimmTower(VIT),
     ):
         with pytest.raises(MinclipError, match=r'^this tower needs timm: pip install "minclip\[timm\]"'):
             make()
     for make in (
         lambda: new_tokenizer(of_bert(bert), list),
-        lambda: borrowed.HuggingFaceTower(replace(of_bert(bert), hf_config="{}")),
+        lambda: towers.HuggingFaceTower(replace(of_bert(bert), hf_config="{}")),
     ):
         with pytest.raises(MinclipError, match=r'^this tower needs transformers: pip install "minclip\[hf\]"'):
             make()

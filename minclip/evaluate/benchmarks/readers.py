@@ -1,11 +1,9 @@
-"""How each of the paper's data sets is read: torchvision finds and checks the files, here they become images and labels.
+"""How the paper's data sets are read: torchvision finds and checks the files, here they become images and labels."""
 
-A reader takes the data sets' folder, the set's own word for the split and whether torchvision may download; it returns the
-images, (N,) labels (VOC 2007: (N, C) bool), the classes as the set calls them (none where it has numbers only) and notes.
-"""
-
+import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,165 +11,161 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...config import MinclipError
-from .labelled import Files, class_folders
+from ...data.photos.images import open_image
+from ...data.photos.source import Source
 
-Raw = tuple[Sequence[Any], Any, Sequence[str], tuple[str, ...]]
-Reader = Callable[[Path, str, bool], Raw]
-
+WHOLE = 1 << 20  # a side that no photograph has: a JPEG is decoded at its full size
 VOC = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
-    "train tvmonitor"
-).split()
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep"
+)
+VOC = [*VOC.split(), "sofa", "train", "tvmonitor"]
 
 
-def _open(kind: str, root: Path, download: bool, **keywords: Any) -> Any:
-    """One of torchvision's data sets."""
+@dataclass(frozen=True)
+class Labeled:
+    """N images of C classes.
+
+    `images[i]` is a PIL image or a (3, H, W) uint8 array; `labels` is (N,) int64, or (N, C) bool where an image may
+    show several classes; `class_names` are the C names as they stand in a prompt; `notes` says what minclip decided.
+    """
+
+    images: Sequence[Any]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count, names = len(self.labels), len(self.class_names)
+        if len(self.images) != count or count == 0:
+            raise MinclipError(f"{len(self.images)} images and {count} labels: each image needs one")
+        columns = self.labels.shape[1] if self.labels.ndim == 2 else names
+        if columns != names or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < names:
+            raise MinclipError(f"labels up to {self.labels.max()} in {columns} columns don't fit {names} class names")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Lazy(Sequence[Any]):
+    """`paths`, each opened when asked for: image files, where a MinclipError names one that is missing or no image."""
+
+    def __init__(self, paths: Sequence[Any], opened: Any = lambda path: open_image(path, WHOLE)) -> None:
+        self.paths, self.opened = paths, opened
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.opened(self.paths[i])
+
+
+def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
+    """Images, labels (N,) and class folders of `folder/<class>/<image>`, the classes in the order of their names."""
+    paths = sorted(path for path in Source.open(folder).images if "/" in path)
+    names = [path.partition("/")[0] for path in paths]
+    classes = sorted(set(names))
+    if len(classes) < 2:
+        layout = f"{folder}/<class name>/<image>"
+        raise MinclipError(f"{folder} has {len(classes)} class folders with images: a task needs two, as {layout}")
+    return Lazy([folder / path for path in paths]), np.searchsorted(classes, names), classes
+
+
+def read(name: str, kind: str, root: Path, split: str, download: bool) -> tuple[Any, ...]:
+    """Images, labels (N,) (VOC 2007: (N, C) bool), classes as the set names them (none where it has numbers), notes.
+
+    `kind` is torchvision's class, `root` the folder of all sets, `split` the set's own word.
+    """
     from torchvision import datasets  # half a second that `import minclip` should not cost
 
-    more = {"download": True} if download else {}  # some have no such argument
+    of = getattr(datasets, kind)
+    options = {"split": split, "image_set": split, "train": split == "train", "year": "2007", "download": download}
+    options["folds"] = 0 if split == "train" else None  # of STL-10: the paper trains on a fold of 1,000 images
+    known = inspect.signature(of).parameters
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of NumPy's, about how torchvision reads old files
-        return getattr(datasets, kind)(root, **keywords, **more)
+        warnings.simplefilter("ignore")  # NumPy's, about how torchvision reads old files
+        d = of(root / "ILSVRC2012" if name == "imagenet" else root, **{k: options[k] for k in options if k in known})
+    if name in globals():
+        return globals()[name](d, split)
+    return _arrays(d) if hasattr(d, "data") else _some(*_files(d), getattr(d, "classes", ()))
 
 
-def _listed(d: Any) -> tuple[Sequence[Any], Sequence[int]]:
-    """Files and labels of those that keep a list, which is most; nothing is decoded."""
-    pairs = getattr(d, "samples", None) or getattr(d, "_samples", None)
-    return tuple(zip(*pairs)) if pairs else (getattr(d, "_image_files", None) or d._images, d._labels)
+def _arrays(d: Any) -> tuple[Any, ...]:
+    images = np.asarray(d.data)  # CIFAR (N, 32, 32, 3), STL-10 (N, 3, 96, 96), MNIST (N, 28, 28)
+    images = _gray(images) if images.ndim == 3 else images.transpose(0, 3, 1, 2) if images.shape[-1] == 3 else images
+    labels = d.targets if hasattr(d, "targets") else d.labels
+    return images, labels, () if str(d.classes[0]).startswith("0 ") else d.classes  # MNIST's are "0 - zero" …
 
 
-def _draw(count: int, split: str, test: float, train: float) -> np.ndarray:
-    """The numbers of a split that nobody has written down: shares of a shuffle that is always the same."""
-    order, first = np.random.default_rng(0).permutation(count), max(1, round(test * count))
-    return np.sort(order[:first] if split == "test" else order[first : first + max(1, round(train * count))])
-
-
-def listed(kind: str) -> Reader:
-    def read(root: Path, split: str, download: bool) -> Raw:
-        d = _open(kind, root, download, split=split)
-        paths, labels = _listed(d)
-        return Files(paths), labels, getattr(d, "classes", ()), ()
-
-    return read
-
-
-def cifar(kind: str) -> Reader:
-    def read(root: Path, split: str, download: bool) -> Raw:
-        d = _open(kind, root, download, train=split == "train")
-        return d.data.transpose(0, 3, 1, 2), d.targets, d.classes, ()
-
-    return read
-
-
-def mnist(root: Path, split: str, download: bool) -> Raw:
-    d = _open("MNIST", root, download, train=split == "train")
-    return _grey(d.data.numpy()), d.targets, (), ()
-
-
-def fer2013(root: Path, split: str, download: bool) -> Raw:
-    d = _open("FER2013", root, False, split=split)
-    images, labels = zip(*d._samples)
-    if None in labels:
-        raise MinclipError("test.csv has no labels, fer2013.csv and icml_face_data.csv have")
-    return _grey(np.stack(images)), labels, (), ()
-
-
-def _grey(images: np.ndarray) -> np.ndarray:
+def _gray(images: np.ndarray) -> np.ndarray:
     """(N, H, W) -> (N, 3, H, W), without a copy."""
     return np.broadcast_to(images[:, None], (len(images), 3, *images.shape[1:]))
 
 
-def stl10(root: Path, split: str, download: bool) -> Raw:
-    # the first of its ten folds of 1,000 images: the paper trains on that many
-    d = _open("STL10", root, download, split=split, folds=0 if split == "train" else None)
-    return d.data, d.labels, d.classes, ()
+def _files(d: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Files and labels of a set that keeps a list of them, as most do; nothing is decoded."""
+    pairs = getattr(d, "samples", None) or getattr(d, "_samples", None)
+    return tuple(zip(*pairs)) if pairs else (getattr(d, "_image_files", None) or d._images, d._labels)
 
 
-def sun397(root: Path, split: str, download: bool) -> Raw:
-    d = _open("SUN397", root, download)
-    place, name = root / "SUN397", f"{split.title()}ing_01.txt"
-    paths, labels = zip(*sorted(zip(*_listed(d))))
-    notes: tuple[str, ...] = ()
+def _some(paths: Sequence[Any], labels: Sequence[Any], classes: Sequence[str], rows: Any = None) -> tuple[Any, ...]:
+    rows = range(len(paths)) if rows is None else rows
+    return Lazy([Path(paths[i]) for i in rows]), [labels[i] for i in rows], classes
+
+
+def _draw(count: int, split: str, test: float, train: float) -> np.ndarray:
+    """The rows of a split that nobody published: shares of a shuffle that is always the same."""
+    order, first = np.random.default_rng(0).permutation(count), max(1, round(test * count))
+    return np.sort(order[:first] if split == "test" else order[first : first + max(1, round(train * count))])
+
+
+def fer2013(d: Any, split: str) -> tuple[Any, ...]:
+    images, labels = zip(*d._samples)
+    if None in labels:
+        raise MinclipError("test.csv has no labels, fer2013.csv and icml_face_data.csv have")
+    return _gray(np.stack(images)), labels, ()
+
+
+def sun397(d: Any, split: str) -> tuple[Any, ...]:
+    place, name = Path(d.root) / "SUN397", f"{split.title()}ing_01.txt"
+    paths, labels = zip(*sorted(zip(*_files(d))))
     if lists := sorted(place.rglob(name)):
         wanted = {place / line.strip("/") for line in lists[0].read_text().split()}
-        rows = [i for i, path in enumerate(paths) if path in wanted]
-    else:
-        notes = (f"{name} of SUN397's partitions is not in {place}: the split is minclip's own, not the paper's",)
-        rows = _draw(len(paths), split, 19850 / 108754, 19850 / 108754)
-    return Files(paths[i] for i in rows), [labels[i] for i in rows], d.classes, notes
+        return _some(paths, labels, d.classes, [i for i, path in enumerate(paths) if path in wanted])
+    note = f"{name} of SUN397's partitions is not in {place}: the split is minclip's own, not the paper's"
+    return *_some(paths, labels, d.classes, _draw(len(paths), split, 19850 / 108754, 19850 / 108754)), note
 
 
-def eurosat(root: Path, split: str, download: bool) -> Raw:
-    d = _open("EuroSAT", root, download)
-    rows = _draw(len(d.samples), split, 5000 / 27000, 10000 / 27000)
-    return Files(d.samples[i][0] for i in rows), [d.samples[i][1] for i in rows], d.classes, ()
+def eurosat(d: Any, split: str) -> tuple[Any, ...]:
+    return _some(*_files(d), d.classes, _draw(len(d), split, 5000 / 27000, 10000 / 27000))
 
 
-def caltech101(root: Path, split: str, download: bool) -> Raw:
+def caltech101(d: Any, split: str) -> tuple[Any, ...]:
     """All 102 folders, the background's too, as in the paper: 30 images of each to train on, the others to test."""
-    d = _open("Caltech101", root, download)
     files, labels, classes = class_folders(Path(d.root) / "101_ObjectCategories")
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:30] for c in range(len(classes))])
-    rows = np.sort(train) if split == "train" else np.setdiff1d(order, train)
-    return Files(files.paths[i] for i in rows), labels[rows], classes, ()
+    return _some(files.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train))
 
 
-def voc2007(root: Path, split: str, download: bool) -> Raw:
+def voc2007(d: Any, split: str) -> tuple[Any, ...]:
     """An image shows a class where one of its objects is of that class and not marked as difficult.
 
     One with only difficult ones counts as not showing it; VOC's own kit leaves it out for that class.
     """
-    d = _open("VOCDetection", root, download, year="2007", image_set=split)
     labels = np.zeros((len(d), len(VOC)), bool)
     for row, path in zip(labels, d.annotations):
         for thing in ElementTree.parse(path).iter("object"):
             row[VOC.index(thing.findtext("name", "").strip())] |= thing.findtext("difficult", "0").strip() != "1"
-    return Files(d.images), labels, VOC, ()
+    return Lazy(d.images), labels, VOC
 
 
-def kitti(root: Path, split: str, download: bool) -> Raw:
-    """How far the nearest car, van or truck is: up to 8 m, up to 20 m, farther, or there is none (VTAB, Zhai et al. 2019)."""
-    d = _open("Kitti", root, download, train=True)  # only that half has labels
-    labels = []
-    for i in range(len(d)):
-        depths = [o["location"][2] for o in d._parse_target(i) if o["type"] in ("Car", "Van", "Truck")]
-        labels.append(int(np.searchsorted([8, 20, 999], min(depths, default=1000))))
-    pairs = sorted(zip(d.images, labels))
-    rows = _draw(len(pairs), split, 711 / 7481, 6770 / 7481)
-    return Files(pairs[i][0] for i in rows), [pairs[i][1] for i in rows], (), ()
-
-
-def clevr(root: Path, split: str, download: bool) -> Raw:
-    """How many objects, 3 to 10; the paper took 2,000 and 500 images, of the halves that have labels."""
-    d = _open("CLEVRClassification", root, download, split=split)
-    rows = np.sort(np.random.default_rng(0).permutation(len(d))[: 500 if split == "val" else 2000])
-    return Files(d._image_files[i] for i in rows), [d._labels[i] - 3 for i in rows], (), ()
-
-
-class _Items(Sequence[Any]):
-    def __init__(self, d: Any) -> None:
-        self.d = d
-
-    def __len__(self) -> int:
-        return len(self.d)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.d[i][0]
-
-
-def pcam(root: Path, split: str, download: bool) -> Raw:
-    d = _open("PCAM", root, download, split=split)
+def pcam(d: Any, split: str) -> tuple[Any, ...]:
     with d.h5py.File(d._base_folder / d._FILES[split]["targets"][0]) as file:
-        labels = file["y"][:].reshape(-1)
-    return _Items(d), labels, (), ()
+        return Lazy(range(len(d)), lambda i: d[i][0]), file["y"][:].reshape(-1), ()
 
 
-def imagenet(root: Path, split: str, download: bool) -> Raw:
-    d = _open("ImageNet", root / "ILSVRC2012", False, split=split)
-    paths, labels = _listed(d)
-    # a name that two classes share is told apart by all of its synonyms, and "crane", which has none, by its number
+def imagenet(d: Any, split: str) -> tuple[Any, ...]:
+    # two classes of one name are told apart by all their synonyms, and "crane", which has none, by its number
     first = [names[0] for names in d.classes]
     whole = [", ".join(names) if first.count(names[0]) > 1 else names[0] for names in d.classes]
-    classes = [number if whole.count(name) > 1 else name for number, name in zip(d.wnids, whole)]
-    return Files(paths), labels, classes, ()
+    return _some(*_files(d), [number if whole.count(name) > 1 else name for number, name in zip(d.wnids, whole)])

@@ -57,7 +57,7 @@ def test_retrieval_is_the_count_by_hand(n, m, d, block, diverged, seed):
     if diverged != "none":  # some vectors are not numbers, or infinite
         some = {"image": image, "text": text}[diverged]
         some[rng.integers(0, len(some), 2), 0] = torch.tensor([float("nan"), float("inf")])
-    got = retrieval(image, text, owner, (1, 2, 5), block=block)
+    got = retrieval(image, text, owner, ks=(1, 2, 5), block=block)
     assert got == pytest.approx(by_hand(image, text, owner, (1, 2, 5)))
 
 

@@ -1,0 +1,64 @@
+"""Retrieval: recall@k and median rank, from text to image and from image to text (paper, table 13)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import MinclipError
+
+
+@torch.no_grad()
+def retrieval(
+    image: Tensor,
+    text: Tensor,
+    text_to_image: Tensor | np.ndarray,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    block: int = 256,
+) -> dict[str, float]:
+    """Recall@k from 0 to 1, median rank (1 is the best), both ways, and the mean of all recalls.
+
+    `image` (N, D) and `text` (M, D) have length 1; text j belongs to image `text_to_image[j]`, any number to an image.
+    text -> image: the share of texts whose image is among the k nearest.  image -> text: the share of images with one
+    of their texts, whichever, among the k nearest; images without a text are left out.  A wrong answer that ties with
+    the right one counts half: a model that maps everything to one point gets middle ranks, not recall 1.  A score that
+    is NaN never helps.  `block` rows of the scores exist at a time.  MinclipError where the arguments don't fit.
+    """
+    owner = torch.as_tensor(text_to_image, device=image.device)  # (M,)
+    if len(owner) != len(text) or len(owner) == 0:
+        raise MinclipError(f"{len(text)} texts and {len(owner)} entries of text_to_image: each text needs one image")
+    if int(owner.min()) < 0 or int(owner.max()) >= len(image):
+        raise MinclipError(f"text_to_image names images {owner.min()} to {owner.max()}, but there are {len(image)}")
+    if min(ks, default=0) < 1:
+        raise MinclipError(f"ks must be numbers of at least 1, got {tuple(ks)}")
+    numbers, described = torch.arange(len(image), device=image.device), owner.unique()
+    ranks = {
+        "text_to_image": _ranks(text, owner, image, numbers, block),
+        "image_to_text": _ranks(image[described], described, text, owner, block),
+    }
+    recalls = {f"{way}_r@{k}": float((r < k).double().mean()) for way, r in ranks.items() for k in ks}
+    medians = {f"{way}_median_rank": 1 + float(np.median(r)) for way, r in ranks.items()}
+    return {**recalls, **medians, "mean_recall": sum(recalls.values()) / len(recalls)}
+
+
+def _ranks(queries: Tensor, query_ids: Tensor, answers: Tensor, answer_ids: Tensor, block: int) -> Tensor:
+    """(Q,) on the CPU: how many wrong answers come before the best right one, ties counted half; 0 is the best.
+
+    Queries (Q, D) and answers (A, D); an answer is right where its id is the query's.
+    """
+    # Equal vectors must tie to the last bit: with whole tiles of the matrix product, all its columns round alike.
+    padded = F.pad(answers, (0, 0, 0, -len(answers) % 64))
+    ranks = []
+    for q, ids in zip(queries.split(block), query_ids.split(block)):
+        scores = (F.pad(q, (0, 0, 0, -len(q) % 64)) @ padded.T)[: len(q), : len(answers)]  # (block, A)
+        rows, columns = (ids[:, None] == answer_ids).nonzero(as_tuple=True)  # where the right answers are
+        right = scores[rows, columns]  # from this very product: another one would round differently
+        best = right.new_full((len(q),), -torch.inf).scatter_reduce(0, rows, right, "amax")[:, None]
+        scores[rows, columns] = torch.nan  # neither below nor tied: only wrong answers are counted now
+        below, tied = (scores < best).sum(dim=1), (scores == best).sum(dim=1)
+        # from what is not below, so that a wrong score of NaN comes before the right one
+        ranks.append((len(answers) - rows.bincount(minlength=len(q))) - below - tied / 2)
+    return torch.cat(ranks).cpu()
