@@ -8,7 +8,6 @@ from pathlib import Path
 from ...config import MinclipError
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from ...weights.hub import data_folder
 from .source import TABLES, Row, Source, file_name, stem
 from .tables import MissingColumn, csv_rows, read_table
 

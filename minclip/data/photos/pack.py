@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 from ...config import MinclipError
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from ...weights.hub import data_folder
 from .images import BROKEN, decode
 
 _VERSION = 4  # of what `decode` makes of a file; raise it and packs are made anew
