@@ -1,14 +1,11 @@
-"""Every setting of minclip as frozen dataclasses, each checked when it is set; and where minclip keeps its data."""
+"""Every setting of minclip as frozen dataclasses, each checked when it is set."""
 
 import dataclasses
 import difflib
 import math
 import numbers
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 
@@ -271,19 +268,3 @@ class TrainConfig:
             trained += [] if frozen else [tower]
         again = {*trained} - {"bag"} or not loop.grad_checkpointing
         _need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
-        # BatchNorm must not count a batch twice, and the compiler can't trace how recomputing prevents that
-        norms = vision.tower in ("resnet", "small_resnet") or vision.stem == "conv"
-        traced = not (norms and loop.compile and loop.grad_checkpointing)
-        _need(traced, "train.compile and train.grad_checkpointing don't work together with BatchNorm: leave one out")
-
-
-def data_folder() -> Path:
-    """Absolute path of downloads, caches and the demo: `$MINCLIP_DATA`, a clone's `data/`, or `~/.cache/minclip`."""
-    if os.environ.get("MINCLIP_DATA"):
-        return Path(os.environ["MINCLIP_DATA"]).absolute()
-    # beside the package in a clone; beside the notebooks if the package was installed elsewhere
-    for place in (Path(__file__).parent.parent / "data", Path("data"), Path("../data")):
-        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
-            return place.resolve()
-    home = os.path.expanduser("~")  # "~" itself for a container's user without a home
-    return Path(tempfile.gettempdir() if home == "~" else home) / ".cache" / "minclip"

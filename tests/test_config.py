@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from minclip.cli.train import for_towers
 from minclip.config import (
     CLIPConfig,
     DataConfig,
@@ -19,12 +20,12 @@ from minclip.config import (
     TextConfig,
     TrainConfig,
     VisionConfig,
-    data_folder,
     nearest,
     unused_fields,
 )
-from minclip.presets import PRESETS, for_towers, preset, small
+from minclip.presets import PRESETS, preset, small
 from minclip.weights.config_json import from_dict, to_dict
+from minclip.weights.hub import data_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -325,7 +326,7 @@ def folder_of_an_installed_copy(place, here, **environment):
     (place / "minclip").mkdir(parents=True, exist_ok=True)
     (place / "minclip" / "config.py").write_bytes((ROOT / "minclip" / "config.py").read_bytes())
     (place / "minclip" / "__init__.py").touch()
-    code = "from minclip.config import data_folder; print(data_folder())"
+    code = "from minclip.weights.hub import data_folder; print(data_folder())"
     kept = {k: v for k, v in os.environ.items() if k not in ("MINCLIP_DATA", "HOME")}
     env = {**kept, "PYTHONPATH": str(place), **environment}
     return Path(

@@ -19,7 +19,7 @@ FILES = {str(path.relative_to(PACKAGE).as_posix()): path.read_text(encoding="utf
 TREES = {name: ast.parse(text) for name, text in FILES.items()}
 CORE = [
     *("config.py", "presets.py", "tokenizer.py", "transformer.py", "vision.py", "resnet.py", "text.py", "model.py"),
-    *("losses.py", "preprocess.py", "batches.py", "loop.py", "zeroshot.py", "retrieval.py", "__init__.py"),
+    *("losses.py", "preprocess.py", "batches.py", "loop.py", "zeroshot.py", "recall.py", "__init__.py"),
 ]
 
 # From the ground up: a file imports from its own floor and from those below.  The longest name that fits decides.
@@ -30,7 +30,7 @@ FLOORS = [
     ["vision", "resnet", "text", "weights.towers"],
     ["model"],
     ["batches"],
-    ["retrieval", "zeroshot", "weights", "data"],
+    ["recall", "zeroshot", "weights", "data"],
     ["evaluate"],
     ["training"],
     ["loop"],

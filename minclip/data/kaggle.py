@@ -19,9 +19,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..config import MinclipError, data_folder, nearest
+from ..config import MinclipError, nearest
 from ..weights.config_json import parse_json
-from ..weights.hub import sha256
+from ..weights.hub import data_folder, sha256
 from .photos.images import BROKEN
 
 SOURCES = {

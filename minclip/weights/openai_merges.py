@@ -6,8 +6,8 @@ import importlib.util
 import zlib
 from pathlib import Path
 
-from ..config import MinclipError, data_folder
-from .hub import hub_file
+from ..config import MinclipError
+from .hub import data_folder, hub_file
 
 FILE = "bpe_simple_vocab_16e6.txt.gz"
 COUNT = 49152 - 256 - 2  # the file holds more; OpenAI's vocabulary stops here

@@ -182,7 +182,7 @@ def test_a_folder_with_something_in_it_is_left_alone(kaggle, tmp_path):
     folder = tmp_path / "data" / "flickr8k"
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(MinclipError, match="flickr8k is there.*minclip fetch"):
+    with pytest.raises(MinclipError, match=r"flickr8k is there.*minclip fetch"):
         fetch("flickr8k")
     assert contents(tmp_path / "data") == {"flickr8k/mine.txt": b"mine"} and kaggle.log == []
 
