@@ -14,18 +14,8 @@ from ..batches import Task
 from ..config import MinclipError
 from ..data import load_pairs
 from ..preprocess import Preprocess
-from . import Loaded, decoded, image_batches, task_scores
-from .benchmarks import (
-    BENCHMARKS,
-    TEMPLATES,
-    Labeled,
-    Root,
-    benchmark,
-    default_root,
-    found,
-    has_validation,
-    load_benchmark,
-)
+from . import Loaded, Root, decoded, image_batches, task_scores
+from .benchmarks import BENCHMARKS, TEMPLATES, Labeled, benchmark, default_root, found, has_validation, load_benchmark
 from .metrics import METRICS
 from .probe import check_shots
 

@@ -24,8 +24,8 @@ def retrieval(
     `image` (N, D) and `text` (M, D) have length 1; text j belongs to image `text_to_image[j]`, any number to an image.
     text -> image: the share of texts whose image is among the k nearest.  image -> text: the share of images with one
     of their texts, whichever, among the k nearest; images without a text are left out.  A wrong answer that ties with
-    the right one counts half: a model that maps everything to one point gets ranks in the middle, not recall 1.  A score
-    that is NaN never helps.  `block` rows of the scores exist at a time.  MinclipError where the arguments don't fit.
+    the right one counts half: a model that maps everything to one point gets middle ranks, not recall 1.  A score that
+    is NaN never helps.  `block` rows of the scores exist at a time.  MinclipError where the arguments don't fit.
     """
     owner = torch.as_tensor(text_to_image, device=image.device)  # (M,)
     if len(owner) != len(text) or len(owner) == 0:
