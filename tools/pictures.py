@@ -1,8 +1,10 @@
-"""The README's pictures, drawn again from the shipped demo: `python tools/pictures.py`."""
+"""The README's picture, drawn again from the shipped demo: `python tools/pictures.py`."""
 
 import argparse
 from pathlib import Path
 
+import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 import minclip
@@ -11,29 +13,39 @@ from minclip.data import load_pairs
 from minclip.evaluate import embed_images, embed_texts
 
 DEMO = Path(__file__).resolve().parent.parent / "data" / "demo"
+PAIRS = ("blue star", "red heart", "pink triangle", "yellow cross", "striped ring")
 
 
-def zero_shot(run: minclip.Run) -> Figure:
-    """The first scene of each held-out pair against a sentence for each."""
-    pairs = load_pairs("shapes", "heldout", image_size=run.config.data.image_size, size=100)
-    task = pairs.tasks["held-out pairs"]
-    scenes = [task.indices[task.labels.tolist().index(label)] for label in range(len(task.class_names))]
-    sentences = [f"a picture of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in task.class_names]
-    texts = embed_texts(run.model, run.tokenizer, sentences)
-    cosines = texts @ embed_images(run.model, pairs)[scenes].T
-    found = sum(column == nearest for column, nearest in enumerate(cosines.argmax(dim=0).tolist()))
-    title = f"Zero-shot: eight pairs that no object in training had; {found} of 8 pictures find their sentence"
-    return plots.similarity_matrix(cosines, pairs.images[scenes], sentences, title=title)
+def found(run: minclip.Run, columns: int = 7) -> Figure:
+    """For five held-out pairs, the nearest pictures among all test and held-out scenes, best first."""
+    held, test = (load_pairs("shapes", split, image_size=run.config.data.image_size) for split in ("heldout", "test"))
+    task, images = held.tasks["held-out pairs"], np.concatenate([held.images, test.images])
+    truth = np.full(len(images), "", dtype=object)  # no scene of the test split shows one of the pairs
+    truth[np.asarray(task.indices)] = [task.class_names[label] for label in task.labels.tolist()]
+    features = torch.cat([embed_images(run.model, pairs) for pairs in (held, test)])
+    cosines = embed_texts(run.model, run.tokenizer, [f"a picture of a {pair}" for pair in PAIRS]) @ features.T
+    best = cosines.topk(columns, dim=1).indices.numpy()
+    right = sum(int((truth[places] == pair).sum()) for pair, places in zip(PAIRS, best))
+    figure = plots.new_figure(7.6, 4.7)
+    for pair, places, (left, *axes) in zip(
+        PAIRS, best, plots.base.axes_grid(figure, len(PAIRS), columns + 1, width_ratios=[2, *[1] * columns])
+    ):
+        left.set_axis_off()
+        left.text(1, 0.5, f"“a {pair}”", ha="right", va="center", fontsize=13)
+        for place, axis in zip(places, axes):
+            plots.show_image(axis, images[place])
+    title = f"The nearest of {len(images):,} pictures; {right} of {best.size} are right. No object in training had these pairs."
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=DEMO, help="the folder of the pictures")
+    parser.add_argument("--to", type=Path, default=DEMO, help="the folder of the picture")
     to = parser.parse_args(arguments).to
     run = minclip.Run.load(DEMO)
-    for name, figure in {"zero-shot.png": zero_shot(run), "curves.png": plots.curves(run)}.items():
-        plots.save(figure, to / name)
-        print(to / name)
+    plots.save(found(run), to / "search.png")
+    print(to / "search.png")
 
 
 if __name__ == "__main__":

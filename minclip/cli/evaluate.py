@@ -8,9 +8,10 @@ from rich.table import Table
 
 from ..config import MinclipError
 from ..course.plots import task_bars
+from ..data import open_data
+from ..evaluate import final_figures
 from ..evaluate.benchmarks import default_root
 from ..evaluate.tasks import run_tasks, task_names
-from ..loop import final_figures
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
 from .models import Download, RunArgument, open_model, save_picture
@@ -42,7 +43,9 @@ class Eval:
         if self.root:
             config = replace(config, data=replace(config.data, root=self.root))
         device, _ = pick_device(config.train.device, "fp32")
-        figures = final_figures(run.model.to(device), run.tokenizer, config, read_learnt(run.folder))
+        opened = open_data(config.data)
+        splits = {split: opened.load(split) for split in opened.evaluation_splits}
+        figures = final_figures(run.model.to(device), run.tokenizer, splits, trained_on=read_learnt(run.folder))
         print_figures(figures)
         return {"run": str(run.folder), "figures": figures}
 

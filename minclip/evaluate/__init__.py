@@ -17,7 +17,7 @@ from ..batches import Pairs, Task, normalize, to_device
 from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP
-from ..retrieval import retrieval
+from ..recall import retrieval
 from ..tokenizer import Tokenizer
 from ..zeroshot import accuracy, check_prompts, embed_texts, ensemble, zero_shot_classifier
 from .probe import few_shot as few_shot

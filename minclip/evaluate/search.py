@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
 from ..data.photos.source import Source
 from ..data.stream import prefetch
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint
+from ..weights.hub import data_folder
 from . import Loaded, decoded, embed_texts
 
 _VERSION = 1  # of the index's table and of how an image is read; raise it and indexes are rebuilt

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 from common import interleaved, peak_memory, report, write
 
+from minclip import retrieval
 from minclip.evaluate.search import Index
-from minclip.retrieval import retrieval
 
 
 def features(images: int, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import last_json
 from PIL import Image
-from test_cli import last_json
 
 import minclip
 from minclip.cli import main

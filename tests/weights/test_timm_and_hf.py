@@ -18,10 +18,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from processes import in_processes
-from test_hub import hub  # noqa: F401
-from test_training_distributed import same
 from torch import nn
-from training_runs import tiny
+from training_runs import same, tiny
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 import minclip
@@ -79,7 +77,7 @@ def built(bert):
 
 
 @pytest.fixture
-def timm_hub(hub):  # noqa: F811
+def timm_hub(hub):
     """A stand-in for the hub that has weights for test_vit."""
     torch.manual_seed(123)
     weights = timm.create_model("test_vit").state_dict()
@@ -229,14 +227,14 @@ def test_without_a_network_the_message_tells_what_to_fetch(monkeypatch):
         complete_config(CLIPConfig(24, VIT, of_bert("no/body")))
 
 
-def test_weights_that_do_not_fit_are_refused(timm_hub, hub):  # noqa: F811
+def test_weights_that_do_not_fit_are_refused(timm_hub, hub):
     del timm_hub["norm.weight"]
     hub.files["model.safetensors"] = safetensors.torch.save(timm_hub)
     with pytest.raises(MinclipError, match=r"model\.safetensors.*timm:test_vit.*norm\.weight"):
         towers.TimmTower(VIT).fetch()
 
 
-def test_hugging_faces_weights_come_from_a_folder_or_from_the_hub(bert, hub):  # noqa: F811
+def test_hugging_faces_weights_come_from_a_folder_or_from_the_hub(bert, hub):
     wanted = safetensors.torch.load_file(bert / "model.safetensors")
     hub.files = {path.name: path.read_bytes() for path in bert.iterdir()}
     for name in (bert, "owner/name"):
@@ -383,7 +381,7 @@ def test_only_pretrained_towers_can_be_frozen():
 # ---- a run, and what is left when the owners are gone
 
 
-def test_a_run_goes_on_and_opens_without_its_owners(timm_hub, hub, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_run_goes_on_and_opens_without_its_owners(timm_hub, hub, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     bert = make_bert(tmp_path / "bert")
     config = run_of(bert, {"lr": 1e-3})

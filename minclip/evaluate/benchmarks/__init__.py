@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...config import MinclipError, data_folder, nearest
+from ...config import MinclipError, nearest
+from ...weights.hub import data_folder
 from .. import Root
 from . import readers
 from .readers import Labeled, class_folders
