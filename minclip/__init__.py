@@ -1,9 +1,9 @@
-"""minclip: CLIP from nothing, small enough to read in one sitting.
+"""minclip: CLIP from scratch, small enough to read in one sitting.
 
 model, preprocess, tokenizer = minclip.load("demo")
 """
 
-from . import cli, retrieval  # noqa: F401  (cli first: Ctrl-C has to work during the imports below)
+from . import cli  # noqa: F401  (first: Ctrl-C has to work during the imports below)
 from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from .data import Pairs, load_pairs
 from .evaluate import few_shot, linear_probe, zero_shot_classifier
@@ -11,6 +11,7 @@ from .loop import train
 from .losses import clip_loss, siglip_loss
 from .model import CLIP
 from .presets import PRESETS
+from .recall import retrieval
 from .tokenizer import Tokenizer
 from .training.run import Run
 from .weights.folder import package_version
@@ -19,25 +20,7 @@ from .weights.load import load
 __version__ = package_version()
 
 __all__ = [
-    "CLIP",
-    "PRESETS",
-    "CLIPConfig",
-    "DataConfig",
-    "LoopConfig",
-    "MinclipError",
-    "Pairs",
-    "Run",
-    "TextConfig",
-    "Tokenizer",
-    "TrainConfig",
-    "VisionConfig",
-    "clip_loss",
-    "few_shot",
-    "linear_probe",
-    "load",
-    "load_pairs",
-    "retrieval",
-    "siglip_loss",
-    "train",
-    "zero_shot_classifier",
-]
+    "CLIP", "PRESETS", "CLIPConfig", "DataConfig", "LoopConfig", "MinclipError", "Pairs", "Run", "TextConfig", "Tokenizer",
+    "TrainConfig", "VisionConfig", "clip_loss", "few_shot", "linear_probe", "load", "load_pairs", "retrieval",
+    "siglip_loss", "train", "zero_shot_classifier",
+]  # fmt: skip

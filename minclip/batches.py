@@ -12,6 +12,7 @@ from .config import DataConfig, MinclipError, VisionConfig
 from .text import trim
 from .tokenizer import Tokenizer
 
+Device = torch.device | str
 SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
 
 
@@ -131,9 +132,7 @@ def raw_batches(
     The incomplete last batch is dropped; its images come in another epoch.  Raises MinclipError if there is no batch.
     """
     if batch_size > len(pairs):
-        raise MinclipError(
-            f"train.batch_size {batch_size} is larger than the data set of {len(pairs)} images: lower it"
-        )
+        raise MinclipError(f"train.batch_size {batch_size} exceeds the data set's {len(pairs)} images: lower it")
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(pairs))  # no image twice in a batch: its own copy would count as a wrong answer
     chosen = captions.first[:-1] + np.floor(rng.random(len(pairs)) * np.diff(captions.first)).astype(np.int64)  # (N,)
@@ -160,15 +159,10 @@ class Batch:
 
 
 def assemble(
-    raw: RawBatch,
-    data: DataConfig,
-    vision: VisionConfig,
-    *,
-    image_size: int | None = None,
-    device: torch.device | str = "cpu",
+    raw: RawBatch, data: DataConfig, vision: VisionConfig, *, image_size: int | None = None, device: Device = "cpu"
 ) -> Batch:
     """The one place where batches are made, from memory and from shards; S is `image_size`, else `data.image_size`."""
-    # all copies start at once and nothing below asks for a value: the host never waits for the GPU
+    # all copies start at once, and nothing below asks the GPU for a value: the host never waits for it
     images, ids, may_flip, numbers = (to_device(x, device) for x in vars(raw).values())
     size, may_flip = image_size or data.image_size, may_flip if data.flip else None
     x = augment(images, numbers[:5], image_size=size, min_crop=data.min_crop, may_flip=may_flip)
@@ -177,7 +171,7 @@ def assemble(
     return Batch(normalize(x, vision), ids)
 
 
-def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+def to_device(x: Tensor, device: Device) -> Tensor:
     """A copy on the device; to a GPU through page-locked memory, which it fetches while both go on."""
     to_gpu = torch.device(device).type == "cuda" and not x.is_cuda
     return x.pin_memory().to(device, non_blocking=True) if to_gpu else x.to(device)

@@ -17,10 +17,9 @@ from .losses import siglip_bias
 from .model import CLIP
 from .training import distributed, engine, watch
 from .training import resume as resuming
-from .training import run as run_folder
+from .training import run as runs
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
-from .training.run import Run
 from .weights.config_json import to_dict
 from .weights.sizes import check_size
 from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
@@ -28,7 +27,7 @@ from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_
 MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which a run gives up
 
 
-def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> Run:
+def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
     """Trains a CLIP from scratch and returns its Run; everything is kept in `folder` (default: `runs/<data set>`).
 
     With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  Ctrl-C ends the
@@ -40,20 +39,17 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
     loop, first = config.train, distributed.rank() == 0
-    resuming.check_agreement(
-        "was started with other values of", {**resuming.leaves(to_dict(config)), "--resume": resume}
-    )
-
-    with run_folder.lock_run(folder) if first else nullcontext():
-        # ------------------------------------------------------------------------------------------------------------
-        # set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
+    options = {**resuming.leaves(to_dict(config)), "--resume": resume}
+    resuming.check_agreement("was started with other values of", options)
+    with runs.lock_run(folder) if first else nullcontext():
+        # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
 
         if resume:
             config = resuming.resumed_config(folder, config)
-            if resuming.is_finished(folder, config.train):
+            if resuming.is_finished(folder, loop):
                 if first:
                     tqdm.write(f"note: {folder} is finished; raise train.steps or train.minutes to continue it")
-                run = Run.load(folder)
+                run = runs.Run.load(folder)
                 run.model.to(device)
                 return run
         else:
@@ -84,26 +80,21 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         optimizer = make_optimizer(clip, loop)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
         ema = EMA(model, loop.ema) if loop.ema else None
-        if first:
-            run_folder.write_run_config(folder, config) if resume else run_folder.start_run(
-                folder, config, tokenizer, stream.names
-            )
-            for note in stream.notes:
-                tqdm.write(f"note: {note}")
-        saved = (
-            run_folder.load_checkpoint(folder, model, optimizer, ema)
-            if resume
-            else {"step": 0, "seconds": 0.0, "skipped": 0}
-        )
+        saved = runs.load_checkpoint(folder, model, optimizer, ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skipped = saved["step"], saved["skipped"]
-        if resume and first:
-            run_folder.rewind(folder, step)
+        if first and resume:
+            runs.write_run_config(folder, config)
+            runs.rewind(folder, step)
+        elif first:
+            runs.start_run(folder, config, tokenizer, stream.names)
+        for note in stream.notes if first else ():
+            tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder before process 0 has put it in order
         writer = watch.tensorboard(folder, step) if loop.tensorboard and first else None
 
         def log(line: dict[str, Any]) -> None:
             if first:
-                run_folder.write_metrics(folder, line)
+                runs.write_metrics(folder, line)
             if writer:
                 watch.log_scalars(writer, line)
 
@@ -115,17 +106,14 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
         def save() -> None:
             progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
-            run_folder.save_checkpoint(folder, model, optimizer, ema, progress)
+            runs.save_checkpoint(folder, model, optimizer, ema, progress)
 
-        # ------------------------------------------------------------------------------------------------------------
-        # training
+        # ---- training
 
         batches = stream.start(tokenizer, device, step)
-        watcher, flops = watch.Watcher(config), {}  # flops: of one pair, by the side of its image
-        skipped_in_a_row, reasons_told = 0, 0
+        watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
-        total = None if loop.minutes else loop.steps
-        bar = tqdm(total=total, initial=step, desc=folder.name, unit="step", mininterval=0.5, disable=not first)
+        bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
         started = time.perf_counter() - saved["seconds"]  # train.minutes counts from the first step on
         logged_at, logged_step = time.perf_counter(), step
         with bar, engine.deferred_interrupt() as interrupted:
@@ -135,7 +123,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 progress = seconds / (60 * loop.minutes) if loop.minutes else step / loop.steps
                 if progress >= 1 or stop:
                     break
-
                 # the schedules: learning rate, size of the images, patch dropout
                 fraction = engine.schedule(progress, loop.warmup)
                 for group, peak_lr in zip(optimizer.param_groups, peak_lrs):
@@ -144,11 +131,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 if loop.unmasked_last and progress >= 1 - loop.unmasked_last and clip.vision.patch_dropout:
                     clip.vision.patch_dropout = 0.0
                     flops.clear()  # whole images cost more
-
                 # one step: gradients of the loss, clipped, then the optimizer
                 batch = batches.next(side)
-                # All randomness of the step comes from these numbers: a checkpoint needs no random state, and the run may
-                # be resumed on another number of processes.
+                # all randomness comes from these numbers: a checkpoint needs no random state, and any number of processes
+                # may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()
                 loss, scale = engine.gradients(model, batch, loop, autocast, seed)
@@ -162,20 +148,18 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     if ema:
                         ema.update(step)
                     skipped_in_a_row = 0
-                else:  # an infinite gradient would stay in the weights for ever, and an infinite image in BatchNorm
+                else:  # it would stay in the weights for ever, and a bad image in BatchNorm's statistics
                     for buffer, good in zip(clip.buffers(), good_buffers):
                         buffer.copy_(good)
                     skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
                 step += 1
-
                 # once in a while: log
                 if logged:
-                    if finite:
-                        good_buffers = [buffer.clone() for buffer in clip.buffers()]
-                    if side not in flops:
-                        flops[side] = watch.flops_per_pair(clip, batch, autocast=autocast)
                     now = time.perf_counter()
                     rate = loop.batch_size * (step - logged_step) / (now - logged_at)
+                    good_buffers = [buffer.clone() for buffer in clip.buffers()]
+                    if side not in flops:
+                        flops[side] = watch.flops_per_pair(clip, batch, autocast=autocast)
                     peak = watch.peak_flops(device, autocast=autocast) * distributed.world_size()
                     line = {
                         "step": step,
@@ -194,8 +178,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     }
                     log(line)
                     left = f", {loop.minutes * 60 - seconds:.0f} s left" if loop.minutes else ""
-                    shown = f"loss {line['loss']:.3f}, scale {line['scale']:.1f}, {rate:.0f} images/s{left}"
-                    bar.set_postfix_str(shown, refresh=False)
+                    bar.set_postfix_str(f"loss {loss:.3f}, scale {scale:.1f}, {rate:.0f} images/s{left}", refresh=False)
                     if first and (hint := watcher.check(line, progress=progress, model=clip, batch=batch)):
                         tqdm.write(hint)
                     for reason in batches.tally.reasons[reasons_told:] if batches.tally else []:  # the first few
@@ -204,12 +187,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     logged_at, logged_step = time.perf_counter(), step
                 bar.update()
                 if skipped_in_a_row == MAX_SKIPPED:
-                    raise MinclipError(
-                        f"step {step}: the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss.item()}, gradient"
-                        f" norm {grad_norm.item()}): resume with a lower train.lr ({loop.lr:g}), or start a new run if"
-                        f" {folder} has no state.pt yet"
-                    )
-
+                    what = f"the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss}, norm {grad_norm})"
+                    how = f"resume with a lower train.lr ({loop.lr:g}), or start a new run if {folder} has no state.pt yet"
+                    raise MinclipError(f"step {step}: {what}: {how}")
                 # once in a while: validate, save
                 paused = time.perf_counter()
                 if loop.eval_every and step % loop.eval_every == 0:
@@ -218,8 +198,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     save()
                 logged_at += time.perf_counter() - paused  # images/s are those of training
 
-        # ------------------------------------------------------------------------------------------------------------
-        # the end: save, validate, evaluate on the splits that nothing was chosen by
+        # ---- the end: save, validate, evaluate on the splits that nothing was chosen by
 
         save()
         if stop:
@@ -232,11 +211,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             clip.vision.patch_dropout = config.model.vision.patch_dropout
         model = whole_model(model).to(device).eval()
         if first:
-            figures = {}
-            if not loop.overfit:
-                figures = final_figures(model, tokenizer, stream.evaluation(), trained_on=stream.names)
+            splits = {} if loop.overfit else stream.evaluation()
+            figures = final_figures(model, tokenizer, splits, trained_on=stream.names)
             log({"step": step, "final": figures, "seconds": time.perf_counter() - started})
         if writer:
             writer.close()
         distributed.barrier()
-        return Run(folder, config, tokenizer, model, run_folder.read_metrics(folder) if first else [])
+        return runs.Run(folder, config, tokenizer, model, runs.read_metrics(folder) if first else [])

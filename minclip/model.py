@@ -23,19 +23,17 @@ MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature a
 
 
 class Tower(Protocol):
-    """What CLIP needs of a tower, an `nn.Module`: a name in `config.py`, a line in the tables below, and this.
+    """What CLIP needs of a tower, an `nn.Module` with a name in `config.py` and a line in the tables below.
 
-    It may also have, with a default that works where it hasn't:
-    `blocks`, its modules in order, which gradient checkpointing recomputes and FSDP shards one by one (default: the whole
-    tower is one block); `resize(image_size)` (default: images of any size are welcome); `attention_maps(inputs)` for
-    those who want to look; `projects = True` where its feature is the embedding already.
+    Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one (default: the tower
+    as a whole); `resize(image_size)` (default: it takes any size); `attention_maps(inputs)`; `projects = True` if the
+    feature is the embedding already.
     """
 
     config: Any
     width: int  # of its feature
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Images (B, 3, S, S) or ids (B, L) -> features (B, width)."""
+    def __call__(self, inputs: Tensor) -> Tensor: ...  # images (B, 3, S, S) or ids (B, L) -> features (B, width)
 
 
 # Name in the config, up to a colon -> tower.

@@ -34,9 +34,7 @@ class Preprocess:
         except OSError as error:
             raise MinclipError(f"an image can't be read to its end: {error}") from None
         size = self.config.image_size
-        resize = v2.Resize(
-            size, v2.InterpolationMode.BICUBIC
-        )  # of the short side; the ends of the long one are cut off
+        resize = v2.Resize(size, v2.InterpolationMode.BICUBIC)  # the short side; the long one is cropped
         scale = v2.ToDtype(torch.float32, scale=True)  # (3, S, S) from 0 to 1
         normalize = v2.Normalize(self.config.mean, self.config.std)  # with the statistics of the training data
         steps = [resize, v2.CenterCrop(size), v2.RGB(), v2.PILToTensor(), scale, normalize]

@@ -1,46 +1,28 @@
 """The named presets: whole configs to start from, any field of which can be overridden."""
 
-import copy
-from dataclasses import fields, replace
+from dataclasses import replace
+from typing import Any
 
-from .config import (
-    TRANSFORMERS,
-    CLIPConfig,
-    DataConfig,
-    Default,
-    LoopConfig,
-    MinclipError,
-    TextConfig,
-    TrainConfig,
-    VisionConfig,
-    nearest,
-    unused_fields,
-)
+from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, nearest
 
 
-def small(
-    *, patch_size: int, width: int, layers: int, text_layers: int, vocab_size: int, image_size: int = Default(224)
-) -> CLIPConfig:
-    """A CLIP for little data and a laptop: convolutional stem, mean pooling, 32 channels a head, 32 tokens a caption."""
-    vision = VisionConfig(
-        image_size=image_size, patch_size=patch_size, width=width, layers=layers, heads=width // 32,
-        stem="conv", pool="mean", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
-    )  # fmt: skip
+def small(*, width: int, layers: int, text_layers: int, vocab_size: int, **vision: Any) -> CLIPConfig:
+    """A CLIP for little data and a laptop, 32 channels a head, 32 tokens a caption; `vision` are more fields of its tower."""
+    colors = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    tower = VisionConfig(width=width, layers=layers, heads=width // 32, stem="conv", pool="mean", **colors, **vision)
     text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)
-    return CLIPConfig(embed_dim=256, vision=vision, text=text)
+    return CLIPConfig(embed_dim=256, vision=tower, text=text)
 
 
-def for_few_photographs(*, width: int, vocab_size: int, image_size: int = Default(224)) -> CLIPConfig:
+def for_few_photographs(*, width: int, vocab_size: int, **vision: Any) -> CLIPConfig:
     """A CLIP that learns from a few thousand photographs and nothing else: a small ResNet and a bag of words.
 
     A ViT and a text Transformer memorize so few captions before they learn what the images show (data/README.md).
     """
-    vision = VisionConfig(
-        tower="small_resnet", image_size=image_size, width=width, stages=(2, 2, 2, 2), dropout=0.3,
-        mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28),
-    )  # fmt: skip
+    colors = {"mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28)}
+    tower = VisionConfig("small_resnet", width=width, stages=(2, 2, 2, 2), dropout=0.3, **colors, **vision)
     text = TextConfig(tower="bag", context_length=32, vocab_size=vocab_size, width=512, dropout=0.2)
-    return CLIPConfig(embed_dim=512, vision=vision, text=text)
+    return CLIPConfig(embed_dim=512, vision=tower, text=text)
 
 
 # How few photographs are augmented and trained on (data/README.md: what helped, and what didn't).
@@ -81,16 +63,3 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
-
-
-def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without those settings that other towers don't use, ready for its two `tower` fields to be overridden."""
-    model = config.model
-    for part, tower in (("vision", vision), ("text", text)):
-        old = copy.copy(getattr(model, part))
-        for this in fields(old) if tower else ():
-            if this.name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
-                object.__setattr__(old, this.name, this.default)
-        model = replace(model, **{part: old})
-    towers = {vision or model.vision.tower, text or model.text.tower}
-    return replace(config, model=replace(model, activation=model.activation if towers & TRANSFORMERS else "gelu"))

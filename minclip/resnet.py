@@ -29,9 +29,8 @@ class ModifiedResNet(nn.Module):
         super().__init__()
         self.config, self.width = config, embed_dim
         width = config.width
-        self.stem = nn.Sequential(
-            ConvNorm(3, width // 2, 3, stride=2), ConvNorm(width // 2, width // 2, 3), ConvNorm(width // 2, width, 3)
-        )
+        half = width // 2
+        self.stem = nn.Sequential(ConvNorm(3, half, 3, stride=2), ConvNorm(half, half, 3), ConvNorm(half, width, 3))
         self.stages, channels = nn.ModuleList(), width
         for i, blocks in enumerate(config.stages):
             stage = nn.Sequential()
@@ -126,9 +125,8 @@ class AttentionPool(nn.Module):
 class SmallResNet(nn.Module):
     """Images (B, 3, S, S), float and normalized, -> (B, 8 · width), for S of 32 and more: it learns from a few thousand.
 
-    Blocks of two 3×3 convolutions (those of ResNet-18, He et al. 2016) in four stages of `width` to 8 · `width` channels.
-    The first convolution and each later stage halve the grid, and nothing is pooled before: at 64 pixels details are
-    scarce.  The feature is the mean of the last grid, so images of any size are welcome.
+    ResNet-18's blocks (He et al. 2016) in four stages of `width` to 8 · `width` channels; the first convolution and each
+    later stage halve the grid, without a pooling before: small images have no detail to lose.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -149,7 +147,7 @@ class SmallResNet(nn.Module):
         x = self.stem(images.contiguous(memory_format=torch.channels_last)).relu()
         for block in self.blocks:
             x = block(x)
-        return self.dropout(x.mean(dim=(2, 3)))  # (B, 8 · width)
+        return self.dropout(x.mean(dim=(2, 3)))  # (B, 8 · width); a mean takes a grid of any size
 
     def resize(self, image_size: int) -> None:
         """Takes images of another size from now on; no weight depends on the size."""

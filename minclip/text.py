@@ -15,9 +15,8 @@ class TextTransformer(nn.Module):
         self.config, self.width = config, config.width
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.context_length, config.width))
-        self.transformer = Transformer(
-            config.width, config.layers, config.heads, activation=activation, dropout=config.dropout
-        )
+        options = {"activation": activation, "dropout": config.dropout}
+        self.transformer = Transformer(config.width, config.layers, config.heads, **options)
         self.norm_final = nn.LayerNorm(config.width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 

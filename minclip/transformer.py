@@ -3,6 +3,8 @@
 Shapes: B batch, L tokens, W width, H heads, d = W / H.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -107,30 +109,18 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`layers` blocks, (B, L, W) -> (B, L, W)."""
+    """`layers` blocks, (B, L, W) -> (B, L, W); `options` are those of `Block`."""
 
-    def __init__(
-        self,
-        width: int,
-        layers: int,
-        heads: int,
-        *,
-        activation: str = "gelu",
-        mlp_width: int | None = None,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, width: int, layers: int, heads: int, **options: Any) -> None:
         super().__init__()
-        shape = {"activation": activation, "mlp_width": mlp_width, "dropout": dropout}
-        self.blocks = nn.ModuleList(Block(width, heads, **shape) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, **options) for _ in range(layers))
         # OpenAI's initialization: each of the 2 · layers branches adds to the residual stream, whose variance would
         # grow with their number; so the layers that write to it start smaller (as in GPT-2).
         branch_std = width**-0.5 * (2 * layers) ** -0.5
+        stds = (width**-0.5, branch_std, (2 * width) ** -0.5, branch_std)
         for block in self.blocks:
-            nn.init.normal_(block.attention.qkv.weight, std=width**-0.5)
-            nn.init.normal_(block.attention.out.weight, std=branch_std)
-            nn.init.normal_(block.mlp.up.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.down.weight, std=branch_std)
-            for layer in (block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down):
+            for layer, std in zip((block.attention.qkv, block.attention.out, block.mlp.up, block.mlp.down), stds):
+                nn.init.normal_(layer.weight, std=std)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

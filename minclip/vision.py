@@ -31,14 +31,8 @@ class VisionTransformer(nn.Module):
             self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(patches + (config.pool == "cls"), config.width))
         self.norm_pre = nn.LayerNorm(config.width)  # CLIP's addition to ViT (paper, section 2.4)
-        self.transformer = Transformer(
-            config.width,
-            config.layers,
-            config.heads,
-            activation=activation,
-            mlp_width=config.mlp_width,
-            dropout=config.dropout,
-        )
+        options = {"activation": activation, "mlp_width": config.mlp_width, "dropout": config.dropout}
+        self.transformer = Transformer(config.width, config.layers, config.heads, **options)
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -117,9 +111,8 @@ class ConvStem(nn.Module):
 def check_images(images: Tensor, image_size: int) -> None:
     """A MinclipError unless `images` is (B, 3, image_size, image_size)."""
     if images.shape[1:] != (3, image_size, image_size):
-        raise MinclipError(
-            f"images of shape {tuple(images.shape)}: this tower takes (B, 3, {image_size}, {image_size})"
-        )
+        wanted = f"(B, 3, {image_size}, {image_size})"
+        raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes {wanted}")
 
 
 def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:

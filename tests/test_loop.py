@@ -84,7 +84,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
 def small_recipe(tiny):
     """A tiny run with all of the recipe for few photographs."""
     vision = VisionConfig(tower="small_resnet", image_size=32, width=8, stages=(1, 1, 1, 1), dropout=0.2)
-    model = replace(tiny.model, vision=vision, text=replace(tiny.model.text, tower="bag"))
+    model = replace(
+        tiny.model, vision=vision, text=TextConfig("bag", context_length=32, vocab_size=600, eot_id=599, width=32)
+    )
     data = replace(tiny.data, image_size=32, first_size=16, min_crop=0.3, flip=True, color=0.4)
     return change(replace(tiny, data=data, model=model), optimizer="muon", label_smoothing=0.1, ema=0.9)
 
@@ -220,7 +222,7 @@ def test_a_resume_with_another_model_names_the_fields(tiny):
 
 def test_a_run_is_never_overwritten(tiny):
     train(tiny, "runs/a")
-    with pytest.raises(MinclipError, match="--resume"):
+    with pytest.raises(MinclipError, match="runs/a"):
         train(tiny, "runs/a")
 
 
@@ -327,9 +329,7 @@ def test_a_run_may_go_on_with_a_lower_learning_rate(tiny):
 
 def test_siglip_on_its_plateau_is_told_too(tiny, monkeypatch, capsys):
     config = replace(tiny, model=replace(tiny.model, loss="siglip"))
-    assert "all image features are nearly one vector" in sabotaged(
-        change(config, lr=1e-2), monkeypatch, capsys, one_image
-    )
+    assert "image features" in sabotaged(change(config, lr=1e-2), monkeypatch, capsys, one_image)
 
 
 def test_patches_are_kept_in_the_runs_last_part(tiny, monkeypatch):
@@ -409,22 +409,22 @@ def test_the_norms_are_those_of_the_step(tiny):
 # ---- when it doesn't learn
 
 
-def test_pairs_are_learned_by_heart(tiny):
+def test_pairs_are_memorized(tiny):
     config = change(tiny, overfit=16, steps=150, lr=3e-3, log_every=5)
     config = replace(config, data=replace(config.data, min_crop=0.5, size=0))
     run = train(config)
     assert run.config.train.batch_size == 16 and run.config.data.min_crop == 1 and run.final == {}
-    assert "16 pairs learned by heart" in watch.verdict(run)
+    assert "16 pairs memorized" in watch.verdict(run)
 
 
-def test_pairs_that_are_not_learned_are_told_with_causes(tiny):
+def test_pairs_that_are_not_memorized_are_reported_with_causes(tiny):
     run = train(change(tiny, overfit=16, steps=20, lr=1e-9))
     said = watch.verdict(run)
-    assert "16 pairs were not learned" in said and "train.lr 1e-09 is too low" in said
+    assert "16 pairs were not memorized" in said and "train.lr 1e-09 is too low" in said
 
 
-def test_more_pairs_than_there_are_captions_cant_be_learned_by_heart(tiny):
-    with pytest.raises(MinclipError, match=r"only \d+ of the pairs have a caption of their own"):
+def test_more_pairs_than_there_are_captions_cannot_be_memorized(tiny):
+    with pytest.raises(MinclipError, match=r"train\.overfit 129.*128"):
         train(change(tiny, overfit=129))
 
 
@@ -457,7 +457,7 @@ def one_image(model):
     [
         (freeze_vision, "no gradient reaches vision"),
         (long_features, "the features are not of length 1, or the scale is far above 14.3"),
-        (one_image, "all image features are nearly one vector"),
+        (one_image, "image features"),
     ],
 )
 def test_a_run_that_does_not_learn_says_what_is_likely_wrong(tiny, monkeypatch, capsys, spoil, hint):
@@ -478,7 +478,7 @@ def test_a_run_that_learns_is_not_disturbed(tiny, capsys):
 
 
 def test_a_run_on_shards_learns_from_them_and_resumes_exactly(tiny, tmp_path):
-    from test_shards import BROKEN, folder
+    from shard_files import BROKEN, folder
 
     folder(tmp_path, change=BROKEN)
     data = DataConfig("shards", root=str(tmp_path), image_size=16, workers=0)
@@ -491,7 +491,7 @@ def test_a_run_on_shards_learns_from_them_and_resumes_exactly(tiny, tmp_path):
 
 
 def test_one_shard_is_not_enough(tiny, tmp_path):
-    from test_shards import folder
+    from shard_files import folder
 
     with pytest.raises(MinclipError, match="at least two are needed"):
         train(replace(tiny, data=DataConfig("shards", root=folder(tmp_path)[0], image_size=16)))

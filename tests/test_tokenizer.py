@@ -44,19 +44,19 @@ tricky_text = st.lists(
 # ---- there and back
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(any_text | tricky_text)
 def test_decode_gives_back_the_words(text):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == " ".join(split_words(text))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(any_text | tricky_text)
 def test_splitting_loses_white_space_only(text):
     assert "".join(split_words(text)) == "".join(c for c in text.lower() if not c.isspace())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(any_text | tricky_text)
 def test_a_chunks_ids_do_not_depend_on_its_neighbours(text):
     assert TOKENIZER.encode(text) == [i for chunk in text.split() for i in Tokenizer(TOKENIZER.merges).encode(chunk)]
@@ -156,7 +156,7 @@ def test_no_texts_make_an_empty_batch():
     assert TOKENIZER([], 12).shape == (0, 12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(any_text, st.integers(3, 12))
 def test_sot_and_eot_are_kept_at_any_length(text, length):
     tokenizer = Tokenizer([])
@@ -220,7 +220,7 @@ def textbook_bpe(texts, merges):
     return learned
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text("ab ", max_size=25) | st.text("abcé '1", max_size=25), max_size=8), st.integers(514, 560))
 def test_training_equals_the_textbook(texts, vocab_size):
     assert Tokenizer.train(texts, vocab_size).merges == textbook_bpe(texts, vocab_size - 514)
@@ -366,14 +366,14 @@ def test_ids_equal_openai(openai, text):
     assert ours.encode(text) == theirs.encode(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("abcdefgstmlv '.,!?-019\nABC", max_size=80) | any_text | tricky_text)
 def test_ids_equal_openai_on_any_text(openai, text):
     ours, theirs = openai
     assert ours.encode(text) == theirs.encode(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(st.characters(max_codepoint=127), max_size=80))
 @example("&lt;br&gt;")
 @example("a &amp")

@@ -85,7 +85,7 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     from .. import __version__
     from ..config import MinclipError, nearest
     from ..data.kaggle import SOURCES
-    from ..presets import PRESETS, for_towers, preset
+    from ..presets import PRESETS, preset
 
     verb = arguments[0] if arguments else "--help"
     usage = USAGE.format(version=__version__, presets=", ".join(PRESETS), sources=", ".join(SOURCES))
@@ -102,6 +102,8 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         return fill(command, arguments[1:], f"minclip {verb}").run()
     if len(arguments) < 2 or arguments[1].startswith("-"):
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
+    from .train import for_towers
+
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
     if any(re.match("--model.text.eot.id", option) for option in options):

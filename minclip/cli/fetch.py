@@ -22,7 +22,7 @@ class Fetch:
 
     def run(self) -> dict[str, Any]:
         try:
-            made = fetch(self.name, self.to, self.source)
+            made = fetch(self.name, to=self.to, source=self.source)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; what was downloaded is kept: run the same command again") from None
         console.print(f"{made['source']} {'is' if made['new'] else 'was already'} in {made['folder']}")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..config import data_folder
 from ..presets import PRESETS
 from ..training.engine import pick_device
+from ..weights.hub import data_folder
 from .printing import Json, console
 
 

@@ -6,13 +6,14 @@ from typing import Annotated
 import tyro
 from matplotlib.figure import Figure
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..course import plots
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from ..training.engine import pick_device
 from ..weights.folder import look_up
+from ..weights.hub import data_folder
 from ..weights.load import load
 from .printing import console
 

@@ -1,5 +1,6 @@
 """minclip train: a run from a preset, any field of which can be overridden."""
 
+import copy
 import errno
 import math
 import shlex
@@ -9,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from ..config import MinclipError, TrainConfig, nearest
+from ..config import TRANSFORMERS, MinclipError, TrainConfig, nearest, unused_fields
 from ..course import plots
 from ..loop import train
 from ..training import distributed
@@ -89,3 +90,16 @@ def check_folder(folder: Path, resume: bool) -> None:
     if machines > 1:
         needed = "Every machine needs the data; to continue with --resume, every machine needs that folder, too"
         console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")
+
+
+def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
+    """The config without those settings that other towers don't use, ready for its two `tower` fields to be overridden."""
+    model = config.model
+    for part, tower in (("vision", vision), ("text", text)):
+        old = copy.copy(getattr(model, part))
+        for this in fields(old) if tower else ():
+            if this.name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
+                object.__setattr__(old, this.name, this.default)
+        model = replace(model, **{part: old})
+    towers = {vision or model.vision.tower, text or model.text.tower}
+    return replace(config, model=replace(model, activation=model.activation if towers & TRANSFORMERS else "gelu"))

@@ -36,11 +36,17 @@ def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> 
     return ipywidgets.VBox([*controls.values(), picture])
 
 
+def separate_labels(labels: str) -> list[str]:
+    """The comma-separated labels, each once: case and spacing make no difference to the tokenizer."""
+    names = {" ".join(label.lower().split()): label.strip() for label in reversed(labels.split(","))}
+    return [name for name in reversed(names.values()) if name] or ["(type some labels)"]
+
+
 def label_probabilities(
     model: CLIP, tokenizer: Tokenizer, image: np.ndarray, *, labels: str, template: str, scale: float
 ) -> Figure:
     """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
-    names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
+    names = separate_labels(labels)
     classifier = zero_shot_classifier(model, tokenizer, names, templates=(template if "{}" in template else "{}",))
     with torch.no_grad():
         cosines = (
@@ -234,7 +240,7 @@ def prompt_figure(
 
     `templates` are separated by bars, "a {} | a photo of a {}": a row each; `together` adds one for their ensemble.
     """
-    names = list(dict.fromkeys(label.strip() for label in labels.split(",") if label.strip())) or ["(type some labels)"]
+    names = separate_labels(labels)
     prompts = [part.strip() for part in templates.split("|") if part.strip()] or ["{}"]
     prompts = [part if "{}" in part else part + " {}" for part in prompts]
     pixels = normalize(torch.from_numpy(image)[None].to(model.device), model.config.vision)

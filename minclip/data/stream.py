@@ -42,8 +42,7 @@ class Stream:
     """A run's data.  `start(tokenizer, device, step)` gives this process's Batches from `step` on, as if never stopped.
 
     `texts()` are the captions that train the tokenizer: of shards, up to 200,000 that are downloaded when asked for.
-    `names` are those of the training photographs; empty for shapes and shards, which no list splits.  `evaluation()`
-    loads the splits of the final figures, from the root that is already open.
+    `names` are those of the training photographs; empty for shapes and shards, which no list splits.
     """
 
     texts: Callable[[], list[str]]
@@ -51,7 +50,12 @@ class Stream:
     validation: Pairs
     notes: tuple[str, ...]
     start: Callable[[Tokenizer, torch.device, int], Batches]
-    evaluation: Callable[[], dict[str, Pairs]]
+    opened: OpenData
+
+    def evaluation(self) -> dict[str, Pairs]:
+        """The splits of the final figures, from the root that is open already."""
+        splits = self.opened.evaluation_splits
+        return {split: self.validation if split == "val" else self.opened.load(split) for split in splits}
 
 
 def open_stream(config: TrainConfig) -> Stream:
@@ -70,7 +74,7 @@ def open_stream(config: TrainConfig) -> Stream:
     if config.train.overfit:
         pairs = all_different(pairs, config.train.overfit)
     if size > len(pairs):
-        raise MinclipError(f"train.batch_size {size} is larger than the data set of {len(pairs)} images: lower it")
+        raise MinclipError(f"train.batch_size {size} exceeds the data set's {len(pairs)} images: lower it")
 
     def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Batches:
         captions = tokenize(pairs, tokenizer, config.model.text.context_length)
@@ -82,7 +86,7 @@ def open_stream(config: TrainConfig) -> Stream:
 
     names = [] if data.name == "shapes" else pairs.names
     notes = (*pairs.notes, *validation.notes)
-    return Stream(lambda: pairs.texts, names, validation, notes, start, _evaluation(opened, validation))
+    return Stream(lambda: pairs.texts, names, validation, notes, start, opened)
 
 
 def _endless(pairs: Pairs, captions: Captions, size: int, seed: int, step: int) -> Iterator[RawBatch]:
@@ -91,10 +95,6 @@ def _endless(pairs: Pairs, captions: Captions, size: int, seed: int, step: int) 
         mine = {"rank": rank(), "world_size": world_size()}
         yield from raw_batches(pairs, captions, batch_size=size, epoch=epoch, seed=seed, start=start, **mine)
         epoch, start = epoch + 1, 0
-
-
-def _evaluation(opened: OpenData, validation: Pairs) -> Callable[[], dict[str, Pairs]]:
-    return lambda: {s: validation if s == "val" else opened.load(s) for s in opened.evaluation_splits}
 
 
 def _of_shards(config: TrainConfig, opened: OpenData) -> Stream:
@@ -127,7 +127,7 @@ def _of_shards(config: TrainConfig, opened: OpenData) -> Stream:
         return Batches(raw, config, device)
 
     validation, captions = opened.load("val"), lambda: texts(shards, count=TOKENIZER_TEXTS)
-    return Stream(captions, [], validation, validation.notes, start, _evaluation(opened, validation))
+    return Stream(captions, [], validation, validation.notes, start, opened)
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from ..batches import Pairs, Task, normalize, to_device
 from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP
-from ..retrieval import retrieval
+from ..recall import retrieval
 from ..tokenizer import Tokenizer
 from ..zeroshot import accuracy, check_prompts, embed_texts, ensemble, zero_shot_classifier
 from .probe import few_shot as few_shot
 from .probe import linear_probe as linear_probe
 
 Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer | None]  # model, preprocess, tokenizer: what `load` returns
+Root = str | Path | None  # the folder of all benchmarks; None for the data folder's
 
 
 def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:

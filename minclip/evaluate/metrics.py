@@ -33,7 +33,7 @@ def mean_average_precision(scores: Array, labels: Array) -> float:
     """11-point average precision of each class, averaged over the classes that occur.
 
     `scores` (N, C) float, `labels` (N, C) bool: an image may show several classes, or none.  The average is over the
-    best precision at a recall of at least 0, 0.1, … 1 (Everingham et al. 2010, section 4.2); equal scores rank together.
+    best precision at a recall of at least 0, 0.1, … 1 (Everingham et al. 2010, section 4.2); equal scores tie.
     """
     scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu().bool()
     if scores.ndim != 2 or scores.shape != labels.shape:

@@ -26,7 +26,7 @@ def linear_probe(
     class_names: Names = (),
     metric: Metric = accuracy,
 ) -> dict[str, Any]:
-    """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64 where `train` is.
+    """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64.
 
     Each set is features (N, D) and labels (N,); the classes are those of the training labels, which may have gaps;
     `class_names[label]` names one in an error.  Without `val`, a fifth of the training images of each class validates.
@@ -111,9 +111,7 @@ def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
     return None
 
 
-def choose_c(
-    x: Tensor, y: Tensor, val: tuple[Tensor, Tensor], *, metric: Metric = accuracy
-) -> tuple[float, dict[float, float]]:
+def choose_c(x: Tensor, y: Tensor, val: Set, *, metric: Metric = accuracy) -> tuple[float, dict[float, float]]:
     """The C with the best metric on the validation set, and C -> metric of all that were tried (appendix A.3).
 
     Of the 97 values from 1e-6 to 1e6, eight a decade, first every second decade is tried, then twice around the best at
@@ -138,8 +136,8 @@ def choose_c(
 def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None, steps: int = 1000) -> Tensor:
     """Weights (D + 1, classes), the last row the intercepts, that minimize C × the sum of the log losses + ½‖W‖².
 
-    scikit-learn's objective: intercepts are not penalized, and two classes share one column.  `y` (N,) counts from 0 and
-    every class occurs.  L-BFGS over all images with a line search, at most `steps` steps, from zeros or from `start`.
+    scikit-learn's objective: intercepts are not penalized, and two classes share one column.  `y` (N,) counts from 0
+    and every class occurs.  L-BFGS on all images with a line search, at most `steps` steps, from zeros or `start`.
     """
     if not (c > 0 and math.isfinite(c)):
         raise MinclipError(f"c must be a positive number, got {c}")
@@ -171,10 +169,8 @@ def predict(x: Tensor, w: Tensor) -> Tensor:
     return F.pad(scores, (1, 0)) if w.shape[1] == 1 else scores
 
 
-def _checked(
-    train: Set, test: Set, val: Set | None, names: Sequence[str]
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-    """All in float64, labels as places among the training classes: training features and labels, test set, validation set."""
+def _checked(train: Set, test: Set, val: Set | None, names: Names) -> tuple[Tensor, Tensor, Set, Set | None]:
+    """Training features and labels, test set, validation set, in float64; labels count the training classes from 0."""
     x, labels = _pair("training", *train)
     classes, y = labels.unique(return_inverse=True)
     if len(classes) < 2:
@@ -200,11 +196,8 @@ def _pair(what: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if x.ndim != 2 or y.shape != x.shape[:1] or len(x) == 0 or y.is_floating_point():
         told = f"{what} features {tuple(x.shape)} and labels {tuple(y.shape)} of {y.dtype}"
         raise MinclipError(f"{told}: they must be (N, D) and (N,) whole numbers, N at least 1")
-    bad = (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist()
-    if bad:
-        raise MinclipError(
-            f"{len(bad)} of {len(x)} {what} images have features that are not finite, first number {bad[0]}"
-        )
+    if bad := (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist():
+        raise MinclipError(f"{len(bad)} of {len(x)} {what} images have features that aren't finite, first {bad[0]}")
     return x, y.long().to(x.device)
 
 

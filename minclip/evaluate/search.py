@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
 from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
 from ..data.photos.source import Source
 from ..data.stream import prefetch
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights.folder import fingerprint
+from ..weights.hub import data_folder
 from . import Loaded, decoded, embed_texts
 
 _VERSION = 1  # of the index's table and of how an image is read; raise it and indexes are rebuilt
@@ -52,7 +53,7 @@ class Index:
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
         """Opens the index of a folder (with its subfolders) or zip; embeds what is new or changed (size, time) in it.
 
-        `loaded` is what `load` returns: model, preprocess, tokenizer (None searches by image only).  The index is a file
+        `loaded` is what `load` returns: model, preprocess, tokenizer (None: search by image only).  The index is a file
         in `.minclip/` beside the photographs, one for each model, or in the data folder's cache where that can't be
         written.  It is saved after each batch: after an interrupt, the next call continues there.
         """

@@ -182,12 +182,16 @@ def load_checkpoint(
     try:
         state = _checked(torch.load(path, map_location="cpu", weights_only=True), [*PROGRESS], "it")
         weights, of_optimizer, averages = (state[name] for name in ("model", "optimizer", "average"))
+        for name in ("model", "optimizer", "average"):
+            if not isinstance(state[name], dict) or (name == "model" and not weights):
+                raise MinclipError(f"{name} should be a group of tensors, not {state[name]!r:.40}")
         if ema:
             state_dict.set_model_state_dict(model, averages or weights, options=options)
             ema.restart()
         state_dict.set_model_state_dict(model, weights, options=options)
-        # an earlier version saved a state for steps that were never taken
-        if of_optimizer and state["step"] > state["skipped"]:
+        if state["step"] > state["skipped"]:  # else no step was taken, whatever an earlier version saved
+            if not of_optimizer.get("state"):
+                raise MinclipError("the optimizer has no state")
             state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
         for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
             group.update(options_of_group)

@@ -14,11 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, MinclipError, data_folder, nearest
+from ..config import CLIPConfig, MinclipError, nearest
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, parse_json, to_dict
 from .files import one_error, read_tensors
+from .hub import data_folder
 from .sizes import check_size
 from .towers import read_tokenizer
 

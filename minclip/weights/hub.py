@@ -1,12 +1,27 @@
-"""Files of Hugging Face's hub: downloaded once and checked against their hash; errors say what to do by hand."""
+"""Where minclip keeps what it downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
 
 import contextlib
 import hashlib
 import os
 import re
+import tempfile
 from pathlib import Path
 
-from ..config import MinclipError, data_folder
+from ..config import MinclipError
+
+
+def data_folder() -> Path:
+    """Absolute path of downloads, caches and the demo: `$MINCLIP_DATA`, a clone's `data/`, or `~/.cache/minclip`."""
+    if os.environ.get("MINCLIP_DATA"):
+        return Path(os.environ["MINCLIP_DATA"]).absolute()
+    # beside the package in a clone; beside the notebooks if the package was installed elsewhere
+    for place in (Path(__file__).parents[2] / "data", Path("data"), Path("../data")):
+        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
+            return place.resolve()
+    try:
+        return Path.home() / ".cache" / "minclip"
+    except RuntimeError:  # a container's user may have no home
+        return Path(tempfile.gettempdir()) / "minclip"
 
 
 class NoSuchFile(MinclipError):

@@ -9,14 +9,14 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..config import MinclipError, TextConfig, data_folder, nearest
+from ..config import MinclipError, TextConfig, nearest
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import peers
 from .files import one_error, read_tensors, shards
 from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
-from .hub import NoSuchFile, hub_file, remembered_sha256
+from .hub import NoSuchFile, data_folder, hub_file, remembered_sha256
 from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, their_names, to_ours, to_theirs
 from .towers import read_tokenizer, with_context
 

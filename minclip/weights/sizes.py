@@ -21,7 +21,7 @@ def check_size(config: CLIPConfig, *, copies: int = 1, where: str = "") -> None:
     numbers = sum(parameter.numel() for parameter in model.parameters())
     gb, memory = 4 * copies * numbers / 1e9, memory_gb()
     if gb > memory:
-        needs = f"{numbers:,} parameters, {gb:,.0f} GB{' to train' if copies > 1 else ''}, and this machine has {memory:,.0f} GB"
+        needs = f"{numbers:,} parameters, {gb:,.1f} GB{' to train' if copies > 1 else ''}, and this machine has {memory:,.1f} GB"
         raise MinclipError(f"{where + ': ' if where else ''}this model would have {needs}: lower its widths or layers")
 
 

@@ -20,10 +20,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from minclip import train
+from minclip import retrieval, train
 from minclip.data import Pairs, load_pairs
 from minclip.presets import preset
-from minclip.retrieval import retrieval
 
 SIZE = 64
 MODEL = {

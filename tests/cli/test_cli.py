@@ -1,24 +1,14 @@
 """The command line: what it prints, and that a user's mistake is one sentence and exit code 2."""
 
-import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+from command_line import TINY, last_json
 from PIL import Image
 
 from minclip.cli import main
-
-TINY = (
-    "--data.image-size 16 --data.size 96 --model.vision.patch-size 8 --model.vision.width 32 --model.vision.heads 1 "
-    "--model.vision.layers 1 --model.text.width 32 --model.text.heads 1 --model.text.layers 1 --model.text.vocab-size 600 "
-    "--train.batch-size 32 --train.steps 3 --train.device cpu --train.precision fp32 --train.eval-every 0"
-).split()
-
-
-def last_json(text):
-    return json.loads(text.strip().splitlines()[-1])
 
 
 def test_train_eval_and_info_agree(here, capsys):

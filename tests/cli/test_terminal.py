@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import TINY, last_json
+from command_line import TINY, last_json
 
 from minclip.cli import main
 

@@ -71,7 +71,7 @@ def test_each_control_of_the_playground_redraws_the_picture(model_and_tokenizer)
         assert bytes(picture.value) != before, control.description
 
 
-@pytest.mark.parametrize("labels", ["", " , ,", "only one", "the same, the same"])
+@pytest.mark.parametrize("labels", ["", " , ,", "only one", "the same, The  same", "{x}, {}, {0"])
 def test_the_playground_survives_odd_labels(model_and_tokenizer, labels):
     image = np.zeros((3, 16, 16), dtype=np.uint8)
     figure = widgets.label_probabilities(*model_and_tokenizer, image, labels=labels, template="no braces", scale=14.3)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from course_answers import exercises
 
 import minclip
+from minclip import retrieval
 from minclip.course import checks, plots, setup
 from minclip.data.kaggle import MARK
-from minclip.retrieval import retrieval
 
 
 def sha(name):

@@ -139,9 +139,10 @@ def test_each_prompt_has_a_row_and_their_ensemble_one_more(model_and_tokenizer):
     ("labels", "templates", "rows", "columns"),
     [
         ("", "a {}", ["a {}"], ["(type some\nlabels)"]),
-        ("star, star, ,ring", "a {}", ["a {}"], ["star", "ring"]),
+        ("star, Star, ,ring", "a {}", ["a {}"], ["star", "ring"]),
         ("star", "", ["{}"], ["star"]),
         ("star", "no braces | | $1 {}", ["no braces {}", "$1 {}"], ["star"]),
+        ("{x}", "a { {} | {0}", ["a { {}", "{0} {}"], ["{x}"]),
     ],
 )
 def test_the_playground_survives_what_one_types(model_and_tokenizer, labels, templates, rows, columns):

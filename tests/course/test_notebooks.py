@@ -13,7 +13,8 @@ import pytest
 import minclip
 from minclip.course import checks
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.name)
@@ -126,6 +127,20 @@ def test_each_check_is_tried_with_its_solution_and_two_wrong_answers():
         assert tried["SOLUTIONS"][name] >= 1 and tried["WRONG"][name] >= 2, name
 
 
+# ---- what a notebook points to is there
+
+PLACE = re.compile(r"((?:`[\w.=\"() ]+`(?:, | and |; )?)+) (?:of|in) `(minclip/[\w/]+\.py)`")
+
+
+def test_every_name_is_in_the_file_that_is_named(cells):
+    for file in re.findall(r"`(minclip/[\w/.]+)`", prose(cells)):
+        assert (ROOT / file).exists(), file
+    for names, file in PLACE.findall(prose(cells)):
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w[\w.]*)`", names):
+            assert re.search(rf"\b{name.split('.')[-1]}\b", source), (name, file)
+
+
 # ---- what a reader is asked to do works
 
 
@@ -146,15 +161,11 @@ def after_imports(cells):
 def test_each_folded_solution_passes_its_check(cells, capsys):
     """The solution as it stands in the notebook, put where the stub was."""
     for name, stub, below in exercises(cells):
-        namespace = after_imports(cells)
-        given = [
-            line for line in statements(cells, ast.Assign) if line.startswith("byte_of = ")
-        ]  # what notebook 01's uses
+        # notebook 01 gives its last exercise the table `byte_of`
+        given = [line for line in statements(cells, ast.Assign) if line.startswith("byte_of = ")]
         solution = re.search(r"```python\n(.*?)```", below, re.DOTALL)[1]
-        exec(
-            "\n".join([*given, solution, next(line for line in stub.splitlines() if line.startswith("checks."))]),
-            namespace,
-        )
+        asked = [line for line in stub.splitlines() if line.startswith("checks.")]
+        exec("\n".join([*given, solution, *asked]), after_imports(cells))
         assert capsys.readouterr().out == "right!\n", name
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
-from minclip.data import evaluation_splits, load_pairs
 from minclip.data import kaggle as module
+from minclip.data import load_pairs, open_data
 from minclip.data.kaggle import MARK, SOURCES, fetch, fetched
 
 kaggle_env = pytest.importorskip("kagglesdk.kaggle_env", reason="Kaggle's client 2.2 needs Python 3.11")
@@ -165,7 +165,7 @@ def test_each_name_has_its_source_and_its_folder(kaggle, tmp_path, name):
 
 def test_another_source_and_another_folder_can_be_given(kaggle, tmp_path):
     kaggle.zips["hsankesara/flickr-image-dataset"] = zipped({"results.csv": b"x"})
-    made = fetch("flickr30k", tmp_path / "there" / "photos", "hsankesara/flickr-image-dataset")
+    made = fetch("flickr30k", to=tmp_path / "there" / "photos", source="hsankesara/flickr-image-dataset")
     assert made["folder"] == str(tmp_path / "there" / "photos") and fetched("flickr30k") == ""
     assert made["source"] == "hsankesara/flickr-image-dataset"
     assert (tmp_path / "there" / "photos" / "results.csv").read_bytes() == b"x"
@@ -174,7 +174,7 @@ def test_another_source_and_another_folder_can_be_given(kaggle, tmp_path):
 
 def test_a_folder_that_holds_another_source_is_told(kaggle):
     fetch("flickr8k")
-    with pytest.raises(MinclipError, match=r"flickr8k holds adityajn105/flickr8k already: .* for other/one with --to"):
+    with pytest.raises(MinclipError, match=r"flickr8k holds adityajn105/flickr8k already: .*other/one"):
         fetch("flickr8k", source="other/one")
 
 
@@ -182,7 +182,7 @@ def test_a_folder_with_something_in_it_is_left_alone(kaggle, tmp_path):
     folder = tmp_path / "data" / "flickr8k"
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(MinclipError, match="flickr8k is there, and did not come from minclip fetch: move it away"):
+    with pytest.raises(MinclipError, match=r"flickr8k is there.*minclip fetch"):
         fetch("flickr8k")
     assert contents(tmp_path / "data") == {"flickr8k/mine.txt": b"mine"} and kaggle.log == []
 
@@ -205,15 +205,13 @@ def test_load_pairs_finds_what_was_fetched(kaggle):
     fetch("flickr8k")
     pairs = load_pairs("flickr8k", "train", image_size=16)
     assert len(pairs) > 20 and all(pairs.captions[i] == [f"A dog, number {pairs.names[i][:-4]} ."] for i in range(5))
-    assert evaluation_splits(DataConfig("flickr8k")) == ("test",)
+    assert open_data(DataConfig("flickr8k")).evaluation_splits == ("test",)
 
 
 def test_what_was_not_fetched_whole_is_not_found(home, tmp_path):
     (tmp_path / "data" / "flickr8k").mkdir(parents=True)
-    for look in (lambda: load_pairs("flickr8k"), lambda: evaluation_splits(DataConfig("flickr8k"))):
-        with pytest.raises(
-            MinclipError, match=r"flickr8k needs its photographs: minclip fetch flickr8k, or --data\.root"
-        ):
+    for look in (lambda: load_pairs("flickr8k"), lambda: open_data(DataConfig("flickr8k"))):
+        with pytest.raises(MinclipError, match=r"flickr8k.*minclip fetch flickr8k.*data\.root"):
             look()
 
 
@@ -226,7 +224,7 @@ def test_the_command_shows_progress_and_says_what_to_do_next(kaggle, capsys, tmp
     assert out.startswith("adityajn105/flickr8k is in") and "minclip train flickr8k " in out and "%|" in err
     assert main(["fetch", "flickr8k", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert "was there already" in out and err == ""
+    assert "already" in out and err == ""
     assert json.loads(out.splitlines()[-1])["folder"] == str(tmp_path / "data" / "flickr8k")
 
 
@@ -241,7 +239,7 @@ def test_an_error_is_one_message_and_exit_code_2(kaggle, capsys):
     "arguments, message",
     [
         (["flickr3k"], r"no data set is named 'flickr3k' \(did you mean 'flickr30k'\?\)"),
-        (["flickr8k", "--source", "flickr"], "the source 'flickr' is no data set of Kaggle's: give OWNER/NAME"),
+        (["flickr8k", "--source", "flickr"], "'flickr'.*OWNER/NAME"),
     ],
 )
 def test_a_wrong_name_is_told(home, capsys, arguments, message):
@@ -257,7 +255,7 @@ def test_a_client_that_is_missing_or_too_old_is_told(home, monkeypatch, there):
         return there
 
     monkeypatch.setattr(module, "version", version)
-    with pytest.raises(MinclipError, match=r"needs Kaggle's client, 2\.2 or newer .*pip install"):
+    with pytest.raises(MinclipError, match=r"2\.2.*pip install"):
         fetch("flickr8k")
 
 
@@ -291,7 +289,7 @@ def test_kaggle_json_is_read(home, tmp_path):
 
 def is_told_three_steps(err):
     return (
-        err.startswith("minclip: Kaggle gives its data sets to who has an account")
+        err.startswith("minclip: Kaggle gives its data sets to people with an account")
         and "Traceback" not in err
         and all(f"\n  {step}. " in err for step in (1, 2, 3))
         and "~/.kaggle/access_token" in err
@@ -413,7 +411,7 @@ def test_two_at_once_do_not_meet(kaggle, tmp_path):
     kaggle.blobs = ["slow"]
     process = start(kaggle, *FETCH)
     wait_until(lambda: archive(tmp_path).exists())
-    with pytest.raises(MinclipError, match=r"another process is fetching .*flickr8k: wait until it is through"):
+    with pytest.raises(MinclipError, match=r"another process is fetching .*flickr8k"):
         fetch("flickr8k")
     assert process.wait(60) == 0
     assert is_whole(tmp_path, LARGE)
@@ -491,9 +489,9 @@ def test_without_a_network_it_is_told(kaggle, tmp_path, monkeypatch, waits):
 @pytest.mark.parametrize(
     "status, message",
     [
-        (401, r"does not accept these credentials \(401\): make a new token at https://www\.kaggle\.com/settings/api"),
+        (401, r"\(401\).*https://www\.kaggle\.com/settings/api"),
         (403, r"\(403\): open https://www\.kaggle\.com/datasets/adityajn105/flickr8k .*accept the data set's rules"),
-        (404, r"no data set adityajn105/flickr8k \(404\): .*--source OWNER/NAME"),
+        (404, r"adityajn105/flickr8k \(404\): .*source.*OWNER/NAME"),
         (418, "refuses adityajn105/flickr8k with the answer 418"),
     ],
 )
@@ -575,13 +573,17 @@ BROKEN = {
     "something else": b"not a zip at all" * 20,
     "nothing": zipped({}),
     "a compressed byte was changed": flipped(zipped({"a.txt": b"abc" * 5000}, zipfile.ZIP_DEFLATED), 45),
+    "encrypted": zipped({"a.txt": b"abc"}).replace(b"\x14\0\0\0\0\0", b"\x14\0\1\0\0\0"),
+    "Deflate64": zipped({"a.txt": b"abc"}).replace(b"\x14\0\0\0\0\0", b"\x14\0\0\0\x09\0"),
+    "lzma, damaged": flipped(zipped({"a.txt": b"abc" * 5000}, zipfile.ZIP_LZMA), 49),
+    "bzip2, damaged": flipped(zipped({"a.txt": b"abc" * 5000}, zipfile.ZIP_BZIP2), 49),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_zip_is_told_and_deleted(kaggle, tmp_path, broken):
     kaggle.zips[SOURCE] = BROKEN[broken]
-    with pytest.raises(MinclipError, match=r"what Kaggle sent as adityajn105/flickr8k is no good zip .* was deleted"):
+    with pytest.raises(MinclipError, match=r"adityajn105/flickr8k.* zip .*deleted"):
         fetch("flickr8k")
     assert nothing_is_left(tmp_path)
     kaggle.zips[SOURCE] = zipped(FILES)
@@ -596,7 +598,7 @@ OUTSIDE = ["../x", "/x", "C:\\x", "C:x", "Images/../../x", "Images\\..\\..\\x", 
 def test_a_name_that_leads_out_of_the_folder_is_refused(kaggle, tmp_path, name):
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     kaggle.zips[SOURCE] = zipped({"captions.txt": b"fine", name: b"evil"})
-    with pytest.raises(MinclipError, match=r"the name .* in it leads out of its folder"):
+    with pytest.raises(MinclipError, match="leads out of its folder"):
         fetch("flickr8k")
     assert nothing_is_left(tmp_path)
     assert {p for p in tmp_path.rglob("*") if p.is_file()} == before
@@ -621,17 +623,15 @@ def disk(tmp_path):
 
 def test_too_small_a_disk_is_told_before_anything_is_written(kaggle, disk):
     kaggle.zips[SOURCE] = zipped({"large.bin": os.urandom(2 * MB)})  # fits, but not twice
-    with pytest.raises(
-        MinclipError, match=r"4\.2 MB are needed in .*disk for the zip .*, and 3\.1 MB are free: .*--to"
-    ):
-        fetch("flickr8k", disk / "flickr8k")
+    with pytest.raises(MinclipError, match=r"the zip .*4\.2 MB in .*disk, and 3\.1 MB are free: .*to="):
+        fetch("flickr8k", to=disk / "flickr8k")
     assert not list(disk.iterdir())
 
 
 def test_what_the_zip_turns_out_to_hold_is_checked_too(kaggle, disk):
     kaggle.zips[SOURCE] = zipped({"large.txt": bytes(4 * MB)}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(MinclipError, match=r"4\.2 MB are needed in .*disk for what is in the zip"):
-        fetch("flickr8k", disk / "flickr8k")
+    with pytest.raises(MinclipError, match=r"contents of the zip .*4\.2 MB in .*disk"):
+        fetch("flickr8k", to=disk / "flickr8k")
     assert [p.name for p in disk.iterdir()] == [".flickr8k.fetch"]  # the zip is whole, and kept
 
 
@@ -643,10 +643,10 @@ def test_a_disk_that_fills_up_meanwhile_is_told(kaggle, disk, monkeypatch, while
     with pytest.raises(
         MinclipError, match=r"no space left on the disk of .*flickr8k: free some, and run the same command"
     ):
-        fetch("flickr8k", disk / "flickr8k")
+        fetch("flickr8k", to=disk / "flickr8k")
     work = disk / ".flickr8k.fetch"
     assert not (work / "unpacked").exists() and not (disk / "flickr8k").exists()
     if while_ == "downloading":
         subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
-        fetch("flickr8k", disk / "flickr8k")
+        fetch("flickr8k", to=disk / "flickr8k")
         assert contents(disk / "flickr8k")["large.bin"] == files["large.bin"] and len(ranges(kaggle)) == 1

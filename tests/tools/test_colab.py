@@ -126,7 +126,7 @@ def published(tmp_path_factory):
     hub, course = folder / "github", folder / "github" / NAME
     for name in ("minclip", "notebooks", "tools", "data/demo"):
         shutil.copytree(ROOT / name, course / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for name in ("README.md", "LICENSE", "pyproject.toml", "data/README.md"):
+    for name in ("README.md", "LICENSE", "pyproject.toml", "data/README.md", "data/.minclip-data"):
         shutil.copy(ROOT / name, course / name)
     settings = {
         f"url.{hub.as_uri()}/.insteadOf": "https://github.com/",

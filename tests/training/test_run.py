@@ -1,7 +1,13 @@
 """A run's folder: a resumed run goes on exactly where it was, a damaged one says so, and no file can run code."""
 
 import json
+import math
+import os
 import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +17,13 @@ from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, Tex
 from minclip.losses import clip_loss
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
+from minclip.training.optim import EMA, Muon
+from minclip.training.resume import check_images, is_finished, resumed_config
 from minclip.training.run import (
     Run,
     load_checkpoint,
+    lock_run,
+    read_learnt,
     read_metrics,
     read_run_config,
     rewind,
@@ -54,7 +64,9 @@ def new():
 
 
 def save(folder, model, optimizer, step, seconds):
-    save_checkpoint(folder, model, optimizer, None, {"step": step, "seconds": seconds, "skipped": 3})
+    if step and not optimizer.state:
+        steps(model, optimizer, 1)
+    save_checkpoint(folder, model, optimizer, None, {"step": step, "seconds": seconds, "skipped": 0})
 
 
 def load(folder, model, optimizer):
@@ -96,7 +108,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(folder):
 def test_step_and_seconds_come_back(folder):
     model, optimizer = new()
     save(folder, model, optimizer, 7, 12.5)
-    assert load(folder, *new()) == {"step": 7, "seconds": 12.5, "skipped": 3}
+    assert load(folder, *new()) == {"step": 7, "seconds": 12.5, "skipped": 0}
 
 
 def test_the_optimizer_comes_back(folder):
@@ -109,6 +121,42 @@ def test_the_optimizer_comes_back(folder):
     assert before.keys() == after.keys() and all(
         torch.equal(before[k][n], after[k][n]) for k in before for n in before[k]
     )
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, Muon])
+def test_a_run_that_was_stopped_before_its_first_step_resumes_exactly(folder, kind):
+    def fresh():
+        model = CLIP(CONFIG.model)
+        return model, kind([{"params": list(model.parameters())[3:], "lr": 1e-2}], betas=(0.9, 0.98))
+
+    model, optimizer = fresh()
+    save(folder, model, optimizer, 0, 0.0)
+    resumed, its_optimizer = fresh()
+    load(folder, resumed, its_optimizer)
+    assert not its_optimizer.state  # Adam would count a step that was never taken
+    for x in ((model, optimizer), (resumed, its_optimizer)):
+        torch.manual_seed(5)
+        steps(*x)
+    assert torch.equal(weights(resumed), weights(model))
+
+
+def test_a_state_of_before_the_first_step_is_not_believed_where_an_earlier_version_saved_it(folder):
+    model, optimizer = new()
+    steps(model, optimizer, 1)
+    save(folder, model, optimizer, 0, 0.0)
+    resumed, its_optimizer = new()
+    load(folder, resumed, its_optimizer)
+    assert not its_optimizer.state and torch.equal(weights(resumed), weights(model))
+
+
+def test_the_config_decides_an_optimizers_options_and_not_the_file(folder):
+    model, optimizer = new()
+    steps(model, optimizer)
+    optimizer.param_groups[0].update(lr=9.0, weight_decay=5.0)
+    save(folder, model, optimizer, 2, 0.0)
+    resumed, its_optimizer = new()
+    load(folder, resumed, its_optimizer)
+    assert [its_optimizer.param_groups[0][name] for name in ("lr", "weight_decay")] == [1e-2, 1e-2]
 
 
 def test_without_a_state_a_run_starts_at_zero(folder):
@@ -150,7 +198,38 @@ def test_a_cut_off_state_is_refused(folder, share):
 @pytest.mark.parametrize("state", [3, {}, {"model": {}}, [1, 2]])
 def test_a_state_that_holds_something_else_is_refused(folder, state):
     torch.save(state, folder / "state.pt")
-    with pytest.raises(MinclipError, match=r"state\.pt is cut off or damaged"):
+    with pytest.raises(MinclipError, match=r"state\.pt "):
+        load(folder, *new())
+
+
+WRONG_STATES = [
+    *(("step", value) for value in (-1, "3", 3.0, None, math.nan, True, 10**30)),
+    *(("seconds", value) for value in (-1.0, "12", None, math.nan, math.inf)),
+    *(("skipped", value) for value in (-1, "0", None)),
+    *(("model", value) for value in (3, None, {}, [1], {"logit_scale": 3})),
+    *(("optimizer", value) for value in ([], [1], 3, "x", {}, {"state": {}}, {"param_groups": 3, "state": []})),
+    *(("average", value) for value in (3, [1], {"logit_scale": torch.zeros(2)})),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_STATES)
+def test_a_state_with_a_wrong_part_is_refused(folder, name, value):
+    model, optimizer = new()
+    steps(model, optimizer, 1)
+    save(folder, model, optimizer, 1, 0.0)
+    state = torch.load(folder / "state.pt", weights_only=True)
+    torch.save({**state, name: value}, folder / "state.pt")
+    resumed, its_optimizer = new()
+    with pytest.raises(MinclipError, match=r"state\.pt .*model\.safetensors"):
+        load_checkpoint(folder, resumed, its_optimizer, EMA(resumed, 0.9))
+
+
+def test_an_optimizers_state_of_other_shapes_is_refused(folder):
+    model, optimizer = new()
+    steps(model, optimizer, 1)
+    next(iter(optimizer.state.values()))["exp_avg"] = torch.zeros(3)
+    save(folder, model, optimizer, 1, 0.0)
+    with pytest.raises(MinclipError, match=r"state\.pt .*shapes"):
         load(folder, *new())
 
 
@@ -186,7 +265,7 @@ def test_the_malicious_state_would_run_code_in_a_plain_unpickler(tmp_path):
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(folder):
-    with pytest.raises(MinclipError, match="holds a run already: continue it with --resume"):
+    with pytest.raises(MinclipError, match=r"runs/first .*resume"):
         start_run(folder, CONFIG, TOKENIZER, [])
 
 
@@ -253,8 +332,79 @@ def test_a_config_that_was_edited_wrongly_names_the_field(folder):
     values = json.loads((folder / "config.json").read_text())
     values["train"]["steps"] = "many"
     (folder / "config.json").write_text(json.dumps(values))
-    with pytest.raises(MinclipError, match=r"config\.json\.train\.steps should be of type int, not 'many'"):
+    with pytest.raises(MinclipError, match=r"config\.json: train\.steps .*int.*'many'"):
         read_run_config(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 10**5, "3", "null", "{}", '{"format": 1}', "\xff"])
+def test_a_config_that_holds_something_else_is_refused(folder, content):
+    (folder / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(MinclipError, match=r"config\.json"):
+        read_run_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("lr", 10**400), ("steps", 10**400), ("lr", math.nan), ("seed", -1)], ids=lambda x: f"{x!r:.9}"
+)
+def test_a_number_that_cannot_be_meant_names_file_and_field(folder, field, value):
+    values = json.loads((folder / "config.json").read_text())
+    values["train"][field] = value
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(MinclipError, match=rf"config\.json: train\.{field}"):
+        read_run_config(folder)
+
+
+@pytest.mark.parametrize("content", ["3", "null", "[[1]]", '["a", 3]', '{"a": 1}', '["a.jpg", ', "[" * 10**5, "\xff"])
+def test_a_damaged_list_of_photographs_is_refused(folder, content):
+    (folder / "learnt.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(MinclipError, match=r"learnt\.json .*delete it"):
+        read_learnt(folder)
+    with pytest.raises(MinclipError, match=r"learnt\.json"):
+        check_images(folder, ["a.jpg"])
+
+
+# ---- one process at a time
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from minclip.training.run import lock_run
+with lock_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder):
+    """A process that holds the folder's lock."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_folder_is_locked_while_a_process_trains_and_free_when_it_is_gone(tmp_path):
+    folder = tmp_path / "runs" / "new"  # there is no run yet: both could start it
+    process = holder(folder)
+    with pytest.raises(MinclipError, match=rf"runs/new .*process {process.pid} on \S+, since 20"), lock_run(folder):
+        pass
+    process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
+    with lock_run(folder):
+        assert json.loads((folder / ".lock.json").read_text())["pid"] == os.getpid()
+        with pytest.raises(MinclipError, match=f"process {os.getpid()}"), lock_run(folder):
+            pass
+        (folder / ".lock.json").write_text("{")  # about to be written: then nobody is named
+        with pytest.raises(MinclipError, match="another process"), lock_run(folder):
+            pass
+    assert not folder.exists()  # nothing was begun in it
+
+
+def test_a_lock_leaves_the_files_of_a_run_alone(folder):
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(RuntimeError, match="stop"), lock_run(folder):
+        raise RuntimeError("stop")
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 # ---- metrics
@@ -288,8 +438,37 @@ def test_a_last_line_that_was_cut_off_is_dropped(logged, cut):
 def test_a_damaged_line_in_the_middle_is_told_by_its_number(logged):
     lines = (logged / "metrics.jsonl").read_text().splitlines()
     (logged / "metrics.jsonl").write_text("\n".join([lines[0], '{"step": 2, "va', lines[2]]))
-    with pytest.raises(MinclipError, match=r"metrics\.jsonl line 2 is damaged"):
+    with pytest.raises(MinclipError, match=r"metrics\.jsonl line 2"):
         read_metrics(logged)
+
+
+WRONG_LINES = [
+    *("3", "[1]", "null", "{}", '{"loss": 1.0}', "[" * 10**5, '{"step": 1, "loss": "\xff"}'),
+    *(
+        '{"step": "3"}',
+        '{"step": -1}',
+        '{"step": 1.5}',
+        '{"step": null}',
+        '{"step": true}',
+        '{"step": 1' + "0" * 400 + "}",
+    ),
+    *('{"step": 1, "seconds": "3"}', '{"step": 1, "loss": "x"}', '{"step": 1, "loss": [1]}', '{"step": 1, "final": 3}'),
+    *('{"step": 1, "final": {"test": 3}}', '{"step": 1, "val": {"a": {"b": 1}}}', '{"step": 1, "val": {"a": "x"}}'),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_LINES, ids=lambda line: line[:40])
+def test_a_line_that_holds_something_else_is_named(logged, wrong):
+    lines = (logged / "metrics.jsonl").read_bytes().splitlines()
+    (logged / "metrics.jsonl").write_bytes(b"\n".join([lines[0], wrong.encode("latin-1"), *lines[1:]]) + b"\n")
+    for read in (lambda: read_metrics(logged), lambda: is_finished(logged, CONFIG.train), lambda: rewind(logged, 1)):
+        with pytest.raises(MinclipError, match=r"metrics\.jsonl line 2"):
+            read()
+
+
+def test_the_demos_metrics_are_read():
+    demo = Path(__file__).parent.parent.parent / "data" / "demo"
+    assert {"test", "heldout"} == read_metrics(demo)[-1]["final"].keys()
 
 
 @pytest.mark.parametrize(("step", "kept"), [(0, 0), (1, 1), (2, 2), (9, 3)])
@@ -311,3 +490,32 @@ def test_after_a_cut_off_line_logging_goes_on(logged):
     rewind(logged, 3)
     write_metrics(logged, LINES[-1])
     assert read_metrics(logged) == LINES
+
+
+# ---- resuming
+
+
+def test_what_decides_the_result_may_not_change_and_what_does_not_may(folder):
+    faster = replace(CONFIG, train=replace(CONFIG.train, steps=9, micro_batch=2, lr=1e-4, log_every=3))
+    assert resumed_config(folder, faster) == faster
+    with pytest.raises(MinclipError, match=r"train\.seed \(0, now 1\), train\.batch_size \(4, now 8\)"):
+        resumed_config(folder, replace(CONFIG, train=replace(CONFIG.train, batch_size=8, seed=1)))
+
+
+def test_shards_are_resumed_with_the_workers_they_began_with(tmp_path):
+    shards = replace(CONFIG, data=replace(CONFIG.data, name="shards", root="there", workers=2))
+    start_run(tmp_path / "run", shards, TOKENIZER, [])
+    elsewhere = replace(shards, data=replace(shards.data, root="elsewhere"))
+    assert resumed_config(tmp_path / "run", elsewhere) == elsewhere
+    with pytest.raises(MinclipError, match=r"data\.workers \(2, now 4\)"):  # which take the shards in another order
+        resumed_config(tmp_path / "run", replace(shards, data=replace(shards.data, workers=4)))
+
+
+@pytest.mark.parametrize(
+    ("loop", "finished"), [({"minutes": 1.0}, True), ({"minutes": 2.0, "steps": 1}, False), ({"steps": 31}, False)]
+)
+def test_a_run_ends_by_its_minutes_if_it_has_some(tmp_path, loop, finished):
+    write_metrics(tmp_path, {"step": 30, "final": {}, "seconds": 61.0})
+    assert is_finished(tmp_path, LoopConfig(**loop)) == finished
+    write_metrics(tmp_path, {"step": 30, "loss": 1.0, "seconds": 61.0})
+    assert not is_finished(tmp_path, LoopConfig(steps=30))

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ...config import MinclipError, data_folder
+from ...config import MinclipError
 from ...weights.config_json import parse_json
+from ...weights.hub import data_folder
 from .source import TABLES, Row, Source, file_name, stem
 from .tables import MissingColumn, csv_rows, read_table
 

@@ -18,8 +18,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ...config import MinclipError, data_folder
+from ...config import MinclipError
 from ...weights.config_json import parse_json
+from ...weights.hub import data_folder
 from .images import BROKEN, decode
 
 _VERSION = 4  # of what `decode` makes of a file; raise it and packs are made anew

@@ -2,8 +2,7 @@
 
 Every number is an integer hash or a float built from + - * / and sqrt alone, which IEEE 754 rounds in one way only:
 the same seed gives the same bytes on every machine, Python and NumPy.  Scene `i` of a split does not depend on how
-many scenes are asked for.  This file draws lots for what is in a scene; `shapes_paint` paints it,
-`shapes_text` writes about it.
+many scenes are asked for.  This file decides at random what is in a scene; `paint` paints it, `text` writes about it.
 """
 
 import numpy as np
@@ -12,18 +11,31 @@ from ...batches import Pairs
 from ...config import MinclipError
 from .hashing import below, draws
 from .paint import SHIFTS, paint, shift
-from .text import COLOURS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of
+from .text import COLORS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
 
 
-def _kinds(held_out: bool) -> np.ndarray:
-    """All (colour, shape, fill) triples that the training splits may show, or those with a held-out pair, as (K, 3)."""
-    triples = [(c, s, f) for c in range(8) for s in range(8) for f in range(3)]
-    return np.array([t for t in triples if is_held_out(COLOURS[t[0]], FILLS[t[2]], SHAPES[t[1]]) == held_out])
+def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None = None, seed: int = 0) -> Pairs:
+    """Scenes (N, 3, S, S) uint8 with five captions each, and the tasks that can be asked about them, as Pairs.
+
+    `split` is "train", "val", "test", "heldout", or "test-" and a shift ("test-sketch"); `size` is N, by default 20,000
+    for "train" and 1,000 for the others; `image_size` is S.  Raises MinclipError if there is no such split, or S < 16.
+    """
+    base, dash, kind = split.partition("-")
+    if base not in SPLITS or (dash and kind not in SHIFTS):
+        names = ", ".join([*SPLITS, *(f"test-{kind}" for kind in SHIFTS)])
+        raise MinclipError(f"the shapes world has no split {split!r}: choose from {names}")
+    if image_size < 16:
+        raise MinclipError(f"data.image_size {image_size}: scenes need at least 16 pixels")
+    s = scenes(base, size or SPLITS[base], seed=seed)
+    images = paint(s, image_size, sketch=kind == "sketch")
+    if kind and kind != "sketch":
+        images = shift(images, kind, seed=seed)
+    return Pairs(images, captions_of(s), [f"{split}/{i:05d}" for i in s.index], tasks=tasks_of(s))
 
 
-def scenes(split: str, size: int, seed: int = 0) -> Scenes:
+def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     """`size` scenes of "train", "val", "test" or "heldout" (one object each, with a held-out pair)."""
     index, held_out = np.arange(size), split == "heldout"
     u = draws(seed, split, index, 64)
@@ -35,55 +47,36 @@ def scenes(split: str, size: int, seed: int = 0) -> Scenes:
         count[:], word[:] = 1, -1
     count = np.where(word >= 0, np.minimum(count, 2), count)
 
-    kinds = _kinds(held_out)[below(o[:, :, 0], len(_kinds(held_out)))]
-    colour, shape, fill = kinds[..., 0], kinds[..., 1], kinds[..., 2]
+    triples = [(c, s, f) for c in range(8) for s in range(8) for f in range(3)]
+    kinds = np.array([t for t in triples if is_held_out(COLORS[t[0]], FILLS[t[2]], SHAPES[t[1]]) == held_out])
+    color, shape, fill = np.moveaxis(kinds[below(o[:, :, 0], len(kinds))], -1, 0)
     large = below(o[:, :, 1], 2)
     fruit = (below(o[:, :, 2], 16) == 0) & (not held_out)
-    colour, shape, fill = (
-        np.where(fruit, COLOURS.index("orange"), colour),
-        np.where(fruit, FRUIT, shape),
-        np.where(fruit, 0, fill),
-    )
-    # "two green stars": a third of the crowded scenes shows one kind of object only
+    looks = ((COLORS.index("orange"), color), (FRUIT, shape), (0, fill))
+    color, shape, fill = (np.where(fruit, of_fruit, other) for of_fruit, other in looks)
+    # "two green stars": a third of the scenes shows one kind of object only
     alike = (below(u[:, 3], 3) == 0)[:, None]
-    colour, shape, fill, large = (np.where(alike, a[:, :1], a) for a in (colour, shape, fill, large))
+    color, shape, fill, large = (np.where(alike, a[:, :1], a) for a in (color, shape, fill, large))
 
-    x, y, radius = _places(u, o, count, word, large)
-    return Scenes(
-        index,
-        seed,
-        split,
-        count,
-        colour,
-        shape,
-        fill,
-        large,
-        x,
-        y,
-        radius,
-        word,
-        word_top=below(u[:, 4], 2),
-        background=below(u[:, 5], 3),
-        dark=below(u[:, 6], 2),
-        tilt=below(o[:, :, 6], 4),
-        noise=u[:, 8:24],
-        tint=o[:, :, 7:],
-        words=draws(seed, split + "/captions", index, 200).reshape(size, 5, 40),
-    )
+    placed = _places(u, o, count, word, large)
+    setting = {"word_top": below(u[:, 4], 2), "background": below(u[:, 5], 3), "dark": below(u[:, 6], 2)}
+    chance = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
+    words = draws(seed, split + "/captions", index, 200).reshape(size, 5, 40)
+    return Scenes(index, seed, split, count, color, shape, fill, large, *placed, word, **setting, **chance, words=words)
 
 
 def _places(
     u: np.ndarray, o: np.ndarray, count: np.ndarray, word: np.ndarray, large: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Centres and radii (size, 4) in 64ths of the picture's side: each object has a box of its own, so none overlap."""
+    """Centers and radii (size, 4) in 64ths of the image's side: each object has a box of its own, so none overlap."""
     alone = (count == 1)[:, None]
-    # a single object has the whole picture to itself
+    # a single object has the whole image to itself
     radius = np.where(large == 1, np.where(alone, 17.0, 13.0), np.where(alone, 11.0, 9.0)) + below(o[:, :, 3], 3) * 0.5
     # quadrants 0 1 / 2 3 in an order of their own for each scene
     quadrant = np.argsort(u[:, 10:14], axis=1, kind="stable")
     left, top = (quadrant % 2) * 32, (quadrant // 2) * 32
     width, height = np.full_like(left, 32), np.full_like(top, 32)
-    # a written word takes a band of 20 above or below, the objects share the 44 that are left, side by side
+    # a written word takes a band of 20 above or below; the objects share the remaining 44, side by side
     written, word_top = (word >= 0)[:, None], below(u[:, 4], 2)[:, None]
     side = (np.arange(4)[None, :] + quadrant[:, :1]) % 2
     left, top = np.where(written, side * 32, left), np.where(written, word_top * 20, top)
@@ -91,28 +84,7 @@ def _places(
     left, width = np.where(alone, 0, left), np.where(alone, 64, width)
     top, height = np.where(alone & ~written, 0, top), np.where(alone & ~written, 64, height)
 
-    room_x, room_y = width - 2 * (radius + 1), height - 2 * (radius + 1)
-    x = left + radius + 1 + room_x * below(o[:, :, 4], 256) / 255
-    y = top + radius + 1 + room_y * below(o[:, :, 5], 256) / 255
+    free_x, free_y = width - 2 * (radius + 1), height - 2 * (radius + 1)
+    x = left + radius + 1 + free_x * below(o[:, :, 4], 256) / 255
+    y = top + radius + 1 + free_y * below(o[:, :, 5], 256) / 255
     return x, y, radius
-
-
-def load_shapes(split: str = "train", image_size: int = 64, size: int | None = None, seed: int = 0) -> Pairs:
-    """Scenes, five captions each, and the tasks that can be asked of them, as Pairs.
-
-    `split` is "train", "val", "test", "heldout", or "test-" and a shift ("test-sketch"); `size` is the number of
-    scenes (20,000 for "train", 1,000 for the others by default); `image_size` is the side in pixels.
-    """
-    base, dash, kind = split.partition("-")
-    if base not in SPLITS or (dash and kind not in SHIFTS):
-        raise MinclipError(
-            f"the shapes world has no split {split!r}: choose from {', '.join(SPLITS)}, or {', '.join(f'test-{k}' for k in SHIFTS)}"
-        )
-    if image_size < 16:
-        raise MinclipError(f"scenes are painted at 16 pixels or more, not {image_size}")
-    s = scenes(base, size or SPLITS[base], seed)
-    images = paint(s, image_size, sketch=kind == "sketch")
-    if kind and kind != "sketch":
-        images = shift(images, kind, seed)
-    names = [f"{split}/{i:05d}" for i in s.index]
-    return Pairs(images, captions_of(s), names, tasks=tasks_of(s))

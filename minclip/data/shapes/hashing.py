@@ -1,17 +1,17 @@
-"""Chance as a hash of (seed, stream, index, slot): integers that are the same on every machine, Python and NumPy."""
+"""Random integers as a hash of (seed, stream, index, slot): the same on every machine, Python and NumPy."""
 
 import numpy as np
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): 64 well-mixed bits for each 64-bit counter."""
+    """The finalizer of splitmix64 (Steele, Lea, Flood 2014): 64 well-mixed bits for each 64-bit counter."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def draws(seed: int, stream: str, index: np.ndarray, slots: int) -> np.ndarray:
-    """Random integers (len(index), slots) in [0, 2**32): row i depends on `index[i]` only, not on its neighbours."""
+    """Random integers (len(index), slots) in [0, 2**32): row i depends on `index[i]` only, not on its neighbors."""
     key = np.array([seed & (2**64 - 1)] + list(stream.encode()), dtype=np.uint64)
     state = np.zeros(1, dtype=np.uint64)
     for word in key:

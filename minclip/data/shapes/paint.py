@@ -7,18 +7,7 @@ from .hashing import below, draws
 from .text import FRUIT, SHAPES, WORDS, Scenes
 
 SHIFTS = ("sketch", "inverted", "blurred", "noisy", "rotated", "tinted")
-RGB = np.array(
-    [
-        (214, 36, 36),
-        (244, 138, 18),
-        (238, 216, 40),
-        (44, 160, 56),
-        (50, 200, 208),
-        (44, 72, 208),
-        (128, 44, 178),
-        (244, 128, 188),
-    ]
-)
+RGB = np.array([list(bytes.fromhex(c)) for c in "d62424 f48a12 eed828 2ca038 32c8d0 2c48d0 802cb2 f480bc".split()])
 LEAF = np.array([40, 120, 40])
 
 
@@ -33,13 +22,8 @@ def _distance(shape: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if name == "triangle":
         return np.maximum(y - 0.72, (1.72 * np.abs(x) - 0.98 * (y + 1)) / 1.9796)
     if name == "star":  # a point of a pentagram lies inside at least four of its five lines
-        normals = (
-            (0, -1),
-            (0.95105652, -0.30901699),
-            (0.58778525, 0.80901699),
-            (-0.58778525, 0.80901699),
-            (-0.95105652, -0.30901699),
-        )
+        right = ((0.95105652, -0.30901699), (0.58778525, 0.80901699))
+        normals = ((0, -1), *right, *((-nx, ny) for nx, ny in right))
         return np.sort(np.stack([nx * x + ny * y - 0.36 for nx, ny in normals]), axis=0)[-2]
     if name == "heart":  # a square on its corner and a half circle on each upper edge
         lobe = np.sqrt((np.abs(x) - 0.42) ** 2 + (y + 0.28) ** 2) - 0.55
@@ -54,7 +38,7 @@ def _distance(shape: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _stamps(image_size: int, radii: np.ndarray) -> np.ndarray:
-    """Opacity stamps (10 shapes, 3 fills, len(radii), 4 tilts, P, P) uint8 for one picture size, edges smoothed."""
+    """Opacity stamps (10 shapes, 3 fills, len(radii), 4 tilts, P, P) uint8 for one image size, edges smoothed."""
     scale = image_size / 64
     half = int(18.5 * scale) + 2
     grid = np.arange(-half, half + 1) + 0.0
@@ -63,46 +47,32 @@ def _stamps(image_size: int, radii: np.ndarray) -> np.ndarray:
         pixels = radius * scale
         for t, h in enumerate((-0.12, -0.04, 0.04, 0.12)):  # tangents of half the angle: -14, -5, 5 and 14 degrees
             cos, sin = (1 - h * h) / (1 + h * h), 2 * h / (1 + h * h)
-            x, y = (
-                (cos * grid[None, :] + sin * grid[:, None]) / pixels,
-                (cos * grid[:, None] - sin * grid[None, :]) / pixels,
-            )
+            x = (cos * grid[None, :] + sin * grid[:, None]) / pixels
+            y = (cos * grid[:, None] - sin * grid[None, :]) / pixels
             for shape in range(10):
                 d = _distance(shape, x, y) * pixels
                 line = max(1.7 * scale, 1.0)
                 band = np.abs((y * pixels / (4.4 * scale)) % 1 - 0.5) * 4.4 * scale - 1.1 * scale
-                for fill, inside in enumerate(
-                    (d, np.maximum(d, np.minimum(band, -d - 0.7 * line)), np.maximum(d, -d - line))
-                ):
+                fills = (d, np.maximum(d, np.minimum(band, -d - 0.7 * line)), np.maximum(d, -d - line))
+                for fill, inside in enumerate(fills):
                     out[shape, fill, k, t] = np.floor(np.clip(0.5 - inside, 0, 1) * 255 + 0.5)
     return out
 
 
-# A 5 × 7 letter a line: seven rows of five bits each.
+# 5 × 7 letters: seven rows of five bits each, a byte a row
 FONT = {
-    letter: np.array([[int(b) for b in f"{int(row, 16):05b}"] for row in rows.split()], dtype=bool)
-    for letter, rows in {
-        "A": "0e 11 11 1f 11 11 11",
-        "B": "1e 11 11 1e 11 11 1e",
-        "C": "0e 11 10 10 10 11 0e",
-        "D": "1e 11 11 11 11 11 1e",
-        "E": "1f 10 10 1e 10 10 1f",
-        "G": "0e 11 10 17 11 11 0f",
-        "H": "11 11 11 1f 11 11 11",
-        "I": "0e 04 04 04 04 04 0e",
-        "L": "10 10 10 10 10 10 1f",
-        "N": "11 19 15 15 13 11 11",
-        "O": "0e 11 11 11 11 11 0e",
-        "R": "1e 11 11 1e 14 12 11",
-        "S": "0f 10 10 0e 01 01 1e",
-        "T": "1f 04 04 04 04 04 04",
-        "U": "11 11 11 11 11 11 0e",
-    }.items()
+    letter: np.array([[int(bit) for bit in f"{row:05b}"] for row in bytes.fromhex(rows)], dtype=bool)
+    for letter, rows in zip(
+        "ABCDEGHILNORSTU",
+        """0e11111f111111 1e11111e11111e 0e11101010110e 1e11111111111e 1f10101e10101f 0e11101711110f 1111111f111111
+        0e04040404040e 1010101010101f 11191515131111 0e11111111110e 1e11111e141211 0f10100e01011e 1f040404040404
+        1111111111110e""".split(),
+    )
 }
 
 
 def _word_stamps(image_size: int) -> np.ndarray:
-    """Each written word as a mask (len(WORDS), 14, 60) in 64ths, enlarged or reduced to the picture's size."""
+    """Each written word as a mask (len(WORDS), 14, 60) in 64ths, resized to the image's side."""
     pixels = np.arange(image_size) * 64 // image_size
     out = np.zeros((len(WORDS), 64, 64), dtype=bool)
     for i, word in enumerate(WORDS):
@@ -117,8 +87,8 @@ def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
     """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark and never vivid, so that objects stand out."""
 
     def tone(u: np.ndarray) -> np.ndarray:
-        grey = below(u[:, :1], 60) + np.where(s.dark == 1, 14, 184)[:, None]
-        return grey + below(u[:, 1:4], 17) - 8
+        gray = below(u[:, :1], 60) + np.where(s.dark == 1, 14, 184)[:, None]
+        return gray + below(u[:, 1:4], 17) - 8
 
     a, b = tone(s.noise[:, 0:4])[:, None, None, :], tone(s.noise[:, 4:8])[:, None, None, :]
     ramp = np.arange(image_size) * 256 // image_size
@@ -130,16 +100,12 @@ def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
     return np.broadcast_to(out, (len(s.index), image_size, image_size, 3)).copy()
 
 
-def paint(s: Scenes, image_size: int = 64, sketch: bool = False) -> np.ndarray:
-    """Scenes as pictures (n, 3, S, S) uint8; `sketch` draws dark outlines on white paper instead."""
+def paint(s: Scenes, image_size: int = 64, *, sketch: bool = False) -> np.ndarray:
+    """Scenes as images (n, 3, S, S) uint8; `sketch` draws dark outlines on white paper instead."""
     radii = np.unique(s.radius)
     stamps, words = _stamps(image_size, radii), _word_stamps(image_size)
-    return np.concatenate(
-        [
-            _paint(s.take(slice(i, i + 1000)), image_size, sketch, radii, stamps, words)
-            for i in range(0, len(s.index), 1000)
-        ]
-    )
+    blocks = (s.take(slice(i, i + 1000)) for i in range(0, len(s.index), 1000))
+    return np.concatenate([_paint(block, image_size, sketch, radii, stamps, words) for block in blocks])
 
 
 def _paint(
@@ -150,33 +116,23 @@ def _paint(
     if not sketch:
         canvas[:, pad:-pad, pad:-pad] = np.clip(_backgrounds(s, image_size), 0, 255)
 
-    def stamp(rows: np.ndarray, k: int, shape: np.ndarray, fill: np.ndarray, rgb: np.ndarray) -> None:
-        alpha = stamps[shape, fill, np.searchsorted(radii, s.radius[rows, k]), s.tilt[rows, k]][..., None].astype(
-            np.int32
-        )
-        # the padding equals half a stamp: a centre in the picture is the stamp's corner on the canvas
-        corner_y, corner_x = np.floor(s.y[rows, k] * scale).astype(int), np.floor(s.x[rows, k] * scale).astype(int)
-        cells = np.arange(stamps.shape[-1])
-        where = (rows[:, None, None], (corner_y[:, None] + cells)[:, :, None], (corner_x[:, None] + cells)[:, None, :])
+    cells = np.arange(stamps.shape[-1])
+
+    def stamp(rows: np.ndarray, k: int, shape: np.ndarray | int, fill: np.ndarray | int, rgb: np.ndarray) -> None:
+        alpha = stamps[shape, fill, np.searchsorted(radii, s.radius[rows, k]), s.tilt[rows, k]][..., None]
+        alpha, rgb = alpha.astype(np.int32), np.int32(30) if sketch else rgb[:, None, None, :].astype(np.int32)
+        # the padding equals half a stamp: a center in the image is the stamp's corner on the canvas
+        y, x = (np.floor(center[rows, k] * scale).astype(int)[:, None] + cells for center in (s.y, s.x))
+        where = (rows[:, None, None], y[:, :, None], x[:, None, :])
         under = canvas[where]
-        canvas[where] = (
-            under
-            + (np.full_like(rgb, 30) if sketch else rgb)[:, None, None, :].astype(np.int32) * alpha // 255
-            - under * alpha // 255
-        )
+        canvas[where] = under + rgb * alpha // 255 - under * alpha // 255
 
     for k in range(4):
         rows = np.flatnonzero(s.count > k)
-        fill = np.full_like(s.fill[rows, k], 2) if sketch else s.fill[rows, k]
-        stamp(rows, k, s.shape[rows, k], fill, RGB[s.colour[rows, k]] + below(s.tint[rows, k], 25) - 12)
+        rgb = RGB[s.color[rows, k]] + below(s.tint[rows, k], 25) - 12
+        stamp(rows, k, s.shape[rows, k], 2 if sketch else s.fill[rows, k], rgb)
         fruits = rows[s.shape[rows, k] == FRUIT]
-        stamp(
-            fruits,
-            k,
-            np.full(len(fruits), FRUIT + 1),
-            np.zeros(len(fruits), dtype=int),
-            np.broadcast_to(LEAF, (len(fruits), 3)),
-        )
+        stamp(fruits, k, FRUIT + 1, 0, np.broadcast_to(LEAF, (len(fruits), 3)))
 
     out = canvas[:, pad:-pad, pad:-pad]
     written = np.flatnonzero(s.word >= 0)
@@ -188,8 +144,8 @@ def _paint(
     return np.ascontiguousarray(np.clip(out, 0, 255).astype(np.uint8).transpose(0, 3, 1, 2))
 
 
-def shift(images: np.ndarray, kind: str, seed: int = 0) -> np.ndarray:
-    """A distribution shift of pictures (n, 3, S, S) uint8, for the robustness experiment (paper section 3.3)."""
+def shift(images: np.ndarray, kind: str, *, seed: int = 0) -> np.ndarray:
+    """A distribution shift of images (n, 3, S, S) uint8, for the robustness experiment (paper, section 3.3)."""
     n, size, x = len(images), images.shape[-1], images.astype(np.int32)
     index = np.arange(n)
     if kind == "inverted":
@@ -208,5 +164,5 @@ def shift(images: np.ndarray, kind: str, seed: int = 0) -> np.ndarray:
     elif kind == "tinted":
         x = x * (256 - below(draws(seed, "shift/tinted", index, 3), 128))[:, :, None, None] // 256
     else:
-        raise MinclipError(f"no shift is named {kind!r}: choose from {', '.join(SHIFTS)}")
+        raise MinclipError(f"there is no shift {kind!r}: choose from {', '.join(SHIFTS)}")
     return np.clip(x, 0, 255).astype(np.uint8)

@@ -9,16 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...config import MinclipError, data_folder, nearest
+from ...config import MinclipError, nearest
+from ...weights.hub import data_folder
+from .. import Root
 from . import readers
 from .readers import Labeled, class_folders
 
-# "templates" for prompts, in our own wording; "names" of the classes where a set's own can't be read, by the set's name,
+# "templates" for prompts, in our own wording; "names" of classes where a set's own can't be read, by the set's name,
 # or a list by number where it has none; "bring", what to do where nothing can be downloaded.
 _WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 TEMPLATES: dict[str, list[str]] = {name: words["templates"] for name, words in _WORDS.items()}
 NAMES: dict[str, dict[str, str] | list[str]] = {name: w["names"] for name, w in _WORDS.items() if "names" in w}
-Root = str | Path | None  # the folder of all data sets; None for `default_root`
 
 
 class Benchmark(NamedTuple):

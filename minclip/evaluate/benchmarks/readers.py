@@ -84,10 +84,12 @@ def read(name: str, kind: str, root: Path, split: str, download: bool) -> tuple[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, about how torchvision reads old files
         d = of(root / "ILSVRC2012" if name == "imagenet" else root, **{k: options[k] for k in options if k in known})
-    return globals().get(name, _arrays if hasattr(d, "data") else _listed)(d, split)
+    if name in globals():
+        return globals()[name](d, split)
+    return _arrays(d) if hasattr(d, "data") else _some(*_files(d), getattr(d, "classes", ()))
 
 
-def _arrays(d: Any, split: str) -> tuple[Any, ...]:
+def _arrays(d: Any) -> tuple[Any, ...]:
     images = np.asarray(d.data)  # CIFAR (N, 32, 32, 3), STL-10 (N, 3, 96, 96), MNIST (N, 28, 28)
     images = _gray(images) if images.ndim == 3 else images.transpose(0, 3, 1, 2) if images.shape[-1] == 3 else images
     labels = d.targets if hasattr(d, "targets") else d.labels
@@ -97,10 +99,6 @@ def _arrays(d: Any, split: str) -> tuple[Any, ...]:
 def _gray(images: np.ndarray) -> np.ndarray:
     """(N, H, W) -> (N, 3, H, W), without a copy."""
     return np.broadcast_to(images[:, None], (len(images), 3, *images.shape[1:]))
-
-
-def _listed(d: Any, split: str) -> tuple[Any, ...]:
-    return _some(*_files(d), getattr(d, "classes", ()))
 
 
 def _files(d: Any) -> tuple[Sequence[Any], Sequence[Any]]:

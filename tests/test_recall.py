@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minclip import retrieval
 from minclip.config import MinclipError
-from minclip.retrieval import retrieval
 
 
 def vectors(n, d, rng):
