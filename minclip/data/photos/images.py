@@ -1,4 +1,4 @@
-"""Image files, all opened by one guard: what is broken, or too large to decode, is an error before memory is spent on it."""
+"""Image files, all opened by one guard: what is broken or too large is an error before memory is spent on it."""
 
 import contextlib
 import io
