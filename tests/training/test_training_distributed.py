@@ -83,7 +83,7 @@ def stopped_at_10(folder):
     module = sys.modules["minclip.loop"]
     save = module.save_checkpoint
 
-    def save_and_break(*args):
+    def save_and_break(*args, progress, **kwargs):
         save(*args)
         raise RuntimeError("the machine stops")
 
