@@ -367,9 +367,9 @@ def stopped_after(config, step, folder):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
         save = run_folder.save_checkpoint
 
-        def save_and_break(*args):
-            save(*args)
-            if args[-1]["step"] == step:
+        def save_and_break(*args, **named):
+            save(*args, **named)
+            if named["progress"]["step"] == step:
                 raise RuntimeError("the machine stops")
 
         patch.setattr(run_folder, "save_checkpoint", save_and_break)
