@@ -36,10 +36,10 @@ def clip_loss(
 ) -> Tensor:
     """CLIP's symmetric cross-entropy, a scalar (paper, figure 3).
 
-    `image` and `text` are (B, D) features of length 1, row i of both is a pair.  `scale` is exp(logit_scale), the inverse
-    of the softmax's temperature: 14.29 at the start, at most 100.  With `image_ids` (B,), all captions of one image are
-    its positives and share its target evenly; without, a second caption in the batch counts as wrong.  `label_smoothing`
-    e moves that part of each target to all B columns alike (Szegedy et al. 2016).
+    `image` and `text` are (B, D) features of length 1; row i of both is a pair.  `scale` is exp(logit_scale), the
+    inverse of the softmax's temperature: 14.29 at the start, at most 100.  With `image_ids` (B,), all captions of one
+    image are its positives and share its target evenly; without, a second caption in the batch counts as wrong.
+    `label_smoothing` moves this part of each target to all B columns alike (Szegedy et al. 2016).
 
     `chunk_size` computes so many rows of the matrix at a time, to save memory; `distributed` takes the batch of all
     processes together.  Both give the same values and gradients: see `training/big_losses.py`.
@@ -63,7 +63,7 @@ def clip_loss(
 def siglip_loss(
     image: Tensor, text: Tensor, scale: Float, bias: Float, *, chunk_size: int | None = None, distributed: bool = False
 ) -> Tensor:
-    """SigLIP's loss, a scalar: B² yes-or-no questions, summed and divided by B (algorithm 1).  Arguments as `clip_loss`'s."""
+    """SigLIP's loss, a scalar: B² yes-or-no questions; their sum over B (algorithm 1).  Arguments as in `clip_loss`."""
     _check(image, text, None, chunk_size)
     if chunk_size is not None or distributed:
         from .training.big_losses import big_siglip_loss

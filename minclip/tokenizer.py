@@ -1,8 +1,8 @@
 """Text to ids and back: byte-level byte-pair encoding (Sennrich et al. 2016), as in CLIP.
 
-A word is spelled as bytes, each shown as one printable character; the last one carries `</w>`.  Training joins the most
-frequent pair of neighbors, again and again; encoding repeats these merges in the same order.  Every text has a spelling,
-so there is no unknown token.  Ids, in this order: 256 bytes, the same 256 at the end of a word, one id a merge, SOT, EOT.
+A word is spelled as bytes, each shown as one printable character; the last one carries `</w>`.  Training joins the
+most frequent pair of neighbors, again and again; encoding repeats these merges in the same order.  Every text has a
+spelling, so there is no unknown token.  Ids: 256 bytes, the same 256 at the end of a word, one id a merge, SOT, EOT.
 """
 
 import heapq
@@ -24,18 +24,18 @@ from .weights.openai_merges import openai_merges
 
 SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
-# Contractions, runs of letters, single digits, runs of anything else, as in openai/CLIP.  Unlike there, the special tokens
+# Contractions, runs of letters, single digits, runs of anything else, as in openai/CLIP.  Unlike there, special tokens
 # have no pattern: a literal "<|endoftext|>" in a caption is text, and can't end it early.
 _WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
-KNOWN_CHUNKS = 2**20  # whose ids are remembered at most: the web's captions never stop bringing new ones
+KNOWN_CHUNKS = 2**20  # remembered at most: the web's captions never stop bringing new ones
 
 
 def byte_characters() -> list[str]:
     """256 printable characters, one for each byte (GPT-2's table): visible ASCII and Latin-1 stand for themselves."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = itertools.count(256)  # control characters, spaces and the soft hyphen become letters beyond Latin-1
-    return [chr(b if b in visible else next(others)) for b in range(256)]
+    return [chr(b if b in visible else next(others)) for b in range(256)]  # "é", the bytes C3 A9, is shown as Ã©
 
 
 _CHARACTERS = byte_characters()
@@ -46,28 +46,28 @@ _ALPHABET = [*sorted(_CHARACTERS), *(c + END for c in sorted(_CHARACTERS))]  # v
 class Tokenizer:
     """`tokenizer(texts) -> (B, L) int64` with SOT and EOT; `encode` and `decode` work without them.
 
-    `merges` are the pairs of tokens to join, the first learned first.  `clean` is done to a text before it is split: "lower"
-    (lower case) or "openai" (see `clean_openai`).  `context_length` is L where a call gives none: a loaded model's own.
+    `merges` are the pairs of tokens to join, the first learned first.  `clean` is done to a text before it is split:
+    "lower" (lower case) or "openai" (see `clean_openai`).  `context_length` is L where a call gives none.
     """
 
     def __init__(self, merges: Sequence[tuple[str, str]], *, clean: str = "lower", context_length: int = 77) -> None:
         if clean not in ("lower", "openai"):
             raise MinclipError(f"a tokenizer's clean must be 'lower' or 'openai', got {clean!r}")
-        self.clean, self.context_length = clean, context_length
+        self.clean, self.context_length = clean, context_length  # of a loaded tokenizer: its model's
         self.merges = [tuple(pair) for pair in merges]
         self.vocab = [*_ALPHABET, *(a + b for a, b in self.merges), SOT, EOT]
         self.vocab_size = len(self.vocab)
         self.ids = {token: i for i, token in enumerate(self.vocab)}
-        self.sot_id, self.eot_id, self.pad_id = self.vocab_size - 2, self.vocab_size - 1, 0
-        self.truncated = 0  # how many texts were cut to the context length so far
-        self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        self._known: dict[str, list[int]] = {}
+        self.sot_id, self.eot_id = self.vocab_size - 2, self.vocab_size - 1  # the last two, as in OpenAI's
+        self.pad_id, self.truncated = 0, 0  # "!" is 0, too: towers find the end by eot_id; how many texts were cut
+        self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}  # the order of learning
+        self._known: dict[str, list[int]] = {}  # the ids of a chunk
 
     # ---- text to ids
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text of any length; a MinclipError where it is no str, or one that UTF-8 can't spell."""
-        ids: list[int] = []
+        ids: list[int] = []  # without SOT and EOT
         for chunk in split_chunks(clean_openai(text) if self.clean == "openai" else text):
             ids += self._known.get(chunk) or self._remember(chunk)  # most of a caption has been seen before
         return ids
@@ -75,22 +75,22 @@ class Tokenizer:
     def _remember(self, chunk: str) -> list[int]:
         ids = [self.ids[symbol] for word in _WORDS.findall(chunk) for symbol in merge(spell(word), self._ranks)]
         if len(self._known) >= KNOWN_CHUNKS:
-            self._known.clear()
+            self._known.clear()  # the frequent ones are back after a few captions
         if len(chunk) <= 32:  # a longer one, an address or a whole sentence of Chinese, is hardly met again
             self._known[chunk] = ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of some ids up to EOT, its words separated by single spaces; bytes that are no UTF-8 become U+FFFD."""
+        """The text of some ids up to EOT, with single spaces between words; bytes that are no UTF-8 become U+FFFD."""
         ids = list(itertools.takewhile(lambda i: i != self.eot_id, map(int, ids)))
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             raise MinclipError(f"ids from {min(ids)} to {max(ids)}: this vocabulary has {self.vocab_size} tokens")
-        symbols = "".join(self.vocab[i] for i in ids if i != self.sot_id)
+        symbols = "".join(self.vocab[i] for i in ids if i != self.sot_id)  # "two</w>cafÃ©s</w>"
         words = (bytes(_BYTES[c] for c in word).decode("utf-8", errors="replace") for word in symbols.split(END))
         return " ".join(words).strip(" ")
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> torch.Tensor:
-        """(B, L) int64: SOT, the text, EOT, then `pad_id`.  A text that is too long is cut and counted, but keeps its EOT."""
+        """(B, L) int64: SOT, the text, EOT, then `pad_id`.  A long text is cut, and counted, but keeps its EOT."""
         if not isinstance(texts, Iterable) or isinstance(texts, bytes):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
         length = self.context_length if context_length is None else context_length
@@ -102,8 +102,8 @@ class Tokenizer:
             if len(ids) > length - 2:
                 if not self.truncated:
                     warnings.warn(f"a text of {len(ids)} tokens was cut to {length - 2}: see .truncated", stacklevel=2)
-                self.truncated += 1
-                ids = ids[: length - 2]
+                self.truncated += 1  # the warning comes once
+                ids = ids[: length - 2]  # the beginning, and room for SOT and EOT
             rows.append([self.sot_id, *ids, self.eot_id] + [self.pad_id] * (length - 2 - len(ids)))
         return torch.tensor(rows, dtype=torch.int64).view(-1, length)  # the view, for a batch of no texts
 
@@ -113,15 +113,15 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Learns `vocab_size` - 514 merges from `texts`, or fewer if no pair occurs twice any more.
 
-        After a merge only the words that contain the pair are counted again, and the most frequent pair comes from a heap.
-        Of equally frequent pairs the first one in the alphabet wins, so that the result depends on the counts alone.
+        After a merge only the words that contain the pair are counted again, and the next pair comes from a heap.  Of
+        equally frequent pairs the first one in the alphabet wins, so that the result depends on the counts alone.
         """
         if vocab_size < 514:
             raise MinclipError(f"a vocabulary of {vocab_size} is too small: 512 byte tokens, SOT and EOT make 514")
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter()  # of distinct words, of which captions have few
         for chunk, count in Counter(chunk for text in texts for chunk in split_chunks(text)).items():
             for word in _WORDS.findall(chunk):
-                counts[word] += count  # a word is counted once, however often it occurs
+                counts[word] += count
         words, weights = [spell(word) for word in counts], list(counts.values())
         pair_counts, words_with = defaultdict(int), defaultdict(set)  # of a pair; words that have it, or once had it
         changed = set()  # pairs whose present count is not in the heap yet
@@ -137,17 +137,17 @@ class Tokenizer:
         heap, merges = [], []  # of (-count, pair), the most frequent one on top; of pairs
         while len(merges) < vocab_size - 514:
             for pair in changed:
-                if pair_counts[pair] >= 2:
+                if pair_counts[pair] >= 2:  # what occurs once tells nothing about other texts
                     heapq.heappush(heap, (-pair_counts[pair], pair))
             changed.clear()
             while heap and -heap[0][0] != pair_counts[heap[0][1]]:
                 heapq.heappop(heap)  # outdated: the present count of this pair is elsewhere in the heap
             if not heap:
-                break
-            pair = heap[0][1]
+                break  # too few texts for so many merges
+            pair = heap[0][1]  # the most frequent one; of several, the first in the alphabet
             merges.append(pair)
             for w in words_with.pop(pair):
-                add(w, -weights[w])
+                add(w, -weights[w])  # all of the word's pairs go: a merge changes those beside it, too
                 merge(words[w], {pair: 0})
                 add(w, weights[w])
         return cls(merges)
@@ -172,26 +172,26 @@ class Tokenizer:
         if not isinstance(lines, list) or data.get("clean", "lower") not in ("lower", "openai"):
             raise MinclipError(f"{path} is no tokenizer: merges must be a list, clean 'lower' or 'openai'")
         known, merges = set(_ALPHABET), []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(lines, 1):  # a pair that nothing can make would be dead weight
             pair = tuple(line.split(" ")) if isinstance(line, str) else ()
             if len(pair) != 2 or not known.issuperset(pair):
                 raise MinclipError(f"{path}: merge {number}, {line!r:.60}, does not join two tokens from before it")
             merges.append(pair)
-            known.add(pair[0] + pair[1])
+            known.add(pair[0] + pair[1])  # later merges may join it again
         return cls(merges, clean=data.get("clean", "lower"))
 
     @classmethod
     def from_openai(cls, path: str | Path | None = None) -> "Tokenizer":
-        """OpenAI's 49,408 tokens and clean-up, with the ids of openai/CLIP, open_clip and transformers (`openai_merges`).
+        """OpenAI's 49,408 tokens and clean-up, from `path` or wherever `openai_merges` finds them.
 
-        There is one difference: there a literal `<|endoftext|>` in a caption becomes the end token, here it stays text.
+        The ids are those of openai/CLIP, open_clip and transformers, but for a literal `<|endoftext|>`: it stays text.
         """
         return cls(openai_merges(path), clean="openai")
 
 
 def clean_openai(text: str) -> str:
-    """OpenAI's clean-up but for lower case and white space: repairs broken Unicode (ftfy), resolves HTML entities twice."""
-    if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):  # most captions are
+    """Repairs broken Unicode (ftfy) and resolves HTML entities, twice as OpenAI does; lower case comes later."""
+    if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):  # plain text skips it
         import ftfy  # 50 ms that plain text should not cost
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -217,7 +217,7 @@ def spell(word: str) -> list[str]:
     except UnicodeEncodeError as error:
         lone = f"U+{ord(word[error.start]):04X}"
         raise MinclipError(f"a text holds {lone}, half of a surrogate pair, not UTF-8: {word!r:.60}") from None
-    return [*symbols[:-1], symbols[-1] + END]
+    return [*symbols[:-1], symbols[-1] + END]  # so that "star" alone and "star" in "start" are told apart
 
 
 def merge(symbols: list[str], known: dict[tuple[str, str], int]) -> list[str]:
@@ -225,7 +225,7 @@ def merge(symbols: list[str], known: dict[tuple[str, str], int]) -> list[str]:
     ranks = [known.get(pair, math.inf) for pair in zip(symbols, symbols[1:])]
     while (best := min(ranks, default=math.inf)) < math.inf:
         i = 0
-        while best in ranks[i:]:
+        while best in ranks[i:]:  # all its occurrences: at C speed, as a word may be 10,000 letters of garbage
             i = ranks.index(best, i)
             symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
             del ranks[i]  # the pair is gone, and the joined symbol has new neighbors

@@ -26,7 +26,7 @@ CORE = [
 FLOORS = [
     ["config"],
     ["presets", "weights.hub", "weights.files", "weights.config_json", "weights.openai_merges", "training.distributed"],
-    ["tokenizer", "transformer", "losses", "training.big_losses", "preprocess"],
+    ["tokenizer", "transformer", "losses", "training.big_losses", "training.checkpointing", "preprocess"],
     ["vision", "resnet", "text", "weights.towers"],
     ["model"],
     ["batches"],
@@ -171,7 +171,7 @@ def test_at_most_three_arguments_go_by_position():
         for name, function, given in public_functions(file):
             if len(function.args.posonlyargs) + len(function.args.args) - given > 3:
                 many.add(f"{file} {name}")
-    assert sorted(many) == sorted(MANY_ARGUMENTS)
+    assert many == MANY_ARGUMENTS.keys(), sorted(many ^ MANY_ARGUMENTS.keys())
 
 
 # ---- how much is explained

@@ -478,7 +478,7 @@ def test_a_run_that_learns_is_not_disturbed(tiny, capsys):
 
 
 def test_a_run_on_shards_learns_from_them_and_resumes_exactly(tiny, tmp_path):
-    from test_shards import BROKEN, folder
+    from shard_files import BROKEN, folder
 
     folder(tmp_path, change=BROKEN)
     data = DataConfig("shards", root=str(tmp_path), image_size=16, workers=0)
@@ -491,7 +491,7 @@ def test_a_run_on_shards_learns_from_them_and_resumes_exactly(tiny, tmp_path):
 
 
 def test_one_shard_is_not_enough(tiny, tmp_path):
-    from test_shards import folder
+    from shard_files import folder
 
     with pytest.raises(MinclipError, match="at least two are needed"):
         train(replace(tiny, data=DataConfig("shards", root=folder(tmp_path)[0], image_size=16)))

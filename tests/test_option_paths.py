@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_shards import folder, sample
+from shard_files import folder, sample
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from minclip.data import shapes
@@ -179,7 +179,7 @@ def test_every_field_of_the_loop_has_a_row():
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """`outcome(tower, **loop)`: what a run of three steps leaves behind; each is trained once."""
-    import minclip.loop as module
+    import minclip.training.run as module
 
     done, saves, save = {}, [], module.save_checkpoint
 

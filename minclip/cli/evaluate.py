@@ -4,17 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ..config import MinclipError
 from ..course.plots import task_bars
+from ..data import open_data
+from ..evaluate import final_figures
 from ..evaluate.benchmarks import default_root
 from ..evaluate.tasks import run_tasks, task_names
-from ..loop import final_figures
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
 from .models import Download, RunArgument, open_model, save_picture
-from .printing import Json, console, print_figures
+from .printing import Json, console, print_figures, print_table
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,9 @@ class Eval:
         if self.root:
             config = replace(config, data=replace(config.data, root=self.root))
         device, _ = pick_device(config.train.device, "fp32")
-        figures = final_figures(run.model.to(device), run.tokenizer, config, read_learnt(run.folder))
+        opened = open_data(config.data)
+        splits = {split: opened.load(split) for split in opened.evaluation_splits}
+        figures = final_figures(run.model.to(device), run.tokenizer, splits, trained_on=read_learnt(run.folder))
         print_figures(figures)
         return {"run": str(run.folder), "figures": figures}
 
@@ -50,11 +51,11 @@ class Eval:
         root = Path(self.root or default_root())
         names = task_names(self.tasks, root)
         results = run_tasks(open_model(self.run_folder), names, root=root, download=self.download)
-        columns = ("", "metric", "score", "chance", "images", "classes")
-        table = Table(*columns, title="zero-shot", title_justify="left", box=None)
-        for name, r in results.items():
-            table.add_row(name, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", str(r.classes))
-        console.print(table)
+        rows = [
+            (name, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", str(r.classes))
+            for name, r in results.items()
+        ]
+        print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         for note in (note for r in results.values() for note in r.notes):
             console.print(note)
         picture = save_picture(task_bars(results), "tasks.png", self.out, self.run_folder)

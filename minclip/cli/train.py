@@ -43,7 +43,7 @@ class Train(TrainConfig):
         more = [*([] if named else ["--name", name]), *([] if self.resume else ["--resume"])]
         resume = f"continue with: {shlex.join(['minclip', 'train', preset_name, *options, *more])}"
         try:
-            run = train(config, folder, self.resume)
+            run = train(config, folder, resume=self.resume)
         except KeyboardInterrupt as stop:
             hint = resume if (folder / "config.json").exists() else "nothing was saved yet"
             raise KeyboardInterrupt(f"{stop or 'interrupted'}; {hint}") from None

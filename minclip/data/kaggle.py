@@ -1,4 +1,4 @@
-"""Data sets from Kaggle, through its own client: complete or not at all, resumed after any stop, never fetched twice."""
+"""Data sets from Kaggle through its own client: complete or not at all, resumed after a stop, never fetched twice."""
 
 import contextlib
 import errno
@@ -89,7 +89,7 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
         if error.errno != errno.ENOSPC:
             raise
         raise MinclipError(
-            f"no space left on the disk of {folder}: free some, and {AGAIN}; what was downloaded is kept"
+            f"no space left on the disk of {folder}: free some, and {AGAIN}; downloads are kept"
         ) from None
     finally:
         lock.release()
@@ -108,10 +108,9 @@ def _there(folder: Path, source: str | None) -> dict[str, Any]:
 
 
 def _check_client() -> None:
-    try:
+    there = ""
+    with contextlib.suppress(PackageNotFoundError):
         there = version("kaggle")
-    except PackageNotFoundError:
-        there = "0.0"
     # older ones keep the whole zip in memory and don't resume
     if [int(part) for part in re.findall(r"\d+", there)[:2]] < [2, 2]:
         raise MinclipError("fetching needs Kaggle's client, 2.2 or newer, and Python 3.11: pip install 'kaggle>=2.2'")
@@ -121,7 +120,7 @@ def _check_client() -> None:
 
 
 def _download(source: str, archive: Path) -> None:
-    """The zip, asked for as often as is sensible; it is complete when the client's mark of an unfinished one is gone."""
+    """Asks for the zip until it is complete, which it is when the client's mark of an unfinished one is gone."""
     import requests
 
     unfinished, failures = Path(f"{archive}.kaggle-partial"), 0
@@ -168,10 +167,8 @@ def _ask(source: str, archive: Path) -> None:
     with kaggle.api.build_kaggle_client() as client, contextlib.redirect_stdout(io.StringIO()):
         response = client.datasets.dataset_api_client.download_dataset(request)
         if "html" in response.headers.get("Content-Type", ""):
-            raise MinclipError(
-                f"a web page came instead of the zip of {source}: does this network need a login?  Open {PAGE}{source} "
-                f"in a browser, and {AGAIN}"
-            )
+            login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
+            raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
         size = int(response.headers.get("Content-Length", 0))
         have = archive.stat().st_size if archive.exists() else 0
         _need_space(archive.parent, 2 * size - min(have, size), f"the zip of {source} and its contents")
@@ -187,7 +184,7 @@ def _ask(source: str, archive: Path) -> None:
 
 @contextlib.contextmanager
 def _timeouts() -> Iterator[None]:
-    """No request waits for longer than TIMEOUT: the client sets no timeout for its first ones, and has no option for it."""
+    """No request waits longer than TIMEOUT: the client sets no timeout for its first ones and has no option for it."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
@@ -237,10 +234,8 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
         if isinstance(error, MinclipError) or (isinstance(error, OSError) and error.errno):
             raise  # the disk's fault
         archive.unlink()
-        raise MinclipError(
-            f"what Kaggle sent as {source} is not a good zip ({name}{error}) and was deleted: {AGAIN}, and tell the data "
-            f"set's owner at {PAGE}{source} if that ends the same way"
-        ) from None
+        todo = f"{AGAIN}, and tell the data set's owner at {PAGE}{source} if that ends the same way"
+        raise MinclipError(f"the zip of {source} is damaged ({name}{error}) and was deleted: {todo}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 
@@ -248,7 +243,5 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
 def _need_space(place: Path, need: int, what: str) -> None:
     free = shutil.disk_usage(place).free
     if need > free:
-        raise MinclipError(
-            f"{what} needs {need / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free: free some and {AGAIN}, "
-            "or set to=FOLDER on another disk"
-        )
+        room = f"needs {need / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free"
+        raise MinclipError(f"{what} {room}: free some and {AGAIN}, or set to=FOLDER on another disk")

@@ -35,7 +35,7 @@ def big_siglip_loss(image: Tensor, text: Tensor, scale: Float, bias: Float, *opt
 
 
 class _WithGradients(torch.autograd.Function):
-    """A loss whose function returns its gradients too: the backward pass only multiplies them by what comes from above."""
+    """A loss whose function returns its gradients, too: the backward pass only multiplies them by the incoming one."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable, options: tuple, image: Tensor, text: Tensor, *numbers: Float) -> Tensor:
@@ -68,7 +68,7 @@ def _clip(
     # one pair of buffers for all chunks: fresh memory for each costs a CPU as much as the exponentials
     buffers = image.new_empty(2, min(size, b), n)
 
-    # First pass: the softmaxes, exp(logit - top) / total.  One log-sum-exp for both would be rounded as a logit of 100 is.
+    # First pass: the softmaxes, exp(logit - top) / total.  One log-sum-exp for both would be rounded like a logit.
     row_top, row_total = image.new_empty(2, b, 1)
     top, total = image.new_full((n,), -math.inf), image.new_zeros(n)
     for rows in chunks:
@@ -118,7 +118,7 @@ def _clip(
 def _siglip(
     image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, distributed: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Loss and gradients for image, text, scale and bias; texts go round in a ring, with their gradients (section 3.3)."""
+    """Loss and gradients for image, text, scale, bias.  Texts go round in a ring with their gradients (section 3.3)."""
     b, processes = len(image), world_size() if distributed else 1
     loss, grad_bias = image.new_zeros(()), image.new_zeros(())
     grad_image, grad_text = torch.zeros_like(image), torch.zeros_like(text)
@@ -145,6 +145,6 @@ def _siglip(
 
 
 def _scaled(factor: float, scale: Float, image: Tensor, grad_image: Tensor, grad_text: Tensor) -> tuple[Tensor, ...]:
-    """The gradients for image, text and scale from products of the two sides with an unscaled gradient of the logits."""
+    """The gradients for image, text and scale, from the products of an unscaled gradient of the logits."""
     grad_scale = factor * torch.vdot(grad_image.flatten(), image.flatten())  # Σ g · cosine
     return grad_image.mul_(factor * scale), grad_text.mul_(factor * scale), grad_scale

@@ -110,8 +110,12 @@ def _read_torchscript(path: Path) -> dict[str, Tensor] | None:
     return _tensors_of(module, "", set())
 
 
-_KINDS = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
-_DTYPES = {f"{kind}Storage": getattr(torch, f"{kind}Storage").dtype for kind in _KINDS}
+# written out: to ask torch.FloatStorage for its dtype prints a warning at every import
+_DTYPES = {
+    "FloatStorage": torch.float, "HalfStorage": torch.half, "BFloat16Storage": torch.bfloat16, "BoolStorage": torch.bool,
+    "DoubleStorage": torch.double, "LongStorage": torch.long, "IntStorage": torch.int, "ShortStorage": torch.short,
+    "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+}  # fmt: skip
 
 
 def _tensors_of(module: SimpleNamespace, prefix: str, seen: set[int]) -> dict[str, Tensor]:

@@ -17,8 +17,9 @@ SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"  # o
 def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:
     """The 48,894 pairs of OpenAI's vocabulary, in their order.
 
-    `path` is OpenAI's `bpe_simple_vocab_16e6.txt.gz` or Hugging Face's `merges.txt`; without one, the file comes from an
-    installed open_clip_torch, from minclip's data folder, or from the hub.  MinclipError where it is not there, or damaged.
+    `path` is OpenAI's `bpe_simple_vocab_16e6.txt.gz` or Hugging Face's `merges.txt`; without one, the file comes from
+    an installed open_clip_torch, from minclip's data folder, or from the hub.  A missing file and one with another
+    content are MinclipErrors.
     """
     path = Path(path) if path else _find()
     try:

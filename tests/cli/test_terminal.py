@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import TINY, last_json
+from command_line import TINY, last_json
 
 from minclip.cli import main
 
@@ -138,12 +138,14 @@ sys.exit(main(sys.argv[1:]))
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["info"], [*CLASSIFY, "a, b"], ["eval", "ViT-B/32", "--tasks", "shape"]])
 def test_no_home_is_needed(star, arguments):
     code, _, err = command(*arguments, code=("-c", WITHOUT_HOME), HOME=None, PYTHONPATH=str(DEMO.parents[1]))
     assert "Traceback" not in err and code == (2 if arguments[0] == "eval" else 0)
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_nothing_of_jupyters(star, capsys):
     code = "import sys; sys.modules.update(dict.fromkeys(('ipywidgets', 'IPython', 'jupyterlab', 'nbformat')))\n"
     code += "from minclip.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -189,19 +191,6 @@ def test_importing_the_package_leaves_ctrl_c_alone():
 
 
 # ---- hints
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A tiny run, to be handed out by a `train` that trains nothing."""
-    import minclip
-    from minclip.cli import main
-
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main(["train", "shapes", *TINY]) == 0
-    return minclip.Run.load(folder / "runs" / "shapes")
 
 
 NAMES = ["a/b/c", "two words", "it's", "$(rm x)"]

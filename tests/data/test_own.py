@@ -15,7 +15,7 @@ from training_runs import tiny
 
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
-from minclip.data import evaluation_splits, load_pairs
+from minclip.data import load_pairs, open_data
 from minclip.data.photos.photographs import find_photographs
 from minclip.data.photos.source import Finder, Source
 from minclip.data.photos.splits import bucket
@@ -298,7 +298,7 @@ def test_a_split_column_is_followed(tmp_path):
     rows = "".join(f"{name},x,{word}\n" for name, word in zip(names, words))
     root = table(tmp_path, "image,caption,Split\n" + rows, images=names)
     assert found(root).splits() == {"train": names[:2], "val": names[2:5], "test": names[5:]}
-    assert evaluation_splits(DataConfig("own", str(root))) == ("test",)
+    assert open_data(DataConfig("own", str(root))).evaluation_splits == ("test",)
 
 
 def test_tables_tell_the_split_by_their_names(tmp_path):
@@ -329,7 +329,7 @@ def test_lists_are_followed_and_texts_of_images_are_no_lists(tmp_path):
     write(root / "lists" / "train.txt", "\n".join(NAMES[:50]))
     write(root / "lists" / "val.txt", "\n".join([*NAMES[50:], NAMES[50]]))
     assert found(root).splits() == {"train": NAMES[:50], "val": NAMES[50:]}
-    assert evaluation_splits(DataConfig("own", str(root))) == ("val",)
+    assert open_data(DataConfig("own", str(root))).evaluation_splits == ("val",)
 
 
 def test_a_list_that_could_mean_two_files_is_an_error(tmp_path):
@@ -580,7 +580,7 @@ def test_without_pyarrow_a_parquet_is_an_error_that_tells_what_to_install(tmp_pa
 
 
 def test_no_root_is_an_error_that_says_what_to_give():
-    with pytest.raises(MinclipError, match=r"own pictures need their place: --data\.root FOLDER, ZIP or TABLE"):
+    with pytest.raises(MinclipError, match=r"own.*data\.root.*folder.*zip.*table"):
         load_pairs("own")
 
 
@@ -607,15 +607,15 @@ def changed_after(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_photographs(tmp_path):
     config, run = changed_after(tmp_path)
-    with pytest.raises(MinclipError, match=r"learnt from \d+ photographs, 20 of which are not for training any more"):
+    with pytest.raises(MinclipError, match=r"54 photographs, 20 of which"):
         train(replace(config, train=replace(config.train, steps=4)), run.folder, resume=True)
 
 
 def test_eval_tells_that_photographs_were_learnt_from(tmp_path, capsys):
     _, run = changed_after(tmp_path)
-    assert "were learnt from" not in capsys.readouterr().err
+    assert "20 of the 20" not in capsys.readouterr().err
     assert main(["eval", str(run.folder)]) == 0
-    assert "note: 20 of the 20 photographs of val were learnt from" in capsys.readouterr().err
+    assert "note: 20 of the 20 " in capsys.readouterr().err
 
 
 def test_a_damaged_list_of_what_was_learnt_is_told(tmp_path):

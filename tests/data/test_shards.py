@@ -1,7 +1,6 @@
 """Shards: every sample once an epoch whoever reads it, the same from the same seed, resumed bit for bit, whatever is broken."""
 
 import io
-import json
 import pickle
 import re
 import subprocess
@@ -18,7 +17,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from shard_files import BROKEN, GOOD, folder, key, painted, sample, write
 
 from minclip.batches import assemble
 from minclip.config import DataConfig, MinclipError, VisionConfig
@@ -33,66 +32,6 @@ VISION = VisionConfig(
 TOKENIZER = Tokenizer([])
 PLAIN = DataConfig(image_size=8)
 RANDOM = DataConfig(image_size=8, min_crop=0.3, flip=True, color=0.4)
-
-
-def painted(number, kind="PNG"):
-    """A picture whose colour tells its number, brighter to the right."""
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[..., 0], pixels[..., 1], pixels[..., 2] = number % 250, number // 250, np.arange(8) * 10
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
-    return file.getvalue()
-
-
-def cut_off():
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(file, "JPEG")
-    return file.getvalue()[: file.tell() // 2]
-
-
-def sample(number, image=None, caption=None, kind="jpg"):
-    """The files of one sample by extension, as img2dataset writes them."""
-    caption = f"sample {number}" if caption is None else caption
-    about = json.dumps({"caption": caption, "key": f"{number:09d}", "status": "success", "width": 8, "height": 8})
-    return {kind: painted(number) if image is None else image, "json": about.encode(), "txt": caption.encode()}
-
-
-def write(path, samples):
-    """`samples`: key -> files by extension."""
-    with tarfile.open(path, "w") as tar:
-        for key, files in samples.items():
-            for kind, content in files.items():
-                member = tarfile.TarInfo(f"{key}.{kind}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    path.with_name(path.stem + "_stats.json").write_text("{}")
-    path.with_suffix(".parquet").write_bytes(b"PAR1")
-    return str(path)
-
-
-def key(number):
-    return f"{number // 1000:05d}{number % 1000:04d}"
-
-
-def folder(tmp_path, shards=6, each=5, change=()):
-    """`shards` shards of `each` samples; `change` puts other files in the place of some, by number."""
-    change = dict(change)
-    return [
-        write(tmp_path / f"{s:05d}.tar", {key(n): change.get(n, sample(n)) for n in range(s * each, (s + 1) * each)})
-        for s in range(shards)
-    ]
-
-
-BROKEN = {
-    3: sample(3, image=b"<html>404</html>"),
-    4: sample(4, image=cut_off()),
-    11: {"jpg": painted(11)},
-    12: sample(12, caption="  "),
-    17: {"txt": b"sample 17"},
-    22: sample(22, image=b"nonsense"),
-    23: sample(23, image=b""),
-}
-GOOD = set(range(30)) - set(BROKEN)
 
 
 def stream(shards, batch_size=4, seed=0, data=PLAIN, **options):
@@ -454,7 +393,7 @@ def test_first_pairs_are_the_first_that_can_be_decoded(tmp_path):
     assert pairs.captions == [[f"sample {n}"] for n in expected] and len(set(pairs.names)) == 9
     assert pairs.images.shape == (9, 3, 8, 8) and pairs.images.dtype == np.uint8
     assert pairs.images[:, 0, 0, 0].tolist() == expected and pairs.images[0, 2, 0].tolist() == list(range(0, 80, 10))
-    assert len(pairs.notes) == 1 and "2 samples were skipped: 00000.tar: 000000003 (cannot identify" in pairs.notes[0]
+    assert len(pairs.notes) == 1 and "2 samples were skipped: 00000.tar: 000000003 (" in pairs.notes[0]
 
 
 def test_first_pairs_without_bad_samples_have_no_notes_and_stop_where_the_shards_end(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_shards import folder
+from shard_files import folder
 from training_runs import tiny
 
 from minclip.batches import Pairs

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import last_json
 from PIL import Image
-from test_cli import last_json
 
 import minclip
 from minclip.cli import main
@@ -76,6 +76,14 @@ def test_the_index_holds_every_photograph_below_the_folder(photos):
     (photos / "notes.txt").write_text("no photograph")
     (photos / ".hidden.png").write_bytes(b"no photograph either")
     assert_is(Index.of(photos, LOADED), by_hand(photos))
+
+
+def test_linked_folders_are_searched_and_a_link_in_a_circle_ends(photos, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "linked").symlink_to(photos, target_is_directory=True)
+    (photos / "circle").symlink_to(photos, target_is_directory=True)
+    index = Index.of(tmp_path / "index", LOADED)
+    assert index.paths == [f"linked/{path}" for path in sorted(by_hand(photos))]
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 1000])

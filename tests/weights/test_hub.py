@@ -1,73 +1,13 @@
 """The hub's real client against a stand-in on loopback: what comes, what is refused, and what the message says."""
 
 import hashlib
-import http.server
-import threading
-from typing import ClassVar
 
 import huggingface_hub.constants as constants
 import pytest
+from local_hub import CONTENT, go_to
 
 from minclip.config import MinclipError
 from minclip.weights.hub import NoSuchFile, check_hub_hash, hub_file, sha256
-
-CONTENT = b"weights " * 1000
-COMMIT = "c" * 40
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """`/REPO/resolve/main/FILE` as huggingface.co answers it; `repo`, `files` and `status` are the test's to set."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-    repo = "owner/name"
-    status = 200
-    announced: str | None = None  # another hash than the content's
-
-    def do_HEAD(self):
-        name = self.path.rsplit("/", 1)[-1]
-        missing = {} if f"/{self.repo}/" in self.path else {"X-Error-Code": "RepoNotFound"}
-        if self.status != 200 or missing or name not in self.files:
-            code = self.status if self.status != 200 else 404
-            headers = missing or ({"X-Error-Code": "EntryNotFound"} if code == 404 else {})
-            return self.answer(code, headers, b"")
-        data = self.files[name]
-        digest = self.announced or hashlib.sha256(data).hexdigest()
-        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))}
-        self.answer(200, headers, data)
-
-    do_GET = do_HEAD
-
-    def answer(self, code, headers, data):
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-def go_to(address, monkeypatch):
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    handler = type("ThisHub", (Hub,), {"files": {"weights.bin": CONTENT}})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    go_to(f"http://127.0.0.1:{server.server_port}", monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    yield handler
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_file_comes_whole(hub):

@@ -10,7 +10,7 @@ import huggingface_hub.constants as constants
 import pytest
 import safetensors.torch
 import torch
-from test_hub import CONTENT, hub  # noqa: F401
+from local_hub import CONTENT
 from torch import nn
 
 import minclip.weights.hub
@@ -91,7 +91,7 @@ def hashed(monkeypatch):
     return paths
 
 
-def test_a_file_of_the_hub_is_hashed_once_until_it_changes(hub, hashed):  # noqa: F811
+def test_a_file_of_the_hub_is_hashed_once_until_it_changes(hub, hashed):
     path = hub_file("owner/name", "weights.bin")
     assert hub_file("owner/name", "weights.bin") == hub_file("owner/name", "weights.bin") == path
     assert len(hashed) == 1
@@ -113,7 +113,7 @@ def test_openais_file_is_hashed_once(model, data_home, monkeypatch, hashed):
     assert hashed == ["ViT-B-32.pt"]
 
 
-def test_a_remembered_hash_that_is_damaged_is_not_believed(hub, hashed, data_home):  # noqa: F811
+def test_a_remembered_hash_that_is_damaged_is_not_believed(hub, hashed, data_home):
     path = hub_file("owner/name", "weights.bin")
     marks = [file for file in data_home.rglob("*") if file.is_file()]
     for mark in marks:
@@ -122,7 +122,7 @@ def test_a_remembered_hash_that_is_damaged_is_not_believed(hub, hashed, data_hom
     assert marks and len(hashed) == 2
 
 
-def test_a_data_folder_that_can_not_be_written_costs_the_memory_only(hub, hashed, data_home):  # noqa: F811
+def test_a_data_folder_that_can_not_be_written_costs_the_memory_only(hub, hashed, data_home):
     data_home.write_text("a file where the folder would be")
     assert [hub_file("owner/name", "weights.bin").read_bytes() for _ in range(2)] == [CONTENT] * 2 and len(hashed) == 2
 
@@ -283,6 +283,6 @@ def test_without_a_home_the_message_says_where_was_looked(no_home, data_home, mo
         load("ViT-B/32")
 
 
-def test_without_a_home_the_hubs_files_go_to_the_data_folder(hub, no_home, here, data_home, monkeypatch):  # noqa: F811
+def test_without_a_home_the_hubs_files_go_to_the_data_folder(hub, no_home, here, data_home, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")  # what the library makes of no home
     assert data_home in hub_file("owner/name", "weights.bin").parents and not (here / "~").exists()

@@ -1,4 +1,4 @@
-"""Image files, all opened by one guard: what is broken, or too large to decode, is an error before memory is spent on it."""
+"""Image files, all opened by one guard: what is broken or too large is an error before memory is spent on it."""
 
 import contextlib
 import io
@@ -44,32 +44,17 @@ def read_image(data: bytes, side: int) -> Image.Image:
     """An encoded image, upright and in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
     try:
         return ImageOps.exif_transpose(eight_bits(_opened(data, side)[0])).convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError("not an image") from None  # Pillow's own message shows an address in memory
     except MemoryError:
         raise
     except Exception as error:  # on damaged files, Pillow's many readers raise anything
         raise ValueError(str(error) or type(error).__name__) from None
 
 
-def decode(data: bytes, image_size: int) -> np.ndarray:
-    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  ValueError if broken."""
-    pixels = _by_torchvision(data, image_size)
-    if pixels is None:
-        pixels = np.asarray(read_image(data, image_size))
-    height, width, _ = pixels.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    # with the batch axis added before the permutation, torch sees channels-last memory and takes its fast kernel
-    square = torch.from_numpy(np.array(pixels[None, top : top + side, left : left + side], order="C"))
-    size = (image_size, image_size)
-    return F.interpolate(square.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True)[0].numpy()
-
-
 def _opened(data: bytes, side: int) -> tuple[Image.Image, bool]:
     """The image, not decoded yet, and whether it is a JPEG that will be decoded at its full size."""
-    try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        raise ValueError("not an image") from None  # Pillow's own message shows an address in memory
+    image = Image.open(io.BytesIO(data))
     declared = image.size
     image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
     if image.width * image.height > MAX_PIXELS:
@@ -77,12 +62,19 @@ def _opened(data: bytes, side: int) -> tuple[Image.Image, bool]:
     return image, image.format == "JPEG" and image.size == declared
 
 
-def _by_torchvision(data: bytes, image_size: int) -> np.ndarray | None:
-    """(H, W, 3) of a JPEG at its full size, which torchvision decodes faster; None where it is Pillow's to decode."""
+def decode(data: bytes, image_size: int) -> np.ndarray:
+    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  ValueError if broken."""
     from torchvision.io import ImageReadMode, decode_jpeg  # a slow import, which a finished pack never needs
 
+    pixels = None
     with contextlib.suppress(Exception):
-        if _opened(data, image_size)[1]:
+        if _opened(data, image_size)[1]:  # at its full size, torchvision is faster than Pillow
             encoded = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
-            return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True).permute(1, 2, 0).numpy()
-    return None
+            pixels = decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True).permute(1, 2, 0)
+    if pixels is None:
+        pixels = torch.from_numpy(np.array(read_image(data, image_size)))
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    # with the batch axis added before the permutation, torch sees channels-last memory and takes its fast kernel
+    square = pixels[None, top : top + side, left : left + side].contiguous().permute(0, 3, 1, 2)
+    return F.interpolate(square, (image_size, image_size), mode="bicubic", antialias=True)[0].numpy()

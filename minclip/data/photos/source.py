@@ -27,14 +27,14 @@ class Source:
 
     @classmethod
     def open(cls, root: Path) -> "Source":
-        """Of a table, what lies beside it in its folder, where it is the only table; `including` finds its images."""
+        """Of a table, its folder without what lies below it (see `including`), and without other tables."""
         if not root.exists():
             raise MinclipError(f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
         if root.is_dir():
-            return cls(root, tuple(sorted(p for p in _below(root) if not HIDDEN.search(p))))
+            return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
-            beside = sorted(p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
-            return cls(root.parent, (root.name, *(name for name in beside if not HIDDEN.search(name))))
+            beside = (p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
+            return cls(root.parent, (root.name, *sorted(beside)))
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
@@ -43,10 +43,10 @@ class Source:
         return cls(root, tuple(name for name in names if not HIDDEN.search(name)), archive)
 
     def including(self, written: Iterable[str]) -> "Source":
-        """A table's folder with the images that the table names; searched as a whole only where one isn't at its place."""
+        """With the images that a table names; the whole folder is searched only where one isn't at its place."""
         paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
-        if any(not os.path.isfile(self.root / path) for path in paths):
-            paths = {p for p in _below(self.root) if not HIDDEN.search(p) and not p.lower().endswith(TABLES)}
+        if not all(os.path.isfile(self.root / path) for path in paths):
+            paths = {path for path in _below(self.root) if not path.lower().endswith(TABLES)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
     def stamp(self, path: str) -> tuple[int, int]:
@@ -94,7 +94,8 @@ def _below(root: Path) -> Iterator[str]:
             entered.add(real)
             tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
             below = Path(folder).relative_to(root).as_posix()
-            yield from (n if below == "." else f"{below}/{n}" for n in names if os.path.isfile(f"{folder}/{n}"))
+            paths = (name if below == "." else f"{below}/{name}" for name in names)
+            yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
 
 
 def file_name(path: str) -> str:

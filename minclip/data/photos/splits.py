@@ -13,8 +13,7 @@ def read_splits(
     """Split -> names of images, by the first of these that there is:
 
     1. `told`, name -> split: what the caption file says;
-    2. lists in the root or beside it: .txt files named after their split ("Flickr_8k.devImages.txt", "flickr8k-val.txt",
-       "test.txt"), a name a line, for train and val at least;
+    2. .txt files in the root or beside it with a name a line, named after their split (train and val at least);
     3. Karpathy's JSON;
     4. `folders`, name -> split;
     5. a hash of the name, 90:5:5.
@@ -22,19 +21,15 @@ def read_splits(
     Where this leaves no image for validation, one in twenty of the training images is taken for it, at least one.
     """
     if told and (untold := [name for name in names if name not in told]):
-        raise MinclipError(
-            f"{source.root}: {len(untold)} of {len(names)} captioned images have no split, the others do: "
-            f"{', '.join(untold[:5])}"
-        )
+        some = f"{len(untold)} of {len(names)} captioned images have no split, the others do"
+        raise MinclipError(f"{source.root}: {some}: {', '.join(untold[:5])}")
     if not told and (lists := _lists(source, names)):
         return lists
     told = told or _karpathy(source, names) or folders or {name: by_hash(name) for name in names}
     splits = {split: [name for name in names if told.get(name) == split] for split in ("train", "val", "test")}
     if not splits["train"]:
-        raise MinclipError(
-            f"{source.root}: none of {len(names)} captioned images is for training: "
-            + ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
-        )
+        has = ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
+        raise MinclipError(f"{source.root}: none of {len(names)} captioned images is for training: {has}")
     if not splits["val"] and len(train := splits["train"]) > 1:
         held = {n for n in train if 90 <= bucket(n) < 95} or {min(train, key=lambda n: (bucket(n), n))}
         splits["val"] = [n for n in train if n in held]
@@ -51,9 +46,8 @@ def by_hash(name: str) -> str:
 
 
 def _lists(source: Source, names: list[str]) -> dict[str, list[str]]:
-    finder, images = Finder(names), {stem(path) for path in source.images}
-    parent = source.root.absolute().parent
-    around = Source(parent, tuple(sorted(path.name for path in parent.glob("*.txt"))))
+    finder, images, folder = Finder(names), {stem(path) for path in source.images}, source.root.absolute().parent
+    around = Source(folder, tuple(sorted(path.name for path in folder.glob("*.txt"))))
     # below the root, a text beside an image is its caption
     texts = [(source, path) for path in source.files if path.endswith(".txt") and stem(path) not in images]
     splits: dict[str, list[str]] = {}
@@ -67,20 +61,16 @@ def _lists(source: Source, names: list[str]) -> dict[str, list[str]]:
         except MinclipError:
             if place is source:
                 raise
-            continue  # beside the root may lie anything
+            continue  # anything may lie beside the root
         found = [finder.find(line) for line in lines]
-        listed = [paths[0] for paths in found if paths]
-        if len(listed) > len(lines) / 2:  # otherwise a list of something else
+        if sum(map(bool, found)) > len(lines) / 2:  # otherwise a list of something else
             for line, paths in zip(lines, found):
                 if len(paths) > 1:
                     raise MinclipError(f"{path}: {line} could be {' or '.join(paths[:3])}: write its folder, too")
-            splits.setdefault(split, list(dict.fromkeys(listed)))
+            splits.setdefault(split, list(dict.fromkeys(paths[0] for paths in found if paths)))
     return splits if "train" in splits and "val" in splits else {}
 
 
 def _karpathy(source: Source, names: list[str]) -> dict[str, str]:
-    finder, told = Finder(names), {}
-    for row in read_karpathy(source, names):
-        for name in finder.find(row.image, by_name=True)[:1]:
-            told[name] = split_of(row)
-    return told
+    finder, rows = Finder(names), read_karpathy(source, names)
+    return {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}

@@ -1,0 +1,17 @@
+"""Fixtures for the tests of the command line."""
+
+import pytest
+from test_cli import TINY
+
+import minclip
+from minclip.cli import main
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tiny run, made once; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "shapes", *TINY]) == 0
+    return minclip.Run.load(folder / "runs" / "shapes")
