@@ -203,9 +203,8 @@ def load_checkpoint(
         raise
     except Exception as error:  # of any kind: what torch raises depends on what is wrong
         reason = " ".join(f"{'' if isinstance(error, MinclipError) else type(error).__name__ + ': '}{error}".split())
-        raise MinclipError(
-            f"{path} is cut off or damaged ({reason:.150}) and can't be resumed; model.safetensors beside it holds the weights"
-        ) from None
+        what = f"{path} is cut off or damaged ({reason:.150}) and can't be resumed"
+        raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None
 
 
 def _checked(values: Any, required: list[str], where: str) -> dict[str, Any]:
