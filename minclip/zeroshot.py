@@ -48,8 +48,7 @@ def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templ
         raise MinclipError("this model has no tokenizer to read class names with: load one that has tokenizer.json")
     if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
         raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
-    # the tokenizer ignores case and spacing
-    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])
+    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])  # as the tokenizer reads them
     if bad := [f"number {i} {class_names[i]!r}" for i, name in enumerate(plain) if not name or counts[name] > 1]:
         raise MinclipError(f"each class needs a name, and one of its own: change {', '.join(bad[:10])}")
     if bad := [template for template in templates if "{}" not in template]:

@@ -97,9 +97,8 @@ def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> 
         data = load_benchmark(name, root, split, download=download)
         task = Task(data.class_names, tuple(TEMPLATES[name]), np.arange(len(data)), data.labels)
         return data, task, BENCHMARKS[name].metric
-    pairs = load_pairs(
-        "shapes", "heldout" if name == HELD_OUT else split, image_size=loaded[0].config.vision.image_size
-    )
+    split = "heldout" if name == HELD_OUT else split
+    pairs = load_pairs("shapes", split, image_size=loaded[0].config.vision.image_size)
     task = pairs.tasks[name]
     data = Labeled(pairs.images[task.indices], task.labels, task.class_names)
     return data, replace(task, indices=np.arange(len(data))), "accuracy"

@@ -28,7 +28,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def pairs():
-    return load_shapes("test", 16, 60)
+    return load_shapes("test", image_size=16, size=60)
 
 
 # ---- images
@@ -168,7 +168,7 @@ def test_no_figure_depends_on_the_batch_size(model, pairs, monkeypatch, images, 
 
 
 def test_captions_of_different_numbers_find_their_first(model):
-    pairs = load_shapes("test", 16, 6)
+    pairs = load_shapes("test", image_size=16, size=6)
     uneven = Pairs(pairs.images, [c[: 1 + i % 4] for i, c in enumerate(pairs.captions)], pairs.names)
     whole, cut = (evaluate(model, TOKENIZER, p, tasks=False)["loss"] for p in (pairs, uneven))
     assert whole == pytest.approx(cut, rel=1e-5)
