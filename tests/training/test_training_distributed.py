@@ -88,7 +88,7 @@ def stopped_at_10(folder):
 
     run.save_checkpoint = save_and_break
     with pytest.raises(RuntimeError, match="machine stops"):
-        minclip.train(tiny(), folder)
+        train(tiny(), folder)
 
 
 def test_convolutions_and_batchnorm_are_shared_out_too(tmp_path):
