@@ -34,31 +34,33 @@ def retrieval(
         raise MinclipError(f"text_to_image names images {owner.min()} to {owner.max()}, but there are {len(image)}")
     if min(ks, default=0) < 1:
         raise MinclipError(f"ks must be numbers of at least 1, got {tuple(ks)}")
-    numbers, described = torch.arange(len(image), device=image.device), owner.unique()
+    texts, images = torch.arange(len(text), device=owner.device), owner
     ranks = {
-        "text_to_image": _ranks(text, owner, image, numbers, block),
-        "image_to_text": _ranks(image[described], described, text, owner, block),
+        "text_to_image": _ranks(text, image, texts, images, block),
+        "image_to_text": _ranks(image, text, images, texts, block)[owner.unique().cpu()],
     }
     recalls = {f"{way}_r@{k}": float((r < k).double().mean()) for way, r in ranks.items() for k in ks}
     medians = {f"{way}_median_rank": 1 + float(np.median(r)) for way, r in ranks.items()}
     return {**recalls, **medians, "mean_recall": sum(recalls.values()) / len(recalls)}
 
 
-def _ranks(queries: Tensor, query_ids: Tensor, answers: Tensor, answer_ids: Tensor, block: int) -> Tensor:
+def _ranks(queries: Tensor, answers: Tensor, asked: Tensor, right: Tensor, block: int) -> Tensor:
     """(Q,) on the CPU: how many wrong answers come before the best right one, ties counted half; 0 is the best.
 
-    Queries (Q, D) and answers (A, D); an answer is right where its id is the query's.
+    Queries (Q, D), answers (A, D); pair i, of all right pairs, is query `asked[i]` and answer `right[i]`.
     """
     # Equal vectors must tie to the last bit: with whole tiles of the matrix product, all its columns round alike.
     padded = F.pad(answers, (0, 0, 0, -len(answers) % 64))
     ranks = []
-    for q, ids in zip(queries.split(block), query_ids.split(block)):
+    for start in range(0, len(queries), block):
+        q = queries[start : start + block]
         scores = (F.pad(q, (0, 0, 0, -len(q) % 64)) @ padded.T)[: len(q), : len(answers)]  # (block, A)
-        rows, columns = (ids[:, None] == answer_ids).nonzero(as_tuple=True)  # where the right answers are
-        right = scores[rows, columns]  # from this very product: another one would round differently
-        best = right.new_full((len(q),), -torch.inf).scatter_reduce(0, rows, right, "amax")[:, None]
+        here = (asked >= start) & (asked < start + block)
+        rows, columns = asked[here] - start, right[here]
+        own = scores[rows, columns]  # from this very product: another one would round differently
+        best = own.new_full((len(q),), -torch.inf).scatter_reduce(0, rows, own, "amax")[:, None]
         scores[rows, columns] = torch.nan  # neither below nor tied: only wrong answers are counted now
-        below, tied = (scores < best).sum(dim=1), (scores == best).sum(dim=1)
+        below, tied = (x.sum(dim=1, dtype=torch.int32) for x in (scores < best, scores == best))
         # from what is not below, so that a wrong score of NaN comes before the right one
         ranks.append((len(answers) - rows.bincount(minlength=len(q))) - below - tied / 2)
     return torch.cat(ranks).cpu()

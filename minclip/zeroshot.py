@@ -34,10 +34,10 @@ def zero_shot_classifier(
     """
     check_prompts(tokenizer, class_names, templates)
     prompts = [template.replace("{}", name) for name in class_names for template in templates]  # C × T, class by class
-    return ensemble(model, tokenizer, prompts, len(templates)).T
+    return ensemble(model, tokenizer, prompts, size=len(templates)).T
 
 
-def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], size: int) -> Tensor:
+def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], *, size: int) -> Tensor:
     """w = normalize(1/T Σ_t normalize(text_t)) over each `size` = T prompts in a row: (C × T) texts -> (C, D)."""
     vectors = embed_texts(model, tokenizer, prompts).unflatten(0, (-1, size))  # (C, T, D), each of length 1
     return F.normalize(vectors.mean(dim=1), dim=-1)  # a mean of unit vectors is shorter than 1
@@ -48,8 +48,7 @@ def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templ
         raise MinclipError("this model has no tokenizer to read class names with: load one that has tokenizer.json")
     if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
         raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
-    # the tokenizer ignores case and spacing
-    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])
+    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])  # as the tokenizer reads them
     if bad := [f"number {i} {class_names[i]!r}" for i, name in enumerate(plain) if not name or counts[name] > 1]:
         raise MinclipError(f"each class needs a name, and one of its own: change {', '.join(bad[:10])}")
     if bad := [template for template in templates if "{}" not in template]:

@@ -137,7 +137,7 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None, steps: i
     """Weights (D + 1, classes), the last row the intercepts, that minimize C × the sum of the log losses + ½‖W‖².
 
     scikit-learn's objective: intercepts are not penalized, and two classes share one column.  `y` (N,) counts from 0
-    and every class occurs.  L-BFGS over all images with a line search, at most `steps` steps, from zeros or from `start`.
+    and every class occurs.  L-BFGS on all images with a line search, at most `steps` steps, from zeros or `start`.
     """
     if not (c > 0 and math.isfinite(c)):
         raise MinclipError(f"c must be a positive number, got {c}")
@@ -170,7 +170,7 @@ def predict(x: Tensor, w: Tensor) -> Tensor:
 
 
 def _checked(train: Set, test: Set, val: Set | None, names: Names) -> tuple[Tensor, Tensor, Set, Set | None]:
-    """Training features and labels, test set, validation set, in float64; labels are places among the training classes."""
+    """Training features and labels, test set, validation set, in float64; labels count the training classes from 0."""
     x, labels = _pair("training", *train)
     classes, y = labels.unique(return_inverse=True)
     if len(classes) < 2:

@@ -97,9 +97,8 @@ def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> 
         data = load_benchmark(name, root, split, download=download)
         task = Task(data.class_names, tuple(TEMPLATES[name]), np.arange(len(data)), data.labels)
         return data, task, BENCHMARKS[name].metric
-    pairs = load_pairs(
-        "shapes", "heldout" if name == HELD_OUT else split, image_size=loaded[0].config.vision.image_size
-    )
+    split = "heldout" if name == HELD_OUT else split
+    pairs = load_pairs("shapes", split, image_size=loaded[0].config.vision.image_size)
     task = pairs.tasks[name]
     data = Labeled(pairs.images[task.indices], task.labels, task.class_names)
     return data, replace(task, indices=np.arange(len(data))), "accuracy"
@@ -126,7 +125,7 @@ def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], fea
     """The result of an opened task, from the image tower's features (n, W) of its images."""
     (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
     image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)
-    score = METRICS[metric](task_scores(model, tokenizer, image, task), data.labels)
+    score = METRICS[metric](task_scores(model, tokenizer, image, task=task), data.labels)
     classes, notes = len(task.class_names), data.notes
     if b and (classes, len(data)) != (b.classes, b.test_size):
         theirs = f"the paper's test has {b.test_size:,} of {b.classes}"

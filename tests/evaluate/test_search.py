@@ -78,6 +78,14 @@ def test_the_index_holds_every_photograph_below_the_folder(photos):
     assert_is(Index.of(photos, LOADED), by_hand(photos))
 
 
+def test_linked_folders_are_searched_and_a_link_in_a_circle_ends(photos, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "linked").symlink_to(photos, target_is_directory=True)
+    (photos / "circle").symlink_to(photos, target_is_directory=True)
+    index = Index.of(tmp_path / "index", LOADED)
+    assert index.paths == [f"linked/{path}" for path in sorted(by_hand(photos))]
+
+
 @pytest.mark.parametrize("block", [1, 7, 40, 1000])
 def test_block_size_changes_nothing(photos, block):
     assert_is(Index.of(photos, LOADED, batch_size=block), by_hand(photos))
