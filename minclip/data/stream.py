@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -23,11 +22,10 @@ TOKENIZER_TEXTS = 200_000  # captions of shards that train the tokenizer; all wo
 class Stream:
     """A run's data, opened once; raises MinclipError if they don't fit its batch size or its processes.
 
-    `names` are those of the training photographs; empty for shapes and shards, which no list splits.  `tally` counts
-    the skipped samples of shards.
+    `names` are those of the training photographs; empty for shapes and shards, which no list splits.
     """
 
-    tally: shards.Tally | None = None
+    tally: shards.Tally | None = None  # of shards: the samples that were skipped
 
     def __init__(self, config: TrainConfig) -> None:
         data, loop = config.data, config.train
@@ -43,9 +41,7 @@ class Stream:
         with nullcontext() if streamed or painted else on_each_machine_once():
             self.config, self.opened = config, open_data(data)
             if streamed and not self.opened.shards:
-                raise MinclipError(
-                    f"data.root {data.root} is one shard: at least two are needed, the last for validation"
-                )
+                raise MinclipError(f"data.root {data.root} is one shard: two are needed, the last for validation")
             self.pairs = None if streamed else self.opened.load("train", size=data.size)
             self.validation = self.opened.load("val")
         self.notes = [note for part in (self.pairs, self.validation) if part for note in part.notes]
@@ -104,8 +100,7 @@ def all_different(pairs: Pairs, count: int) -> Pairs:
     if len(chosen) < count:
         raise MinclipError(f"train.overfit {count}: only {len(chosen)} pairs have a caption of their own: lower it")
     index = list(chosen.values())
-    names = [pairs.names[i] for i in index]
-    return replace(pairs, images=pairs.images[index], captions=[[text] for text in chosen], names=names, tasks={})
+    return Pairs(pairs.images[index], [[text] for text in chosen], [pairs.names[i] for i in index], notes=pairs.notes)
 
 
 def prefetch(items: Iterable[T], *, count: int = 2) -> Iterator[T]:
