@@ -80,13 +80,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         optimizer = make_optimizer(clip, loop)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
         ema = EMA(model, loop.ema) if loop.ema else None
-        saved = runs.load_checkpoint(folder, model, optimizer, ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
+        saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skipped = saved["step"], saved["skipped"]
         if first and resume:
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
         elif first:
-            runs.start_run(folder, config, tokenizer, stream.names)
+            runs.start_run(folder, config, tokenizer, names=stream.names)
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder before process 0 has put it in order
@@ -106,7 +106,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
         def save() -> None:
             progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
-            runs.save_checkpoint(folder, model, optimizer, ema, progress)
+            runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
 
@@ -137,7 +137,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 # may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()
-                loss, scale = engine.gradients(model, batch, loop, autocast, seed)
+                loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
                 before = [parameter.detach().clone() for parameter in parameters] if logged else []
