@@ -80,11 +80,11 @@ def stopped_at_10(folder):
     """Trains until the checkpoint of step 10, and breaks."""
     import minclip.train
 
-    module = sys.modules["minclip.loop"]
+    module = sys.modules["minclip.training.run"]
     save = module.save_checkpoint
 
-    def save_and_break(*args):
-        save(*args)
+    def save_and_break(*args, **named):
+        save(*args, **named)
         raise RuntimeError("the machine stops")
 
     module.save_checkpoint = save_and_break
