@@ -32,8 +32,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
     With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  Ctrl-C ends the
     step, saves, and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
-    MinclipError: a config that can't work here, a folder that is in use or holds a run already, data that are missing or
-    too few for a batch, gradients that stay infinite.
+    MinclipError: a config that can't work here, a folder in use or with a run in it, too few data, infinite gradients.
     """
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config
@@ -80,13 +79,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         optimizer = make_optimizer(clip, loop)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
         ema = EMA(model, loop.ema) if loop.ema else None
-        saved = runs.load_checkpoint(folder, model, optimizer, ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
+        saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skipped = saved["step"], saved["skipped"]
         if first and resume:
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
         elif first:
-            runs.start_run(folder, config, tokenizer, stream.names)
+            runs.start_run(folder, config, tokenizer, names=stream.names)
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder before process 0 has put it in order
@@ -106,7 +105,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
         def save() -> None:
             progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
-            runs.save_checkpoint(folder, model, optimizer, ema, progress)
+            runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
 
@@ -133,11 +132,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
                 batch = batches.next(side)
-                # all randomness comes from these numbers: a checkpoint needs no random state, and any number of processes
-                # may resume it
+                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()
-                loss, scale = engine.gradients(model, batch, loop, autocast, seed)
+                loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
                 before = [parameter.detach().clone() for parameter in parameters] if logged else []
@@ -188,7 +186,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 bar.update()
                 if skipped_in_a_row == MAX_SKIPPED:
                     what = f"the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss}, norm {grad_norm})"
-                    how = f"resume with a lower train.lr ({loop.lr:g}), or start a new run if {folder} has no state.pt yet"
+                    how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt yet"
                     raise MinclipError(f"step {step}: {what}: {how}")
                 # once in a while: validate, save
                 paused = time.perf_counter()

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "notebooks").glob("[!.]*.[im]*"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.[im]*"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "BENCHMARKS.md", "data/README.md")),
+    *ROOT.glob("docs/*.md"),
+    *NOTEBOOKS,
+]
 LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:href|src)=["']([^"']+)["']""")
 
 

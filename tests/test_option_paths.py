@@ -179,7 +179,7 @@ def test_every_field_of_the_loop_has_a_row():
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """`outcome(tower, **loop)`: what a run of three steps leaves behind; each is trained once."""
-    import minclip.loop as module
+    import minclip.training.run as module
 
     done, saves, save = {}, [], module.save_checkpoint
 

@@ -32,7 +32,7 @@ def tiny(loop: dict[str, Any] | None = None, **model: Any) -> TrainConfig:
 
 def trained(folder: Path, config: TrainConfig, resume: bool = False) -> dict[str, torch.Tensor]:
     """The weights after training in `folder`, as this process has them."""
-    return {name: value.clone() for name, value in train(config, folder, resume).model.state_dict().items()}
+    return {name: value.clone() for name, value in train(config, folder, resume=resume).model.state_dict().items()}
 
 
 def all_trained(folder: Path, configs: dict[str, TrainConfig]) -> dict[str, dict[str, torch.Tensor]]:

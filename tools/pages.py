@@ -107,7 +107,8 @@ def described(cells: list[dict]) -> None:
 def gather(source: Path) -> list[str]:
     """Copies the pages and what they link to into the folder `source`; returns the pages' names in reading order."""
     notebooks = sorted(path.relative_to(ROOT) for path in ROOT.glob("notebooks/*.ipynb"))
-    others = [Path("notebooks/GLOSSARY.md"), Path("notebooks/PAPER.md"), Path("data/README.md")]
+    names = ("notebooks/GLOSSARY.md", "notebooks/PAPER.md", "data/README.md", "BENCHMARKS.md")
+    others = [*map(Path, names), *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/*.md"))]
     linked: set[Path] = set()
     for page in [Path("README.md"), *notebooks, *others]:
         (source / page).parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-from rich.table import Table
 from torch import Tensor
 
 from ..config import MinclipError
@@ -20,7 +19,7 @@ from ..tokenizer import Tokenizer
 from ..training.run import read_run_config
 from ..weights.folder import find_folder, look_up
 from .models import RunArgument, open_model, save_picture
-from .printing import Json, console
+from .printing import Json, as_options, console, print_table
 
 FEWEST = 100  # validation pairs from which a threshold can be estimated
 
@@ -62,16 +61,15 @@ class Classify:
             probabilities = (model.logit_scale.exp() * cosines).softmax(dim=1)
         results = [answer(str(path), labels, c, p, below) for path, c, p in zip(self.images, cosines, probabilities)]
 
-        table = Table("image", "label", "probability", "cosine", box=None)
+        rows = []
         for result in results:
-            rows = sorted(result["cosines"].items(), key=lambda item: -item[1])
-            for rank, (label, cosine) in enumerate(rows):
-                name = Path(result["image"]).name if rank == 0 else ""
-                table.add_row(name, label, f"{result['probabilities'][label]:.1%}", f"{cosine:.3f}")
-        console.print(table, "\n")
-        for result in results:
-            console.print(f"{Path(result['image']).name}: {result['label'] or result['why']}")
-        console.print(origin)
+            name = Path(result["image"]).name  # once, before its labels
+            for label, cosine in sorted(result["cosines"].items(), key=lambda item: -item[1]):
+                rows.append((name, label, f"{result['probabilities'][label]:.1%}", f"{cosine:.3f}"))
+                name = ""
+        print_table(("image", "label", "probability", "cosine"), rows)
+        says = [f"{Path(result['image']).name}: {result['label'] or result['why']}" for result in results]
+        console.print("", *says, origin, sep="\n")
         for image in pictures[:24]:
             image.thumbnail((480, 480))
         answers = [f"{Path(result['image']).name}: {result['label'] or 'none of these'}" for result in results]
@@ -86,32 +84,29 @@ class Classify:
             return None, "none of these: off, as requested"
         if self.none_below != "auto":
             return self.none_below, f"none of these: below {self.none_below:.2f}, as requested"
-        own = "--none-below 0.2 sets a threshold of your own"
-        if look_up(self.run_folder) is None:
-            return None, f"none of these: off, since this model has no validation pairs; {own}"
         try:
+            if look_up(self.run_folder) is None:
+                raise MinclipError(f"{self.run_folder} is not a run")
             data = read_run_config(find_folder(self.run_folder)).data
             pairs = open_data(data).load("val", size=1000)
             if len(pairs) < FEWEST:
                 raise MinclipError(f"{len(pairs)} validation images are too few")
         except MinclipError as error:
-            return None, f"none of these: off, without validation pairs ({error}); {own}"
+            own = "--none-below 0.2 sets a threshold of your own"
+            return None, as_options(f"none of these: off, without validation pairs ({error}); {own}")
         below = wrong_pairs_cosine(model, tokenizer, pairs)
-        return (
-            below,
-            f"none of these: below {below:.2f}, like 90 % of the wrong pairs of the validation set ({data.name})",
-        )
+        return below, f"none of these: below {below:.2f}, like 90 % of the wrong validation pairs ({data.name})"
 
 
 def answer(image: str, labels: list[str], cosines: Tensor, shares: Tensor, below: float | None) -> dict[str, Any]:
     """The JSON of one image: its nearest label, or None and why; `shares` are the softmax probabilities of the labels."""
     nearest, cosine = labels[int(cosines.argmax())], float(cosines.max())
-    result = {"image": image, "label": nearest}
-    if below is not None and cosine < below:
-        why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
-        result |= {"label": None, "why": why}
-    values = {"probabilities": shares.tolist(), "cosines": cosines.tolist()}
-    return result | {name: dict(zip(labels, numbers)) for name, numbers in values.items()}
+    result = {"image": image, "label": nearest, "probabilities": dict(zip(labels, shares.tolist()))}
+    result["cosines"] = dict(zip(labels, cosines.tolist()))
+    if below is None or cosine >= below:
+        return result
+    why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
+    return result | {"label": None, "why": why}
 
 
 def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, share: float = 0.9) -> float:

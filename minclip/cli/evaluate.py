@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ..config import MinclipError
 from ..course.plots import task_bars
 from ..data import open_data
@@ -15,7 +13,7 @@ from ..evaluate.tasks import run_tasks, task_names
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
 from .models import Download, RunArgument, open_model, save_picture
-from .printing import Json, console, print_figures
+from .printing import Json, console, print_figures, print_table
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,11 @@ class Eval:
         root = Path(self.root or default_root())
         names = task_names(self.tasks, root)
         results = run_tasks(open_model(self.run_folder), names, root=root, download=self.download)
-        columns = ("", "metric", "score", "chance", "images", "classes")
-        table = Table(*columns, title="zero-shot", title_justify="left", box=None)
-        for name, r in results.items():
-            table.add_row(name, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", str(r.classes))
-        console.print(table)
+        rows = [
+            (name, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", str(r.classes))
+            for name, r in results.items()
+        ]
+        print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         for note in (note for r in results.values() for note in r.notes):
             console.print(note)
         picture = save_picture(task_bars(results), "tasks.png", self.out, self.run_folder)

@@ -1,4 +1,4 @@
-"""What the commands share that ask a model: how it is named, opened, and where its picture goes."""
+"""What the commands that use a model share: how it is named and opened, and where a picture is saved."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ RunArgument = Annotated[
     tyro.conf.arg(metavar="RUN", help="a run's folder, its name under runs/, or a model such as demo or ViT-B/32"),
 ]
 Download = tyro.conf.FlagCreatePairsOff[
-    Annotated[bool, tyro.conf.arg(help="let torchvision download the data sets that are missing")]
+    Annotated[bool, tyro.conf.arg(help="let torchvision download missing data sets")]
 ]
 
 

@@ -1,6 +1,7 @@
 """What the commands print: plain text on any terminal, errors in the command line's spelling, tables of figures."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
@@ -38,20 +39,24 @@ def as_options(message: str) -> str:
     return FIELD.sub(lambda m: "--" + m[0].replace("_", "-") if m[0] in names else m[0], message)
 
 
-def print_figures(figures: dict[str, dict[str, float]]) -> None:
-    """Prints the retrieval and the zero-shot table, a column for each split."""
-    table = Table("", *figures, title="retrieval, counting all captions", title_justify="left", box=None)
-    for way in ("text_to_image", "image_to_text"):
-        rows = {f"{way}_r@{k}": f"recall@{k}" for k in (1, 5, 10)} | {f"{way}_median_rank": "median rank"}
-        for key, metric in rows.items():  # the figures of an older run have no median rank
-            form = "{:g}" if metric == "median rank" else "{:.1%}"
-            cells = [form.format(of_split[key]) if key in of_split else "" for of_split in figures.values()]
-            table.add_row(f"{way.replace('_', '-')} {metric}", *cells)
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str | None = None) -> None:
+    table = Table(*columns, title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+
+
+def print_figures(figures: dict[str, dict[str, float]]) -> None:
+    """Prints the retrieval and the zero-shot table, a column for each split; what an older run lacks stays empty."""
+
+    def row(name: str, key: str, *before: str) -> list[str]:
+        form = "{:g}" if "rank" in key else "{:.1%}"
+        return [name, *before, *(form.format(f[key]) if key in f else "" for f in figures.values())]
+
+    names = {"r@1": "recall@1", "r@5": "recall@5", "r@10": "recall@10", "median_rank": "median rank"}
+    ways = ("text_to_image", "image_to_text")
+    rows = [row(f"{way.replace('_', '-')} {name}", f"{way}_{key}") for way in ways for key, name in names.items()]
+    print_table(("", *figures), rows, title="retrieval, counting all captions")
     chances = {k.removeprefix("chance/"): v for f in figures.values() for k, v in f.items() if "chance/" in k}
-    if chances:
-        table = Table("", "chance", *figures, title="\nzero-shot accuracy", title_justify="left", box=None)
-        for task, chance in chances.items():
-            cells = [f"{f[f'zero_shot/{task}']:.1%}" if f"chance/{task}" in f else "" for f in figures.values()]
-            table.add_row(task, f"{chance:.1%}", *cells)
-        console.print(table)
+    if rows := [row(task, f"zero_shot/{task}", f"{chance:.1%}") for task, chance in chances.items()]:
+        print_table(("", "chance", *figures), rows, title="\nzero-shot accuracy")

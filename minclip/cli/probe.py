@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-
 from ..config import MinclipError
 from ..course.plots import few_shot_curve
 from ..evaluate import few_shot, linear_probe
 from ..evaluate.probe import crossing
 from ..evaluate.tasks import probe_sets
 from .models import Download, RunArgument, open_model, save_picture
-from .printing import Json, console
+from .printing import Json, console, print_table
 
 
 @dataclass(frozen=True)
@@ -35,23 +33,18 @@ class Probe:
             raise MinclipError(f"--shots {self.shots!r} must be whole numbers separated by commas: 1,2,4") from None
         if ks[0] < 1 or self.repeats < 1:
             raise MinclipError(f"--shots {self.shots} --repeats {self.repeats}: each must be at least 1")
-        loaded = open_model(self.run_folder)
-        sets, asked = probe_sets(loaded, self.task, root=self.root, download=self.download, shots=ks[-1])
+        model = open_model(self.run_folder)
+        sets, asked = probe_sets(model, self.task, root=self.root, download=self.download, shots=ks[-1])
         metric, zero_shot, chance = asked.metric, asked.score, asked.chance
-        few = few_shot(**sets, ks=ks, repeats=self.repeats)
-        probe = linear_probe(**sets)
+        few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot)
 
-        sizes = [len(sets[key][1]) if key in sets else 0 for key in ("train", "val", "test")]
-        counts = f"{sizes[0]:,} training images, {sizes[1]:,} validation images (to choose C), {sizes[2]:,} test images"
-        console.print(f"{self.task}: {counts}\n")
-        table = Table("", metric, "C", box=None)
-        table.add_row("chance", f"{chance:.1%}")
-        table.add_row("zero-shot", f"{zero_shot:.1%}")
-        for k in ks:
-            table.add_row(f"{k} per class", f"{few[k]['mean']:.1%} ± {100 * few[k]['std']:.1f}", f"{few[k]['c']:.2g}")
-        table.add_row("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}")
-        console.print(table)
+        sizes = [f"{len(sets[key][1]) if key in sets else 0:,} {key}" for key in ("train", "val", "test")]
+        console.print(f"{self.task}: images {', '.join(sizes)}; C was chosen on val\n")
+        rows = [("chance", f"{chance:.1%}"), ("zero-shot", f"{zero_shot:.1%}")]
+        rows += [(f"{k} per class", f"{f['mean']:.1%} ± {100 * f['std']:.1f}", f"{f['c']:.2g}") for k, f in few.items()]
+        rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))
+        print_table(("", metric, "C"), rows)
         value = f"more than {ks[-1]}" if worth is None else f"at most {ks[0]}" if worth == ks[0] else f"{worth:.1f}"
         finding = f"zero-shot is worth {value} labeled images per class"
         console.print(f"\n{finding}")
@@ -59,5 +52,5 @@ class Probe:
         figure = few_shot_curve(curve, zero_shot, title, chance=chance, crossing=worth, probe=probe["accuracy"])
         picture = save_picture(figure, "few-shot.png", self.out, self.run_folder)
         result = {"task": self.task, "metric": metric, "chance": chance, "zero_shot": zero_shot, "crossing": worth}
-        all_images = {"accuracy": probe["accuracy"], "c": probe["c"]}
-        return {**result, "few_shot": {str(k): few[k] for k in ks}, "probe": all_images, "picture": picture}
+        result["probe"] = {"accuracy": probe["accuracy"], "c": probe["c"]}
+        return {**result, "few_shot": {str(k): few[k] for k in ks}, "picture": picture}

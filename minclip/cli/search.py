@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment
 from PIL import Image
-from rich.table import Table
 
 from ..config import MinclipError
 from ..course.plots import contact_sheet
@@ -20,7 +19,7 @@ from ..weights.folder import atomic_write
 from ..weights.load import load
 from . import shown
 from .models import RunArgument, save_picture
-from .printing import Json, console
+from .printing import Json, console, print_table
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,8 @@ class Search:
         milliseconds = 1000 * (time.perf_counter() - start)
 
         names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
-        table = Table("", "cosine", "image", box=None)
-        for rank, (name, cosine) in enumerate(zip(names, cosines), 1):
-            table.add_row(str(rank), f"{cosine:.3f}", name)
-        console.print(table)
+        rows = [(str(i), f"{cosine:.3f}", name) for i, (name, cosine) in enumerate(zip(names, cosines), 1)]
+        print_table(("", "cosine", "image"), rows)
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
         left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
         console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")

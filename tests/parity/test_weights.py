@@ -17,7 +17,8 @@ from minclip import CLIP, load  # noqa: E402
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig  # noqa: E402
 from minclip.losses import clip_loss, siglip_loss  # noqa: E402
 from minclip.weights.load import save  # noqa: E402
-from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, their_names, to_theirs  # noqa: E402
+from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, their_names, to_theirs  # noqa: E402
+from minclip.weights.peers import Hints  # noqa: E402
 
 VOCAB = 100
 EOT = VOCAB - 1
@@ -390,7 +391,25 @@ def test_transformers_reads_our_tokenizer_and_preprocessing(here):
 
 # ---- the real sizes, once each
 
-REAL = {"RN50": "RN50-quickgelu", "ViT-B/32": "ViT-B-32-quickgelu", "ViT-L/14@336px": "ViT-L-14-336-quickgelu"}
+REAL = {"RN50": "RN50-quickgelu", "ViT-B/32": "ViT-B-32-quickgelu"}
+
+
+@pytest.mark.parametrize(
+    "name", [*REAL.values(), "RN50x64-quickgelu", "ViT-B-16", "ViT-L-14-336-quickgelu", "ViT-g-14"]
+)
+def test_the_sizes_of_a_model_are_read_from_its_shapes(name):
+    theirs = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        tensors = open_clip.model.CLIP(**theirs).state_dict()
+        config = config_of(tensors, OPEN_CLIP_NAMES, hints=Hints("gelu"))
+        ours = CLIP(config).state_dict()
+    vision, text = theirs["vision_cfg"], theirs["text_cfg"]
+    layers = config.vision.stages if "RN" in name else config.vision.layers
+    assert (config.vision.image_size, config.vision.width) == (vision["image_size"], vision["width"])
+    assert layers == (tuple(vision["layers"]) if "RN" in name else vision["layers"])
+    assert (config.embed_dim, config.text.context_length) == (theirs["embed_dim"], text["context_length"])
+    assert {theirs for name in ours for theirs in their_names(name, OPEN_CLIP_NAMES)} == tensors.keys() - {"attn_mask"}
+    assert (config.text.width, config.text.layers, config.text.heads) == (text["width"], text["layers"], text["heads"])
 
 
 @pytest.mark.slow

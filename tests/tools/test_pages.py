@@ -41,7 +41,14 @@ def test_each_word_of_the_glossary_leads_to_the_place_that_builds_it():
 
 
 @pytest.mark.parametrize(
-    "page", [GLOSSARY, PAPER, ROOT / "README.md", ROOT / "data" / "README.md"], ids=lambda p: p.name
+    "page",
+    [
+        GLOSSARY,
+        PAPER,
+        *(ROOT / name for name in ("README.md", "data/README.md", "BENCHMARKS.md")),
+        *ROOT.glob("docs/*.md"),
+    ],
+    ids=lambda p: p.name,
 )
 def test_each_link_of_a_page_leads_to_a_file(page):
     links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not link.startswith("#")]
@@ -96,7 +103,7 @@ def test_without_npm_one_sentence_says_so(tmp_path, monkeypatch):
 def test_a_link_that_leads_nowhere_is_an_error(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sphinx_book_theme")
     pages = tool("pages")
-    for name in ("README.md", "notebooks/GLOSSARY.md", "notebooks/PAPER.md", "data/README.md"):
+    for name in ("README.md", "BENCHMARKS.md", "notebooks/GLOSSARY.md", "notebooks/PAPER.md", "data/README.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"# {name}\n\n[there](nowhere.md)\n" if "PAPER" in name else f"# {name}\n")
     monkeypatch.setattr(pages, "ROOT", tmp_path)
@@ -150,7 +157,8 @@ def parsed(site):
 
 
 def test_every_notebook_and_page_is_there(site):
-    names = ["index", "README", "data/README", "notebooks/GLOSSARY", "notebooks/PAPER"]
+    names = ["index", "README", "BENCHMARKS", "data/README", "docs/command-line", "docs/weights"]
+    names += ["notebooks/GLOSSARY", "notebooks/PAPER"]
     names += [f"notebooks/{path.stem}" for path in NOTEBOOKS]
     assert [name for name in names if not (site / f"{name}.html").exists()] == []
 

@@ -1,4 +1,4 @@
-"""Borrowed towers: the same features as their owners', their tokenizer, their weights, a rate for each, and runs that need no owner any more."""
+"""Pretrained towers: features, tokenizer and weights equal timm's and Hugging Face's; learning rates of each part; runs that need neither any more."""
 
 import contextlib
 import importlib
@@ -66,7 +66,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(bert):
-    """A CLIP of two borrowed towers with their owners' tokenizer; the text model's weights, the image model's random ones."""
+    """A CLIP of two pretrained towers with the text tower's tokenizer; the text model's weights, the image model's random ones."""
     config = complete_config(CLIPConfig(24, VIT, of_bert(bert)))
     tokenizer = new_tokenizer(config.text, list)
     text = replace(config.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
@@ -275,10 +275,10 @@ def run_of(bert, loop=None, vision=VIT):
 def short_train(config, folder, resume=False):
     """`train` without its figures, which take longer than three steps."""
     with (
-        mock.patch.object(training, "final_figures", lambda *_: {}),
+        mock.patch.object(training, "final_figures", lambda *_, **__: {}),
         mock.patch.object(training, "evaluate", lambda *_, **__: {}),
     ):
-        return train(config, folder, resume)
+        return train(config, folder, resume=resume)
 
 
 RATES = {"lr": 1e-2, "vision_lr": 1e-4, "text_lr": 1e-3}
@@ -291,7 +291,7 @@ def part_of(name):
 def test_each_part_moves_by_its_own_rate(tmp_path):
     # Adam's first step is the learning rate in each weight that has a gradient
     config = tiny({"steps": 1, "warmup": 0.0, "weight_decay": 0.0, **RATES})
-    with mock.patch.object(training, "Average", side_effect=AssertionError):
+    with mock.patch.object(training, "EMA", side_effect=AssertionError):
         after = short_train(config, tmp_path / "run").model
     torch.manual_seed(0)
     before = CLIP(after.config).state_dict()
@@ -319,7 +319,7 @@ def rates_at_the_end(run):
     return dict(found)
 
 
-def test_decay_spares_the_embeddings_of_borrowed_towers(built):
+def test_decay_spares_the_embeddings_of_pretrained_towers(built):
     names = {id(parameter): name for name, parameter in built[0].named_parameters()}
     groups = parameter_groups(built[0], 0.1, vision_lr=1e-5)
     decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
@@ -381,12 +381,13 @@ def test_only_pretrained_towers_can_be_frozen():
 # ---- a run, and what is left when the owners are gone
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_opens_without_its_owners(timm_hub, hub, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     bert = make_bert(tmp_path / "bert")
     config = run_of(bert, {"lr": 1e-3})
     whole = short_train(config, "runs/whole")
-    write = training.write_metrics
+    write = minclip.training.run.write_metrics
 
     def break_at(number):
         def broken(folder, line):
@@ -394,7 +395,7 @@ def test_a_run_goes_on_and_opens_without_its_owners(timm_hub, hub, tmp_path, mon
                 raise RuntimeError("the machine stops")
             write(folder, line)
 
-        return mock.patch.object(training, "write_metrics", broken)
+        return mock.patch.object(minclip.training.run, "write_metrics", broken)
 
     # before the first checkpoint the owners are asked again
     with break_at(1), pytest.raises(RuntimeError, match="machine stops"):
@@ -431,6 +432,7 @@ def test_a_run_goes_on_and_opens_without_its_owners(timm_hub, hub, tmp_path, mon
     assert sum(answer.values()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_tower_by_name(bert, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "fetch_weights", lambda clip: None)
@@ -449,17 +451,17 @@ def trained_by(folder, configs):
     return {name: short_train(config, folder / name).model.state_dict() for name, config in configs.items()}
 
 
+@pytest.mark.slow
 def test_many_processes_end_with_the_weights_of_one(timm_hub, tmp_path, monkeypatch):
     bert = make_bert(tmp_path / "bert", dropout=0.0)  # each process draws its own
     config = run_of(bert, {"lr": 3e-4, "text_lr": 3e-5})
-    config = replace(config, train=replace(config.train, freeze="none"))
+    frozen = replace(config, train=replace(config.train, freeze="text", text_lr=None))
     ways = {
         "ddp": config,
-        "fsdp": replace(config, train=replace(config.train, parallel="fsdp", ema=0.0)),
-        "ddp, frozen": replace(config, train=replace(config.train, freeze="text")),
-        "fsdp, frozen": replace(config, train=replace(config.train, freeze="text", parallel="fsdp")),
+        "fsdp": replace(config, train=replace(config.train, parallel="fsdp")),
+        "fsdp, frozen": replace(frozen, train=replace(frozen.train, parallel="fsdp")),
     }
-    alone = trained_by(tmp_path / "1", {"": config, "frozen": ways["ddp, frozen"]})
+    alone = trained_by(tmp_path / "1", {"": config, "frozen": frozen})
     monkeypatch.setenv("HF_HUB_CACHE", constants.HF_HUB_CACHE)  # where the stand-in's file lies by now
     for of_process in in_processes(2, trained_by, tmp_path / "2", ways):
         for way, found in of_process.items():
@@ -574,12 +576,13 @@ def test_a_library_that_is_missing_is_told_with_its_extra(bert, monkeypatch):
             make()
 
 
+@pytest.mark.slow
 def test_importing_minclip_imports_neither(tmp_path):
     code = "import sys, minclip; sys.exit(bool({'timm', 'transformers', 'tokenizers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(minclip.__file__).parent.parent).returncode == 0
 
 
-def test_a_config_of_before_borrowed_towers_is_still_read():
+def test_a_config_of_before_pretrained_towers_is_still_read():
     values = to_dict(tiny())
     del (
         values["train"]["freeze"],
