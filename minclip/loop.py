@@ -137,7 +137,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 # may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()
-                loss, scale = engine.gradients(model, batch, loop, autocast, seed)
+                loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
                 before = [parameter.detach().clone() for parameter in parameters] if logged else []

@@ -10,11 +10,11 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PureWindowsPath
 from typing import Any
+from unittest import mock
 
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
@@ -34,7 +34,7 @@ TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given
 LONGEST = 300  # seconds: a server that asks for a longer pause is given up
 PAGE = "https://www.kaggle.com/datasets/"
 AGAIN = "run the same command again"
-NO_CREDENTIALS = f"""Kaggle gives its data sets to people with an account, and no valid credentials were found. Three steps:
+NO_CREDENTIALS = f"""Kaggle gives its data sets to people with an account; no valid credentials were found. Three steps:
   1. make an account at https://www.kaggle.com/account/login (it is free)
   2. at https://www.kaggle.com/settings/api click "Generate New Token" and copy it
   3. put it into the file ~/.kaggle/access_token, or into the environment variable KAGGLE_API_TOKEN
@@ -42,8 +42,8 @@ Then {AGAIN}. KAGGLE_USERNAME with KAGGLE_KEY, and kaggle.json, are read too."""
 REFUSALS = {
     401: "Kaggle does not accept these credentials (401): make a new token at https://www.kaggle.com/settings/api and "
     "replace the old one (in KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_KEY or kaggle.json)",
-    403: f"Kaggle does not give {{source}} to this account (403): open {PAGE}{{source}} in a browser, signed in, accept "
-    f"the data set's rules if it asks for it, and {AGAIN}",
+    403: f"Kaggle does not give {{source}} to this account (403): open {PAGE}{{source}} in a browser, signed in, "
+    f"accept the data set's rules if it asks for it, and {AGAIN}",
     404: f"Kaggle has no data set {{source}} (404): look for it at {PAGE} and set source to its OWNER/NAME",
 }
 
@@ -122,12 +122,17 @@ def _check_client() -> None:
 def _download(source: str, archive: Path) -> None:
     """Asks for the zip until it is complete, which it is when the client's mark of an unfinished one is gone."""
     import requests
+    from requests.adapters import HTTPAdapter
 
-    unfinished, failures = Path(f"{archive}.kaggle-partial"), 0
+    def send(adapter: HTTPAdapter, request: Any, stream: bool = False, timeout: Any = None, **options: Any) -> Any:
+        return without(adapter, request, stream, timeout or TIMEOUT, **options)
+
+    without, unfinished, failures = HTTPAdapter.send, Path(f"{archive}.kaggle-partial"), 0
     while unfinished.exists() or not archive.exists():
         before = archive.stat().st_size if archive.exists() else 0
         try:
-            with _timeouts():
+            # the client sets no timeout for its first requests, and has no option for it
+            with mock.patch.object(HTTPAdapter, "send", send):
                 _ask(source, archive)
         except requests.RequestException as error:
             status, asked, is_kaggle = 0, "", False
@@ -139,7 +144,10 @@ def _download(source: str, archive: Path) -> None:
                 raise MinclipError(refusal.format(source=source)) from None
             if archive.exists() and archive.stat().st_size > before:
                 failures = 0  # a bad connection, but one that makes progress
-            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({_why(error)})"
+            is_cut = "IncompleteRead" in str(error) or "abort" in str(error)
+            why = "it broke off" if is_cut else type(error).__name__
+            why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else why
+            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
             reason += " (too many requests)" if status == 429 else ""
             pause = int(asked) if asked.isdigit() else PAUSES[min(failures, len(PAUSES) - 1)]
             if failures == len(PAUSES) or pause > LONGEST:
@@ -180,29 +188,6 @@ def _ask(source: str, archive: Path) -> None:
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
             raise requests.ConnectionError("the rest of the file could not be had") from None
-
-
-@contextlib.contextmanager
-def _timeouts() -> Iterator[None]:
-    """No request waits longer than TIMEOUT: the client sets no timeout for its first ones and has no option for it."""
-    from requests.adapters import HTTPAdapter
-
-    send = HTTPAdapter.send
-
-    def patient(self: HTTPAdapter, request: Any, stream: bool = False, timeout: Any = None, **options: Any) -> Any:
-        return send(self, request, stream, timeout or TIMEOUT, **options)
-
-    HTTPAdapter.send = patient
-    try:
-        yield
-    finally:
-        HTTPAdapter.send = send
-
-
-def _why(error: Exception) -> str:
-    if "timed out" in str(error):
-        return f"no answer for {TIMEOUT} s"
-    return "it broke off" if "IncompleteRead" in str(error) or "abort" in str(error) else type(error).__name__
 
 
 # ---- unpacking

@@ -125,7 +125,7 @@ def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], fea
     """The result of an opened task, from the image tower's features (n, W) of its images."""
     (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
     image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)
-    score = METRICS[metric](task_scores(model, tokenizer, image, task), data.labels)
+    score = METRICS[metric](task_scores(model, tokenizer, image, task=task), data.labels)
     classes, notes = len(task.class_names), data.notes
     if b and (classes, len(data)) != (b.classes, b.test_size):
         theirs = f"the paper's test has {b.test_size:,} of {b.classes}"

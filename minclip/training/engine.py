@@ -61,7 +61,7 @@ def picture_size(progress: float, data: DataConfig) -> int:
 # ---- gradients
 
 
-def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
+def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
     """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
 
     `model` is a CLIP, or what `wrap` made of it.  With `loop.micro_batch`, only so many pairs are embedded at a time
@@ -82,7 +82,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
 
     if len(micro_batches) == 1:
         image, text, *numbers = embed(0)
-        loss = contrastive_loss(clip, image, text, numbers, loop)
+        loss = contrastive_loss(clip, image, text, numbers=numbers, loop=loop)
         loss.backward()
     else:
         with torch.no_grad():
@@ -90,7 +90,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
         image, text = (torch.cat([part[i] for part in features]).requires_grad_() for i in (0, 1))
         numbers = [number.requires_grad_() for number in features[0][2:]]
         del features  # the copies in image and text are enough
-        loss = contrastive_loss(clip, image, text, numbers, loop)
+        loss = contrastive_loss(clip, image, text, numbers=numbers, loop=loop)
         loss.backward()
         feature_grads = list(zip(image.grad.split(size), text.grad.split(size)))
         with frozen_statistics(clip):  # BatchNorm counted this batch in the first pass
@@ -107,7 +107,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
     return loss.detach(), numbers[0].detach()
 
 
-def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
+def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
     """The model's loss over the features of all processes, fp32; `numbers` are the scale and, for SigLIP, the bias."""
     pairs = len(image) * world_size()
     chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB of logits

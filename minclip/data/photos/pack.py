@@ -36,9 +36,9 @@ def pack(
     `read(name)` gives the encoded bytes, to several threads at once.  `stamps` change with the images' contents; a new
     pack replaces the earlier ones of the same `place` and size.  MinclipError: too little disk, or nothing to decode.
 
-    A pack is two files in the data folder's cache: the pixels (.u8, channels last), and a list (.jsonl) with each block's
-    checksum and broken images.  A line is written after its pixels, so that a killed process is continued after the last
-    line.  At each start the size is checked, and the pixels of a small file; a damaged pack is made anew.
+    A pack is two files in the data folder's cache: the pixels (.u8, channels last), and a list (.jsonl) with each
+    block's checksum and broken images.  A line is written after its pixels, so that a killed process is continued after
+    the last line.  At each start the size is checked, and a small file's pixels; a damaged pack is made anew.
     """
     count = max(1, _BLOCK // (3 * image_size**2))
     blocks = [list(names[i : i + count]) for i in range(0, len(names), count)]
