@@ -32,8 +32,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
     With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  Ctrl-C ends the
     step, saves, and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
-    MinclipError: a config that can't work here, a folder that is in use or holds a run already, data that are missing or
-    too few for a batch, gradients that stay infinite.
+    MinclipError: a config that can't work here, a folder in use or with a run in it, too few data, infinite gradients.
     """
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config
@@ -133,8 +132,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
                 batch = batches.next(side)
-                # all randomness comes from these numbers: a checkpoint needs no random state, and any number of processes
-                # may resume it
+                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()
                 loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
@@ -188,7 +186,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 bar.update()
                 if skipped_in_a_row == MAX_SKIPPED:
                     what = f"the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss}, norm {grad_norm})"
-                    how = f"resume with a lower train.lr ({loop.lr:g}), or start a new run if {folder} has no state.pt yet"
+                    how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt yet"
                     raise MinclipError(f"step {step}: {what}: {how}")
                 # once in a while: validate, save
                 paused = time.perf_counter()

@@ -18,9 +18,8 @@ from .vision import check_images, resize_positions
 class ModifiedResNet(nn.Module):
     """Images (B, 3, S, S), float and normalized by the config's mean and std, -> (B, D); its pooling projects, too.
 
-    It differs from the ResNet of He et al. 2016 in three places: three convolutions instead of one at the start; average
-    pooling where a stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the
-    end (`AttentionPool`).
+    Three changes to the ResNet of He et al. 2016: three convolutions instead of one at the start; average pooling where a
+    stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the end.
     """
 
     projects = True  # its feature is the embedding
@@ -82,7 +81,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions and a shortcut, (B, C, h, w) -> (B, 4 · width, h/stride, w/stride) (He et al. 2016)."""
+    """1×1, 3×3, 1×1 convolutions and a shortcut, (B, C, h, w) -> (B, 4 · width, h/stride, w/stride) (He et al.)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()

@@ -140,7 +140,7 @@ class Transformer(nn.Module):
         return self.blocks[-1](x, mask, index)[:, 0]  # (B, 1, W) -> (B, W)
 
     def attention_maps(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The attention weights of all blocks, (B, L, W) -> (layers, B, H, L, L); computed anew, as `forward` keeps none."""
+        """The attention weights of all blocks, (B, L, W) -> (layers, B, H, L, L); `forward` keeps none of them."""
         maps = []
         for block in self.blocks:
             maps.append(block.attention.weights(block.norm1(x), mask))
@@ -154,7 +154,7 @@ def pick(x: Tensor, index: Tensor) -> Tensor:
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """`x` in autocast's dtype if autocast is on: a residual stream in bf16 halves the memory traffic (as in open_clip)."""
+    """`x` in autocast's dtype if autocast is on: a residual stream in bf16 halves memory traffic, as in open_clip."""
     device = x.device.type
     if device == "meta" or not torch.is_autocast_enabled(device):  # meta tensors have no autocast
         return x

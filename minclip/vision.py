@@ -56,7 +56,7 @@ class VisionTransformer(nn.Module):
         return self.norm_post(x)
 
     def attention_maps(self, images: Tensor) -> Tensor:
-        """The attention weights of all blocks, (B, 3, S, S) -> (layers, B, H, L, L); the class token, if any, is first."""
+        """The attention weights of all blocks, (B, 3, S, S) -> (layers, B, H, L, L); a class token comes first."""
         return self.transformer.attention_maps(self.embed(images))
 
     @property
@@ -65,7 +65,7 @@ class VisionTransformer(nn.Module):
 
     @torch.no_grad()
     def resize(self, image_size: int) -> None:
-        """Takes images of another size from now on: positions are interpolated (Dosovitskiy et al. 2021, section 3.2)."""
+        """Takes images of another size from now on: positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
         self.config = replace(self.config, image_size=image_size)
         grid, extra = image_size // self.config.patch_size, int(self.config.pool == "cls")
         self.positional_embedding = nn.Parameter(resize_positions(self.positional_embedding, grid, extra))
