@@ -8,7 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.[im]*"))
-PAGES = [*(ROOT / name for name in ("README.md", "BENCHMARKS.md", "data/README.md")), *ROOT.glob("docs/*.md"), *NOTEBOOKS]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "BENCHMARKS.md", "data/README.md")),
+    *ROOT.glob("docs/*.md"),
+    *NOTEBOOKS,
+]
 LINK = re.compile(r"""\]\(([^)\s]+)\)|(?:href|src)=["']([^"']+)["']""")
 
 

@@ -42,7 +42,12 @@ def test_each_word_of_the_glossary_leads_to_the_place_that_builds_it():
 
 @pytest.mark.parametrize(
     "page",
-    [GLOSSARY, PAPER, *(ROOT / name for name in ("README.md", "data/README.md", "BENCHMARKS.md")), *ROOT.glob("docs/*.md")],
+    [
+        GLOSSARY,
+        PAPER,
+        *(ROOT / name for name in ("README.md", "data/README.md", "BENCHMARKS.md")),
+        *ROOT.glob("docs/*.md"),
+    ],
     ids=lambda p: p.name,
 )
 def test_each_link_of_a_page_leads_to_a_file(page):
