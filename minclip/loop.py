@@ -32,8 +32,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
     With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  Ctrl-C ends the
     step, saves, and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
-    MinclipError: a config that can't work here, a folder that is in use or holds a run already, data that are missing or
-    too few for a batch, gradients that stay infinite.
+    MinclipError: a config that can't work here, a folder in use or with a run in it, too few data, infinite gradients.
     """
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config
@@ -66,7 +65,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
             config = replace(config, model=replace(config.model, text=text))
 
-        torch.manual_seed(loop.seed)
+        torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
         if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
             with distributed.on_each_machine_once():
@@ -75,18 +74,18 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
         clip = clip.to(device).train()
         clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
-        model = wrap(clip, loop)
+        model = wrap(clip, loop)  # `clip` stays the model itself, whatever is around it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
         ema = EMA(model, loop.ema) if loop.ema else None
-        saved = runs.load_checkpoint(folder, model, optimizer, ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
+        saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skipped = saved["step"], saved["skipped"]
         if first and resume:
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
         elif first:
-            runs.start_run(folder, config, tokenizer, stream.names)
+            runs.start_run(folder, config, tokenizer, names=stream.names)
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder before process 0 has put it in order
@@ -106,7 +105,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
         def save() -> None:
             progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
-            runs.save_checkpoint(folder, model, optimizer, ema, progress)
+            runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
 
@@ -133,18 +132,17 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
                 batch = batches.next(side)
-                # all randomness comes from these numbers: a checkpoint needs no random state, and any number of processes
-                # may resume it
+                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
-                optimizer.zero_grad()
-                loss, scale = engine.gradients(model, batch, loop, autocast, seed)
+                optimizer.zero_grad()  # gradients add up otherwise
+                loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
                 before = [parameter.detach().clone() for parameter in parameters] if logged else []
                 finite = bool((loss + grad_norm).isfinite())
                 if finite:
                     optimizer.step()
-                    clip.clamp_logit_scale()
+                    clip.clamp_logit_scale()  # after the step, so that it never starts above 100
                     if ema:
                         ema.update(step)
                     skipped_in_a_row = 0
@@ -188,7 +186,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 bar.update()
                 if skipped_in_a_row == MAX_SKIPPED:
                     what = f"the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss}, norm {grad_norm})"
-                    how = f"resume with a lower train.lr ({loop.lr:g}), or start a new run if {folder} has no state.pt yet"
+                    how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt yet"
                     raise MinclipError(f"step {step}: {what}: {how}")
                 # once in a while: validate, save
                 paused = time.perf_counter()
@@ -206,7 +204,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         if not loop.eval_every or step % loop.eval_every:  # otherwise the loop has just validated
             validate()
         if ema:
-            ema.swap()
+            ema.swap()  # the averages are the result
         if loop.unmasked_last:
             clip.vision.patch_dropout = config.model.vision.patch_dropout
         model = whole_model(model).to(device).eval()

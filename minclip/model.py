@@ -25,9 +25,9 @@ MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature a
 class Tower(Protocol):
     """What CLIP needs of a tower, an `nn.Module` with a name in `config.py` and a line in the tables below.
 
-    Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one (default: the tower
-    as a whole); `resize(image_size)` (default: it takes any size); `attention_maps(inputs)`; `projects = True` if the
-    feature is the embedding already.
+    Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one (default: all as
+    one); `resize(image_size)` (default: it takes any size); `attention_maps(inputs)`; `projects = True` if the feature
+    is the embedding already.
     """
 
     config: Any
@@ -56,7 +56,7 @@ class CLIP(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.config = config
-        self.frozen: tuple[str, ...] = ()
+        self.frozen: tuple[str, ...] = ()  # "vision", "text": see `freeze`
         self.vision = IMAGE_TOWERS[config.vision.tower.split(":")[0]](config)
         self.image_projection = projection(self.vision, config.embed_dim)
         self.text = TEXT_TOWERS[config.text.tower.split(":")[0]](config)
@@ -73,7 +73,7 @@ class CLIP(nn.Module):
 
     def encode_text(self, ids: Tensor, normalize: bool = False) -> Tensor:
         """Token ids (B, L) -> (B, D) fp32; unit vectors with `normalize`."""
-        x = self.text_projection(self.text(ids)).float()
+        x = self.text_projection(self.text(ids)).float()  # (B, W) -> (B, D)
         return F.normalize(x, dim=-1) if normalize else x
 
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +84,7 @@ class CLIP(nn.Module):
         """Scaled cosines (Bi, Bt) and (Bt, Bi), as OpenAI's model returns them."""
         image, text, scale = self(images, ids)
         with torch.autocast(image.device.type, enabled=False):  # bf16 would round a logit of 100 to whole numbers
-            per_image = scale * image @ text.T
+            per_image = scale * image @ text.T  # (Bi, Bt): rows are images, columns are texts
         return per_image, per_image.T
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ class CLIP(nn.Module):
     def train(self, mode: bool = True) -> "CLIP":
         super().train(mode)
         for tower in self.frozen:
-            getattr(self, tower).eval()
+            getattr(self, tower).eval()  # whatever the rest does
         return self
 
     def resize(self, image_size: int) -> None:
@@ -117,7 +117,7 @@ class CLIP(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
-        """The model of anything that `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
+        """The model of whatever `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
         from .weights.load import load  # builds a CLIP, so it can't be imported above
 
         return load(name_or_path)[0]
@@ -132,9 +132,9 @@ class CLIP(nn.Module):
 
 
 def projection(tower: Tower, embed_dim: int) -> nn.Module:
-    """The linear map from a tower's feature into the shared space, (B, W) -> (B, D); without a bias (paper, figure 3)."""
+    """The linear map from a tower's feature into the shared space, (B, W) -> (B, D), without a bias (figure 3)."""
     if getattr(tower, "projects", False):
         return nn.Identity()
     layer = nn.Linear(tower.width, embed_dim, bias=False)
-    nn.init.normal_(layer.weight, std=tower.width**-0.5)
+    nn.init.normal_(layer.weight, std=tower.width**-0.5)  # keeps the variance of a normalized feature
     return layer

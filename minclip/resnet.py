@@ -1,4 +1,4 @@
-"""ModifiedResNet, CLIP's other image tower, with attention pooling (paper, section 2.4), and SmallResNet for few images.
+"""ModifiedResNet, CLIP's other image tower (paper, section 2.4), and SmallResNet, which learns from few images.
 
 Shapes: B batch, S side of the image in pixels, C channels, h × w the grid, D embedding.
 """
@@ -18,9 +18,8 @@ from .vision import check_images, resize_positions
 class ModifiedResNet(nn.Module):
     """Images (B, 3, S, S), float and normalized by the config's mean and std, -> (B, D); its pooling projects, too.
 
-    It differs from the ResNet of He et al. 2016 in three places: three convolutions instead of one at the start; where a
-    stage halves the grid, average pooling before a convolution of stride 1, so that no pixel is skipped (Zhang 2019);
-    attention instead of the mean at the end (`AttentionPool`).
+    Three changes to the ResNet of He et al. 2016: three convolutions instead of one at the start; average pooling where a
+    stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the end.
     """
 
     projects = True  # its feature is the embedding
@@ -36,9 +35,9 @@ class ModifiedResNet(nn.Module):
             stage = nn.Sequential()
             for j in range(blocks):
                 stage.append(Bottleneck(channels, width * 2**i, stride=2 if i > 0 and j == 0 else 1))
-                channels = 4 * width * 2**i
+                channels = 4 * width * 2**i  # what a Bottleneck gives, and the next one takes
             self.stages.append(stage)
-        self.pool = AttentionPool(channels, (config.image_size // 32) ** 2, config.heads, embed_dim)
+        self.pool = AttentionPool(channels, (config.image_size // 32) ** 2, config.heads, embed_dim=embed_dim)
         self.to(memory_format=torch.channels_last)  # the fastest order for convolutions, on a CPU and on a GPU
 
     def embed(self, images: Tensor) -> Tensor:
@@ -73,38 +72,38 @@ class ModifiedResNet(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution and BatchNorm, whose shift makes a bias superfluous: (B, C, h, w) -> (B, after, h/stride, w/stride)."""
+    """A convolution without bias, which BatchNorm's shift replaces: (B, C, h, w) -> (B, after, h/stride, w/stride)."""
 
-    def __init__(self, before: int, after: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, before: int, after: int, kernel: int, *, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(after)
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions beside a shortcut, (B, C, h, w) -> (B, 4 · width, h/stride, w/stride) (He et al. 2016)."""
+    """1×1, 3×3, 1×1 convolutions and a shortcut, (B, C, h, w) -> (B, 4 · width, h/stride, w/stride) (He et al.)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
         self.reduce = ConvNorm(channels, width, 1)
         self.spatial = ConvNorm(width, width, 3)
-        self.expand = ConvNorm(width, 4 * width, 1)
+        self.expand = ConvNorm(width, 4 * width, 1)  # no relu: it is added to the shortcut first
         self.shortcut = ConvNorm(channels, 4 * width, 1) if stride > 1 or channels != 4 * width else nn.Identity()
         # A new block is its shortcut alone, so that depth does no harm at first (Goyal et al. 2017)
         nn.init.zeros_(self.expand.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.spatial(self.reduce(x).relu()).relu()
+        y = self.spatial(self.reduce(x).relu()).relu()  # (B, width, h, w): 3×3 is cheap on few channels
         if self.stride > 1:  # the mean of the pixels that a strided convolution would skip (anti-aliasing)
             x, y = F.avg_pool2d(x, self.stride), F.avg_pool2d(y, self.stride)
-        return (self.shortcut(x) + self.expand(y)).relu()
+        return (self.shortcut(x) + self.expand(y)).relu()  # (B, 4 · width, h/stride, w/stride)
 
 
 class AttentionPool(nn.Module):
     """Attention with the grid's mean as the only query, (B, C, h, w) -> (B, D), in place of average pooling."""
 
-    def __init__(self, width: int, places: int, heads: int, embed_dim: int) -> None:
+    def __init__(self, width: int, places: int, heads: int, *, embed_dim: int) -> None:
         super().__init__()
         self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(1 + places, width))
         self.attention = Attention(width, heads, embed_dim)
@@ -114,19 +113,20 @@ class AttentionPool(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """The mean and the places as tokens with positions, (B, C, h, w) -> (B, 1 + P, C)."""
-        x = rearrange(x, "b w h v -> b (h v) w")
-        return torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding
+        x = rearrange(x, "b w h v -> b (h v) w")  # (B, P, C)
+        return torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding  # (B, 1 + P, C)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
-        return self.attention.pooled(x, torch.zeros(len(x), dtype=torch.long, device=x.device))[:, 0]
+        first = torch.zeros(len(x), dtype=torch.long, device=x.device)  # the mean asks, all places answer
+        return self.attention.pooled(x, first)[:, 0]  # (B, D)
 
 
 class SmallResNet(nn.Module):
-    """Images (B, 3, S, S), float and normalized, -> (B, 8 · width), for S of 32 and more: it learns from a few thousand.
+    """Images (B, 3, S, S), float and normalized, S at least 32, -> (B, 8 · width): it learns from a few thousand.
 
-    ResNet-18's blocks (He et al. 2016) in four stages of `width` to 8 · `width` channels; the first convolution and each
-    later stage halve the grid, without a pooling before: small images have no detail to lose.
+    ResNet-18's blocks (He et al. 2016) in four stages of `width` to 8 · `width` channels; the first convolution and
+    each later stage halve the grid, without a pooling before: small images have no detail to lose.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -144,7 +144,7 @@ class SmallResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3:
             raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes (B, 3, S, S)")
-        x = self.stem(images.contiguous(memory_format=torch.channels_last)).relu()
+        x = self.stem(images.contiguous(memory_format=torch.channels_last)).relu()  # (B, width, S/2, S/2)
         for block in self.blocks:
             x = block(x)
         return self.dropout(x.mean(dim=(2, 3)))  # (B, 8 · width); a mean takes a grid of any size

@@ -36,13 +36,13 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)  # queries, keys and values in one product, in this order
-        self.out = nn.Linear(width, out_width or width)
+        self.out = nn.Linear(width, out_width or width)  # mixes what the heads found
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`mask` (L, L) bool is True where a token (row) may attend to another one (column); None allows all."""
         q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, L, d), scaled by 1 / √d
-        return self.out(rearrange(y, "b h l d -> b l (h d)"))
+        return self.out(rearrange(y, "b h l d -> b l (h d)"))  # the heads side by side, then mixed
 
     def pooled(self, x: Tensor, index: Tensor, mask: Tensor | None = None) -> Tensor:
         """`forward` for one token of each row, `index` (B,): (B, L, W) -> (B, 1, out_width)."""
@@ -57,13 +57,13 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The softmax probabilities of `forward`, to look at: (B, L, W) -> (B, H, L, L); each row sums to 1."""
-        q, k, _ = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        q, k, _ = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)  # no values
         return attention_weights(q, k, mask)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ / √d), (B, H, L, d) twice -> (B, H, L, L): how much each token (row) attends to each other (column)."""
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    """softmax(q kᵀ / √d), (B, H, L, d) twice -> (B, H, L, L): how much a token (row) attends to another (column)."""
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # √d keeps their variance at 1, whatever d is
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))  # before the softmax, so that the rest still sums to 1
     return scores.softmax(dim=-1)
@@ -79,7 +79,7 @@ class MLP(nn.Module):
         self.down = nn.Linear(mlp_width or 4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))
+        return self.down(self.activation(self.up(x)))  # (B, L, mlp_width) between the two
 
 
 class Block(nn.Module):
@@ -100,7 +100,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """(B, L, W) -> (B, L, W); with `index` (B,), only that token of each row: (B, 1, W)."""
-        h = self.norm1(x)
+        h = self.norm1(x)  # the branch reads a normalized copy; x itself goes on as it is
         if index is None:
             x = x + self.dropout(self.attention(h, mask))
         else:
@@ -137,10 +137,10 @@ class Transformer(nn.Module):
         x = to_autocast_dtype(x)
         for block in self.blocks[:-1]:
             x = block(x, mask)
-        return self.blocks[-1](x, mask, index)[:, 0]
+        return self.blocks[-1](x, mask, index)[:, 0]  # (B, 1, W) -> (B, W)
 
     def attention_maps(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The attention weights of all blocks, (B, L, W) -> (layers, B, H, L, L).  Computed anew: `forward` keeps none."""
+        """The attention weights of all blocks, (B, L, W) -> (layers, B, H, L, L); `forward` keeps none of them."""
         maps = []
         for block in self.blocks:
             maps.append(block.attention.weights(block.norm1(x), mask))
@@ -154,7 +154,7 @@ def pick(x: Tensor, index: Tensor) -> Tensor:
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """`x` in autocast's dtype where autocast is on: a residual stream in bf16 halves its memory traffic (as in open_clip)."""
+    """`x` in autocast's dtype if autocast is on: a residual stream in bf16 halves memory traffic, as in open_clip."""
     device = x.device.type
     if device == "meta" or not torch.is_autocast_enabled(device):  # meta tensors have no autocast
         return x
@@ -164,11 +164,11 @@ def to_autocast_dtype(x: Tensor) -> Tensor:
 def rollout(maps: Tensor) -> Tensor:
     """How much of each input token reaches each output token, (layers, B, H, L, L) -> (B, L, L); rows sum to 1.
 
-    Attention rollout (Abnar and Zuidema 2020): average the heads, count the residual stream as half, multiply the layers.
+    Attention rollout (Abnar and Zuidema 2020): average the heads, count the residual stream as half, multiply.
     """
     maps = maps.mean(dim=2)  # (layers, B, L, L)
     steps = (maps + torch.eye(maps.shape[-1], device=maps.device)) / 2
-    out = steps[0]
+    out = steps[0]  # (B, L, L)
     for step in steps[1:]:
         out = step @ out
     return out

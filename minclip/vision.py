@@ -1,4 +1,4 @@
-"""VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's extra norm before the trunk.
+"""VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's norm before the trunk.
 
 Shapes: B batch, S side of the image in pixels, P patches, L = P + 1 tokens with a class token, W width.
 """
@@ -25,7 +25,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.config, self.width = config, config.width
         self.patch_dropout = config.patch_dropout  # an attribute, because the training loop turns it off near the end
-        patches, scale = (config.image_size // config.patch_size) ** 2, config.width**-0.5
+        patches, scale = (config.image_size // config.patch_size) ** 2, config.width**-0.5  # P, and OpenAI's std
         self.stem = ConvStem(config) if config.stem == "conv" else PatchStem(config)
         if config.pool == "cls":
             self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
@@ -43,20 +43,20 @@ class VisionTransformer(nn.Module):
         if self.training and self.patch_dropout > 0:
             x = drop_patches(x, self.patch_dropout)  # after the positions: a patch that stays keeps its own
         if self.config.pool == "cls":
-            first = repeat(self.class_embedding + self.positional_embedding[0], "w -> b 1 w", b=len(x))
+            first = repeat(self.class_embedding + self.positional_embedding[0], "w -> b 1 w", b=len(x))  # learned
             x = torch.cat([first.to(x.dtype), x], dim=1)
-        return self.norm_pre(x)
+        return self.norm_pre(x)  # (B, L, W)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.embed(images)
         if self.config.pool == "cls":
             x = self.transformer.pooled(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
         else:
-            x = self.transformer(x).mean(dim=1)
+            x = self.transformer(x).mean(dim=1)  # (B, L, W) -> (B, W)
         return self.norm_post(x)
 
     def attention_maps(self, images: Tensor) -> Tensor:
-        """The attention weights of each block, (B, 3, S, S) -> (layers, B, H, L, L): the class token, if any, is first."""
+        """The attention weights of all blocks, (B, 3, S, S) -> (layers, B, H, L, L); a class token comes first."""
         return self.transformer.attention_maps(self.embed(images))
 
     @property
@@ -65,7 +65,7 @@ class VisionTransformer(nn.Module):
 
     @torch.no_grad()
     def resize(self, image_size: int) -> None:
-        """Takes images of another size from now on: the learned positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
+        """Takes images of another size from now on: positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
         self.config = replace(self.config, image_size=image_size)
         grid, extra = image_size // self.config.patch_size, int(self.config.pool == "cls")
         self.positional_embedding = nn.Parameter(resize_positions(self.positional_embedding, grid, extra))
@@ -88,7 +88,7 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Patches through a few 3×3 convolutions, each of which halves the image: (B, 3, S, S) -> (B, P, W) (Xiao et al. 2021).
+    """Patches by a few 3×3 convolutions, each of which halves the image: (B, 3, S, S) -> (B, P, W) (Xiao et al. 2021).
 
     Convolutions know from the start that neighboring pixels belong together, which a `PatchStem` has to learn: on few
     images this stem learns several times faster.
@@ -116,15 +116,15 @@ def check_images(images: Tensor, image_size: int) -> None:
 
 
 def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:
-    """Interpolates (extra + P, W) positions of a square of patches to (extra + grid², W), bicubic; the first `extra` stay."""
-    old = math.isqrt(len(positions) - extra)
+    """Interpolates (extra + P, W) positions of a square of patches to (extra + grid², W); the first `extra` stay."""
+    old = math.isqrt(len(positions) - extra)  # patches a side
     square = rearrange(positions[extra:].float(), "(h w) c -> 1 c h w", h=old)
     square = F.interpolate(square, size=(grid, grid), mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([positions[:extra], rearrange(square, "1 c h w -> (h w) c").to(positions.dtype)])
 
 
 def drop_patches(x: Tensor, fraction: float) -> Tensor:
-    """Leaves out a random `fraction` of each image's patches, never all: (B, P, W) -> (B, P', W) (FLIP, Li et al. 2023)."""
-    keep = max(1, round(x.shape[1] * (1 - fraction)))
+    """Drops a random `fraction` of each image's patches, never all: (B, P, W) -> (B, P', W) (FLIP, Li et al. 2023)."""
+    keep = max(1, round(x.shape[1] * (1 - fraction)))  # P'
     chosen = torch.rand(x.shape[:2], device=x.device).topk(keep, dim=1).indices  # (B, P'), different in each row
     return x.gather(1, repeat(chosen, "b p -> b p w", w=x.shape[2]))

@@ -34,10 +34,10 @@ def zero_shot_classifier(
     """
     check_prompts(tokenizer, class_names, templates)
     prompts = [template.replace("{}", name) for name in class_names for template in templates]  # C × T, class by class
-    return ensemble(model, tokenizer, prompts, len(templates)).T
+    return ensemble(model, tokenizer, prompts, size=len(templates)).T
 
 
-def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], size: int) -> Tensor:
+def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], *, size: int) -> Tensor:
     """w = normalize(1/T Σ_t normalize(text_t)) over each `size` = T prompts in a row: (C × T) texts -> (C, D)."""
     vectors = embed_texts(model, tokenizer, prompts).unflatten(0, (-1, size))  # (C, T, D), each of length 1
     return F.normalize(vectors.mean(dim=1), dim=-1)  # a mean of unit vectors is shorter than 1

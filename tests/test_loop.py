@@ -297,10 +297,10 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_counted(tiny, monkeypat
 def test_a_skipped_step_leaves_batchnorms_statistics_alone(tiny, monkeypatch):
     step, calls = engine.gradients, []
 
-    def broken_at_step_2(model, batch, *args):
+    def broken_at_step_2(model, batch, loop, **options):
         calls.append(1)
         batch.images[0, 0, 0, 0] = float("nan") if len(calls) == 2 else batch.images[0, 0, 0, 0]
-        return step(model, batch, *args)
+        return step(model, batch, loop, **options)
 
     monkeypatch.setattr(engine, "gradients", broken_at_step_2)
     vision = replace(tiny.model.vision, stem="conv", stem_width=4, pool="mean")
@@ -367,9 +367,9 @@ def stopped_after(config, step, folder):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
         save = run_folder.save_checkpoint
 
-        def save_and_break(*args):
-            save(*args)
-            if args[-1]["step"] == step:
+        def save_and_break(*args, progress, **kwargs):
+            save(*args, progress=progress, **kwargs)
+            if progress["step"] == step:
                 raise RuntimeError("the machine stops")
 
         patch.setattr(run_folder, "save_checkpoint", save_and_break)

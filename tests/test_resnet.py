@@ -71,7 +71,7 @@ def test_a_stride_is_an_average_and_skips_no_pixel():
 
 
 def test_the_mean_asks_and_all_places_answer():
-    pool = AttentionPool(32, 9, 4, 16)
+    pool = AttentionPool(32, 9, 4, embed_dim=16)
     x = torch.randn(2, 32, 3, 3)
     tokens = x.flatten(2).mT
     tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + pool.positional_embedding
@@ -79,7 +79,7 @@ def test_the_mean_asks_and_all_places_answer():
 
 
 def test_attention_pooling_sees_where_something_is():
-    pool, x = AttentionPool(32, 9, 4, 16), torch.zeros(1, 32, 3, 3)
+    pool, x = AttentionPool(32, 9, 4, embed_dim=16), torch.zeros(1, 32, 3, 3)
     first, last = x.clone(), x.clone()
     first[..., 0, 0], last[..., 2, 2] = 1, 1
     assert (pool(first) - pool(last)).abs().max() > 1e-3

@@ -1,4 +1,4 @@
-"""Data sets from Kaggle, through its own client: complete or not at all, resumed after any stop, never fetched twice."""
+"""Data sets from Kaggle through its own client: complete or not at all, resumed after a stop, never fetched twice."""
 
 import contextlib
 import errno
@@ -10,11 +10,11 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PureWindowsPath
 from typing import Any
+from unittest import mock
 
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
@@ -33,7 +33,7 @@ TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given
 LONGEST = 300  # seconds: a server that asks for a longer pause is given up
 PAGE = "https://www.kaggle.com/datasets/"
 AGAIN = "run the same command again"
-NO_CREDENTIALS = f"""Kaggle gives its data sets to people with an account, and no valid credentials were found. Three steps:
+NO_CREDENTIALS = f"""Kaggle gives its data sets to people with an account; no valid credentials were found. Three steps:
   1. make an account at https://www.kaggle.com/account/login (it is free)
   2. at https://www.kaggle.com/settings/api click "Generate New Token" and copy it
   3. put it into the file ~/.kaggle/access_token, or into the environment variable KAGGLE_API_TOKEN
@@ -41,8 +41,8 @@ Then {AGAIN}. KAGGLE_USERNAME with KAGGLE_KEY, and kaggle.json, are read too."""
 REFUSALS = {
     401: "Kaggle does not accept these credentials (401): make a new token at https://www.kaggle.com/settings/api and "
     "replace the old one (in KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_KEY or kaggle.json)",
-    403: f"Kaggle does not give {{source}} to this account (403): open {PAGE}{{source}} in a browser, signed in, accept "
-    f"the data set's rules if it asks for it, and {AGAIN}",
+    403: f"Kaggle does not give {{source}} to this account (403): open {PAGE}{{source}} in a browser, signed in, "
+    f"accept the data set's rules if it asks for it, and {AGAIN}",
     404: f"Kaggle has no data set {{source}} (404): look for it at {PAGE} and set source to its OWNER/NAME",
 }
 
@@ -88,7 +88,7 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
         if error.errno != errno.ENOSPC:
             raise
         raise MinclipError(
-            f"no space left on the disk of {folder}: free some, and {AGAIN}; what was downloaded is kept"
+            f"no space left on the disk of {folder}: free some, and {AGAIN}; downloads are kept"
         ) from None
     finally:
         lock.release()
@@ -107,10 +107,9 @@ def _there(folder: Path, source: str | None) -> dict[str, Any]:
 
 
 def _check_client() -> None:
-    try:
+    there = ""
+    with contextlib.suppress(PackageNotFoundError):
         there = version("kaggle")
-    except PackageNotFoundError:
-        there = "0.0"
     # older ones keep the whole zip in memory and don't resume
     if [int(part) for part in re.findall(r"\d+", there)[:2]] < [2, 2]:
         raise MinclipError("fetching needs Kaggle's client, 2.2 or newer, and Python 3.11: pip install 'kaggle>=2.2'")
@@ -120,14 +119,19 @@ def _check_client() -> None:
 
 
 def _download(source: str, archive: Path) -> None:
-    """The zip, asked for as often as is sensible; it is complete when the client's mark of an unfinished one is gone."""
+    """Asks for the zip until it is complete, which it is when the client's mark of an unfinished one is gone."""
     import requests
+    from requests.adapters import HTTPAdapter
 
-    unfinished, failures = Path(f"{archive}.kaggle-partial"), 0
+    def send(adapter: HTTPAdapter, request: Any, stream: bool = False, timeout: Any = None, **options: Any) -> Any:
+        return without(adapter, request, stream, timeout or TIMEOUT, **options)
+
+    without, unfinished, failures = HTTPAdapter.send, Path(f"{archive}.kaggle-partial"), 0
     while unfinished.exists() or not archive.exists():
         before = archive.stat().st_size if archive.exists() else 0
         try:
-            with _timeouts():
+            # the client sets no timeout for its first requests, and has no option for it
+            with mock.patch.object(HTTPAdapter, "send", send):
                 _ask(source, archive)
         except requests.RequestException as error:
             status, asked, is_kaggle = 0, "", False
@@ -139,7 +143,10 @@ def _download(source: str, archive: Path) -> None:
                 raise MinclipError(refusal.format(source=source)) from None
             if archive.exists() and archive.stat().st_size > before:
                 failures = 0  # a bad connection, but one that makes progress
-            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({_why(error)})"
+            is_cut = "IncompleteRead" in str(error) or "abort" in str(error)
+            why = "it broke off" if is_cut else type(error).__name__
+            why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else why
+            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
             reason += " (too many requests)" if status == 429 else ""
             pause = int(asked) if asked.isdigit() else PAUSES[min(failures, len(PAUSES) - 1)]
             if failures == len(PAUSES) or pause > LONGEST:
@@ -167,10 +174,8 @@ def _ask(source: str, archive: Path) -> None:
     with kaggle.api.build_kaggle_client() as client, contextlib.redirect_stdout(io.StringIO()):
         response = client.datasets.dataset_api_client.download_dataset(request)
         if "html" in response.headers.get("Content-Type", ""):
-            raise MinclipError(
-                f"a web page came instead of the zip of {source}: does this network need a login?  Open {PAGE}{source} "
-                f"in a browser, and {AGAIN}"
-            )
+            login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
+            raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
         size = int(response.headers.get("Content-Length", 0))
         have = archive.stat().st_size if archive.exists() else 0
         _need_space(archive.parent, 2 * size - min(have, size), f"the zip of {source} and its contents")
@@ -182,29 +187,6 @@ def _ask(source: str, archive: Path) -> None:
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
             raise requests.ConnectionError("the rest of the file could not be had") from None
-
-
-@contextlib.contextmanager
-def _timeouts() -> Iterator[None]:
-    """No request waits for longer than TIMEOUT: the client sets no timeout for its first ones, and has no option for it."""
-    from requests.adapters import HTTPAdapter
-
-    send = HTTPAdapter.send
-
-    def patient(self: HTTPAdapter, request: Any, stream: bool = False, timeout: Any = None, **options: Any) -> Any:
-        return send(self, request, stream, timeout or TIMEOUT, **options)
-
-    HTTPAdapter.send = patient
-    try:
-        yield
-    finally:
-        HTTPAdapter.send = send
-
-
-def _why(error: Exception) -> str:
-    if "timed out" in str(error):
-        return f"no answer for {TIMEOUT} s"
-    return "it broke off" if "IncompleteRead" in str(error) or "abort" in str(error) else type(error).__name__
 
 
 # ---- unpacking
@@ -238,10 +220,8 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
         if isinstance(error, MinclipError) or (isinstance(error, OSError) and error.errno):
             raise  # the disk's fault
         archive.unlink()
-        raise MinclipError(
-            f"what Kaggle sent as {source} is not a good zip ({name}{error}) and was deleted: {AGAIN}, and tell the data "
-            f"set's owner at {PAGE}{source} if that ends the same way"
-        ) from None
+        todo = f"{AGAIN}, and tell the data set's owner at {PAGE}{source} if that ends the same way"
+        raise MinclipError(f"the zip of {source} is damaged ({name}{error}) and was deleted: {todo}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 
@@ -249,7 +229,5 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
 def _need_space(place: Path, need: int, what: str) -> None:
     free = shutil.disk_usage(place).free
     if need > free:
-        raise MinclipError(
-            f"{what} needs {need / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free: free some and {AGAIN}, "
-            "or set to=FOLDER on another disk"
-        )
+        room = f"needs {need / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free"
+        raise MinclipError(f"{what} {room}: free some and {AGAIN}, or set to=FOLDER on another disk")

@@ -62,7 +62,7 @@ def embed_images(model: CLIP, pairs: Pairs, *, batch_size: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) -> Tensor:
+def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task) -> Tensor:
     """(n, C) cosines of the task's n images with its classes; `image` (N, D) are the vectors of the whole data set."""
     x = image[torch.from_numpy(task.indices).to(image.device)]
     if not task.subjects:
@@ -75,13 +75,13 @@ def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) ->
     # every image has prompts of its own: n × C × T texts
     named = [{**subject, "": name} for subject in task.subjects for name in task.class_names]
     prompts = [fill(template, fields) for fields in named for template in task.templates]
-    w = ensemble(model, tokenizer, prompts, len(task.templates)).unflatten(0, (len(x), -1))  # (n, C, D)
+    w = ensemble(model, tokenizer, prompts, size=len(task.templates)).unflatten(0, (len(x), -1))  # (n, C, D)
     return (w @ x[:, :, None])[..., 0]
 
 
-def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, task: Task) -> float:
+def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task) -> float:
     """Share of the task's images whose nearest class is the right one; arguments as for `task_scores`."""
-    return accuracy(task_scores(model, tokenizer, image, task), task.labels)
+    return accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
         first = text[np.searchsorted(owner, np.arange(len(image)))]
         figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
         for name, task in pairs.tasks.items() if tasks else ():
-            figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task)
+            figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task=task)
             figures[f"chance/{name}"] = task.chance
     finally:
         model.train(was_training)

@@ -86,9 +86,8 @@ def probe_sets(
             raise MinclipError(f"{name} has other classes in {split} than in test: give both the same folders")
     check_shots(opened["train"][0].labels, shots, names)
     sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
-    metric = METRICS[opened["test"][2]]
     zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])
-    return {**sets, "class_names": names, "metric": metric}, zero_shot
+    return {**sets, "class_names": names, "metric": METRICS[zero_shot.metric]}, zero_shot
 
 
 def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labeled, Task, str]:
@@ -125,7 +124,7 @@ def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], fea
     """The result of an opened task, from the image tower's features (n, W) of its images."""
     (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
     image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)
-    score = METRICS[metric](task_scores(model, tokenizer, image, task), data.labels)
+    score = METRICS[metric](task_scores(model, tokenizer, image, task=task), data.labels)
     classes, notes = len(task.class_names), data.notes
     if b and (classes, len(data)) != (b.classes, b.test_size):
         theirs = f"the paper's test has {b.test_size:,} of {b.classes}"

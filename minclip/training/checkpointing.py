@@ -1,4 +1,4 @@
-"""Gradient checkpointing: computing activations again in the backward pass instead of keeping them (Chen et al. 2016)."""
+"""Gradient checkpointing: activations are computed again in the backward pass instead of kept (Chen et al. 2016)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

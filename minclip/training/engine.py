@@ -19,7 +19,7 @@ from .parallel import average_gradients, is_sharded, local
 
 
 def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
-    """The device, and whether the towers run in bf16 on it; "auto" takes bf16 where the hardware multiplies it faster."""
+    """The device, and whether the towers run in bf16 on it; "auto" takes bf16 where that is faster."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -33,7 +33,7 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
 
 
 def fast_bf16(kind: str) -> bool:
-    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; a CPU without such instructions emulates it, slowly."""
+    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; some CPUs emulate it, slowly."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
@@ -61,12 +61,12 @@ def picture_size(progress: float, data: DataConfig) -> int:
 # ---- gradients
 
 
-def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
+def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
     """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
 
     `model` is a CLIP, or what `wrap` made of it.  With `loop.micro_batch`, only so many pairs are embedded at a time
-    (gradient caching, Gao et al. 2021; how one GPU trains with the paper's batch of 32,768): first all features without a
-    graph; then the loss over all of them and its gradient at each feature; then each micro-batch again, with the same
+    (gradient caching, Gao et al. 2021; how one GPU trains with the paper's batch of 32,768): first all features, without
+    a graph; then the loss over all of them and its gradient at each feature; then each micro-batch again, with the same
     dropout, backward from its features' gradients.  `seed` determines everything random.
     """
     clip = model.module if isinstance(model, DistributedDataParallel) else model
@@ -82,7 +82,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
 
     if len(micro_batches) == 1:
         image, text, *numbers = embed(0)
-        loss = contrastive_loss(clip, image, text, numbers, loop)
+        loss = contrastive_loss(clip, image, text, numbers=numbers, loop=loop)
         loss.backward()
     else:
         with torch.no_grad():
@@ -90,7 +90,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
         image, text = (torch.cat([part[i] for part in features]).requires_grad_() for i in (0, 1))
         numbers = [number.requires_grad_() for number in features[0][2:]]
         del features  # the copies in image and text are enough
-        loss = contrastive_loss(clip, image, text, numbers, loop)
+        loss = contrastive_loss(clip, image, text, numbers=numbers, loop=loop)
         loss.backward()
         feature_grads = list(zip(image.grad.split(size), text.grad.split(size)))
         with frozen_statistics(clip):  # BatchNorm counted this batch in the first pass
@@ -107,7 +107,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, autocast: bool, 
     return loss.detach(), numbers[0].detach()
 
 
-def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
+def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
     """The model's loss over the features of all processes, fp32; `numbers` are the scale and, for SigLIP, the bias."""
     pairs = len(image) * world_size()
     chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB of logits
@@ -140,7 +140,7 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within it, the first Ctrl-C or SIGTERM only makes `interrupted()` true, so that a step ends whole; the second raises."""
+    """Within it, the first Ctrl-C or SIGTERM only makes `interrupted()` true, so that a step ends whole."""
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""The optimizers and their parameter groups; Muon, for matrices (Jordan et al. 2024); EMA, a moving average of weights."""
+"""The optimizers and their parameter groups: AdamW and Muon (Jordan et al. 2024); EMA, a moving average of weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ from .parallel import local
 class Muon(torch.optim.AdamW):
     """AdamW, except for groups with `"muon": True`: weights (out, …) of layers, updated as matrices (out, rest).
 
-    A few large singular values dominate the gradient of a matrix.  Muon makes its momentum orthogonal before each step, so
-    that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et al.
+    A few large singular values dominate the gradient of a matrix.  Muon makes its momentum orthogonal before each step,
+    so that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et al.
     2025), so that one learning rate suits both kinds.
     """
 

@@ -12,13 +12,12 @@ from .distributed import world_size
 
 
 def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
-    """The model as it is trained: checkpointed and compiled by config, in DDP or FSDP2 where there are several processes."""
+    """The model as it is trained: recomputed and compiled by config, in DDP or FSDP2 if there are several processes."""
     device, towers = model.device, (model.vision, model.text)
     if loop.grad_checkpointing:
         if loop.compile and has_batch_norm(model):
-            raise MinclipError(
-                "train.compile and train.grad_checkpointing don't work together in a model with BatchNorm: choose one of them"
-            )
+            both = "train.compile and train.grad_checkpointing"  # the compiler can't trace the frozen statistics
+            raise MinclipError(f"{both} don't work together in a model with BatchNorm: choose one of them")
         for tower in towers:  # the libraries of borrowed towers have a way of their own
             tower.checkpoint() if hasattr(tower, "checkpoint") else recompute_blocks(tower)
     if world_size() > 1 and device.type == "cuda":
@@ -50,14 +49,12 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
     except Exception as error:  # its absence raises many kinds, deep inside
         needed = "Triton" if device.type == "cuda" else "a C++ compiler such as g++"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MinclipError(
-            f"train.compile needs {needed}, which doesn't work here ({reason:.200}): install it, or leave train.compile out"
-        ) from None
+        why = f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
+        raise MinclipError(f"train.compile needs {needed} and can't use one here ({why}): install it") from None
 
 
 def whole_model(model: nn.Module) -> CLIP:
-    """The CLIP inside what `wrap` returned; with FSDP a copy on the CPU of each process, so all of them must call this."""
+    """The CLIP inside what `wrap` returned; with FSDP, a copy on the CPU of each process, which all must call for."""
     if isinstance(model, DistributedDataParallel):
         return model.module
     if not any(map(is_sharded, model.parameters())):

@@ -103,7 +103,7 @@ def lock_run(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, names: list[str]) -> None:
+def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str]) -> None:
     """Creates the files of a new run in a folder without one; `names` are those of its photographs, for learnt.json."""
     if (folder / "config.json").exists():
         raise MinclipError(f"{folder} holds a run already: resume it, or train in another folder")
@@ -140,7 +140,7 @@ def read_learnt(folder: Path) -> list[str]:
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None, progress: dict[str, float]
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, ema: EMA | None, progress: dict[str, float]
 ) -> None:
     """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
 
@@ -169,7 +169,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, ema: EMA | None
 ) -> dict[str, float]:
     """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
     path = folder / "state.pt"
@@ -203,9 +203,8 @@ def load_checkpoint(
         raise
     except Exception as error:  # of any kind: what torch raises depends on what is wrong
         reason = " ".join(f"{'' if isinstance(error, MinclipError) else type(error).__name__ + ': '}{error}".split())
-        raise MinclipError(
-            f"{path} is cut off or damaged ({reason:.150}) and can't be resumed; model.safetensors beside it holds the weights"
-        ) from None
+        what = f"{path} is cut off or damaged ({reason:.150}) and can't be resumed"
+        raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None
 
 
 def _checked(values: Any, required: list[str], where: str) -> dict[str, Any]:

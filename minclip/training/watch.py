@@ -31,8 +31,8 @@ LEARNED = 0.03  # a loss that fell by this fraction has begun to fall: batches o
 def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     """Floating-point operations of the matrix products and convolutions for one pair, forward and backward.
 
-    Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence the
-    factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
+    Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
+    the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
     """
     few = slice(min(8, len(batch.ids)))
     images, ids = torch.zeros_like(batch.images[few]), batch.ids[few]  # the numbers in an image change no count
@@ -98,7 +98,7 @@ def tensorboard(folder: Path, step: int) -> Any:
 
 
 def log_scalars(writer: Any, line: dict[str, Any], *, prefix: str = "train") -> None:
-    """Writes every number of a line of metrics.jsonl to TensorBoard, those of groups within it under the group's name."""
+    """Writes every number of a line of metrics.jsonl to TensorBoard, those of a group under its name."""
     for name, value in line.items():
         if isinstance(value, dict):
             log_scalars(writer, {"step": line["step"], **value}, prefix=name)
@@ -161,7 +161,7 @@ class Watcher:
 def _listing(what: str, causes: list[str]) -> str:
     always = [
         "images and captions that don't belong together (look at a few pairs)",
-        "a hard start: on few images a Vision Transformer can stay on this plateau for long (try model.vision.stem conv)",
+        "a hard start: on few images a Vision Transformer can stay on this plateau long (try model.vision.stem conv)",
     ]
     lines = (f"  - {cause}" for cause in [*causes, *always])
     return "\n".join([f"{what}.  Likely causes, the measured ones first:", *lines])

@@ -25,7 +25,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type, values: Any, where: str = "config", group: str = "") -> Any:
+def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "") -> Any:
     """Builds the dataclass `cls` from plain values; a MinclipError names the file `where` and the field.
 
     A missing field takes its default, so that files older than the field can still be read; a missing group is refused.
@@ -43,7 +43,7 @@ def from_dict(cls: type, values: Any, where: str = "config", group: str = "") ->
     kept = dict(values)
     for name, value in values.items():
         if name in groups:
-            kept[name] = from_dict(parts[name].type, value, where, f"{group}{name}.")
+            kept[name] = from_dict(parts[name].type, value, where, group=f"{group}{name}.")
         elif typing.get_origin(parts[name].type) is tuple and isinstance(value, list):
             kept[name] = tuple(value)
     try:

@@ -31,9 +31,9 @@ def measure(batch_size: int, micro_batch: int) -> None:
     ids = captions("S")[:1].to(device).expand(batch_size, -1)
     batch = Batch(images, ids)
     few = Batch(images[:micro_batch], ids[:micro_batch])
-    gradients(model, few, LoopConfig(), autocast, seed=0)  # what is set up once
+    gradients(model, few, LoopConfig(), autocast=autocast, seed=0)  # what is set up once
     loop, start = LoopConfig(batch_size=batch_size, micro_batch=micro_batch), time.perf_counter()
-    used = peak_memory(lambda: gradients(model, batch, loop, autocast, seed=0))
+    used = peak_memory(lambda: gradients(model, batch, loop, autocast=autocast, seed=0))
     print(json.dumps({"bytes": used, "seconds": time.perf_counter() - start}))
 
 

@@ -507,20 +507,24 @@ def real(flickr8k_zip, tmp_path_factory):
         yield {split: load_flickr(flickr8k_zip, split, 16) for split in ("train", "val")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split, n", [("train", 6000), ("val", 1000)])
 def test_all_real_photographs_load(real, split, n):
     pairs = real[split]
     assert pairs.images.shape == (n, 3, 16, 16) and pairs.notes == () and len(set(pairs.names)) == n
 
 
+@pytest.mark.slow
 def test_real_photographs_have_five_captions_each(real):
     assert {len(captions) for captions in real["train"].captions} == {5}
 
 
+@pytest.mark.slow
 def test_real_captions_with_commas_are_whole(real):
     captions = [c for c in real["train"].texts if "," in c]
     assert len(captions) > 500 and not any(c[0] == '"' or "\n" in c for c in captions)
 
 
+@pytest.mark.slow
 def test_real_splits_share_no_photograph(real):
     assert not set(real["train"].names) & set(real["val"].names)

@@ -89,7 +89,7 @@ def test_accuracy_is_the_count_by_hand(model, pairs):
     task, image = random_task(), embed_images(model, pairs)
     columns = [class_vector(model, [t.replace("{}", c) for t in TEMPLATES]) for c in CLASSES]
     hits = [np.argmax([image[i].double().numpy() @ c for c in columns]) == y for i, y in zip(task.indices, task.labels)]
-    assert zero_shot_accuracy(model, TOKENIZER, image, task) == pytest.approx(np.mean(hits))
+    assert zero_shot_accuracy(model, TOKENIZER, image, task=task) == pytest.approx(np.mean(hits))
     assert 0 < np.mean(hits) < 1
 
 
@@ -101,7 +101,7 @@ def test_accuracy_with_subjects_is_the_count_by_hand(model, pairs):
             prompts = [f"{subject['a']} {c} {subject['b']}", f"see {subject['b']}, {subject['a']}: {c}"]
             scores.append(image[i].double().numpy() @ class_vector(model, prompts))
         hits.append(np.argmax(scores) == label)
-    assert zero_shot_accuracy(model, TOKENIZER, image, task) == pytest.approx(np.mean(hits))
+    assert zero_shot_accuracy(model, TOKENIZER, image, task=task) == pytest.approx(np.mean(hits))
     assert 0 < np.mean(hits) < 1
 
 
@@ -114,14 +114,14 @@ def test_any_class_name_and_any_subject_is_text(model, pairs, odd):
     for right in (0, 1):
         labels = (np.array(best) + 1 - right) % 3
         task = Task(classes, ("{a} {} {b}", "see {b}: {}"), np.arange(2), labels, words)
-        assert zero_shot_accuracy(model, TOKENIZER, image, task) == right
+        assert zero_shot_accuracy(model, TOKENIZER, image, task=task) == right
 
 
 def test_right_labels_give_1_and_wrong_ones_0(model, pairs):
     image = embed_images(model, pairs)
     best = (image @ zero_shot_classifier(model, TOKENIZER, CLASSES, templates=TEMPLATES)).argmax(dim=1).numpy()
     accuracy = [
-        zero_shot_accuracy(model, TOKENIZER, image, Task(CLASSES, TEMPLATES, np.arange(60), y))
+        zero_shot_accuracy(model, TOKENIZER, image, task=Task(CLASSES, TEMPLATES, np.arange(60), y))
         for y in (best, (best + 1) % 3)
     ]
     assert accuracy == [1.0, 0.0]

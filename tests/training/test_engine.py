@@ -122,7 +122,7 @@ def test_the_loss_and_the_scale_come_without_a_graph():
 def test_under_autocast_the_towers_alone_are_bf16(micro_batch):
     config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
     model, pairs, loop = CLIP(config), batch(), LoopConfig(batch_size=12, micro_batch=micro_batch)
-    exact, rounded = (gradients(model, pairs, loop, autocast, seed=7)[0] for autocast in (False, True))
+    exact, rounded = (gradients(model, pairs, loop, autocast=autocast, seed=7)[0] for autocast in (False, True))
     assert rounded.dtype == torch.float32 and 0 < abs(exact - rounded) < 0.01 * exact
     with torch.autocast("cpu", torch.bfloat16):
         image, text, scale = model(pairs.images, pairs.ids)
@@ -145,7 +145,7 @@ def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, 
     model, seen = CLIP(replace(MODEL, loss=loss)), []
     monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *features, **options: seen.append(options))
     features, numbers = torch.zeros(size, 2), [torch.ones(())] * (1 + (loss == "siglip"))
-    contrastive_loss(model, features, features, numbers, LoopConfig(loss_chunk=loop_chunk))
+    contrastive_loss(model, features, features, numbers=numbers, loop=LoopConfig(loss_chunk=loop_chunk))
     assert [(options["chunk_size"], options["distributed"]) for options in seen] == [(chunk, False)]
 
 
@@ -275,7 +275,7 @@ def test_pictures_grow_in_three_parts_to_their_size():
 
 def test_label_smoothing_reaches_the_loss():
     model, data = CLIP(MODEL).eval(), batch()
-    loss, _ = gradients(model, data, LoopConfig(batch_size=12, label_smoothing=0.3), False, 0)
+    loss, _ = gradients(model, data, LoopConfig(batch_size=12, label_smoothing=0.3), autocast=False, seed=0)
     with torch.no_grad():
         expected = clip_loss(*model(data.images, data.ids), label_smoothing=0.3)
         assert abs(expected - clip_loss(*model(data.images, data.ids))) > 0.01

@@ -54,7 +54,7 @@ def here(tmp_path, monkeypatch, data_home):
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "runs" / "first"
-    start_run(folder, CONFIG, TOKENIZER, [])
+    start_run(folder, CONFIG, TOKENIZER, names=[])
     return folder
 
 
@@ -66,11 +66,11 @@ def new():
 def save(folder, model, optimizer, step, seconds):
     if step and not optimizer.state:
         steps(model, optimizer, 1)
-    save_checkpoint(folder, model, optimizer, None, {"step": step, "seconds": seconds, "skipped": 0})
+    save_checkpoint(folder, model, optimizer, ema=None, progress={"step": step, "seconds": seconds, "skipped": 0})
 
 
 def load(folder, model, optimizer):
-    return load_checkpoint(folder, model, optimizer, None)
+    return load_checkpoint(folder, model, optimizer, ema=None)
 
 
 def steps(model, optimizer, n=2):
@@ -221,7 +221,7 @@ def test_a_state_with_a_wrong_part_is_refused(folder, name, value):
     torch.save({**state, name: value}, folder / "state.pt")
     resumed, its_optimizer = new()
     with pytest.raises(MinclipError, match=r"state\.pt .*model\.safetensors"):
-        load_checkpoint(folder, resumed, its_optimizer, EMA(resumed, 0.9))
+        load_checkpoint(folder, resumed, its_optimizer, ema=EMA(resumed, 0.9))
 
 
 def test_an_optimizers_state_of_other_shapes_is_refused(folder):
@@ -266,7 +266,7 @@ def test_the_malicious_state_would_run_code_in_a_plain_unpickler(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(folder):
     with pytest.raises(MinclipError, match=r"runs/first .*resume"):
-        start_run(folder, CONFIG, TOKENIZER, [])
+        start_run(folder, CONFIG, TOKENIZER, names=[])
 
 
 def test_the_config_of_a_run_comes_back(folder):
@@ -504,7 +504,7 @@ def test_what_decides_the_result_may_not_change_and_what_does_not_may(folder):
 
 def test_shards_are_resumed_with_the_workers_they_began_with(tmp_path):
     shards = replace(CONFIG, data=replace(CONFIG.data, name="shards", root="there", workers=2))
-    start_run(tmp_path / "run", shards, TOKENIZER, [])
+    start_run(tmp_path / "run", shards, TOKENIZER, names=[])
     elsewhere = replace(shards, data=replace(shards.data, root="elsewhere"))
     assert resumed_config(tmp_path / "run", elsewhere) == elsewhere
     with pytest.raises(MinclipError, match=r"data\.workers \(2, now 4\)"):  # which take the shards in another order

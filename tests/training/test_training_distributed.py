@@ -78,18 +78,17 @@ def test_a_run_goes_on_in_another_number_of_processes(tmp_path, alone, before, a
 
 def stopped_at_10(folder):
     """Trains until the checkpoint of step 10, and breaks."""
-    import minclip.train
+    from minclip.training import run
 
-    module = sys.modules["minclip.loop"]
-    save = module.save_checkpoint
+    save = run.save_checkpoint
 
-    def save_and_break(*args):
-        save(*args)
+    def save_and_break(*args, **named):
+        save(*args, **named)
         raise RuntimeError("the machine stops")
 
-    module.save_checkpoint = save_and_break
+    run.save_checkpoint = save_and_break
     with pytest.raises(RuntimeError, match="machine stops"):
-        minclip.train(tiny(), folder)
+        train(tiny(), folder)
 
 
 def test_convolutions_and_batchnorm_are_shared_out_too(tmp_path):

@@ -243,6 +243,7 @@ def test_a_missing_weight_is_named_wherever_it_stands(here, gone):
     ("name", "tensor"),
     [
         ("token_embedding.weight", torch.zeros(5)),
+        ("token_embedding.weight", torch.zeros(0, 64)),
         ("visual.class_embedding", torch.zeros(())),
         ("visual.conv1.weight", torch.zeros(64)),
         ("text_projection", torch.zeros(64)),

@@ -1,4 +1,4 @@
-"""Borrowed towers: the same features as their owners', their tokenizer, their weights, a rate for each, and runs that need no owner any more."""
+"""Pretrained towers: features, tokenizer and weights equal timm's and Hugging Face's; learning rates of each part; runs that need neither any more."""
 
 import contextlib
 import importlib
@@ -66,7 +66,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(bert):
-    """A CLIP of two borrowed towers with their owners' tokenizer; the text model's weights, the image model's random ones."""
+    """A CLIP of two pretrained towers with the text tower's tokenizer; the text model's weights, the image model's random ones."""
     config = complete_config(CLIPConfig(24, VIT, of_bert(bert)))
     tokenizer = new_tokenizer(config.text, list)
     text = replace(config.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
@@ -319,7 +319,7 @@ def rates_at_the_end(run):
     return dict(found)
 
 
-def test_decay_spares_the_embeddings_of_borrowed_towers(built):
+def test_decay_spares_the_embeddings_of_pretrained_towers(built):
     names = {id(parameter): name for name, parameter in built[0].named_parameters()}
     groups = parameter_groups(built[0], 0.1, vision_lr=1e-5)
     decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
@@ -582,7 +582,7 @@ def test_importing_minclip_imports_neither(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(minclip.__file__).parent.parent).returncode == 0
 
 
-def test_a_config_of_before_borrowed_towers_is_still_read():
+def test_a_config_of_before_pretrained_towers_is_still_read():
     values = to_dict(tiny())
     del (
         values["train"]["freeze"],

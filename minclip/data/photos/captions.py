@@ -1,4 +1,4 @@
-"""Where captions are found: Flickr's files as Kaggle delivers them, Karpathy's JSON, or people's own tables and texts."""
+"""Where captions are found: Flickr's files as Kaggle delivers them, Karpathy's JSON, your own tables and texts."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -36,7 +36,7 @@ def split_of(row: Row) -> str:
 
 
 def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
-    """From captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, wherever they lie below the root."""
+    """From captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, at any depth below the root."""
     for layout, read in {"captions.txt": read_captions_txt, "results.csv": read_results_csv}.items():
         for path in [path for path in source.files if file_name(path) == layout][:1]:
             if rows := list(read(source.text(path), path)):
@@ -44,10 +44,9 @@ def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
             raise MinclipError(f"{path} in {source.root} holds no caption: download it again")
     if rows := read_karpathy(source, names):
         return rows
-    raise MinclipError(
-        f"{source.root} has no known layout of Flickr: looked for captions.txt or results.csv or {KARPATHY}, found "
-        f'{source.glance()}; for other pictures with captions set data.name to "own"'
-    )
+    looked = f"looked for captions.txt or results.csv or {KARPATHY}, found {source.glance()}"
+    own = 'for other pictures with captions set data.name to "own"'
+    raise MinclipError(f"{source.root} has no known layout of Flickr: {looked}; {own}")
 
 
 def read_captions_txt(text: str, path: str) -> Iterator[Row]:
@@ -57,10 +56,8 @@ def read_captions_txt(text: str, path: str) -> Iterator[Row]:
         if any("\n" in cell for cell in cells):
             raise MinclipError(f"{path} line {number}: a quote is not closed: {','.join(cells)[:80]!r}")
         if len(cells) != 2:
-            raise MinclipError(
-                f"{path} line {number}: expected 2 columns (image,caption), found {len(cells)}; "
-                f"a caption with a comma needs quotes: {','.join(cells)[:80]!r}"
-            )
+            what = f"expected 2 columns (image,caption), found {len(cells)}; a caption with a comma needs quotes"
+            raise MinclipError(f"{path} line {number}: {what}: {','.join(cells)[:80]!r}")
         yield Row(path, f"line {number}", cells[0].strip(), [cells[1]])
 
 
@@ -73,10 +70,8 @@ def read_results_csv(text: str, path: str) -> Iterator[Row]:
         if len(columns) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", columns[1])):
             columns = [columns[0], *run_together.groups()]
         if len(columns) != 3:
-            raise MinclipError(
-                f"{path} line {number}: expected 3 columns (image_name|comment_number|comment), "
-                f"found {len(columns)}: {line[:80]!r}"
-            )
+            what = f"expected 3 columns (image_name|comment_number|comment), found {len(columns)}"
+            raise MinclipError(f"{path} line {number}: {what}: {line[:80]!r}")
         yield Row(path, f"line {number}", columns[0], [columns[2]])
 
 
@@ -112,17 +107,15 @@ def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
             captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
             yield Row(path, f"images[{number}]", name, captions, image["split"].strip())
         except (KeyError, TypeError, AttributeError) as error:
-            raise MinclipError(
-                f"{path} images[{number}] is not in Karpathy's format, with filename, split and sentences[].raw: "
-                f"{type(error).__name__} {error}"
-            ) from None
+            what = "is not in Karpathy's format, with filename, split and sentences[].raw"
+            raise MinclipError(f"{path} images[{number}] {what}: {type(error).__name__} {error}") from None
 
 
-# ---- people's own
+# ---- your own
 
 
 def read_own(source: Source, names: Collection[str], columns: tuple[str, str]) -> list[Row]:
-    """From all tables with an image and a caption column, else from a text beside each image, else from Karpathy's JSON.
+    """From tables with an image and a caption column, else from a text beside each image, else from Karpathy's JSON.
 
     Tables named train, val and test give their rows that split.
     """

@@ -1,4 +1,4 @@
-"""Image files, all opened by one guard: what is broken, or too large to decode, is an error before memory is spent on it."""
+"""Image files, all opened by one guard: what is broken or too large is an error before memory is spent on it."""
 
 import contextlib
 import io
@@ -41,7 +41,7 @@ def open_image(path: str | Path, side: int) -> Image.Image:
 
 
 def read_image(data: bytes, side: int) -> Image.Image:
-    """An encoded image, upright and in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+    """An encoded image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
     try:
         return ImageOps.exif_transpose(eight_bits(_opened(data, side)[0])).convert("RGB")
     except UnidentifiedImageError:

@@ -36,9 +36,9 @@ def pack(
     `read(name)` gives the encoded bytes, to several threads at once.  `stamps` change with the images' contents; a new
     pack replaces the earlier ones of the same `place` and size.  MinclipError: too little disk, or nothing to decode.
 
-    A pack is two files in the data folder's cache: the pixels (.u8, channels last), and a list (.jsonl) with the checksum
-    and the broken images of each block.  A line is written after its pixels, so that a killed process is continued after
-    the last line.  At each start the size is checked, and the pixels of a small file; a damaged pack is made anew.
+    A pack is two files in the data folder's cache: the pixels (.u8, channels last), and a list (.jsonl) with each
+    block's checksum and broken images.  A line is written after its pixels, so that a killed process is continued after
+    the last line.  At each start the size is checked, and a small file's pixels; a damaged pack is made anew.
     """
     count = max(1, _BLOCK // (3 * image_size**2))
     blocks = [list(names[i : i + count]) for i in range(0, len(names), count)]
@@ -71,7 +71,7 @@ class _Pack:
         return [3 * self.image_size**2 * (len(b) - len(line["broken"])) for b, line in zip(self.blocks, lines)]
 
     def state(self) -> tuple[list[dict], int]:
-        """The lines of the list, up to the first damaged one, and how many blocks from the first on have their pixels."""
+        """The lines of the list, up to the first damaged one, and how many leading blocks have their pixels."""
         lines: list[dict] = []
         with contextlib.suppress(FileNotFoundError, MinclipError, AttributeError, KeyError):
             for block, line in zip(self.blocks, self.path.with_suffix(".jsonl").read_bytes().splitlines(keepends=True)):
@@ -124,10 +124,9 @@ class _Pack:
         have = self.path.stat().st_size if self.path.exists() else 0
         needed = 3 * self.image_size**2 * sum(map(len, self.blocks)) - have
         if needed > (free := shutil.disk_usage(self.path.parent).free):
-            raise MinclipError(
-                f"the photographs take {needed / 1e6:,.0f} MB more in {self.path.parent}, where {free / 1e6:,.0f} MB are free: "
-                "free some and start again (what is packed is kept), lower data.image_size, or set MINCLIP_DATA"
-            )
+            room = f"{needed / 1e6:,.0f} MB more in {self.path.parent}, where {free / 1e6:,.0f} MB are free"
+            todo = "free some and start again (what is packed is kept), lower data.image_size, or set MINCLIP_DATA"
+            raise MinclipError(f"the photographs take {room}: {todo}")
 
     def append(self, lines: list[dict], read: Callable[[str], bytes]) -> list[dict]:
         """Decodes the blocks after those of `lines`, and writes them and their lines."""

@@ -1,4 +1,4 @@
-"""Photographs with captions, Flickr's or people's own: found once, then loaded split by split."""
+"""Photographs with captions, Flickr's or your own: found once, then loaded split by split."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -43,10 +43,10 @@ class Photographs:
         return self.source.read(place) if isinstance(place, str) else place.read()
 
     def load(self, split: str, *, image_size: int, size: int | None = None) -> Pairs:
-        """The photographs of one split, packed at `image_size`, with all their captions; `size` takes only the first ones.
+        """The photographs of one split at `image_size` (packed), with all captions; `size` takes only the first ones.
 
-        What was left out is reported in `Pairs.notes`: captions whose image is missing, images without captions, images
-        that can't be decoded.  MinclipError where the split is unknown or empty.
+        `Pairs.notes` reports what was left out: captions whose image is missing, images without captions, images that
+        can't be decoded.  MinclipError where the split is unknown or empty.
         """
         splits, root = self.splits(), self.source.root
         if split not in splits:
@@ -54,10 +54,8 @@ class Photographs:
             raise MinclipError(f"{root} has no split {split!r}: it has {has}")
         names = [name for name in splits[split] if name in self.places][: size or None]
         if not names:
-            raise MinclipError(
-                f"{root}: of the {len(self.captions)} captioned images none is there for the split {split!r}"
-                + "".join(f"; {note}" for note in self.notes)
-            )
+            none = f"of the {len(self.captions)} captioned images none is there for the split {split!r}"
+            raise MinclipError(f"{root}: {'; '.join([none, *self.notes])}")
         files = [place if isinstance(place, str) else place.file for place in map(self.places.get, names)]
         stamps = list(map({file: str(self.source.stamp(file)) for file in set(files)}.get, files))
         place = f"{root.resolve()} {split} {size or ''}"
@@ -68,7 +66,7 @@ class Photographs:
 
 
 def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | None = None) -> Photographs:
-    """The photographs at `root` with their captions: in a layout of Flickr's, or in people's own where `name` is "own".
+    """The photographs at `root` with their captions: in a layout of Flickr's, or in your own if `name` is "own".
 
     `columns` names the image column and the caption column of an own table; "" for either looks for the usual names.
     """

@@ -1,4 +1,4 @@
-"""People's own tables: CSV, TSV or parquet with an image column and a caption column."""
+"""Your own tables: CSV, TSV or parquet with an image column and a caption column."""
 
 import contextlib
 import csv
@@ -33,8 +33,8 @@ class MissingColumn(MinclipError):
 def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", ""), split: str = "") -> Iterator[Row]:
     """The rows of one table; they belong to `split` where it has no column of that name.
 
-    `columns` are the image column and the caption column; known names are looked for in place of "".  A caption that is
-    a list, in parquet or as JSON, is several.  MissingColumn where there is no such column; MinclipError names a bad row.
+    `columns` are the image and the caption column; for "", known names are looked for.  A caption that is a list, in
+    parquet or as JSON, is several.  MissingColumn where there is no such column; MinclipError names a bad row.
     """
     header, rows = (_parquet if path.lower().endswith(".parquet") else _csv)(source, path)
     chosen = [_column(path, header, what, asked) for what, asked in zip(KNOWN, columns)]
@@ -95,10 +95,9 @@ def _csv(source: Source, path: str) -> Table:
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
         for number, cells in lines:
             if len(cells) != len(header):
-                raise MinclipError(
-                    f"{path} line {number}: expected {len(header)} columns ({', '.join(header)}), found {len(cells)}; "
-                    f"a caption with {delimiter!r} needs quotes: {delimiter.join(cells)[:80]!r}"
-                )
+                what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}"
+                why = f"a caption with {delimiter!r} needs quotes: {delimiter.join(cells)[:80]!r}"
+                raise MinclipError(f"{path} line {number}: {what}; {why}")
             yield f"line {number}", [cells[i] for i in columns], None
 
     return header, rows
