@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .config import MinclipError, TrainConfig
-from .data.stream import open_stream
+from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .losses import siglip_bias
 from .model import CLIP
@@ -55,7 +55,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             with distributed.on_each_machine_once():  # what the first process downloads, the others find
                 config = replace(config, model=complete_config(config.model))
         check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
-        stream = open_stream(config)
+        stream = Stream(config)
         if resume:
             resuming.check_images(folder, stream.names)
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
