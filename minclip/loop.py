@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .config import MinclipError, TrainConfig
-from .data.stream import open_stream
+from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .losses import siglip_bias
 from .model import CLIP
@@ -55,7 +55,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             with distributed.on_each_machine_once():  # what the first process downloads, the others find
                 config = replace(config, model=complete_config(config.model))
         check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
-        stream = open_stream(config)
+        stream = Stream(config)
         if resume:
             resuming.check_images(folder, stream.names)
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
@@ -65,7 +65,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
             config = replace(config, model=replace(config.model, text=text))
 
-        torch.manual_seed(loop.seed)
+        torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
         if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
             with distributed.on_each_machine_once():
@@ -74,7 +74,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
         clip = clip.to(device).train()
         clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
-        model = wrap(clip, loop)
+        model = wrap(clip, loop)  # `clip` stays the model itself, whatever is around it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
@@ -134,7 +134,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 batch = batches.next(side)
                 # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
-                optimizer.zero_grad()
+                optimizer.zero_grad()  # gradients add up otherwise
                 loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
@@ -142,7 +142,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 finite = bool((loss + grad_norm).isfinite())
                 if finite:
                     optimizer.step()
-                    clip.clamp_logit_scale()
+                    clip.clamp_logit_scale()  # after the step, so that it never starts above 100
                     if ema:
                         ema.update(step)
                     skipped_in_a_row = 0
@@ -204,7 +204,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         if not loop.eval_every or step % loop.eval_every:  # otherwise the loop has just validated
             validate()
         if ema:
-            ema.swap()
+            ema.swap()  # the averages are the result
         if loop.unmasked_last:
             clip.vision.patch_dropout = config.model.vision.patch_dropout
         model = whole_model(model).to(device).eval()

@@ -243,11 +243,14 @@ def test_a_device_that_is_not_there_is_refused(tiny):
         pick_device("nonsense", "auto")
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_auto_takes_bf16_where_a_cpu_multiplies_it(monkeypatch, fast):
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": fast, "amx_bf16": False})
-    assert pick_device("cpu", "auto") == (torch.device("cpu"), fast)
+@pytest.mark.parametrize(("able", "seconds", "bf16"), [(True, 0.5, True), (True, 0.9, False), (False, 0.5, False)])
+def test_auto_takes_bf16_where_a_cpu_multiplies_it_faster(monkeypatch, able, seconds, bf16):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": able, "amx_bf16": False})
+    monkeypatch.setattr(engine, "seconds_of_product", lambda dtype: seconds if dtype == torch.bfloat16 else 1.0)
+    engine.fast_bf16.cache_clear()
+    assert pick_device("cpu", "auto") == (torch.device("cpu"), bf16)
     assert [pick_device("cpu", precision)[1] for precision in ("bf16", "fp32")] == [True, False]
+    engine.fast_bf16.cache_clear()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tiny):

@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import itertools
 import math
 import shlex
 from dataclasses import dataclass, fields, replace
@@ -73,8 +74,8 @@ class Train(TrainConfig):
 
 def free_name(name: str) -> str:
     """`name`, or the first of `name-2`, `name-3`, … that isn't a run yet: a run is never overwritten."""
-    taken = {p.parent.name for p in RUNS.glob("*/config.json")}
-    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(name for name in names if not (RUNS / name / "config.json").exists())
 
 
 def check_folder(folder: Path, resume: bool) -> None:

@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from ..config import MinclipError, nearest
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
-from .photos.images import BROKEN
 
 SOURCES = {
     "flickr8k": "adityajn105/flickr8k",
@@ -196,6 +195,8 @@ def _ask(source: str, archive: Path) -> None:
 def _unpack(source: str, archive: Path, folder: Path) -> None:
     unpacked, name = archive.parent / "unpacked", ""
     shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
+    from .photos.images import BROKEN  # Pillow, which `import minclip` waits with
+
     try:
         with zipfile.ZipFile(archive) as zipped:
             files = zipped.infolist()

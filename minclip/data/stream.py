@@ -1,7 +1,8 @@
 """What the training loop reads: batches without end, from pairs in memory or from shards that are streamed."""
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,20 +13,24 @@ import torch
 from torch import Tensor
 
 from ..batches import Batch, Captions, Pairs, RawBatch, assemble, raw_batches, tokenize
-from ..config import MinclipError, TrainConfig
+from ..config import LoopConfig, MinclipError, TrainConfig
 from ..tokenizer import Tokenizer
 from ..training.distributed import on_each_machine_once, rank, world_size
-from . import OpenData, open_data
+from . import open_data, shards
+from .shard_batches import ShardBatches
 
 T = TypeVar("T")
 TOKENIZER_TEXTS = 200_000  # captions of shards that train the tokenizer; all would be without end
 
 
+@dataclass
 class Batches:
     """One process's batches: `next` assembles the next one; `tally` counts skipped samples, None where none can be."""
 
-    def __init__(self, raw: Iterable[RawBatch], config: TrainConfig, device: torch.device) -> None:
-        self.raw, self.config, self.device, self.tally = iter(raw), config, device, getattr(raw, "tally", None)
+    raw: Iterator[RawBatch]
+    config: TrainConfig
+    device: torch.device
+    tally: shards.Tally | None = None
 
     def next(self, image_size: int | None = None) -> Batch:
         """Images `image_size` pixels a side, `data.image_size` by default.
@@ -37,20 +42,54 @@ class Batches:
         return assemble(next(self.raw), config.data, config.model.vision, image_size=image_size, device=self.device)
 
 
-@dataclass(frozen=True)
 class Stream:
-    """A run's data.  `start(tokenizer, device, step)` gives this process's Batches from `step` on, as if never stopped.
+    """A run's data, opened once; raises MinclipError if they don't fit its batch size or its processes.
 
-    `texts()` are the captions that train the tokenizer: of shards, up to 200,000 that are downloaded when asked for.
     `names` are those of the training photographs; empty for shapes and shards, which no list splits.
     """
 
-    texts: Callable[[], list[str]]
-    names: list[str]
-    validation: Pairs
-    notes: tuple[str, ...]
-    start: Callable[[Tokenizer, torch.device, int], Batches]
-    opened: OpenData
+    def __init__(self, config: TrainConfig) -> None:
+        data, loop = config.data, config.train
+        streamed, painted = data.name == "shards", data.name == "shapes"
+        each, rest = divmod(loop.batch_size, world_size())
+        if rest:
+            raise MinclipError(f"train.batch_size {loop.batch_size} is not divisible by the {world_size()} processes")
+        if loop.micro_batch and each % loop.micro_batch:
+            raise MinclipError(f"train.micro_batch {loop.micro_batch} does not divide the {each} pairs of each process")
+        if streamed and (data.size or loop.overfit):
+            raise MinclipError("data.size and train.overfit work with in-memory data sets only, not with shards")
+        # photographs are packed by each machine's first process, and found by the others
+        with nullcontext() if streamed or painted else on_each_machine_once():
+            self.config, self.opened = config, open_data(data)
+            if streamed and not self.opened.shards:
+                raise MinclipError(
+                    f"data.root {data.root} is one shard: at least two are needed, the last for validation"
+                )
+            self.pairs = None if streamed else self.opened.load("train", size=data.size)
+            self.validation = self.opened.load("val")
+        self.notes = [note for part in (self.pairs, self.validation) if part for note in part.notes]
+        if not streamed and loop.overfit:
+            self.pairs = all_different(self.pairs, loop.overfit)
+        if not streamed and loop.batch_size > len(self.pairs):
+            raise MinclipError(f"train.batch_size {loop.batch_size} exceeds the data set's {len(self.pairs)} images")
+        self.names = [] if streamed or painted else self.pairs.names
+
+    def texts(self) -> list[str]:
+        """The captions that train the tokenizer: of shards, up to 200,000 that are downloaded now."""
+        return self.pairs.texts if self.pairs else shards.texts(self.opened.shards, count=TOKENIZER_TEXTS)
+
+    def start(self, tokenizer: Tokenizer, device: torch.device, step: int) -> Batches:
+        """This process's batches from `step` on, as if never stopped."""
+        config, on_gpu = self.config, device.type == "cuda"
+        if not self.pairs:
+            streamed = ShardBatches(self.opened.shards, tokenizer, config, step=step, pin_memory=on_gpu)
+            return Batches(streamed.stream(), config, device, streamed.tally)
+        captions = tokenize(self.pairs, tokenizer, config.model.text.context_length)
+        images = move_to_gpu_once(self.pairs.images, device)
+        raw = _endless(replace(self.pairs, images=images), captions, config.train, step)
+        # on a CPU the thread would take the time that it saves
+        ahead = on_gpu and images is self.pairs.images
+        return Batches(prefetch(x.pin_memory() for x in raw) if ahead else raw, config, device)
 
     def evaluation(self) -> dict[str, Pairs]:
         """The splits of the final figures, from the root that is open already."""
@@ -58,76 +97,11 @@ class Stream:
         return {split: self.validation if split == "val" else self.opened.load(split) for split in splits}
 
 
-def open_stream(config: TrainConfig) -> Stream:
-    """The data of a run; raises MinclipError if they don't fit its batch size or its processes."""
-    data, size, processes, micro = config.data, config.train.batch_size, world_size(), config.train.micro_batch
-    if size % processes:
-        raise MinclipError(f"train.batch_size {size} is not divisible by the number of processes, {processes}")
-    if micro and (size // processes) % micro:
-        raise MinclipError(f"train.micro_batch {micro} does not divide the {size // processes} pairs of each process")
-    if data.name == "shards":
-        return _of_shards(config, open_data(data))
-    # photographs are packed by each machine's first process, and found by the others; shapes are painted by all at once
-    with nullcontext() if data.name == "shapes" else on_each_machine_once():
-        opened = open_data(data)
-        pairs, validation = opened.load("train", size=data.size or None), opened.load("val")
-    if config.train.overfit:
-        pairs = all_different(pairs, config.train.overfit)
-    if size > len(pairs):
-        raise MinclipError(f"train.batch_size {size} exceeds the data set's {len(pairs)} images: lower it")
-
-    def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Batches:
-        captions = tokenize(pairs, tokenizer, config.model.text.context_length)
-        images = move_to_gpu_once(pairs.images, device)
-        raw = _endless(replace(pairs, images=images), captions, size, config.train.seed, step)
-        # on a CPU the thread would take the time that it saves
-        ahead = device.type == "cuda" and images is pairs.images
-        return Batches(prefetch(x.pin_memory() for x in raw) if ahead else raw, config, device)
-
-    names = [] if data.name == "shapes" else pairs.names
-    notes = (*pairs.notes, *validation.notes)
-    return Stream(lambda: pairs.texts, names, validation, notes, start, opened)
-
-
-def _endless(pairs: Pairs, captions: Captions, size: int, seed: int, step: int) -> Iterator[RawBatch]:
-    epoch, start = divmod(step, len(pairs) // size)
-    while True:
-        mine = {"rank": rank(), "world_size": world_size()}
-        yield from raw_batches(pairs, captions, batch_size=size, epoch=epoch, seed=seed, start=start, **mine)
-        epoch, start = epoch + 1, 0
-
-
-def _of_shards(config: TrainConfig, opened: OpenData) -> Stream:
-    """All shards but the last one are for training; the first pairs of that are the validation split."""
-    from .shard_batches import ShardBatches
-    from .shards import texts
-
-    data, loop, shards = config.data, config.train, opened.shards[:-1]
-    if not shards:
-        raise MinclipError(f"data.root {data.root} is one shard: at least two are needed, the last for validation")
-    if data.size:
-        raise MinclipError("data.size works with in-memory data sets only: name fewer shards in data.root")
-    if loop.overfit:
-        raise MinclipError("train.overfit works with in-memory data sets only, not with shards")
-
-    def start(tokenizer: Tokenizer, device: torch.device, step: int) -> Batches:
-        raw = ShardBatches(
-            shards,
-            tokenizer,
-            context_length=config.model.text.context_length,
-            batch_size=loop.batch_size // world_size(),
-            image_size=data.image_size,
-            seed=loop.seed,
-            step=step,
-            rank=rank(),
-            world_size=world_size(),
-            workers=data.workers,
-            pin_memory=device.type == "cuda",
-        )
-        return Batches(raw, config, device)
-
-    validation, captions = opened.load("val"), lambda: texts(shards, count=TOKENIZER_TEXTS)
-    return Stream(captions, [], validation, validation.notes, start, opened)
+def _endless(pairs: Pairs, captions: Captions, loop: LoopConfig, step: int) -> Iterator[RawBatch]:
+    options = {"batch_size": loop.batch_size, "seed": loop.seed, "rank": rank(), "world_size": world_size()}
+    first, start = divmod(step, len(pairs) // loop.batch_size)
+    for epoch in itertools.count(first):
+        yield from raw_batches(pairs, captions, epoch=epoch, start=start if epoch == first else 0, **options)
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:

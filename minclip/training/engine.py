@@ -1,12 +1,15 @@
 """The parts of a training step: device, parameter groups, learning rate, gradients of whole and of cached batches."""
 
+import functools
 import math
 import signal
+import timeit
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from ..batches import Batch
@@ -32,12 +35,22 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     return kind, fast_bf16(kind.type) if precision == "auto" else precision == "bf16"
 
 
+@functools.cache
 def fast_bf16(kind: str) -> bool:
-    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; some CPUs emulate it, slowly."""
+    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; on a CPU, a product of each is timed."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
-    return kind == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    if kind != "cpu" or not (able.get("avx512_bf16") or able.get("amx_bf16")):
+        return False  # without such instructions it is emulated, slowly
+    # some CPUs have them and are slower all the same; the margin keeps the answer from changing with the load
+    return seconds_of_product(torch.bfloat16) < 0.8 * seconds_of_product(torch.float32)
+
+
+def seconds_of_product(dtype: torch.dtype) -> float:
+    """The shortest of five products of 512 × 512 matrices on the CPU."""
+    x = torch.ones(512, 512, dtype=dtype)
+    return min(timeit.repeat(lambda: x @ x, number=1, repeat=5))
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -72,10 +85,13 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
     clip = model.module if isinstance(model, DistributedDataParallel) else model
     size = loop.micro_batch or len(batch.ids)
     micro_batches = list(zip(batch.images.split(size), batch.ids.split(size)))
+    kind = batch.images.device.type
+    # on a CPU, the fused attention's backward pass is several times slower in bf16 than plain products
+    attention = sdpa_kernel(SDPBackend.MATH) if autocast and kind == "cpu" else nullcontext()
 
     def embed(number: int) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + number)
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=autocast):
+        with torch.autocast(kind, torch.bfloat16, enabled=autocast), attention:
             image, text, scale = model(*micro_batches[number])
         # SigLIP's bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
         return image, text, scale, *([clip.logit_bias + 0.0] if clip.config.loss == "siglip" else [])

@@ -13,7 +13,7 @@ from training_runs import tiny
 from minclip.batches import Pairs
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
-from minclip.data.stream import all_different, move_to_gpu_once, open_stream, prefetch
+from minclip.data.stream import all_different, move_to_gpu_once, Stream, prefetch
 from minclip.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def config_of(kind, tmp_path, **data):
 
 
 def taken(config, sides, step=0):
-    batches = open_stream(config).start(Tokenizer([]), CPU, step)
+    batches = Stream(config).start(Tokenizer([]), CPU, step)
     return [batches.next(side) for side in sides]
 
 
@@ -58,16 +58,16 @@ def test_the_captions_for_the_tokenizer_are_read_when_they_are_asked_for(kind, t
 
     asked, texts = [], module.texts
     monkeypatch.setattr(module, "texts", lambda *a, **k: asked.append(1) or texts(*a, **k))
-    stream = open_stream(config_of(kind, tmp_path))
+    stream = Stream(config_of(kind, tmp_path))
     assert asked == [] and len(stream.texts()) == (25 if kind == "shards" else 5 * 128)
     assert len(asked) == (kind == "shards")
 
 
 def test_the_splits_of_the_final_figures_are_loaded_from_the_open_root(tmp_path, monkeypatch):
-    stream = open_stream(config_of("shards", tmp_path))
+    stream = Stream(config_of("shards", tmp_path))
     monkeypatch.setattr("minclip.data.open_data", lambda *_: pytest.fail("opened again"))
     assert stream.evaluation() == {"val": stream.validation} and len(stream.validation) == 5
-    assert {split: len(pairs) for split, pairs in open_stream(tiny()).evaluation().items()} == {
+    assert {split: len(pairs) for split, pairs in Stream(tiny()).evaluation().items()} == {
         "test": 1000,
         "heldout": 1000,
     }
@@ -91,7 +91,7 @@ def test_a_size_below_1_is_refused(size):
 )
 def test_a_batch_that_does_not_fit_is_refused_before_training(loop, fact):
     with pytest.raises(MinclipError, match=fact):
-        open_stream(tiny(loop))
+        Stream(tiny(loop))
 
 
 # ---- overfitting
