@@ -21,7 +21,7 @@ from .training import run as runs
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
 from .weights.config_json import to_dict
-from .weights.sizes import check_size
+from .weights.folder import check_size
 from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
 MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which a run gives up

@@ -8,21 +8,15 @@ from typing import Any
 from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, unused_fields
 
 FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
+to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
     """The value that `text` holds; a MinclipError names `where` it came from if it is no JSON, or nested too deeply."""
     try:
         return json.loads(text)
-    except RecursionError:
-        raise MinclipError(f"{where} is nested too deeply to be read as JSON") from None
-    except ValueError as error:  # UnicodeDecodeError, too
-        raise MinclipError(f"{where} is not valid JSON: {error}") from None
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as nested dictionaries, for JSON."""
-    return dataclasses.asdict(config)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError, too
+        raise MinclipError(f"{where} is not valid JSON, or nested too deeply: {error}") from None
 
 
 def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "") -> Any:
@@ -33,19 +27,16 @@ def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "")
     """
     if not isinstance(values, dict):
         raise MinclipError(f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
-    parts = {part.name: part for part in dataclasses.fields(cls)}
-    for name in values:
-        if name not in parts:
-            raise MinclipError(f"{where}: {group}{name} is unknown{nearest(name, parts)}")
-    groups = {name for name, part in parts.items() if dataclasses.is_dataclass(part.type)}
-    if missing := [f"{group}{name}" for name in groups - values.keys()]:
-        raise MinclipError(f"{where} lacks {', '.join(sorted(missing))}")
-    kept = dict(values)
+    kinds, kept = {field.name: field.type for field in dataclasses.fields(cls)}, {}
     for name, value in values.items():
-        if name in groups:
-            kept[name] = from_dict(parts[name].type, value, where, group=f"{group}{name}.")
-        elif typing.get_origin(parts[name].type) is tuple and isinstance(value, list):
-            kept[name] = tuple(value)
+        if name not in kinds:
+            raise MinclipError(f"{where}: {group}{name} is unknown{nearest(name, kinds)}")
+        if dataclasses.is_dataclass(kinds[name]):
+            value = from_dict(kinds[name], value, where, group=f"{group}{name}.")
+        kept[name] = tuple(value) if typing.get_origin(kinds[name]) is tuple and isinstance(value, list) else value
+    groups = (name for name, kind in kinds.items() if dataclasses.is_dataclass(kind))
+    if missing := [f"{group}{name}" for name in groups if name not in kept]:
+        raise MinclipError(f"{where} lacks {', '.join(missing)}")
     try:
         if cls in (VisionConfig, TextConfig) and "tower" in values:  # earlier versions saved fields without effect
             unused = unused_fields("vision" if cls is VisionConfig else "text", values["tower"])

@@ -87,24 +87,24 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
         return math.isqrt(patches)
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
-    text = {"vocab_size": vocab_size, "width": width, "heads": hints.text_heads or max(1, width // 64)}
+    text = {"vocab_size": vocab_size, "width": width, "heads": max(1, width // 64)}
     text |= {"context_length": shape("text.positional_embedding", 2)[0], "layers": count("text.transformer.blocks.")}
     first, up = "vision.stages.0.0.reduce.conv.weight", "vision.transformer.blocks.0.mlp.up.weight"
     if theirs(first) in tensors:
         width, size = shape(first, 4)[0], 32 * side("vision.pool.positional_embedding")
-        heads = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
         vision = {"tower": "resnet", "stages": tuple(count(f"vision.stages.{i}.") for i in range(4))}
+        vision["heads"] = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
     else:
         width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
-        size, heads = patch * side("vision.positional_embedding"), max(1, width // 64)
-        mlp_width = shape(up, 2)[0] if theirs(up) in tensors else None  # `check_names` will list it among the missing
-        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks.")}
+        size, mlp_width = patch * side("vision.positional_embedding"), 4 * width
+        if theirs(up) in tensors:  # else `check_names` will list it among the missing
+            mlp_width = shape(up, 2)[0]
+        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks."), "heads": max(1, width // 64)}
         vision["mlp_width"] = None if mlp_width == 4 * width else mlp_width
-    vision |= {"width": width, "image_size": size, "heads": hints.vision_heads or heads}
+    vision = VisionConfig(**vision | {"width": width, "image_size": size} | hints.vision)
     embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    vision, text = VisionConfig(**vision, mean=hints.mean, std=hints.std), TextConfig(**text, eot_id=hints.eot_id)
-    return CLIPConfig(embed_dim, vision, text, activation=hints.activation, loss=loss)
+    return CLIPConfig(embed_dim, vision, TextConfig(**text | hints.text), activation=hints.activation, loss=loss)
 
 
 def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
@@ -118,14 +118,16 @@ def to_ours(tensors: Mapping[str, Tensor], names: Mapping[str, str], config: CLI
     """Their tensors under our names and in our shapes; a MinclipError lists missing and unknown ones."""
     with torch.device("meta"):
         wanted = {ours: their_names(ours, names) for ours in CLIP(config).state_dict()}
-    counters = {ours for ours in wanted if ours.endswith("num_batches_tracked")}  # BatchNorm's; some files lack them
-    needed = [theirs for ours, of_ours in wanted.items() if ours not in counters for theirs in of_ours]
-    check_names(needed, [name for name in tensors if not name.endswith(IGNORED)])
-    out = {ours: tensors.get(wanted[ours][0], torch.tensor(0)).long() for ours in counters}
-    for ours in [name for name in wanted if name not in counters]:
-        parts = [tensors[name] for name in wanted[ours]]
+    needed = [name for theirs in wanted.values() for name in theirs]
+    check_names(*([name for name in some if not name.endswith(IGNORED)] for some in (needed, tensors)))
+    out = {}
+    for ours, theirs in wanted.items():
+        # some files lack BatchNorm's counters
+        parts = [tensors.get(name, torch.tensor(0)) for name in theirs]
         tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if ours == "vision.stem.projection.weight":
+        if ours.endswith("num_batches_tracked"):
+            tensor = tensor.long()
+        elif ours == "vision.stem.projection.weight":
             tensor = tensor.flatten(1)  # (W, 3, P, P) of a convolution -> (W, 3PP) of a Linear
         elif ours in ("logit_scale", "logit_bias") and tensor.numel() == 1:
             tensor = tensor.reshape(())
@@ -137,7 +139,7 @@ def to_theirs(model: CLIP, names: Mapping[str, str]) -> dict[str, Tensor]:
     """The inverse of `to_ours`."""
     out, patch = {}, model.config.vision.patch_size
     for ours, tensor in model.state_dict().items():
-        tensor, theirs = _transposed(ours, tensor.cpu(), names), their_names(ours, names)
+        theirs, tensor = their_names(ours, names), _transposed(ours, tensor, names)
         if ours == "vision.stem.projection.weight":
             tensor = tensor.unflatten(1, (3, patch, patch))
         parts = tensor.chunk(len(theirs)) if tensor.ndim else [tensor]

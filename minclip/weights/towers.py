@@ -7,9 +7,11 @@ takes configs, tokenizer and weights from there; from then on, all of it is in t
 import contextlib
 import importlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +26,7 @@ from .config_json import parse_json
 from .files import one_error, read_tensors
 from .hub import NoSuchFile, hub_file
 
-MAX_LAYERS, MAX_PARAMETERS = 1000, 10**10  # of a text model: more can't be meant, and would fill any memory
+MAX_LAYERS = 1000  # of a text model: to count the parameters of more would take for ever
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -62,6 +64,26 @@ def synchronize_norms(clip: nn.Module) -> None:
     """BatchNorm over all processes.  By timm's converter for timm's norms: torch's would lose their activations."""
     timm = isinstance(clip.vision, TimmTower) and library("timm")
     (timm.layers if timm else nn.SyncBatchNorm).convert_sync_batchnorm(clip)
+
+
+def check_memory(model: nn.Module, *, copies: int = 1) -> None:
+    """A MinclipError if `copies` of a model's weights in fp32 don't fit into this machine's memory; training needs 4.
+
+    The model is one on the device "meta", which takes no memory.
+    """
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    gb, memory = 4 * copies * numbers / 1e9, memory_gb()
+    if gb > memory:
+        needs = f"{numbers:,} parameters, {gb:,.1f} GB{' to train' if copies > 1 else ''}"
+        has = f"this machine has {memory:,.1f} GB"
+        raise MinclipError(f"this model would have {needs}, and {has}: lower its widths or layers")
+
+
+def memory_gb() -> float:
+    """This machine's memory in GB; infinite where the system doesn't report it."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
+        return float("inf")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def timm_config(config: VisionConfig) -> Any:
@@ -153,7 +175,6 @@ class HuggingFaceTower(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.config = config
         transformers, where = library("transformers"), f"model.text.hf_config of {config.tower}"
         values = parse_json(config.hf_config, where)
         with one_error(where):
@@ -163,21 +184,13 @@ class HuggingFaceTower(nn.Module):
                 raise MinclipError(f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
             if longest and config.context_length > longest:
                 raise MinclipError(f"model.text.context_length {config.context_length} is over its {longest} positions")
-            model = self.create(shape, where)
-        self.width, self.model = width, without_pooler(model)
-
-    @staticmethod
-    def create(shape: Any, where: str) -> nn.Module:
-        """A random model, whose parameters are counted before they take any memory."""
-        layers, build = getattr(shape, "num_hidden_layers", 1), library("transformers").AutoModel.from_config
-        if layers > MAX_LAYERS:
-            raise MinclipError(f"{where} has {layers:,} layers, more than {MAX_LAYERS:,}")
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in build(shape, trust_remote_code=False).parameters())
-        if count > MAX_PARAMETERS:
-            raise MinclipError(f"{where} makes {count:,} parameters, more than {MAX_PARAMETERS:,}")
-        with torch.device("cpu"):  # as in TimmTower.create
-            return build(shape, trust_remote_code=False)
+            if getattr(shape, "num_hidden_layers", 1) > MAX_LAYERS:
+                raise MinclipError(f"it has {shape.num_hidden_layers:,} layers, more than {MAX_LAYERS:,}")
+            build = partial(transformers.AutoModel.from_config, shape, trust_remote_code=False)
+            with torch.device("meta"):
+                check_memory(build())
+            with torch.device("cpu"):  # as in TimmTower.create
+                self.config, self.width, self.model = config, width, without_pooler(build())
 
     def fetch(self) -> None:
         """Reads the weights of the repository or the folder, which must fill the whole model."""
@@ -189,8 +202,7 @@ class HuggingFaceTower(nn.Module):
         options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
         with one_error(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
-        missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-        if missing:
+        if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
             raise MinclipError(f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
         self.model = without_pooler(model).train(self.training)
 

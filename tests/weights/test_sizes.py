@@ -4,11 +4,11 @@ import resource
 import time
 
 import pytest
+from minclip.weights.sizes import check_size
 
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.presets import PRESETS
 from minclip.weights import sizes
-from minclip.weights.sizes import check_size
 
 LARGE = [
     CLIPConfig(vision=VisionConfig(width=65536, heads=1024)),
