@@ -109,7 +109,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
         # ---- training
 
-        batches = stream.start(tokenizer, device, step)
+        stream.start(tokenizer, device, step)
         watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
@@ -131,7 +131,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     clip.vision.patch_dropout = 0.0
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
-                batch = batches.next(side)
+                batch = stream.next(side)
                 # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()  # gradients add up otherwise
@@ -171,7 +171,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         "mfu": flops[side] * rate / peak,
                         "memory_gb": watch.memory_gb(device),
                         "skipped": skipped,
-                        **({"bad_samples": batches.tally.skipped} if batches.tally else {}),
+                        **({"bad_samples": stream.tally.skipped} if stream.tally else {}),
                         "seconds": now - started,
                     }
                     log(line)
@@ -179,7 +179,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     bar.set_postfix_str(f"loss {loss:.3f}, scale {scale:.1f}, {rate:.0f} images/s{left}", refresh=False)
                     if first and (hint := watcher.check(line, progress=progress, model=clip, batch=batch)):
                         tqdm.write(hint)
-                    for reason in batches.tally.reasons[reasons_told:] if batches.tally else []:  # the first few
+                    for reason in stream.tally.reasons[reasons_told:] if stream.tally else []:  # the first few
                         tqdm.write(f"skipped {reason}")
                         reasons_told += 1
                     logged_at, logged_step = time.perf_counter(), step

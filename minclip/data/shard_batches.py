@@ -25,20 +25,17 @@ class ShardBatches(IterableDataset):
 
     Each of `world_size` processes reads shards of its own and makes its part of each batch, with `data.workers`
     processes that read and decode (0: none), each shuffling among `shuffle` samples.  An epoch shows each sample once;
-    its last ones share a batch with the first of the next epoch, and one that would be there twice waits.
+    its last ones share a batch with the first of the next epoch, and one that would be there twice waits.  A sample
+    that can't be decoded is counted in `tally`, and replaced by one of the next batch, which is then shown twice: so
+    which samples belong to a batch is known without decoding, and starting at `step` decodes nothing before it.
 
-    Which samples belong to a batch does not depend on what can be decoded, so that starting at `step` decodes nothing
-    before it.  A broken sample is replaced by one of the next batch, which is then shown twice.
-
-    `tally` counts the bad samples.  Raises MinclipError if there are fewer shards than processes, a shard can't be
-    opened, or all shards together don't fill one batch.
+    Raises MinclipError if there are fewer shards than processes, one can't be opened, or all don't fill one batch.
     """
 
     shards: Sequence[str]
     tokenizer: Tokenizer
     config: TrainConfig
     step: int = 0
-    pin_memory: bool = False
     shuffle: int = 1000
     rank: int = field(default_factory=distributed.rank)
     world_size: int = field(default_factory=distributed.world_size)
@@ -56,7 +53,8 @@ class ShardBatches(IterableDataset):
     def stream(self) -> Iterator[RawBatch]:
         """The batches, made by the workers or here."""
         reader = replace(self, tally=Tally())  # has a state of its own, in each worker
-        options = {"num_workers": self.workers, "pin_memory": self.pin_memory, "worker_init_fn": _ignore_interrupts}
+        pin = torch.cuda.is_available()
+        options = {"num_workers": self.workers, "pin_memory": pin, "worker_init_fn": _ignore_interrupts}
         # with a generator of its own, for else the loader draws from the global one
         for read in DataLoader(reader, batch_size=None, generator=torch.Generator(), **options):
             if isinstance(read, MinclipError):

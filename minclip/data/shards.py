@@ -20,10 +20,11 @@ from ..weights.config_json import parse_json
 from .photos.images import decode
 
 T = TypeVar("T")
-WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "json")
+WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt
 MAX_SHARDS = 1_000_000  # named by a pattern; LAION-5B has a quarter of that
-MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that a member, and a caption or a header, may declare
+MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that an image, and a caption or a header, may declare
+LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
 SIZE = 1000  # pairs of the last shard, for validation
@@ -146,7 +147,10 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
             with opened as stream, tarfile.open(fileobj=_complete(stream), mode="r|", tarinfo=_Strict) as tar:
                 for member in iter(tar.next, None):
                     if member.isfile():
-                        yield {"fname": member.name, "data": _content(tar, member), "__url__": shard}
+                        # a sparse file of a few bytes may declare a terabyte of zeros
+                        limit = -1 if member.issparse() else LIMITS.get(member.name.split(".")[-1].lower(), -1)
+                        content = tar.extractfile(member).read() if member.size <= limit else b""
+                        yield {"fname": member.name, "data": content, "__url__": shard}
                         last = member.name
                     tar.members.clear()  # else it keeps them all
         # tarfile raises ValueError for garbage in a sparse map, and follows headers of headers by recursion
@@ -167,34 +171,19 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
                 tally.add(f"{name} ({error})")
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
-    """A member's bytes; none of a kind that is not used, None of one that declares more than can be meant."""
-    kind = member.name.split("/")[-1].partition(".")[2].lower()
-    if kind not in (*IMAGES, *TEXTS):
-        return b""
-    # a sparse file of a few bytes may declare a terabyte of zeros
-    too_large = member.issparse() or member.size > (MAX_IMAGE if kind in IMAGES else MAX_TEXT)
-    return None if too_large else tar.extractfile(member).read()
-
-
-def _pair(found: dict[str, bytes | None]) -> tuple[str, bytes]:
+def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
     """Caption and encoded image among a sample's files by extension; ValueError says why there are none."""
-    image = next((kind for kind in IMAGES if found.get(kind, b"") != b""), None)
-    text = "txt" if "txt" in found else "json"
-    for kind, limit in ((text, MAX_TEXT), (image, MAX_IMAGE)):
-        if found.get(kind, b"") is None:
-            raise ValueError(f"its .{kind} is sparse or larger than {limit:,} bytes")
-    if text == "txt":
+    if "txt" in found:
         caption = found["txt"].decode("utf-8")
     else:
-        values = parse_json(found.get("json", b"{}"), "its .json")
+        values = parse_json(found.get("json") or b"{}", "its .json")
         caption = values.get("caption") if isinstance(values, dict) else None
     if not isinstance(caption, str) or not caption.strip():
-        raise ValueError("no caption")
+        raise ValueError(f"no caption in a .txt or .json of up to {MAX_TEXT:,} bytes")
     caption.encode("utf-8")  # JSON can spell half a character, which no tokenizer takes
-    if image is None:
-        raise ValueError("no image")
-    return caption.strip(), found[image]
+    if not (image := next((found[kind] for kind in IMAGES if found.get(kind)), None)):
+        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes")
+    return caption.strip(), image
 
 
 class _Strict(tarfile.TarInfo):

@@ -56,16 +56,14 @@ def _stamps(image_size: int, radii: tuple[float, ...]) -> np.ndarray:
     return out
 
 
-# 5 × 7 letters: seven rows of five bits each, a byte a row
-FONT = {
-    letter: np.array([[int(bit) for bit in f"{row:05b}"] for row in bytes.fromhex(rows)], dtype=bool)
-    for letter, rows in zip(
+FONT = dict(  # 5 × 7 letters: seven rows of five bits each, a byte a row
+    zip(
         "ABCDEGHILNORSTU",
         """0e11111f111111 1e11111e11111e 0e11101010110e 1e11111111111e 1f10101e10101f 0e11101711110f 1111111f111111
         0e04040404040e 1010101010101f 11191515131111 0e11111111110e 1e11111e141211 0f10100e01011e 1f040404040404
         1111111111110e""".split(),
     )
-}
+)
 
 
 def _word_stamps(image_size: int) -> np.ndarray:
@@ -73,7 +71,8 @@ def _word_stamps(image_size: int) -> np.ndarray:
     pixels = np.arange(image_size) * 64 // image_size
     out = np.zeros((len(WORDS), 64, 64), dtype=bool)
     for i, word in enumerate(WORDS):
-        letters = np.hstack([np.pad(FONT[letter], ((0, 0), (0, 1))) for letter in word])[:, :-1]
+        rows = np.array([list(bytes.fromhex(FONT[letter])) for letter in word], dtype=np.uint8).T
+        letters = np.unpackbits(rows[:, :, None], axis=2)[:, :, 2:].reshape(7, -1)[:, 1:]  # a column between them
         left = 32 - letters.shape[1]
         out[i, :14, left : 64 - left] = letters.repeat(2, axis=0).repeat(2, axis=1)
     return out[:, pixels][:, :, pixels]
@@ -81,11 +80,8 @@ def _word_stamps(image_size: int) -> np.ndarray:
 
 def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
     """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark and never vivid, so that objects stand out."""
-    gray = np.where(s.dark == 1, 14, 184)[:, None]
-    a, b = (
-        (below(u[:, :1], 60) + gray + below(u[:, 1:4], 17) - 8)[:, None, None, :]
-        for u in (s.noise[:, 0:4], s.noise[:, 4:8])
-    )
+    u, gray = s.noise[:, :8].reshape(-1, 2, 1, 1, 4), np.where(s.dark == 1, 14, 184)[:, None, None, None, None]
+    a, b = (below(u[..., :1], 60) + gray + below(u[..., 1:], 17) - 8).swapaxes(0, 1)
     ramp = np.arange(image_size) * 256 // image_size
     across = np.where((s.noise[:, 8] & 1)[:, None, None] == 1, ramp[None, None, :], ramp[None, :, None])[..., None]
     out = a + (b - a) * across // 256 * (s.background == 1)[:, None, None, None]
