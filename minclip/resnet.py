@@ -18,8 +18,8 @@ from .vision import check_images, resize_positions
 class ModifiedResNet(nn.Module):
     """Images (B, 3, S, S), float and normalized by the config's mean and std, -> (B, D); its pooling projects, too.
 
-    Three changes to the ResNet of He et al. 2016: three convolutions instead of one at the start; average pooling where a
-    stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the end.
+    Three changes to the ResNet of He et al. 2016: three convolutions instead of one at the start; average pooling where
+    a stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the end.
     """
 
     projects = True  # its feature is the embedding
