@@ -13,7 +13,7 @@ from training_runs import tiny
 from minclip.batches import Pairs
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
-from minclip.data.stream import all_different, Stream, prefetch
+from minclip.data.stream import Stream, all_different, prefetch
 from minclip.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
