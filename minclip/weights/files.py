@@ -28,10 +28,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: t for shard in shards(path) for name, t in read_tensors(path.with_name(shard)).items()}
     with one_error(path, "is cut off, or not a weights file"):
         try:
-            if path.suffix == ".safetensors":
-                tensors = safetensors.torch.load_file(path)
-            else:
-                tensors = _read_pickle(path)
+            tensors = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
         except pickle.UnpicklingError as error:
             # only the name from torch's message, which goes on to explain how to switch the safety off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from ..config import CLIPConfig, TextConfig, VisionConfig, _need
 from .config_json import parse_json
 from .files import one_error
 
@@ -48,8 +48,8 @@ def open_clip_hints(path: Path) -> Hints | None:
         vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
         for group, known in OPEN_CLIP_FIELDS.items():
             for name, value in model.get(group, {}).items():
-                if value and not {name, f"{name}={value}"} & set(known.split()):
-                    raise MinclipError(f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+                fine = not value or {name, f"{name}={value}"} & set(known.split())
+                _need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
@@ -64,15 +64,14 @@ def transformers_hints(path: Path) -> Hints | None:
     if "model_type" not in values:
         return None
     with one_error(path):
-        if values["model_type"] != "clip":
-            raise MinclipError(f"a model of type {values['model_type']!r:.60} is not CLIP")
+        _need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
         # where the file leaves a field out, the library's default
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
-        if found not in (["gelu"], ["quick_gelu"]):
-            raise MinclipError(f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
-        if any(group.get("layer_norm_eps", 1e-5) != 1e-5 for group in (vision, text)):
-            raise MinclipError("a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        known = found in (["gelu"], ["quick_gelu"])
+        _need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
+        _need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
         colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = text.get("eos_token_id", 49407)
         eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too
