@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CLIPConfig, TextConfig, VisionConfig, _need
-from .config_json import parse_json
+from .config_json import read_fields
 from .files import one_error
 
 # Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
@@ -30,12 +30,6 @@ class Hints:
     def __post_init__(self) -> None:  # refuses values of a wrong type here, where it is known which file has them
         VisionConfig(**self.vision, width=self.vision.get("heads", 12))
         TextConfig(**self.text, width=self.text.get("heads", 8), vocab_size=10**7)
-
-
-def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; none where it is missing or holds no object."""
-    values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
-    return values if isinstance(values, dict) else {}
 
 
 def open_clip_hints(path: Path) -> Hints | None:

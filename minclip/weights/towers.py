@@ -119,8 +119,7 @@ class TimmTower(nn.Module):
         with one_error(path, f"does not fit {self.config.tower}"):
             overlay = {"state_dict": read_tensors(path)}
             model = self.create(self.config, pretrained=True, pretrained_cfg_overlay=overlay)
-        del model.pretrained_cfg["state_dict"]  # a second copy of all weights
-        self.model = model.train(self.training)
+            self.model.load_state_dict(model.state_dict())
 
     def forward(self, images: Tensor) -> Tensor:
         size, shape = self.config.image_size, tuple(images.shape)
@@ -136,13 +135,7 @@ class TimmTower(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        return [module for module in self.model.modules() if hasattr(module, "mlp")]
-
-    def checkpoint(self) -> None:
-        """Turns on timm's own gradient checkpointing."""
-        counts = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
-        _need(not counts, f"train.grad_checkpointing: {self.config.tower}'s BatchNorm would count batches twice")
-        self.model.set_grad_checkpointing()
+        return [module for module in self.model.modules() if hasattr(module, "mlp")] or [self.model]
 
 
 def hf_folder(config: TextConfig) -> Path:
@@ -179,7 +172,9 @@ class HuggingFaceTower(nn.Module):
                 with torch.device(device):
                     model = transformers.AutoModel.from_config(shape, trust_remote_code=False)
                 check_memory(model)
-        self.config, self.width, self.model = config, width, without_pooler(model)
+        if hasattr(model, "pooler"):
+            model.pooler = None  # pools the first token: this feature is a mean
+        self.config, self.width, self.model = config, width, model.float()
 
     def fetch(self) -> None:
         """Reads the weights of the repository or the folder, which must fill the whole model."""
@@ -193,7 +188,7 @@ class HuggingFaceTower(nn.Module):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
         _need(not missing, f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
-        self.model = without_pooler(model).train(self.training)
+        self.model.load_state_dict(model.state_dict(), strict=False)  # it has a pooler, too
 
     def forward(self, ids: Tensor) -> Tensor:
         end = find_end(ids, self.config)
@@ -204,18 +199,6 @@ class HuggingFaceTower(nn.Module):
     @property
     def blocks(self) -> list[nn.Module]:
         return next((list(module) for module in self.model.modules() if isinstance(module, nn.ModuleList)), [])
-
-    def checkpoint(self) -> None:
-        """Turns on transformers' own gradient checkpointing."""
-        new = getattr(self.model, "activation_checkpointing_enable", None)  # since transformers 5
-        (new or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
-
-
-def without_pooler(model: nn.Module) -> nn.Module:
-    """In fp32, and without the layer that pools the first token: the feature is a mean."""
-    if hasattr(model, "pooler"):
-        model.pooler = None
-    return model.float()
 
 
 class HuggingFaceTokenizer:
