@@ -18,8 +18,8 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
         if loop.compile and has_batch_norm(model):
             both = "train.compile and train.grad_checkpointing"  # the compiler can't trace the frozen statistics
             raise MinclipError(f"{both} don't work together in a model with BatchNorm: choose one of them")
-        for tower in towers:  # the libraries of borrowed towers have a way of their own
-            tower.checkpoint() if hasattr(tower, "checkpoint") else recompute_blocks(tower)
+        for tower in towers:
+            recompute_blocks(tower)
     if world_size() > 1 and device.type == "cuda":
         synchronize_norms(model)
     if loop.compile:
