@@ -42,7 +42,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     resuming.check_agreement(options)
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
-
         if resume:
             config = resuming.resumed_config(folder, config)
             if resuming.is_finished(folder, loop):
@@ -109,7 +108,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
-
         stream.start(tokenizer, device, step)
         watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
@@ -198,7 +196,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 logged_at += time.perf_counter() - paused  # images/s are those of training
 
         # ---- the end: save, validate, evaluate on the splits that nothing was chosen by
-
         save()
         if stop:
             raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")

@@ -154,13 +154,20 @@ class Watcher:
 
 def _listing(what: str, causes: list[str]) -> str:
     pairs = "images and captions that don't belong together (look at a few pairs)"
-    start = "a hard start: a Vision Transformer can stay on this plateau long with few images (try model.vision.stem conv)"
+    start = (
+        "a hard start: a Vision Transformer can stay on this plateau long with few images (try model.vision.stem conv)"
+    )
     return "\n  - ".join([f"{what}.  Likely causes, the measured ones first:", *causes, pairs, start])
 
 
 def causes_in_log(lines: list[dict[str, Any]], config: TrainConfig) -> list[str]:
     """Likely causes in the logged figures of steps."""
-    lr, most, recent, last = f"train.lr {config.train.lr:g}", config.train.grad_clip, lines[len(lines) // 2 :], lines[-1]
+    lr, most, recent, last = (
+        f"train.lr {config.train.lr:g}",
+        config.train.grad_clip,
+        lines[len(lines) // 2 :],
+        lines[-1],
+    )
     step = statistics.median_high(line["update_norm"] / max(line["param_norm"], 1e-12) for line in recent)
     steep = sum(line["grad_norm"] > 10 * most for line in recent) > len(recent) / 2
     still = len(lines) > 1 and last["scale"] == lines[0]["scale"]
@@ -193,7 +200,9 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
         **{f"no gradient reaches {n}: it is frozen, detached, or dead": n not in model.frozen for n in missed},
         **{f"all {name} {same} (mean cosine {cosine:.3f})": cosine > 0.98 for name, cosine in cosines.items()},
         "the images of a batch are all alike": images.std(dim=0).mean() < 1e-3,
-        f"pixels have a standard deviation of {std:.2g}, not about 1: check model.vision.mean and std": not 0.2 < std < 5,
+        f"pixels have a standard deviation of {std:.2g}, not about 1: check model.vision.mean and std": not 0.2
+        < std
+        < 5,
         f"only {different} of a batch's {len(batch.ids)} captions differ: equal ones are false negatives": (
             different < 0.9 * len(batch.ids)
         ),
