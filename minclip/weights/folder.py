@@ -39,9 +39,8 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # where the writing failed
 
 
 def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
@@ -49,7 +48,7 @@ def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], *, dtype: torch.dtype = torch.float32) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     # as bytes, not with safetensors' own file writer: a full disk is then an OSError like any other
     atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))

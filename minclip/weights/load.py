@@ -12,22 +12,11 @@ from ..config import MinclipError, TextConfig, _need, nearest
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
-from . import peers
+from . import names
 from .config_json import read_fields
 from .files import one_error, read_tensors, shards
-from .folder import (
-    atomic_write,
-    build,
-    look_up,
-    read_folder,
-    some,
-    unknown_name,
-    write_folder,
-    write_json,
-    write_weights,
-)
+from .folder import atomic_write, build, look_up, read_folder, unknown_name, write_folder, write_json, write_weights
 from .hub import NoSuchFile, data_folder, hub_file, remembered_sha256
-from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
 from .towers import read_tokenizer, with_context
 
 # OpenAI's nine models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
@@ -113,8 +102,8 @@ def find_on_hub(repo: str) -> Path:
                 with contextlib.suppress(NoSuchFile):
                     hub_file(repo, optional)
             return path
-    names = ", ".join(sum(FILES.values(), ()))
-    raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {names}")
+    files = ", ".join(sum(FILES.values(), ()))
+    raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {files}")
 
 
 def format_of(folder: Path) -> str | None:
@@ -137,28 +126,29 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
     check_openai(path)
     config, hints = path.with_name("config.json"), None
     if path.name in FILES["open_clip"]:
-        hints = peers.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
+        hints = names.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
     elif path.name in FILES["transformers"]:
-        hints = peers.transformers_hints(config)
+        hints = names.transformers_hints(config)
     if hints is None and path.name == "model.safetensors" and "format" in read_fields(config):
         return read_folder(path.parent, activation=activation)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    both = (OPEN_CLIP_NAMES, TRANSFORMERS_NAMES)
-    names = next((names for names in both if names["text.token_embedding"] + ".weight" in tensors), None)
+    both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
+    table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
     what = "holds no CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
-    _need(names, f"{path} {what}, but {some(sorted(tensors))}")
-    if hints is None:  # only OpenAI's files have an input resolution
-        hints = peers.Hints("quick_gelu" if "input_resolution" in tensors else None)
+    _need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
+    hints = hints or names.Hints(
+        "quick_gelu" if "input_resolution" in tensors else None
+    )  # which only OpenAI's files have
     activation = activation or hints.activation
     if activation is None:
         what = "says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
         advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
         warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
     with one_error(path):
-        config = config_of(tensors, names, hints=replace(hints, activation=activation or "gelu"))
-        model = build(config, to_ours(tensors, names, config), path)
+        config = names.config_of(tensors, table, hints=replace(hints, activation=activation or "gelu"))
+        model = build(config, names.to_ours(tensors, table, config), path)
     return model, tokenizer_beside(path, config.text)
 
 
@@ -192,16 +182,15 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
     _need(fits and last, f"{format} has no such model: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder / FILES[format][0], to_theirs(model, OPEN_CLIP_NAMES if open_clip else TRANSFORMERS_NAMES))
-    jsons = {CONFIGS[format]: peers.for_open_clip(config) if open_clip else peers.for_transformers(config)}
-    if not open_clip:
-        jsons["preprocessor_config.json"] = peers.for_image_processor(vision)
+    table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
+    write_weights(folder / FILES[format][0], names.to_theirs(model, table))
+    for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():
+        write_json(folder / name, values)
     if tokenizer is not None:
         atomic_write(folder / TOKENIZER_FILE, tokenizer.to_json().encode())
     if tokenizer is not None and not open_clip:
-        jsons["vocab.json"] = {token: i for i, token in enumerate(tokenizer.vocab)}
-        jsons["tokenizer_config.json"] = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
-        merges = "".join(f"{a} {b}\n" for a, b in tokenizer.merges)
-        atomic_write(folder / "merges.txt", f"#version: 0.2\n{merges}".encode())
-    for name, values in jsons.items():
-        write_json(folder / name, values)
+        about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
+        write_json(folder / "tokenizer_config.json", about)
+        write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokenizer.vocab)})
+        merges = "\n".join(["#version: 0.2", *map(" ".join, tokenizer.merges), ""])
+        atomic_write(folder / "merges.txt", merges.encode())

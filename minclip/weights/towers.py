@@ -161,13 +161,13 @@ class HuggingFaceTower(nn.Module):
         values = parse_json(config.hf_config, where)
         with one_error(where):
             shape = transformers.AutoConfig.for_model(**values)
-            names = {"hidden_size": None, "max_position_embeddings": None, "num_hidden_layers": 1}
-            width, longest, layers = (getattr(shape, name, default) for name, default in names.items())
+            sizes = ("hidden_size", "max_position_embeddings", "num_hidden_layers")
+            width, longest, layers = (getattr(shape, name, None) for name in sizes)
             encoder = width is not None and not shape.is_encoder_decoder
             _need(encoder, f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
             length = config.context_length
             _need(length <= (longest or length), f"model.text.context_length {length} is over its {longest} positions")
-            _need(layers <= MAX_LAYERS, f"it has {layers:,} layers, more than {MAX_LAYERS:,}")
+            _need((layers or 1) <= MAX_LAYERS, f"it has {layers:,} layers, more than {MAX_LAYERS:,}")
             for device in ("meta", "cpu"):  # counted before it takes memory; "cpu" as in TimmTower.create
                 with torch.device(device):
                     model = transformers.AutoModel.from_config(shape, trust_remote_code=False)
@@ -233,11 +233,6 @@ class HuggingFaceTokenizer:
         ids = [row.ids + [self.pad_id] * (length - len(row.ids)) for row in rows]
         return torch.tensor(ids, dtype=torch.int64).view(-1, length)
 
-    @classmethod
-    def load(cls, path: str | Path) -> "HuggingFaceTokenizer":
-        """Reads a file with `to_json`'s text."""
-        return cls(library("tokenizers").Tokenizer.from_file(str(path)))
-
 
 def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokenizer | HuggingFaceTokenizer:
     """The tokenizer of a new run: the pretrained tower's own, or one trained on `texts()`."""
@@ -255,9 +250,10 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
 
 def read_tokenizer(path: Path, config: TextConfig) -> Tokenizer | HuggingFaceTokenizer:
     """The tokenizer that a run or a model's folder keeps for its text tower."""
-    kind = HuggingFaceTokenizer if config.tower.startswith("hf:") else Tokenizer
     with one_error(path):
-        return with_context(kind.load(path), config)
+        if not config.tower.startswith("hf:"):
+            return with_context(Tokenizer.load(path), config)
+        return with_context(HuggingFaceTokenizer(library("tokenizers").Tokenizer.from_file(str(path))), config)
 
 
 def with_context(tokenizer: Any, config: TextConfig) -> Any:
