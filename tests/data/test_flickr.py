@@ -59,7 +59,7 @@ def lay_out(root, layout, captions=CAPTIONS, names=NAMES):
 
 
 def flickr_splits(root):
-    return find_photographs("flickr30k", root).splits()
+    return find_photographs("flickr30k", root).splits
 
 
 def read(text, layout="captions.txt", tmp=None):
