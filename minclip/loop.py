@@ -20,7 +20,7 @@ from .training import run as runs
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
 from .weights.config_json import to_dict
-from .weights.sizes import check_size
+from .weights.folder import check_size
 from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
 MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which a run gives up
@@ -41,7 +41,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     runs.check_agreement(options)
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
-
         if resume:
             config = runs.resumed_config(folder, config)
             if runs.is_finished(folder, loop):
@@ -108,8 +107,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
-
-        batches = stream.start(tokenizer, device, step)
+        stream.start(tokenizer, device, step)
         watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
@@ -131,8 +129,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     clip.vision.patch_dropout = 0.0
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
-                batch = batches.next(side)
-                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
+                batch = stream.next(side)
+                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()  # gradients add up otherwise
                 loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
@@ -171,7 +169,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         "mfu": flops[side] * rate / peak,
                         "memory_gb": watch.memory_gb(device),
                         "skipped": skipped,
-                        **({"bad_samples": batches.tally.skipped} if batches.tally else {}),
+                        **({"bad_samples": stream.tally.skipped} if stream.tally else {}),
                         "seconds": now - started,
                     }
                     log(line)
@@ -179,7 +177,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     bar.set_postfix_str(f"loss {loss:.3f}, scale {scale:.1f}, {rate:.0f} images/s{left}", refresh=False)
                     if first and (hint := watcher.check(line, progress=progress, model=clip, batch=batch)):
                         tqdm.write(hint)
-                    for reason in batches.tally.reasons[reasons_told:] if batches.tally else []:  # the first few
+                    for reason in stream.tally.reasons[reasons_told:] if stream.tally else []:  # the first few
                         tqdm.write(f"skipped {reason}")
                         reasons_told += 1
                     logged_at, logged_step = time.perf_counter(), step
@@ -197,7 +195,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 logged_at += time.perf_counter() - paused  # images/s are those of training
 
         # ---- the end: save, validate, evaluate on the splits that nothing was chosen by
-
         save()
         if stop:
             raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")

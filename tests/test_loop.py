@@ -20,7 +20,7 @@ from minclip.config import (
     VisionConfig,
 )
 from minclip.data import open_data
-from minclip.data.stream import Batches
+from minclip.data.stream import Stream
 from minclip.evaluate import final_figures
 from minclip.loop import train
 from minclip.model import CLIP
@@ -312,13 +312,13 @@ def test_a_skipped_step_leaves_batchnorms_statistics_alone(tiny, monkeypatch):
 
 
 def test_the_rate_counts_the_time_that_the_data_took(tiny, monkeypatch):
-    following = Batches.next
+    following = Stream.next
 
     def slow(self, image_size=None):
         time.sleep(0.2)
         return following(self, image_size)
 
-    monkeypatch.setattr(Batches, "next", slow)
+    monkeypatch.setattr(Stream, "next", slow)
     run = train(change(tiny, steps=3, eval_every=None))
     assert all(line["images_per_s"] < 32 / 0.2 for line in run.steps)
 

@@ -1,7 +1,7 @@
 """The command line, `minclip VERB …`: a user's mistake is one sentence and exit code 2, Ctrl-C one line and 130.
 
-`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to work
-during the seconds that the other imports take.
+`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to
+work during the seconds that the other imports take.
 """
 
 import io
@@ -42,7 +42,7 @@ def shown(text: object) -> str:
 
 
 def exit_at_once(signal_number: int, frame: object) -> None:
-    """Handles Ctrl-C before a command runs: nothing can be lost yet, and a KeyboardInterrupt in an import may be swallowed."""
+    """Handles Ctrl-C before a command runs: nothing can be lost yet, and an import may swallow a KeyboardInterrupt."""
     os.write(2, b"minclip: interrupted\n")
     if "--json" in sys.argv:
         os.write(1, b'{"error": "interrupted"}\n')

@@ -79,7 +79,7 @@ def free_name(name: str) -> str:
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Says what several machines have to share; a MinclipError if there is no run to resume, or not for every process."""
+    """Says what several machines must share; a MinclipError if there is no run to resume, or not for every process."""
     sees = distributed.all_gather_object(not resume or (folder / "config.json").exists())
     blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
     if not sees[0]:
@@ -94,7 +94,7 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without those settings that other towers don't use, ready for its two `tower` fields to be overridden."""
+    """The config without the settings that other towers don't use, ready for its two `tower` fields to be overridden."""
     model = config.model
     for part, tower in (("vision", vision), ("text", text)):
         old = copy.copy(getattr(model, part))

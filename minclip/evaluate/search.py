@@ -20,7 +20,6 @@ from ..data.photos.source import Source
 from ..data.stream import prefetch
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from ..weights.folder import fingerprint
 from ..weights.hub import data_folder
 from . import Loaded, decoded, embed_texts
 
@@ -131,7 +130,11 @@ class Index:
 def _key(model: CLIP, preprocess: object) -> str:
     """A hash of all that an image's vector depends on, the same in every process."""
     about = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(preprocess))  # a plain function shows its address in memory
-    return fingerprint(f"{_VERSION} {model.config} {about}", model.state_dict())[:16]
+    key = hashlib.sha256(f"{_VERSION} {model.config} {about}".encode())
+    for name, tensor in model.state_dict().items():
+        key.update(name.encode())
+        key.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())  # in place, without a copy
+    return key.hexdigest()[:16]
 
 
 def _open(root: Path, key: str, length: int, notes: list[str]) -> sqlite3.Connection:

@@ -23,8 +23,8 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
         if loop.compile and batch_norms(model):  # the compiler can't trace the frozen statistics
             both = "train.compile and train.grad_checkpointing"
             raise MinclipError(f"{both} exclude each other in a model with BatchNorm: choose one")
-        for tower in towers:  # the libraries of borrowed towers have a way of their own
-            tower.checkpoint() if hasattr(tower, "checkpoint") else recompute_blocks(tower)
+        for tower in towers:
+            recompute_blocks(tower)
     if world_size() > 1 and device.type == "cuda":
         synchronize_norms(model)
     if loop.compile:
@@ -66,12 +66,13 @@ def recompute_blocks(tower: nn.Module) -> None:
         block.forward = partial(_recomputed, block, block.forward)
 
 
-def _recomputed(block: nn.Module, forward: Callable, *inputs: Any) -> Any:
+def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*inputs)
+        return forward(*inputs, **options)
     # BatchNorm counts a batch in the forward pass; the second computation must not count it again
-    second = {"context_fn": lambda: (nullcontext(), frozen_statistics(block))} if batch_norms(block) else {}
-    return checkpoint(forward, *inputs, use_reentrant=False, **second)  # restores the random state for dropout
+    if batch_norms(block):
+        options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:

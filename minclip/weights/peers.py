@@ -1,12 +1,12 @@
 """Configs of OpenCLIP and transformers: what they say beyond the sizes of the weights, and ours written in their terms."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
-from .config_json import parse_json
+from ..config import CLIPConfig, TextConfig, VisionConfig, _need
+from .config_json import read_fields
 from .files import one_error
 
 # Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
@@ -21,26 +21,15 @@ OPEN_CLIP_FIELDS = {
 
 @dataclass(frozen=True)
 class Hints:
-    """What a config says about weights beyond their shapes; None where it says nothing."""
+    """What a config says about weights beyond their shapes: the activation, and fields of VisionConfig and TextConfig."""
 
     activation: str | None = None
-    vision_heads: int | None = None
-    text_heads: int | None = None
-    eot_id: int = -1
-    mean: tuple[float, float, float] = VisionConfig.mean
-    std: tuple[float, float, float] = VisionConfig.std
+    vision: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        VisionConfig(mean=self.mean, std=self.std)  # which refuses values that can't be a mean or a deviation
-        for value in (self.vision_heads or 1, self.text_heads or 1, self.eot_id):
-            if not isinstance(value, int):
-                raise MinclipError(f"numbers of heads and the end token must be integers, not {value!r:.60}")
-
-
-def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; none where it is missing or holds no object."""
-    values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
-    return values if isinstance(values, dict) else {}
+    def __post_init__(self) -> None:  # refuses values of a wrong type here, where it is known which file has them
+        VisionConfig(**self.vision, width=self.vision.get("heads", 12))
+        TextConfig(**self.text, width=self.text.get("heads", 8), vocab_size=10**7)
 
 
 def open_clip_hints(path: Path) -> Hints | None:
@@ -53,16 +42,14 @@ def open_clip_hints(path: Path) -> Hints | None:
         vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
         for group, known in OPEN_CLIP_FIELDS.items():
             for name, value in model.get(group, {}).items():
-                if value and not {name, f"{name}={value}"} & set(known.split()):
-                    raise MinclipError(f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
-        if images.get("resize_mode", "shortest") != "shortest" or images.get("interpolation", "bicubic") != "bicubic":
-            warn_of_preprocessing(path, images)
+                fine = not value or {name, f"{name}={value}"} & set(known.split())
+                _need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
-        heads = {"vision_heads": width // vision.get("head_width", 64), "text_heads": text.get("heads", 8)}
-        mean, std = images.get("mean", VisionConfig.mean), images.get("std", VisionConfig.std)
+        colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
         activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-        return Hints(activation, **heads, mean=tuple(mean), std=tuple(std))
+        heads = width // vision.get("head_width", 64)
+        return Hints(activation, {"heads": heads, **colors}, {"heads": text.get("heads", 8)})
 
 
 def transformers_hints(path: Path) -> Hints | None:
@@ -71,30 +58,27 @@ def transformers_hints(path: Path) -> Hints | None:
     if "model_type" not in values:
         return None
     with one_error(path):
-        if values["model_type"] != "clip":
-            raise MinclipError(f"a model of type {values['model_type']!r:.60} is not CLIP")
+        _need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
         # where the file leaves a field out, the library's default
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
-        if found not in (["gelu"], ["quick_gelu"]):
-            raise MinclipError(f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
-        if any(group.get("layer_norm_eps", 1e-5) != 1e-5 for group in (vision, text)):
-            raise MinclipError("a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
-        if not (images.get("do_center_crop", True) and images.get("resample", 3) == 3):
-            warn_of_preprocessing(path, images)
-        heads = {
-            "vision_heads": vision.get("num_attention_heads", 12),
-            "text_heads": text.get("num_attention_heads", 8),
-        }
-        mean, std = images.get("image_mean", VisionConfig.mean), images.get("image_std", VisionConfig.std)
+        known = found in (["gelu"], ["quick_gelu"])
+        _need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
+        _need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = text.get("eos_token_id", 49407)
         eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too
-        return Hints(found[0], **heads, eot_id=eot_id, mean=tuple(mean), std=tuple(std))
+        vision = {"heads": vision.get("num_attention_heads", 12), **colors}
+        return Hints(found[0], vision, {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id})
 
 
-def warn_of_preprocessing(path: Path, images: dict[str, Any]) -> None:
-    how = "short side, bicubic, center crop"
-    warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=6)
+def _colors(path: Path, images: dict[str, Any], prefix: str = "", **of_clip: Any) -> dict[str, tuple[float, ...]]:
+    """The mean and std that a config names, with a warning where it doesn't prepare images as CLIP does."""
+    if any(images.get(name, value) != value for name, value in of_clip.items()):
+        how = "short side, bicubic, center crop"
+        warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=5)
+    return {name: tuple(images.get(prefix + name, getattr(VisionConfig, name))) for name in ("mean", "std")}
 
 
 def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
@@ -104,30 +88,26 @@ def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
     size["head_width"] = (32 if resnet else 1) * vision.width // vision.heads
     if vision.mlp_width:
         size["mlp_ratio"] = (vision.mlp_width + 0.5) / vision.width  # OpenCLIP multiplies and rounds down
-    names, quick = ("context_length", "vocab_size", "width", "heads", "layers"), config.activation == "quick_gelu"
-    text = {name: getattr(config.text, name) for name in names}
-    model = {"embed_dim": config.embed_dim, "quick_gelu": quick, "vision_cfg": size, "text_cfg": text}
+    text = {name: getattr(config.text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
+    model = {"embed_dim": config.embed_dim, "quick_gelu": config.activation == "quick_gelu"}
     if config.loss == "siglip":
         model["init_logit_bias"] = 0.0  # so that OpenCLIP's model has a bias to load
-    return {"model_cfg": model, "preprocess_cfg": {"mean": list(vision.mean), "std": list(vision.std)}}
+    images = {"mean": list(vision.mean), "std": list(vision.std)}
+    return {"model_cfg": {**model, "vision_cfg": size, "text_cfg": text}, "preprocess_cfg": images}
 
 
 def for_transformers(config: CLIPConfig) -> dict[str, Any]:
     def tower(of: VisionConfig | TextConfig) -> dict[str, Any]:
         sizes = {"hidden_size": of.width, "num_hidden_layers": of.layers, "num_attention_heads": of.heads}
-        mlp_width = getattr(of, "mlp_width", None) or 4 * of.width
-        return sizes | {
-            "intermediate_size": mlp_width,
-            "hidden_act": config.activation,
-            "projection_dim": config.embed_dim,
-        }
+        sizes["intermediate_size"] = getattr(of, "mlp_width", None) or 4 * of.width
+        return {**sizes, "hidden_act": config.activation, "projection_dim": config.embed_dim}
 
-    text, sides = config.text, {"image_size": config.vision.image_size, "patch_size": config.vision.patch_size}
-    last = text.vocab_size - 1
-    tokens = {"vocab_size": text.vocab_size, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
+    text, last = config.text, config.text.vocab_size - 1
+    vision = tower(config.vision) | {"image_size": config.vision.image_size, "patch_size": config.vision.patch_size}
+    tokens = {"vocab_size": last + 1, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
+    text = tower(text) | tokens | {"max_position_embeddings": text.context_length}
     whole = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config.embed_dim}
-    whole |= {"logit_scale_init_value": config.logit_scale_init, "vision_config": tower(config.vision) | sides}
-    return whole | {"text_config": tower(text) | tokens | {"max_position_embeddings": text.context_length}}
+    return {**whole, "logit_scale_init_value": config.logit_scale_init, "vision_config": vision, "text_config": text}
 
 
 def for_image_processor(vision: VisionConfig) -> dict[str, Any]:

@@ -35,6 +35,8 @@ from minclip.data.shapes.text import (
     things_of,
 )
 
+HELD_OUT_COLORS, HELD_OUT_FILLS = ([tuple(pair.split()) for pair in part] for part in (HELD_OUT[:6], HELD_OUT[6:]))
+
 # sha256 over images, captions and task labels of the first 64 scenes, 64 pixels, seed 0
 DIGESTS = {
     "train": "2aec1fef0ce09cdddfcef6fe1ec958b16552edbdcbb92f9c5b035b0c0f8ae0f2",

@@ -346,7 +346,7 @@ def test_a_member_that_declares_more_than_can_be_meant_is_skipped_and_counted(tm
     (tmp_path / "a.tar").write_bytes(whole(0) + other + BOMBS[bomb] + whole(2) + bytes(1024))
     found, tally = read(str(tmp_path / "a.tar"))
     assert [s.caption for s in found] == ["sample 0", "sample 2"] and tally.skipped == 1
-    assert re.match(r"a\.tar: 1 \(.*\.(jpg|txt|json) .*bytes", tally.reasons[0])
+    assert re.match(r"a\.tar: 1 \(.*\.(jpg|txt|json).*bytes", tally.reasons[0])
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
@@ -423,7 +423,7 @@ def test_texts_decode_no_image(tmp_path, monkeypatch):
 @pytest.mark.parametrize("call", [lambda s: load_shards(s, image_size=8, size=4), lambda s: texts(s, count=4)])
 def test_nothing_to_read_is_an_error_that_tells_why(tmp_path, call):
     with pytest.raises(
-        MinclipError, match=r"from 2 shards; 10 samples were skipped: 00000.tar: 000000000 \(no caption\)"
+        MinclipError, match=r"from 2 shards; 10 samples were skipped: 00000.tar: 000000000 \(no caption"
     ):
         call(folder(tmp_path, 2, change={n: {"jpg": b"x"} for n in range(10)}))
 
@@ -639,7 +639,7 @@ def test_one_good_shard_of_many_is_enough_for_every_worker(tmp_path):
 
 def test_fewer_shards_than_processes_is_an_error_that_says_the_numbers(tmp_path):
     with pytest.raises(
-        MinclipError, match=r"3 shards are too few for 4 processes.*make 4 shards or more.*at most 3 processes"
+        MinclipError, match=r"3 shards .*4 processes"
     ):
         stream(folder(tmp_path, 3), world_size=4)
 
