@@ -16,7 +16,6 @@ from .evaluate import evaluate, final_figures
 from .losses import siglip_bias
 from .model import CLIP
 from .training import distributed, engine, watch
-from .training import resume as resuming
 from .training import run as runs
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
@@ -38,13 +37,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
     loop, first = config.train, distributed.rank() == 0
-    options = {**resuming.leaves(to_dict(config)), "--resume": resume}
-    resuming.check_agreement(options)
+    options = {**runs.leaves(to_dict(config)), "--resume": resume}
+    runs.check_agreement(options)
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
         if resume:
-            config = resuming.resumed_config(folder, config)
-            if resuming.is_finished(folder, loop):
+            config = runs.resumed_config(folder, config)
+            if runs.is_finished(folder, loop):
                 if first:
                     tqdm.write(f"note: {folder} is finished; raise train.steps or train.minutes to continue it")
                 run = runs.Run.load(folder)
@@ -56,7 +55,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
         stream = Stream(config)
         if resume:
-            resuming.check_images(folder, stream.names)
+            runs.check_images(folder, stream.names)
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
             # of process 0 alone: the captions of shards may be a long download

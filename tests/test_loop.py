@@ -30,8 +30,7 @@ from minclip.training import engine, watch
 from minclip.training import run as run_folder
 from minclip.training.engine import pick_device, schedule
 from minclip.training.optim import parameter_groups
-from minclip.training.resume import is_finished
-from minclip.training.run import Run, read_metrics, write_metrics
+from minclip.training.run import Run, is_finished, read_metrics, write_metrics
 
 
 @pytest.fixture

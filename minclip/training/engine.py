@@ -16,9 +16,8 @@ from ..batches import Batch
 from ..config import DataConfig, LoopConfig, MinclipError
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
-from .checkpointing import frozen_statistics
 from .distributed import all_reduce_sum, world_size
-from .parallel import average_gradients, is_sharded, local
+from .parallel import frozen_statistics, is_sharded, local
 
 
 def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
@@ -86,11 +85,11 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
     size = loop.micro_batch or len(batch.ids)
     micro_batches = list(zip(batch.images.split(size), batch.ids.split(size)))
     kind = batch.images.device.type
-    # on a CPU, the fused attention's backward pass is several times slower in bf16 than plain products
-    attention = sdpa_kernel(SDPBackend.MATH) if autocast and kind == "cpu" else nullcontext()
+    plain = autocast and kind == "cpu"  # the fused attention's backward pass is several times slower there in bf16
 
     def embed(number: int) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + number)
+        attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
         with torch.autocast(kind, torch.bfloat16, enabled=autocast), attention:
             image, text, scale = model(*micro_batches[number])
         # SigLIP's bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
@@ -112,7 +111,10 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
         with frozen_statistics(clip):  # BatchNorm counted this batch in the first pass
             for number, grads in enumerate(feature_grads):
                 last = number == len(micro_batches) - 1
-                average_gradients(model, last)
+                if isinstance(model, DistributedDataParallel):  # averaging over the processes once a step is enough
+                    model.require_backward_grad_sync = last
+                elif hasattr(model, "set_requires_gradient_sync"):  # FSDP
+                    model.set_requires_gradient_sync(last)
                 # the scale belongs to the whole batch: its gradient counts once
                 own = [x.grad if last else torch.zeros_like(x) for x in numbers]
                 torch.autograd.backward(embed(number), [*grads, *own])

@@ -1,13 +1,18 @@
 """Preparing a model for training: recomputed, compiled, one of many processes; and seeing it whole again."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from ..config import LoopConfig, MinclipError
 from ..model import CLIP
 from ..weights.towers import synchronize_norms
-from .checkpointing import has_batch_norm, recompute_blocks
 from .distributed import world_size
 
 
@@ -15,8 +20,8 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     """The model as it is trained: recomputed and compiled by config, in DDP or FSDP2 if there are several processes."""
     device, towers = model.device, (model.vision, model.text)
     if loop.grad_checkpointing:
-        if loop.compile and has_batch_norm(model):
-            both = "train.compile and train.grad_checkpointing"  # the compiler can't trace the frozen statistics
+        if loop.compile and batch_norms(model):  # the compiler can't trace the frozen statistics
+            both = "train.compile and train.grad_checkpointing"
             raise MinclipError(f"{both} exclude each other in a model with BatchNorm: choose one")
         for tower in towers:
             recompute_blocks(tower)
@@ -52,6 +57,44 @@ def check_compiler(device: torch.device) -> None:
         raise MinclipError(f"train.compile needs {needed}, which can't be used here ({why:.200}): install it") from None
 
 
+# ---- gradient checkpointing: activations are computed again in the backward pass, not kept (Chen et al. 2016)
+
+
+def recompute_blocks(tower: nn.Module) -> None:
+    """From now on each block of the tower keeps its inputs only, wherever gradients are needed."""
+    for block in getattr(tower, "blocks", [tower]):
+        block.forward = partial(_recomputed, block, block.forward)
+
+
+def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **options)
+    # BatchNorm counts a batch in the forward pass; the second computation must not count it again
+    if batch_norms(block):
+        options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it BatchNorm still normalizes by the batch, but its running statistics don't change."""
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in batch_norms(module)]
+    for norm, *_ in before:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, norm.momentum, count in before:
+            norm.num_batches_tracked.copy_(count)
+
+
+# ---- a model in several processes
+
+
 def whole_model(model: nn.Module) -> CLIP:
     """The CLIP inside what `wrap` returned; with FSDP, a copy on the CPU of each process, which all must call for."""
     if isinstance(model, DistributedDataParallel):
@@ -62,14 +105,6 @@ def whole_model(model: nn.Module) -> CLIP:
     # one tensor after the other, so that no GPU holds more than one whole tensor beside its shard
     whole.load_state_dict({n: (x.full_tensor() if is_sharded(x) else x).cpu() for n, x in model.state_dict().items()})
     return whole
-
-
-def average_gradients(model: nn.Module, on: bool) -> None:
-    """Whether the next backward pass averages the gradients over the processes: once a step is enough."""
-    if isinstance(model, DistributedDataParallel):
-        model.require_backward_grad_sync = on
-    elif hasattr(model, "set_requires_gradient_sync"):  # FSDP
-        model.set_requires_gradient_sync(on)
 
 
 def local(x: Tensor) -> Tensor:

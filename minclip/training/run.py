@@ -8,23 +8,29 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from ..config import MinclipError, TrainConfig
+from ..config import LoopConfig, MinclipError, TrainConfig
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
 from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
-from .distributed import rank
+from .distributed import all_gather_object, rank
 from .optim import EMA
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int}  # of a run; none is below 0
+FREE = {  # fields that may differ from those that a run began with
+    *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
+    *("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing"),
+    *("lr", "grad_clip"),  # the rescue of a run that has become unstable
+}
 
 
 @dataclass
@@ -128,9 +134,7 @@ def read_learnt(folder: Path) -> list[str]:
 # ---- checkpoints
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, ema: EMA | None, progress: dict[str, float]
-) -> None:
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None, progress: dict) -> None:
     """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
 
     The state holds the weights too: if the machine stops between the two files, these are of different steps.
@@ -155,9 +159,7 @@ def save_checkpoint(
         folders.write_weights(folder / "model.safetensors", averages or weights)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, ema: EMA | None
-) -> dict[str, float]:
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> dict[str, float]:
     """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
     path = folder / "state.pt"
     if not path.exists():
@@ -188,8 +190,8 @@ def load_checkpoint(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of any kind: what torch raises depends on what is wrong
-        reason = " ".join(f"{'' if isinstance(error, MinclipError) else type(error).__name__ + ': '}{error}".split())
-        what = f"{path} is cut off or damaged ({reason:.150}) and can't be resumed"
+        why = str(error) if isinstance(error, MinclipError) else repr(error)
+        what = f"{path} is cut off or damaged ({why:.150}) and can't be resumed"
         raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None
 
 
@@ -245,3 +247,57 @@ def rewind(folder: Path, step: int) -> None:
         for litter in folder.glob(f".{name}.*"):
             litter.unlink()
     _write_lines(folder, [line for line in read_metrics(folder) if line["step"] <= step and "final" not in line])
+
+
+# ---- may a run be resumed, and with which config?
+
+
+def check_agreement(mine: dict[str, Any]) -> None:
+    """A MinclipError unless all processes were started with the same options."""
+    everyones = all_gather_object(mine)
+    for number, values in enumerate(everyones):
+        if different := [name for name, value in values.items() if value != everyones[0].get(name)]:
+            what = f"process {number} was started with other values of {', '.join(different)} than process 0"
+            raise MinclipError(f"{what}: give all the same options")
+
+
+def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
+    """`config` for the run in `folder`; a MinclipError names the fields that may not differ from the saved ones."""
+    saved = read_run_config(folder)
+    # a tower's own rate is free, too, but a tower can't get or lose one: the optimizer would have other groups
+    free = FREE | {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
+    # decided when the run began: the vocabulary by its tokenizer, the rest by a pretrained tower's owner
+    vision, text = config.model.vision, saved.model.text
+    text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
+    if vision.tower.startswith("timm:"):
+        vision = replace(vision, mean=saved.model.vision.mean, std=saved.model.vision.std)
+    config = replace(config, model=replace(config.model, vision=vision, text=text))
+    before, now = leaves(to_dict(saved)), leaves(to_dict(config))
+    changed = [n for n, value in now.items() if before[n] != value and n.split(".")[-1] not in free]
+    if changed:
+        what = ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in changed)
+        raise MinclipError(f"{folder} was started with other values of {what}: use these, or train in another folder")
+    return config
+
+
+def check_images(folder: Path, names: list[str]) -> None:
+    """A MinclipError if a run would be resumed with other photographs, because a list of splits came or went."""
+    before, now = set(read_learnt(folder)), set(names)
+    if before and before != now:
+        what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
+        raise MinclipError(f"{folder}: {what}: restore them and their list of splits, or train in another folder")
+
+
+def is_finished(folder: Path, loop: LoopConfig) -> bool:
+    """Whether the run has its final figures, at the end that `loop` asks for."""
+    last = (read_metrics(folder) or [{}])[-1]
+    reached = last.get("seconds", 0) >= 60 * loop.minutes if loop.minutes else last.get("step", 0) >= loop.steps
+    return "final" in last and reached
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups of fields as one: {"train.lr": …}."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out

@@ -5,7 +5,6 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from ..batches import Batch
 from ..config import MinclipError, TrainConfig
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
-from .checkpointing import frozen_statistics
 from .distributed import world_size
+from .parallel import frozen_statistics
 from .run import Run
 
 MEMORIZED = 0.1  # a loss below it counts as near 0
@@ -34,14 +33,7 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
     the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
     """
-    few = slice(min(8, len(batch.ids)))
-    images, ids = torch.zeros_like(batch.images[few]), batch.ids[few]  # the numbers in an image change no count
-
-    def count(module: Callable, *inputs: Tensor) -> int:
-        with FlopCounterMode(display=False) as counter:
-            module(*inputs)
-        return counter.get_total_flops()
-
+    images, ids = torch.zeros_like(batch.images[:8]), batch.ids[:8]  # the numbers in an image change no count
     with (
         torch.no_grad(),
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
@@ -49,12 +41,12 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
         torch.compiler.set_stance("force_eager"),  # compiled kernels aren't counted
         sdpa_kernel(SDPBackend.MATH),  # nor is every fused attention kernel
         frozen_statistics(model),
+        FlopCounterMode(display=False) as counter,
     ):
-        flops = 3 * count(model, images, ids)
-        for tower, inputs in ((model.vision, images), (model.text, ids)):
-            if not any(parameter.requires_grad for parameter in tower.parameters()):
-                flops -= 2 * count(tower, inputs)
-    return flops / len(ids)
+        model(images, ids)
+    flops = {module: sum(counts.values()) for module, counts in counter.get_flop_counts().items()}
+    frozen = sum(flops.get(f"{type(model).__name__}.{tower}", 0) for tower in model.frozen)
+    return (3 * flops["Global"] - 2 * frozen) / len(ids)
 
 
 @functools.cache
@@ -154,20 +146,14 @@ class Watcher:
 
 def _listing(what: str, causes: list[str]) -> str:
     pairs = "images and captions that don't belong together (look at a few pairs)"
-    start = (
-        "a hard start: a Vision Transformer can stay on this plateau long with few images (try model.vision.stem conv)"
-    )
+    start = "a hard start: a ViT can stay on this plateau long with few images (try model.vision.stem conv)"
     return "\n  - ".join([f"{what}.  Likely causes, the measured ones first:", *causes, pairs, start])
 
 
 def causes_in_log(lines: list[dict[str, Any]], config: TrainConfig) -> list[str]:
     """Likely causes in the logged figures of steps."""
-    lr, most, recent, last = (
-        f"train.lr {config.train.lr:g}",
-        config.train.grad_clip,
-        lines[len(lines) // 2 :],
-        lines[-1],
-    )
+    lr, most = f"train.lr {config.train.lr:g}", config.train.grad_clip
+    recent, last = lines[len(lines) // 2 :], lines[-1]
     step = statistics.median_high(line["update_norm"] / max(line["param_norm"], 1e-12) for line in recent)
     steep = sum(line["grad_norm"] > 10 * most for line in recent) > len(recent) / 2
     still = len(lines) > 1 and last["scale"] == lines[0]["scale"]
@@ -185,7 +171,7 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     """Likely causes in one batch and its gradients; with several processes nothing is measured."""
     if world_size() > 1:
         return ["(start it in one process to have a batch and its gradients checked)"]
-    images, ids, std = batch.images[:64], batch.ids[:64], float(batch.images[:64].std())
+    images, ids = batch.images[:64], batch.ids[:64]
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
     with torch.enable_grad(), frozen_statistics(model):  # a check must not change the run
         image, text, scale = model(images, ids)
@@ -194,18 +180,15 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
         grads = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)))
     reached = [name for name, x in grads.items() if x is not None and x.any()]
     missed = [part for part in ("vision", "text", "logit_scale") if not any(n.startswith(part) for n in reached)]
-    cosines, different = {"image": mean_cosine(image), "text": mean_cosine(text)}, len(torch.unique(batch.ids, dim=0))
+    cosines, std = {"image": mean_cosine(image), "text": mean_cosine(text)}, float(images.std())
+    different, of_all = len(torch.unique(batch.ids, dim=0)), len(batch.ids)
     same = "features are nearly the same vector: the tower has collapsed, or its inputs are all alike"
     causes = {
         **{f"no gradient reaches {n}: it is frozen, detached, or dead": n not in model.frozen for n in missed},
         **{f"all {name} {same} (mean cosine {cosine:.3f})": cosine > 0.98 for name, cosine in cosines.items()},
         "the images of a batch are all alike": images.std(dim=0).mean() < 1e-3,
-        f"pixels have a standard deviation of {std:.2g}, not about 1: check model.vision.mean and std": not 0.2
-        < std
-        < 5,
-        f"only {different} of a batch's {len(batch.ids)} captions differ: equal ones are false negatives": (
-            different < 0.9 * len(batch.ids)
-        ),
+        f"pixels have a standard deviation of {std:.2g}, not 1: check model.vision.mean and std": not 0.2 < std < 5,
+        f"only {different} of {of_all} captions differ: equal ones are false negatives": different < 0.9 * of_all,
     }
     return [cause for cause, true in causes.items() if true]
 
