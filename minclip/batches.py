@@ -37,16 +37,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N images and their captions, at least one each: several people may have described the same photograph.
-
-    `notes` are sentences about what was left out.  Raises MinclipError if the lengths differ or nothing is there.
-    """
+    """N images and the captions of each, at least one.  Raises MinclipError if the lengths differ or nothing is there."""
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB, an array or a memory map
-    captions: list[list[str]]
+    captions: list[list[str]]  # several people may have described the same photograph
     names: list[str]  # file names or numbers
     tasks: dict[str, Task] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences about what was left out
 
     def __post_init__(self) -> None:
         n, captions, names = len(self.images), len(self.captions), len(self.names)
@@ -132,8 +129,6 @@ def raw_batches(
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model sees."""
-
     images: Tensor  # (B, 3, S, S) float32, normalized
     ids: Tensor  # (B, L) int64
 
@@ -167,9 +162,9 @@ def augment(
     """
     area, ratio, x, y, flip = random_numbers
     pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
-    flipped = torch.zeros_like(flip, dtype=torch.bool) if may_flip is None else (flip < 0.5) & may_flip
+    flipped = (flip < 0.5) & (False if may_flip is None else may_flip)
     if min_crop == 1 and image_size == images.shape[-1]:
-        return torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels) if may_flip is not None else pixels
+        return torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
     area = min_crop + (1 - min_crop) * area
     ratio = (1 / area).clamp(max=4 / 3) ** (2 * ratio - 1)  # a large box must be nearly square to fit inside
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # (B,) parts of the side

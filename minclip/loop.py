@@ -39,10 +39,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
     loop, first = config.train, distributed.rank() == 0
     options = {**resuming.leaves(to_dict(config)), "--resume": resume}
-    resuming.check_agreement("was started with other values of", options)
+    resuming.check_agreement(options)
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
-
         if resume:
             config = resuming.resumed_config(folder, config)
             if resuming.is_finished(folder, loop):
@@ -61,7 +60,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
             # of process 0 alone: the captions of shards may be a long download
-            tokenizer = distributed.broadcast_object(new_tokenizer(config.model.text, stream.texts) if first else None)
+            mine = new_tokenizer(config.model.text, stream.texts) if first else None
+            tokenizer = distributed.all_gather_object(mine)[0]
             text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
             config = replace(config, model=replace(config.model, text=text))
 
@@ -77,7 +77,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         model = wrap(clip, loop)  # `clip` stays the model itself, whatever is around it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop)
-        peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
+        peak_lrs = [group["lr"] for group in optimizer.param_groups]  # those of the towers may differ
         ema = EMA(model, loop.ema) if loop.ema else None
         saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skipped = saved["step"], saved["skipped"]
@@ -108,7 +108,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
-
         stream.start(tokenizer, device, step)
         watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
@@ -197,7 +196,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 logged_at += time.perf_counter() - paused  # images/s are those of training
 
         # ---- the end: save, validate, evaluate on the splits that nothing was chosen by
-
         save()
         if stop:
             raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")

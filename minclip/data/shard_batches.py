@@ -44,19 +44,17 @@ class ShardBatches(IterableDataset):
     def __post_init__(self) -> None:
         n, processes = len(self.shards), self.world_size
         if n < processes:
-            few = f"{n} shards are too few for {processes} processes, each of which reads its own"
-            raise MinclipError(f"{few}: make {processes} shards or more, or start at most {n} processes")
+            raise MinclipError(f"{n} shards are too few for {processes} processes, each of which reads its own")
         webdataset()  # if it is missing, this says so before a worker does
         self.workers, self.seed = min(self.config.data.workers, n // processes), self.config.train.seed
         self.batch_size = self.config.train.batch_size // processes
 
     def stream(self) -> Iterator[RawBatch]:
         """The batches, made by the workers or here."""
-        reader = replace(self, tally=Tally())  # has a state of its own, in each worker
-        pin = torch.cuda.is_available()
-        options = {"num_workers": self.workers, "pin_memory": pin, "worker_init_fn": _ignore_interrupts}
-        # with a generator of its own, for else the loader draws from the global one
-        for read in DataLoader(reader, batch_size=None, generator=torch.Generator(), **options):
+        # a reader with a state, and a loader with a generator of its own: else it would draw from the global one
+        options = {"num_workers": self.workers, "generator": torch.Generator(), "worker_init_fn": _ignore_interrupts}
+        reader = replace(self, tally=Tally())
+        for read in DataLoader(reader, batch_size=None, pin_memory=torch.cuda.is_available(), **options):
             if isinstance(read, MinclipError):
                 raise read
             batch, skipped, reasons = read
@@ -93,25 +91,24 @@ class ShardBatches(IterableDataset):
             # the next epoch may bring other shards; but if no shard has made a batch by then, none ever will
             empty = empty.union(mine) if self.made == made else set()
             if len(empty) == len(set(self.shards)):
-                few = f"{len(empty)} shards hold too little for one batch of {self.batch_size}"
-                raise MinclipError(f"{few}; {self.tally}")
+                few = "shards hold too little for one batch of"
+                raise MinclipError(f"{len(empty)} {few} {self.batch_size}; {self.tally}")
 
     def batches(self, skip: int) -> Iterator[list[Sample]]:
         """`batch_size` decoded samples each, all different, from number `skip` on."""
-        samples, waiting, size = self.samples(), deque(), self.batch_size
+        samples, waiting, size, side = self.samples(), deque(), self.batch_size, self.config.data.image_size
         while True:
             source = (waiting.popleft() if waiting else next(samples) for _ in itertools.count())
-            chosen: dict[tuple[str, int], Sample] = {}
-            later: list[Sample] = []
+            chosen, later = {}, []
             while len(chosen) < size:
                 sample = next(source)
                 if chosen.setdefault(sample.place, sample) is not sample:
                     later.append(sample)
             if self.made >= skip:
-                good = {place: s for place, s in chosen.items() if s.decoded(self.config.data.image_size, self.tally)}
+                good = {place: s for place, s in chosen.items() if s.decoded(side, self.tally)}
                 while len(good) < size:
                     later.append(sample := next(source))
-                    if sample.decoded(self.config.data.image_size, self.tally):
+                    if sample.decoded(side, self.tally):
                         good[sample.place] = sample
                 yield list(good.values())
             self.made += 1

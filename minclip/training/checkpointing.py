@@ -16,12 +16,14 @@ def recompute_blocks(tower: nn.Module) -> None:
         block.forward = partial(_recomputed, block, block.forward)
 
 
-def _recomputed(block: nn.Module, forward: Callable, *inputs: Any) -> Any:
+def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*inputs)
+        return forward(*inputs, **options)
     # BatchNorm counts a batch in the forward pass; the second computation must not count it again
     second = {"context_fn": lambda: (nullcontext(), frozen_statistics(block))} if has_batch_norm(block) else {}
-    return checkpoint(forward, *inputs, use_reentrant=False, **second)  # restores the random state for dropout
+    return checkpoint(
+        forward, *inputs, use_reentrant=False, **second, **options
+    )  # restores the random state for dropout
 
 
 def has_batch_norm(module: nn.Module) -> bool:

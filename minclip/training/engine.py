@@ -5,7 +5,7 @@ import math
 import signal
 import timeit
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,8 @@ def fast_bf16(kind: str) -> bool:
     """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; on a CPU, a product of each is timed."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    if kind != "cpu" or not (able.get("avx512_bf16") or able.get("amx_bf16")):
+    able = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
         return False  # without such instructions it is emulated, slowly
     # some CPUs have them and are slower all the same; the margin keeps the answer from changing with the load
     return seconds_of_product(torch.bfloat16) < 0.8 * seconds_of_product(torch.float32)
@@ -135,14 +135,9 @@ def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[T
 
 def norm(tensors: list[Tensor]) -> Tensor:
     """The L2 norm of all tensors as one vector, over all processes."""
-    kinds: dict[bool, list[Tensor]] = {False: [], True: []}
-    for x in tensors:
-        kinds[is_sharded(x)].append(local(x.detach()).float())
-    whole, sharded = (
-        torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
-        for kind in kinds.values()
-    )
-    return (whole + (all_reduce_sum(local(sharded)) if kinds[True] else 0)).sqrt()
+    kinds = ([x.detach().float() for x in tensors if is_sharded(x) == sharded] for sharded in (False, True))
+    whole, sharded = (torch.nn.utils.get_total_norm(kind) for kind in kinds)
+    return torch.hypot(whole, sharded.full_tensor() if is_sharded(sharded) else sharded)
 
 
 @torch.no_grad()
@@ -164,10 +159,9 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt("interrupted twice: the last checkpoint is whole")
         seen.append(number)
 
-    try:
+    before = {}
+    with suppress(ValueError):  # only the main thread receives signals
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # only the main thread receives signals
-        before = {}
     try:
         yield lambda: bool(seen)
     finally:

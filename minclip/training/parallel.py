@@ -17,9 +17,9 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     if loop.grad_checkpointing:
         if loop.compile and has_batch_norm(model):
             both = "train.compile and train.grad_checkpointing"  # the compiler can't trace the frozen statistics
-            raise MinclipError(f"{both} don't work together in a model with BatchNorm: choose one of them")
-        for tower in towers:  # the libraries of borrowed towers have a way of their own
-            tower.checkpoint() if hasattr(tower, "checkpoint") else recompute_blocks(tower)
+            raise MinclipError(f"{both} exclude each other in a model with BatchNorm: choose one")
+        for tower in towers:
+            recompute_blocks(tower)
     if world_size() > 1 and device.type == "cuda":
         synchronize_norms(model)
     if loop.compile:
@@ -37,10 +37,9 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
         parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(device.type, (world_size(),))
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}  # can't be cut into shards
-    for tower in towers:
-        for block in getattr(tower, "blocks", []):
-            fully_shard(block, mesh=mesh, ignored_params=numbers)
-    return fully_shard(model, mesh=mesh, ignored_params=numbers)
+    for part in (*(block for tower in towers for block in getattr(tower, "blocks", [])), model):
+        fully_shard(part, mesh=mesh, ignored_params=numbers)
+    return model
 
 
 def check_compiler(device: torch.device) -> None:
@@ -49,8 +48,8 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
     except Exception as error:  # its absence raises many kinds, deep inside
         needed = "Triton" if device.type == "cuda" else "a C++ compiler such as g++"
-        why = f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
-        raise MinclipError(f"train.compile needs {needed} and can't use one here ({why}): install it") from None
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MinclipError(f"train.compile needs {needed}, which can't be used here ({why:.200}): install it") from None
 
 
 def whole_model(model: nn.Module) -> CLIP:
@@ -61,8 +60,7 @@ def whole_model(model: nn.Module) -> CLIP:
         return model
     whole = CLIP(model.config)
     # one tensor after the other, so that no GPU holds more than one whole tensor beside its shard
-    values = {n: (x.full_tensor() if is_sharded(x) else x).cpu() for n, x in model.state_dict().items()}
-    whole.load_state_dict(values)
+    whole.load_state_dict({n: (x.full_tensor() if is_sharded(x) else x).cpu() for n, x in model.state_dict().items()})
     return whole
 
 

@@ -9,27 +9,27 @@ from ..weights.config_json import to_dict
 from .distributed import all_gather_object
 from .run import read_learnt, read_metrics, read_run_config
 
+FREE = {  # fields that may differ from those that a run began with
+    *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
+    *("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing"),
+    *("lr", "grad_clip"),  # the rescue of a run that has become unstable
+}
 
-def check_agreement(what: str, mine: dict[str, Any]) -> None:
-    """A MinclipError if the processes don't have the same values; `what` completes "process 1 … seed than process 0"."""
+
+def check_agreement(mine: dict[str, Any]) -> None:
+    """A MinclipError unless all processes were started with the same options."""
     everyones = all_gather_object(mine)
     for number, values in enumerate(everyones):
-        different = [name for name, value in values.items() if value != everyones[0].get(name)]
-        if different:
-            raise MinclipError(
-                f"process {number} {what} {', '.join(different)} than process 0: give all the same options"
-            )
+        if different := [name for name, value in values.items() if value != everyones[0].get(name)]:
+            what = f"process {number} was started with other values of {', '.join(different)} than process 0"
+            raise MinclipError(f"{what}: give all the same options")
 
 
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
-    """`config` for the run in `folder`; only the run's length, its logging and what depends on the machine may differ."""
+    """`config` for the run in `folder`; a MinclipError names the fields that may not differ from the saved ones."""
     saved = read_run_config(folder)
-    pace = ("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard")
-    machine = ("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing")
-    rescue = ("lr", "grad_clip")  # of a run that has become unstable
-    # a tower's own rate, too, but a tower can't get or lose one: the optimizer would have other groups
-    rates = tuple(n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n))
-    free = pace + machine + rescue + rates
+    # a tower's own rate is free, too, but a tower can't get or lose one: the optimizer would have other groups
+    free = FREE | {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
     # decided when the run began: the vocabulary by its tokenizer, the rest by a pretrained tower's owner
     vision, text = config.model.vision, saved.model.text
     text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
@@ -40,9 +40,7 @@ def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     changed = [n for n, value in now.items() if before[n] != value and n.split(".")[-1] not in free]
     if changed:
         what = ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in changed)
-        raise MinclipError(
-            f"{folder} was started with other values of {what}: use the same, or train in another folder"
-        )
+        raise MinclipError(f"{folder} was started with other values of {what}: use these, or train in another folder")
     return config
 
 
@@ -50,10 +48,8 @@ def check_images(folder: Path, names: list[str]) -> None:
     """A MinclipError if a run would be resumed with other photographs, because a list of splits came or went."""
     before, now = set(read_learnt(folder)), set(names)
     if before and before != now:
-        raise MinclipError(
-            f"{folder} was trained on {len(before)} photographs, {len(before - now)} of which are not for training any more, "
-            f"and {len(now - before)} others are: put the photographs and their list of splits back, or train in another folder"
-        )
+        what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
+        raise MinclipError(f"{folder}: {what}: restore them and their list of splits, or train in another folder")
 
 
 def is_finished(folder: Path, loop: LoopConfig) -> bool:

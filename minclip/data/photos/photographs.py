@@ -60,7 +60,7 @@ class Photographs:
         stamps = list(map({file: str(self.source.stamp(file)) for file in set(files)}.get, files))
         place = f"{root.resolve()} {split} {size or ''}"
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
-        listed = f"; all of them in {Path(images.filename).with_suffix('.jsonl')}" if broken else ""
+        listed = f"; all of them in {Path(images.filename).with_suffix('.json')}" if broken else ""
         notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
 

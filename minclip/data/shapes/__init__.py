@@ -11,7 +11,7 @@ from ...batches import Pairs
 from ...config import MinclipError
 from .hashing import below, draws
 from .painting import SHIFTS, paint, shift
-from .text import COLORS, FILLS, FRUIT, HELD_OUT, SHAPES, WORDS, Scenes, captions_of, tasks_of
+from .text import COLORS, FILLS, FRUIT, HELD_OUT, RADII, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
 
@@ -62,7 +62,7 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     # Centers and radii in 64ths of the image's side.  Each object has a box of its own, so none overlap: a single one
     # has the whole image to itself, others take quadrants 0 1 / 2 3 in an order of their own for each scene.
     alone, word_top = (count == 1)[:, None], below(u[:, 4], 2)
-    radius = np.where(large == 1, np.where(alone, 17.0, 13.0), np.where(alone, 11.0, 9.0)) + below(o[:, :, 3], 3) * 0.5
+    radius = np.array(RADII)[6 * large + 3 * alone + below(o[:, :, 3], 3)]
     quadrant = np.argsort(u[:, 10:14], axis=1, kind="stable")
     left, top, width = (np.where(alone, a, b) for a, b in ((0, quadrant % 2 * 32), (0, quadrant // 2 * 32), (64, 32)))
     # a written word takes a band of 20 above or below; the objects share the remaining 44, side by side

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from .hashing import below, draws
-from .text import FRUIT, WORDS, Scenes
+from .text import FRUIT, RADII, WORDS, Scenes
 
 SHIFTS = ("sketch", "inverted", "blurred", "noisy", "rotated", "tinted")
 RGB = np.array([list(bytes.fromhex(c)) for c in "d62424 f48a12 eed828 2ca038 32c8d0 2c48d0 802cb2 f480bc".split()])
@@ -34,14 +34,14 @@ def _distances(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     )
 
 
-@lru_cache(maxsize=1)  # for all blocks of scenes
-def _stamps(image_size: int, radii: tuple[float, ...]) -> np.ndarray:
-    """Opacity stamps (10 shapes, 3 fills, len(radii), 4 tilts, P, P) uint8 for one image size, edges smoothed."""
+@lru_cache(maxsize=1)  # for all blocks and splits of scenes
+def _stamps(image_size: int) -> np.ndarray:
+    """Opacity stamps (10 shapes, 3 fills, 12 radii, 4 tilts, P, P) uint8 for one image size, edges smoothed."""
     scale = image_size / 64
     half = int(18.5 * scale) + 2
     grid, line = np.arange(-half, half + 1) + 0.0, max(1.7 * scale, 1.0)
-    out = np.zeros((10, 3, len(radii), 4, 2 * half + 1, 2 * half + 1), dtype=np.uint8)
-    for k, radius in enumerate(radii):
+    out = np.zeros((10, 3, len(RADII), 4, 2 * half + 1, 2 * half + 1), dtype=np.uint8)
+    for k, radius in enumerate(RADII):
         pixels = radius * scale
         for t, h in enumerate((-0.12, -0.04, 0.04, 0.12)):  # tangents of half the angle: -14, -5, 5 and 14 degrees
             cos, sin = (1 - h * h) / (1 + h * h), 2 * h / (1 + h * h)
@@ -97,15 +97,14 @@ def paint(s: Scenes, image_size: int = 64, *, sketch: bool = False) -> np.ndarra
     if n > BLOCK:
         blocks = (s.take(slice(i, i + BLOCK)) for i in range(0, n, BLOCK))
         return np.concatenate([paint(block, image_size, sketch=sketch) for block in blocks])
-    radii = np.unique(s.radius)
-    stamps = _stamps(image_size, tuple(radii))
+    stamps = _stamps(image_size)
     cells, pad = np.arange(stamps.shape[-1]), stamps.shape[-1] // 2
     canvas = np.full((n, image_size + 2 * pad, image_size + 2 * pad, 3), 250, dtype=np.int32)
     if not sketch:
         canvas[:, pad:-pad, pad:-pad] = np.clip(_backgrounds(s, image_size), 0, 255)
 
     def stamp(rows: np.ndarray, k: int, shape: np.ndarray | int, fill: np.ndarray | int, rgb: np.ndarray) -> None:
-        alpha = stamps[shape, fill, np.searchsorted(radii, s.radius[rows, k]), s.tilt[rows, k]][..., None]
+        alpha = stamps[shape, fill, np.searchsorted(RADII, s.radius[rows, k]), s.tilt[rows, k]][..., None]
         alpha, rgb = alpha.astype(np.int32), np.int32(30) if sketch else rgb[..., None, None, :].astype(np.int32)
         # the padding equals half a stamp: a center in the image is the stamp's corner on the canvas
         y, x = (np.floor(center[rows, k] * scale).astype(int)[:, None] + cells for center in (s.y, s.x))

@@ -15,6 +15,7 @@ SIZES = ("small", "large")
 BACKGROUNDS = ("plain", "gradient", "noisy")
 WORDS = ("STAR", "HEART", "RING", "CROSS", "RED", "BLUE", "GREEN", "CAT")
 NUMBERS = ("one", "two", "three", "four")
+RADII = [base + k / 2 for base in (9, 11, 13, 17) for k in range(3)]  # of objects, in 64ths of the image's side
 FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
 
 # Pairs of attributes that no object of a training scene has: zero-shot has to combine them.
@@ -55,7 +56,7 @@ class Scenes:
     large: np.ndarray  # (n, 4) index into SIZES
     x: np.ndarray  # (n, 4) centers and radii in 64ths of the image's side, from the top left
     y: np.ndarray
-    radius: np.ndarray
+    radius: np.ndarray  # one of RADII
     word: np.ndarray  # (n,) index into WORDS, or -1
     word_top: np.ndarray  # (n,) 1 if the word is above the objects
     background: np.ndarray  # (n,) index into BACKGROUNDS
