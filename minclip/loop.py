@@ -130,7 +130,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
                 batch = stream.next(side)
-                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume
+                # all randomness comes from these: no random state is saved, and any number of processes may resume
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()  # gradients add up otherwise
                 loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)

@@ -94,7 +94,7 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without the settings that other towers don't use, ready for its two `tower` fields to be overridden."""
+    """The config without the settings that other towers don't use, so that its two `tower` fields can be overridden."""
     model = config.model
     for part, tower in (("vision", vision), ("text", text)):
         old = copy.copy(getattr(model, part))

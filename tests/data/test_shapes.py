@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from minclip.config import MinclipError
 from minclip.data import load_pairs
 from minclip.data.shapes import SPLITS, load_shapes, scenes
-from minclip.data.shapes.paint import FONT, RGB, SHIFTS, paint, shift
+from minclip.data.shapes.painting import FONT, RGB, SHIFTS, paint, shift
 from minclip.data.shapes.text import (
     BACKGROUNDS,
     COLORS,
