@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..batches import Batch
 from ..config import MinclipError, TrainConfig
@@ -34,6 +33,8 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
     the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `import minclip` should not wait for
+
     few = slice(min(8, len(batch.ids)))
     images, ids = torch.zeros_like(batch.images[few]), batch.ids[few]  # the numbers in an image change no count
 
