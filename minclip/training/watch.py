@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..batches import Batch
 from ..config import LoopConfig, MinclipError, TrainConfig
@@ -33,6 +32,8 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
     the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `import minclip` should not wait for
+
     images, ids = torch.zeros_like(batch.images[:8]), batch.ids[:8]  # the numbers in an image change no count
     with (
         torch.no_grad(),
