@@ -170,13 +170,13 @@ def augment(
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # (B,) parts of the side
     # A resize is linear in the pixels, first along y, then along x: one matrix an image for each, no loop over images,
     # and a crop lands on its final size at once.  Mirroring is the same matrix with its rows in reverse.
-    rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size)  # (B, S, H)
-    columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size)
+    rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size=image_size)  # (B, S, H)
+    columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size=image_size)
     columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
     return torch.einsum("bys,bcst,bxt->bcyx", rows, pixels, columns)
 
 
-def resize_matrices(start: Tensor, length: Tensor, size: int, image_size: int) -> Tensor:
+def resize_matrices(start: Tensor, length: Tensor, size: int, *, image_size: int) -> Tensor:
     """(B, S, H): what each of `size` = H pixels adds to each of S, from `start` over `length` (B,), parts of H."""
     step = (length * size / image_size)[:, None, None]  # pixels from one output pixel to the next
     center = (start * size)[:, None, None] + (torch.arange(image_size, device=step.device)[:, None] + 0.5) * step

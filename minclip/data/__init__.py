@@ -70,4 +70,4 @@ def open_data(data: DataConfig, *, seed: int = 0) -> OpenData:
         how = f"run minclip fetch {name}, or set data.root to a folder or zip as Kaggle delivers it"
         raise MinclipError(f"{name} needs its photographs: {how}")
     found = find_photographs(name, root, (data.image_column, data.caption_column))
-    return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits() else ("val",))
+    return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits else ("val",))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from minclip.config import MinclipError
 from minclip.data import load_pairs
 from minclip.data.shapes import SPLITS, load_shapes, scenes
-from minclip.data.shapes.paint import FONT, RGB, SHIFTS, paint, shift
+from minclip.data.shapes.painting import FONT, RGB, SHIFTS, paint, shift
 from minclip.data.shapes.text import (
     BACKGROUNDS,
     COLORS,
@@ -35,6 +35,8 @@ from minclip.data.shapes.text import (
     tasks_of,
     things_of,
 )
+
+HELD_OUT_COLORS, HELD_OUT_FILLS = ([tuple(pair.split()) for pair in part] for part in (HELD_OUT[:6], HELD_OUT[6:]))
 
 # sha256 over images, captions and task labels of the first 64 scenes, 64 pixels, seed 0
 DIGESTS = {

@@ -345,7 +345,7 @@ def test_an_image_of_any_size_and_mode_fits_the_tower(mode, size):
     assert (x.shape, x.dtype) == ((3, 16, 16), torch.float32)
 
 
-def test_preprocess_keeps_the_centre():
+def test_preprocess_keeps_the_center():
     image = Image.new("RGB", (48, 16), "black")
     image.paste("white", (16, 0, 32, 16))
     x = Preprocess(CONFIG.vision)(image)

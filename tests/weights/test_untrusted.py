@@ -242,7 +242,7 @@ def test_an_archive_that_is_merely_compressed_is_read(here):
 
 
 @pytest.mark.parametrize("names", [OPEN_CLIP_NAMES, TRANSFORMERS_NAMES], ids=["open_clip", "transformers"])
-@pytest.mark.parametrize("shape", [(), (3,), (0, 64), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [(), (2, 2, 2)])
 def test_any_tensor_of_another_shape_is_told_by_its_file(model, here, names, shape):
     right = to_theirs(model, names)
     for name in right:

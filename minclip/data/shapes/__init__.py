@@ -2,7 +2,7 @@
 
 Every number is an integer hash or a float built from + - * / and sqrt alone, which IEEE 754 rounds in one way only:
 the same seed gives the same bytes on every machine, Python and NumPy.  Scene `i` of a split does not depend on how
-many scenes are asked for.  This file decides at random what is in a scene; `paint` paints it, `text` writes about it.
+many scenes are asked for.  This file decides what is in a scene; `painting` paints it, `text` writes about it.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ...batches import Pairs
 from ...config import MinclipError
 from .hashing import below, draws
-from .paint import SHIFTS, paint, shift
+from .painting import SHIFTS, paint, shift
 from .text import COLORS, FILLS, FRUIT, HELD_OUT, RADII, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
@@ -38,7 +38,7 @@ def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None 
 def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     """`size` scenes of "train", "val", "test" or "heldout" (one object each, with a held-out pair)."""
     index, held_out = np.arange(size), split == "heldout"
-    u = draws(seed, split, index, 64)
+    u = draws(seed, split, index, slots=64)
     o = u[:, 24:].reshape(size, 4, 10)  # ten draws for each of the four objects
 
     count = np.searchsorted([60, 82, 91], below(u[:, 0], 100), side="right") + 1
@@ -74,7 +74,7 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
 
     setting = {"word_top": word_top, "background": below(u[:, 5], 3), "dark": below(u[:, 6], 2)}
     chance = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
-    words = draws(seed, split + "/captions", index, 200).reshape(size, 5, 40)
+    words = draws(seed, split + "/captions", index, slots=200).reshape(size, 5, 40)
     return Scenes(
         index, seed, split, count, color, shape, fill, large, x, y, radius, word, **setting, **chance, words=words
     )

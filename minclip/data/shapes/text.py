@@ -44,7 +44,7 @@ RELATIONS = tuple(RELATED)
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes as arrays: one entry for each scene, or for each of four objects, of which the first `count` are painted."""
+    """n scenes as arrays: an entry a scene, or one for each of four objects, of which the first `count` are painted."""
 
     index: np.ndarray  # (n,) number within the split
     seed: int

@@ -1,4 +1,4 @@
-"""Paints the scenes of the shapes world, and shifts of them, with integers and with floats that round in one way only."""
+"""Paints the scenes of the shapes world, and shifts of them, with integers and floats that round in one way only."""
 
 from functools import lru_cache
 
@@ -79,14 +79,14 @@ def _word_stamps(image_size: int) -> np.ndarray:
 
 
 def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
-    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark and never vivid, so that objects stand out."""
+    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark, never vivid: objects stand out."""
     u, gray = s.noise[:, :8].reshape(-1, 2, 1, 1, 4), np.where(s.dark == 1, 14, 184)[:, None, None, None, None]
     a, b = (below(u[..., :1], 60) + gray + below(u[..., 1:], 17) - 8).swapaxes(0, 1)
     ramp = np.arange(image_size) * 256 // image_size
     across = np.where((s.noise[:, 8] & 1)[:, None, None] == 1, ramp[None, None, :], ramp[None, :, None])[..., None]
     out = a + (b - a) * across // 256 * (s.background == 1)[:, None, None, None]
     noisy = np.flatnonzero(s.background == 2)
-    grain = draws(s.seed, s.split + "/grain", s.index[noisy], image_size * image_size)
+    grain = draws(s.seed, s.split + "/grain", s.index[noisy], slots=image_size**2)
     out[noisy] += (below(grain, 49) - 24).reshape(-1, image_size, image_size, 1)
     return out
 
@@ -138,12 +138,12 @@ def shift(images: np.ndarray, kind: str, *, seed: int = 0) -> np.ndarray:
             p = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
             x = sum(p[:, :, i : i + size, j : j + size] for i in range(3) for j in range(3)) // 9
     elif kind == "noisy":
-        x = x + (below(draws(seed, "shift/noisy", index, 3 * size * size), 121) - 60).reshape(x.shape)
+        x = x + (below(draws(seed, "shift/noisy", index, slots=3 * size * size), 121) - 60).reshape(x.shape)
     elif kind == "rotated":  # 20 degrees, nearest pixel, edges repeated: (12, 35, 37) is a right triangle
         grid = np.arange(size) * 2 - (size - 1)
         u = (35 * grid[None, :] + 12 * grid[:, None]) // 37
         v = (35 * grid[:, None] - 12 * grid[None, :]) // 37
         x = x[:, :, np.clip((v + size) // 2, 0, size - 1), np.clip((u + size) // 2, 0, size - 1)]
     elif kind == "tinted":
-        x = x * (256 - below(draws(seed, "shift/tinted", index, 3), 128))[:, :, None, None] // 256
+        x = x * (256 - below(draws(seed, "shift/tinted", index, slots=3), 128))[:, :, None, None] // 256
     return np.clip(x, 0, 255).astype(np.uint8)
