@@ -94,7 +94,8 @@ def all_different(pairs: Pairs, count: int) -> Pairs:
     """The first `count` pairs, one caption each, no caption twice: a model can learn these without an error."""
     chosen: dict[str, int] = {}  # caption -> image
     for i, captions in enumerate(pairs.captions):
-        if len(chosen) < count and (new := next((c for c in captions if c not in chosen), None)) is not None:
+        new = next((caption for caption in captions if caption not in chosen), None)
+        if new is not None and len(chosen) < count:
             chosen[new] = i
     if len(chosen) < count:
         raise MinclipError(f"train.overfit {count}: only {len(chosen)} pairs have a caption of their own: lower it")

@@ -87,20 +87,20 @@ def test_an_empty_text_and_a_missing_one_leave_images_out(tmp_path):
 def test_texts_without_a_word_are_an_error(tmp_path):
     put_photographs(tmp_path, ["a.jpg"])
     write(tmp_path / "a.txt", "\n")
-    with pytest.raises(MinclipError, match=r"\b1 caption.*a\.txt line 1"):
+    with pytest.raises(MinclipError, match=r"none of 1 captions has a word in it, as a\.txt line 1"):
         found(tmp_path)
 
 
 def test_a_text_that_is_not_utf8_is_an_error_with_its_line(tmp_path):
     put_photographs(tmp_path, ["a.jpg"])
     (tmp_path / "a.txt").write_bytes("one\nHündchen".encode("latin-1"))
-    with pytest.raises(MinclipError, match=r"a\.txt .*UTF-8.*line 2"):
+    with pytest.raises(MinclipError, match=r"a\.txt is not UTF-8 text \(line 2\)"):
         found(tmp_path)
 
 
 def test_no_captions_at_all_is_an_error_that_tells_what_was_looked_for_and_found(tmp_path):
     put_photographs(tmp_path, ["a.jpg"])
-    with pytest.raises(MinclipError, match=r"\.csv.*dataset_\*\.json.*a\.jpg"):
+    with pytest.raises(MinclipError, match=r"has no captions: looked for a \.csv.*dataset_\*\.json, found a\.jpg$"):
         found(tmp_path)
 
 
@@ -159,22 +159,22 @@ def test_any_table_that_a_csv_writer_wrote_is_read_back(tmp_path_factory, captio
 
 
 BAD = {  # what is wrong: (table, error)
-    "no caption": ("image,captoin\na.jpg,x\n", r"t\.csv .*captoin.*data\.caption_column"),
-    "no image": ("id,caption\n1,x\n", r"t\.csv .*id, caption.*data\.image_column"),
-    "addresses": ("url,caption\nhttp://x/a.jpg,x\n", r"t\.csv .*url, caption.*img2dataset .*shards"),
-    "an address": ("image,caption\na.jpg,x\nhttps://x/a.jpg,x\n", r"t\.csv line 3: https://x/a\.jpg .*img2dataset"),
-    "empty": ("", r"t\.csv .*image.*empty"),
-    "no rows": ("image,caption\n", r"t\.csv .*image, caption"),
-    "no name": ("image,caption\na.jpg,x\n,y\n", r"t\.csv line 3: .*'image'"),
-    "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: .*\b2\b.*\b3\b.*a\.jpg,A dog,a cat"),
-    "one cell": ('image;caption\n"a.jpg";"two\nlines"\nb.jpg\n', r"t\.csv line 4: .*\b2\b.*\b1\b.*';'"),
-    "open quote": ('image,caption\na.jpg,fine\na.jpg,"open\nb.jpg,x\n', r"t\.csv line 3: .*quote"),
-    "open quote, then another": ('image,caption\na.jpg,"open\nb.jpg,"x"\n', r"t\.csv line 2: .*quote"),
-    "a list of numbers": ('image,raw\na.jpg,"[""x"", 3]"\n', r"t\.csv line 2: .*'raw'"),
-    "another split": ("image,caption,split\na.jpg,x,train\nb.jpg,x,holdout\n", r"t\.csv line 3: .*'holdout'.*train, val, test"),
-    "a split missing": ("image,caption,split\na.jpg,x,train\nb.jpg,x,\" \"\n", r"1 of 2 .*split.*b\.jpg"),
-    "two splits": ("image,caption,split\na.jpg,x,train\na.jpg,x,test\n", r"t\.csv line 3: a\.jpg .*test.*train"),
-    "no training": ("image,caption,split\na.jpg,x,val\nb.jpg,x,test\n", r"\b2\b.*0 for train, 1 for val, 1 for test"),
+    "no caption": ("image,captoin\na.jpg,x\n", r"t\.csv has no known caption column \(is it 'captoin'\?\): it has image, captoin; name yours in data\.caption_column"),
+    "no image": ("id,caption\n1,x\n", r"t\.csv has no known image column: it has id, caption; name yours in data\.image_column"),
+    "addresses": ("url,caption\nhttp://x/a.jpg,x\n", r"t\.csv has addresses and no image column \(it has url, caption\); img2dataset .*data\.name \"shards\""),
+    "an address": ("image,caption\na.jpg,x\nhttps://x/a.jpg,x\n", r"t\.csv line 3: https://x/a\.jpg is a web address; img2dataset"),
+    "empty": ("", r"t\.csv has no known image column: it is empty"),
+    "no rows": ("image,caption\n", r"t\.csv is a table without rows: it ends below its columns image, caption"),
+    "no name": ("image,caption\na.jpg,x\n,y\n", r"t\.csv line 3: the column 'image' is empty"),
+    "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: expected 2 columns \(image, caption\), found 3; .*a\.jpg,A dog,a cat"),
+    "one cell": ('image;caption\n"a.jpg";"two\nlines"\nb.jpg\n', r"t\.csv line 4: expected 2 columns .*found 1; a caption with ';'"),
+    "open quote": ('image,caption\na.jpg,fine\na.jpg,"open\nb.jpg,x\n', r"t\.csv line 3: unexpected end of data: is a quote not closed"),
+    "open quote, then another": ('image,caption\na.jpg,"open\nb.jpg,"x"\n', r"t\.csv line 2: ',' expected after '\"': is a quote not closed, or one"),
+    "a list of numbers": ('image,raw\na.jpg,"[""x"", 3]"\n', r"t\.csv line 2: the column 'raw' holds no text but"),
+    "another split": ("image,caption,split\na.jpg,x,train\nb.jpg,x,holdout\n", r"t\.csv line 3: the split 'holdout' is none of train, val, test"),
+    "a split missing": ("image,caption,split\na.jpg,x,train\nb.jpg,x,\" \"\n", r"1 of 2 captioned images have no split, the others do: b\.jpg"),
+    "two splits": ("image,caption,split\na.jpg,x,train\na.jpg,x,test\n", r"t\.csv line 3: a\.jpg is for test here and for train above"),
+    "no training": ("image,caption,split\na.jpg,x,val\nb.jpg,x,test\n", r"none of 2 captioned images is for training: 0 for train, 1 for val, 1 for test"),
 }  # fmt: skip
 
 
@@ -187,13 +187,13 @@ def test_a_bad_table_is_an_error_with_file_and_line(tmp_path, wrong):
 
 def test_a_column_that_is_not_there_names_the_nearest(tmp_path):
     root = table(tmp_path, "picture,words\na.jpg,x\n")
-    with pytest.raises(MinclipError, match=r"'pictures'.*'picture'.*picture, words"):
+    with pytest.raises(MinclipError, match=r"no column 'pictures' \(did you mean 'picture'\?\): it has picture, words"):
         found(root, ("pictures", "words"))
 
 
 def test_a_named_column_is_missed_though_there_are_texts(tmp_path):
     write(table(texts(tmp_path), "image,caption\na.jpg,x\n") / "x", "")
-    with pytest.raises(MinclipError, match="'alt'"):
+    with pytest.raises(MinclipError, match="no column 'alt'"):
         found(tmp_path, ("", "alt"))
 
 
@@ -269,7 +269,9 @@ def test_a_name_that_could_be_two_files_is_an_error_with_its_line(tmp_path):
     put_photographs(tmp_path / "one", ["a.jpg"])
     put_photographs(tmp_path / "two", ["a.jpg"])
     write(tmp_path / "t.csv", "image,caption\na.jpg,x\na.jpg,y\n")
-    with pytest.raises(MinclipError, match=r"t\.csv line 2: a\.jpg .*one/a\.jpg .*two/a\.jpg"):
+    with pytest.raises(
+        MinclipError, match=r"t\.csv line 2: a\.jpg could be one/a\.jpg or two/a\.jpg: write its folder"
+    ):
         found(tmp_path)
 
 
@@ -333,7 +335,7 @@ def test_a_list_that_could_mean_two_files_is_an_error(tmp_path):
     for folder in ("one", "two"):
         texts(tmp_path / folder)
     write(tmp_path / "train.txt", "\n".join(NAMES))
-    with pytest.raises(MinclipError, match=r"train\.txt.* 000\.jpg .*one/000\.jpg .*two/000\.jpg"):
+    with pytest.raises(MinclipError, match=r"train\.txt: 000\.jpg could be one/000\.jpg or two/000\.jpg"):
         list(found(tmp_path).splits)
 
 
@@ -345,7 +347,7 @@ def test_a_small_set_has_something_to_learn_from_and_to_validate_on(tmp_path, co
 
 def test_one_image_is_too_few(tmp_path):
     root = texts(tmp_path, NAMES[:1])
-    with pytest.raises(MinclipError, match=r"'val'.*train \(1\)"):
+    with pytest.raises(MinclipError, match=r"has no split 'val': it has train \(1\)"):
         found(root).load("val", image_size=16)
 
 
@@ -453,10 +455,10 @@ def test_coco_has_a_folder_and_may_have_tokens_only(pictures):
     [
         (lambda text: text[:3000], r"dataset_flickr8k\.json .*line 1 column \d+"),
         (lambda text: "", r"dataset_flickr8k\.json .*line 1 column 1"),
-        (lambda text: text.replace('"images"', '"pictures"'), r'"images"'),
-        (lambda text: text.replace('"sentences"', '"s"'), r"images\[0\].*'sentences'"),
-        (lambda text: text.replace('"restval"', '"rest"'), r"images\[40\].*'rest'.*train, val, test"),
-        (lambda text: text.replace('{"filename": "003.jpg"', '3, {"filename": "003.jpg"'), r"images\[3\]"),
+        (lambda text: text.replace('"images"', '"pictures"'), r'it has no list "images"'),
+        (lambda text: text.replace('"sentences"', '"s"'), r"images\[0\] is not in Karpathy.*KeyError 'sentences'"),
+        (lambda text: text.replace('"restval"', '"rest"'), r"images\[40\]: the split 'rest' is none of train, val, test"),
+        (lambda text: text.replace('{"filename": "003.jpg"', '3, {"filename": "003.jpg"'), r"images\[3\] is not in Karp"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("captions", [True, False])
@@ -546,10 +548,10 @@ def test_a_struct_without_bytes_names_files(tmp_path, parquet):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"image": ["a.jpg"], "caption": [3]}, r"t\.parquet row 1: .*'caption'.*\b3\b"),
-        ({"image": [3], "caption": ["x"]}, r"t\.parquet row 1: .*'image'.*\b3\b"),
-        ({"image": ["a.jpg", None], "caption": ["x", "y"]}, r"t\.parquet row 2: .*'image'"),
-        ({"image": ["a.jpg"], "label": ["x"]}, r"t\.parquet .*caption.*image, label"),
+        ({"image": ["a.jpg"], "caption": [3]}, r"t\.parquet row 1: the column 'caption' holds no text but 3"),
+        ({"image": [3], "caption": ["x"]}, r"t\.parquet row 1: the column 'image' holds no text but 3"),
+        ({"image": ["a.jpg", None], "caption": ["x", "y"]}, r"t\.parquet row 2: the column 'image' is empty"),
+        ({"image": ["a.jpg"], "label": ["x"]}, r"t\.parquet has no known caption column: it has image, label"),
     ],
 )
 def test_a_bad_parquet_is_an_error_with_its_row(tmp_path, parquet, columns, message):
@@ -561,7 +563,7 @@ def test_a_bad_parquet_is_an_error_with_its_row(tmp_path, parquet, columns, mess
 def test_a_parquet_that_was_cut_off_is_an_error(tmp_path, parquet):
     path = write_parquet(parquet, tmp_path / "t.parquet", {"image": ["a.jpg"], "caption": ["x"]})
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(MinclipError, match=r"t\.parquet "):
+    with pytest.raises(MinclipError, match=r"t\.parquet is not a whole parquet file"):
         found(tmp_path)
 
 
@@ -582,7 +584,7 @@ def test_no_root_is_an_error_that_says_what_to_give():
 
 
 def test_columns_are_for_own_tables():
-    with pytest.raises(MinclipError, match=r"data\.image_column.*\bown\b"):
+    with pytest.raises(MinclipError, match=r"data\.image_column and data\.caption_column belong to an own table"):
         DataConfig("flickr8k", image_column="photo")
 
 
@@ -617,5 +619,5 @@ def test_eval_tells_that_photographs_were_learnt_from(tmp_path, capsys):
 
 def test_a_damaged_list_of_what_was_learnt_is_told(tmp_path):
     (tmp_path / "learnt.json").write_text('["a.jpg", ')
-    with pytest.raises(MinclipError, match=r"learnt\.json"):
+    with pytest.raises(MinclipError, match=r"learnt\.json .*: delete it"):
         read_learnt(tmp_path)
