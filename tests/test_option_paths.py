@@ -99,8 +99,8 @@ DATA = {
 def view(data):
     """What a run would see first: images and ids of three batches, and the number of captions."""
     stream = Stream(config_of("small_resnet", data))
-    batches = stream.start(Tokenizer([]), torch.device("cpu"), 0)
-    seen = [batches.next(picture_size(0.0, data)) for _ in range(3)]
+    stream.start(Tokenizer([]), torch.device("cpu"), 0)
+    seen = [stream.next(picture_size(0.0, data)) for _ in range(3)]
     return {
         "images": [b.images for b in seen],
         "ids": [b.ids for b in seen],

@@ -48,10 +48,7 @@ def load_pairs(
     `size` takes the first images only.  `image_column` and `caption_column` name the columns of your own table, if
     they have unusual names.  Raises MinclipError if there is no such data set, root, split or column.
     """
-    if size is not None and size < 1:
-        raise MinclipError(f"size must be at least 1, or None for all images, got {size}")
-    columns = {"image_column": image_column or "", "caption_column": caption_column or ""}
-    data = DataConfig(name, str(root or ""), image_size=image_size, **columns)
+    data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size, size)
     return open_data(data, seed=seed).load(split, size=size)
 
 
@@ -73,4 +70,4 @@ def open_data(data: DataConfig, *, seed: int = 0) -> OpenData:
         how = f"run minclip fetch {name}, or set data.root to a folder or zip as Kaggle delivers it"
         raise MinclipError(f"{name} needs its photographs: {how}")
     found = find_photographs(name, root, (data.image_column, data.caption_column))
-    return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits() else ("val",))
+    return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits else ("val",))

@@ -15,23 +15,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import MinclipError, _need
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Name -> tensor of a safetensors file, a state dict (`torch.save`), a TorchScript archive or a `*.index.json`.
 
-    Without the prefixes `module.` (DDP) and `_orig_mod.` (`torch.compile`).  MinclipError for a file that is missing or
-    damaged, holds more than data, or would take far more memory than it has bytes.
+    MinclipError: the file is missing or damaged, holds more than data, or would take far more memory than it has bytes.
     """
     if path.name.endswith(".index.json"):
         return {name: t for shard in shards(path) for name, t in read_tensors(path.with_name(shard)).items()}
     with one_error(path, "is cut off, or not a weights file"):
         try:
-            if path.suffix == ".safetensors":
-                tensors = safetensors.torch.load_file(path)
-            else:
-                tensors = _read_pickle(path)
+            tensors = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
         except pickle.UnpicklingError as error:
             # only the name from torch's message, which goes on to explain how to switch the safety off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -60,7 +56,7 @@ def one_error(where: object, what: str = "is damaged") -> Iterator[None]:
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Removes `module.` and `_orig_mod.` as long as all names begin with one of them."""
+    """Removes `module.` (of DDP) and `_orig_mod.` (of `torch.compile`) as long as all names begin with one of them."""
     while tensors and (found := [p for p in ("module.", "_orig_mod.") if all(name.startswith(p) for name in tensors)]):
         tensors = {name.removeprefix(found[0]): tensor for name, tensor in tensors.items()}
     return tensors
@@ -69,8 +65,8 @@ def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _check_memory(path: Path, size: int) -> None:
     """Refuses what only an attacker writes: compressed gigabytes of zeros, or a huge tensor of stride 0."""
     held = path.stat().st_size
-    if size > 4 * held + (64 << 20):  # room for tensors under two names, and for files that a person compressed
-        raise MinclipError(f"{path} has {held:,} bytes and would take {size:,} of memory: that is no weights file")
+    fits = size <= 4 * held + (64 << 20)  # room for tensors under two names, and for files that a person compressed
+    _need(fits, f"{path} has {held:,} bytes and would take {size:,} of memory: that is no weights file")
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -83,8 +79,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
-    if not tensors:
-        raise MinclipError(f"{path} has no named tensors: it holds a {type(loaded).__name__}")
+    _need(tensors, f"{path} has no named tensors: it holds a {type(loaded).__name__}")
     return tensors
 
 

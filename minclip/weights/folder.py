@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
+from ..config import CLIPConfig, MinclipError, _need, nearest
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from .config_json import FORMAT, from_dict, parse_json, to_dict
+from .config_json import FORMAT, from_dict, read_fields, to_dict
 from .files import one_error, read_tensors
 from .hub import data_folder
 from .towers import check_memory, read_tokenizer
@@ -39,9 +39,8 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # where the writing failed
 
 
 def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
@@ -49,16 +48,14 @@ def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], *, dtype: torch.dtype = torch.float32) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     # as bytes, not with safetensors' own file writer: a full disk is then an OSError like any other
     atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
-def write_folder(
-    folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
-) -> None:
-    """Writes a model and, if given, its tokenizer; `dtype` torch.float16 halves the file."""
+def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a model and, unless it is None, its tokenizer; `dtype` torch.float16 halves the file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
@@ -70,14 +67,11 @@ def write_folder(
 def read_config(folder: Path) -> dict[str, Any]:
     """The fields of a folder's config.json; a MinclipError where it is missing, damaged or of another format."""
     path = folder / "config.json"
-    if not path.exists():
-        raise MinclipError(f"{folder} has no config.json: it is not a run or model of minclip")
-    values = parse_json(path.read_bytes(), str(path))
-    fields = values if isinstance(values, dict) else {}
-    if fields.get("format") != FORMAT:
-        theirs = f"format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60})"
-        ours = f"minclip {package_version()} reads format {FORMAT}"
-        raise MinclipError(f"{path} has {theirs}; {ours}: use that version, or train the model again")
+    _need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
+    fields = read_fields(path)
+    theirs = f"format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60})"
+    how = f"minclip {package_version()} reads format {FORMAT}: use that version, or train the model again"
+    _need(fields.get("format") == FORMAT, f"{path} has {theirs}; {how}")
     return fields
 
 
@@ -109,25 +103,22 @@ def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
                 x = x.float() if x.is_floating_point() else x
                 # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
                 values[name] = x if x.data_ptr() % 64 == 0 else x.clone()
-        if wrong:
-            raise MinclipError(f"the tensors do not fit the config: {some(wrong)}")
+        _need(not wrong, f"the tensors do not fit the config: {some(wrong)}")
         model.load_state_dict(values, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
 
 
 def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
-    """`check_memory` of a model that is not built yet; timm's and Hugging Face's towers aren't counted."""
-    vision = VisionConfig(width=1, heads=1, layers=1) if ":" in config.vision.tower else config.vision
-    text = TextConfig("bag", vocab_size=1, width=1) if ":" in config.text.tower else config.text
+    """`check_memory` of a model that is not built yet."""
     with torch.device("meta"):
-        check_memory(CLIP(replace(config, vision=vision, text=text)), copies=copies)
+        check_memory(CLIP(config), copies=copies)
 
 
 def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     both = {"missing": missing, "unknown": unknown}
-    if parts := [f"{len(names)} {what}: {some(names)}" for what, names in both.items() if names]:
-        raise MinclipError(f"the tensors do not fit the config; {'; '.join(parts)}")
+    parts = [f"{len(names)} {what}: {some(names)}" for what, names in both.items() if names]
+    _need(not parts, f"the tensors do not fit the config; {'; '.join(parts)}")
 
 
 def some(names: Sequence[str]) -> str:

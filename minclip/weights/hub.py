@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..config import MinclipError
+from ..config import MinclipError, _need
 
 
 def data_folder() -> Path:
@@ -64,26 +64,21 @@ def check_hub_hash(path: Path) -> None:
         found = remembered_sha256(blob)
     elif len(blob.name) == 40:  # git's SHA-1, of small files
         found = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest()
-    if found != blob.name:
-        hashes = f"{found[:12]}…, not {blob.name[:12]}…"
-        raise MinclipError(f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
+    hashes = f"{found[:12]}…, not {blob.name[:12]}…"
+    _need(found == blob.name, f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
 
 
 def remembered_sha256(path: Path) -> str:
-    """`sha256`, computed once for each state of a file: reading 1.7 GB at every load would take seconds.
-
-    The data folder remembers it by path, size and times, one of which (ctime) no program can set.
-    """
+    """`sha256`, remembered by path, size and times (no program can set ctime): reading 1.7 GB would take seconds."""
     state = path.stat()
     key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
     note = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if re.fullmatch("[0-9a-f]{64}", found := note.read_text(encoding="ascii")):
-            return found
-    found = sha256(path)
-    with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(found, encoding="ascii")
+    found = note.read_text(encoding="ascii", errors="replace") if note.is_file() else ""
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        found = sha256(path)
+        with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(found, encoding="ascii")
     return found
 
 

@@ -8,25 +8,15 @@ from pathlib import Path
 
 import torch
 
-from ..config import MinclipError, TextConfig, nearest
+from ..config import MinclipError, TextConfig, _need, nearest
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
-from . import peers
+from . import names
+from .config_json import read_fields
 from .files import one_error, read_tensors, shards
-from .folder import (
-    atomic_write,
-    build,
-    look_up,
-    read_folder,
-    some,
-    unknown_name,
-    write_folder,
-    write_json,
-    write_weights,
-)
+from .folder import atomic_write, build, look_up, read_folder, unknown_name, write_folder, write_json, write_weights
 from .hub import NoSuchFile, data_folder, hub_file, remembered_sha256
-from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_ours, to_theirs
 from .towers import read_tokenizer, with_context
 
 # OpenAI's nine models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
@@ -56,10 +46,10 @@ def load(
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
     `name_or_path` is a run or a name in the data folder ("demo"); a folder of minclip, OpenCLIP or transformers'
-    `CLIPModel`; a file of weights (see `files.read_tensors`); one of OpenAI's nine names; or a repository of the hub,
-    "owner/name".  `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides that of the model; where
-    nothing says which it is, GELU is assumed, with a warning.  The tokenizer's rows have the model's context length; it
-    is None where there is none.  MinclipError for what can't be found, read or trusted.
+    `CLIPModel`; a file of weights (see `files.read_tensors`); one of OpenAI's nine names; or the hub's "owner/name".
+    `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the model's; where nothing says which it
+    is, GELU is assumed, with a warning.  The tokenizer, or None, knows the model's context length.  MinclipError for
+    what can't be found, read or trusted.
     """
     name, path = str(name_or_path), look_up(name_or_path)
     is_repo = re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name) and Path(name).suffix not in SUFFIXES
@@ -94,10 +84,10 @@ def find_openai(name: str) -> Path:
 def check_openai(path: Path) -> None:
     """Refuses a file that lies where OpenAI's file is looked for, and has other content."""
     for name, (wanted, _) in OPENAI.items():
-        if path.resolve() in [p.resolve() for p in openai_paths(name)] and (found := remembered_sha256(path)) != wanted:
+        if path.resolve() in [place.resolve() for place in openai_paths(name)]:
+            found, advice = remembered_sha256(path), "Delete it; or, if it is your own, move it elsewhere"
             hashes = f"{found[:12]}…, OpenAI's {wanted[:12]}…"
-            advice = "Delete it; or, if it is your own, move it elsewhere"
-            raise MinclipError(f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
+            _need(found == wanted, f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
 
 
 def find_on_hub(repo: str) -> Path:
@@ -112,15 +102,15 @@ def find_on_hub(repo: str) -> Path:
                 with contextlib.suppress(NoSuchFile):
                     hub_file(repo, optional)
             return path
-    names = ", ".join(sum(FILES.values(), ()))
-    raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {names}")
+    files = ", ".join(sum(FILES.values(), ()))
+    raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {files}")
 
 
 def format_of(folder: Path) -> str | None:
     """Who wrote a folder, by its config: "open_clip", "transformers" or "minclip"; None where there is no config."""
     if (folder / CONFIGS["open_clip"]).exists():
         return "open_clip"
-    if "model_type" in peers.read_fields(folder / "config.json"):
+    if "model_type" in read_fields(folder / "config.json"):
         return "transformers"
     return "minclip" if (folder / "config.json").exists() else None
 
@@ -132,35 +122,33 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
         if not files:
             return read_folder(folder, activation=activation)
         path = next((folder / file for file in files if (folder / file).exists()), None)
-        if path is None:
-            raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(files)}")
+        _need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
     check_openai(path)
     config, hints = path.with_name("config.json"), None
     if path.name in FILES["open_clip"]:
-        hints = peers.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
+        hints = names.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
     elif path.name in FILES["transformers"]:
-        hints = peers.transformers_hints(config)
-    if hints is None and path.name == "model.safetensors" and "format" in peers.read_fields(config):
+        hints = names.transformers_hints(config)
+    if hints is None and path.name == "model.safetensors" and "format" in read_fields(config):
         return read_folder(path.parent, activation=activation)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    if "text.token_embedding.weight" in tensors:
-        raise MinclipError(f"{path} holds minclip's own weights, but no config.json lies beside it")
-    both = (OPEN_CLIP_NAMES, TRANSFORMERS_NAMES)
-    names = next((names for names in both if names["text.token_embedding"] + ".weight" in tensors), None)
-    if names is None:
-        raise MinclipError(f"{path} holds no CLIP of OpenAI, OpenCLIP or transformers, but {some(sorted(tensors))}")
-    if hints is None:  # only OpenAI's files have an input resolution
-        hints = peers.Hints("quick_gelu" if "input_resolution" in tensors else None)
+    both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
+    table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
+    what = "holds no CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
+    _need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
+    hints = hints or names.Hints(
+        "quick_gelu" if "input_resolution" in tensors else None
+    )  # which only OpenAI's files have
     activation = activation or hints.activation
     if activation is None:
         what = "says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
         advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
         warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
     with one_error(path):
-        config = config_of(tensors, names, hints=replace(hints, activation=activation or "gelu"))
-        model = build(config, to_ours(tensors, names, config), path)
+        config = names.config_of(tensors, table, hints=replace(hints, activation=activation or "gelu"))
+        model = build(config, names.to_ours(tensors, table, config), path)
     return model, tokenizer_beside(path, config.text)
 
 
@@ -181,30 +169,28 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     MinclipError for a model that the other library can't have, and for a folder that holds another format.
     """
     folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
-    if format not in formats:
-        raise MinclipError(f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
-    if format_of(folder) not in (None, format):
-        raise MinclipError(f"{folder} holds a model in the format {format_of(folder)}: choose another folder")
+    _need(format in formats, f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
+    there = format_of(folder)
+    _need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
     if format == "minclip":
         return write_folder(folder, model, tokenizer=tokenizer)
     config, vision, text = model.config, model.config.vision, model.config.text
     vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
-    fits = text.tower == "transformer" and (vit or (open_clip and vision.tower == "resnet"))
-    if not fits or text.eot_id % text.vocab_size != text.vocab_size - 1 or not (open_clip or config.loss == "clip"):
-        kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
-        needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
-        raise MinclipError(f"{format} has no such model: {needs}")
+    fits = vit or vision.tower == "resnet" if open_clip else vit and config.loss == "clip"
+    last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
+    kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
+    needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
+    _need(fits and last, f"{format} has no such model: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder / FILES[format][0], to_theirs(model, OPEN_CLIP_NAMES if open_clip else TRANSFORMERS_NAMES))
-    jsons = {CONFIGS[format]: peers.for_open_clip(config) if open_clip else peers.for_transformers(config)}
-    if not open_clip:
-        jsons["preprocessor_config.json"] = peers.for_image_processor(vision)
+    table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
+    write_weights(folder / FILES[format][0], names.to_theirs(model, table))
+    for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():
+        write_json(folder / name, values)
     if tokenizer is not None:
         atomic_write(folder / TOKENIZER_FILE, tokenizer.to_json().encode())
     if tokenizer is not None and not open_clip:
-        jsons["vocab.json"] = {token: i for i, token in enumerate(tokenizer.vocab)}
-        jsons["tokenizer_config.json"] = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
-        merges = "".join(f"{a} {b}\n" for a, b in tokenizer.merges)
-        atomic_write(folder / "merges.txt", f"#version: 0.2\n{merges}".encode())
-    for name, values in jsons.items():
-        write_json(folder / name, values)
+        about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
+        write_json(folder / "tokenizer_config.json", about)
+        write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokenizer.vocab)})
+        merges = "\n".join(["#version: 0.2", *map(" ".join, tokenizer.merges), ""])
+        atomic_write(folder / "merges.txt", merges.encode())
