@@ -83,10 +83,10 @@ class Probe:
         rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))
         print_table(("", zero_shot.metric, "C"), rows)
         value = f"more than {ks[-1]}" if worth is None else f"at most {ks[0]}" if worth == ks[0] else f"{worth:.1f}"
-        console.print(f"\n{(finding := f'zero-shot is worth {value} labeled images per class')}")
+        finding = f"zero-shot is worth {value} labeled images per class"
+        console.print(f"\n{finding}")
         curve, marks = {k: few[k]["accuracies"] for k in ks}, {"crossing": worth, "probe": probe["accuracy"]}
-        title = f"{self.task}: {finding}"
-        figure = few_shot_curve(curve, zero_shot.score, title, chance=zero_shot.chance, **marks)
+        figure = few_shot_curve(curve, zero_shot.score, f"{self.task}: {finding}", chance=zero_shot.chance, **marks)
         picture = save_picture(figure, "few-shot.png", self.out, run=self.run_folder)
         result = {"task": self.task, "metric": zero_shot.metric, "chance": zero_shot.chance, "crossing": worth}
         result |= {"zero_shot": zero_shot.score, "probe": {key: probe[key] for key in ("accuracy", "c")}}
