@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
 
 from ..config import MinclipError
 from ..course.plots import classified
@@ -17,9 +16,8 @@ from ..evaluate import embed_images, embed_texts, zero_shot_classifier
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..training.run import read_run_config
-from ..weights.folder import find_folder, look_up
-from .models import RunArgument, open_model, save_picture
-from .printing import Json, as_options, console, print_table
+from ..weights.folder import look_up
+from .shared import RunArgument, as_options, console, open_model, print_table, save_picture
 
 FEWEST = 100  # validation pairs from which a threshold can be estimated
 
@@ -40,7 +38,6 @@ class Classify:
     # the run's own validation set stay below. Models differ in their cosines: look at yours
     none_below: float | Literal["auto", "off"] = "auto"
     out: str = "."  # the folder for classify.png
-    json: Json = False
 
     def run(self) -> dict[str, Any]:
         labels = [label.strip() for label in self.labels.split(",") if label.strip()]
@@ -53,29 +50,30 @@ class Classify:
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
         if below is None and len(labels) == 1:
-            why = "one label alone gets 100 %, whatever the image shows"
-            raise MinclipError(f"{why}: give two labels or more, or a threshold such as --none-below 0.2")
+            raise MinclipError("one label alone gets 100 %: give two or more, or a threshold such as --none-below 0.2")
         with torch.no_grad():
             images = torch.stack([preprocess(picture) for picture in pictures]).to(classifier.device)
             cosines = model.encode_image(images, normalize=True) @ classifier
             probabilities = (model.logit_scale.exp() * cosines).softmax(dim=1)
-        results = [
-            answer(str(path), labels, cosines=c, probabilities=p, below=below)
-            for path, c, p in zip(self.images, cosines, probabilities)
-        ]
 
-        rows = []
-        for result in results:
-            name = Path(result["image"]).name  # once, before its labels
-            for label, cosine in sorted(result["cosines"].items(), key=lambda item: -item[1]):
-                rows.append((name, label, f"{result['probabilities'][label]:.1%}", f"{cosine:.3f}"))
-                name = ""
+        results, rows = [], []
+        for path, c, p in zip(self.images, cosines.tolist(), probabilities.tolist()):
+            order = sorted(range(len(labels)), key=lambda i: -c[i])
+            nearest, cosine = labels[order[0]], c[order[0]]
+            result = {"image": str(path), "label": nearest, "probabilities": dict(zip(labels, p))}
+            result["cosines"] = dict(zip(labels, c))
+            if not (below is None or cosine >= below):
+                why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
+                result |= {"label": None, "why": why}
+            results.append(result)
+            names = (path.name, *[""] * len(labels))  # once, before its labels
+            rows += [(name, labels[i], f"{p[i]:.1%}", f"{c[i]:.3f}") for name, i in zip(names, order)]
         print_table(("image", "label", "probability", "cosine"), rows)
-        says = [f"{Path(result['image']).name}: {result['label'] or result['why']}" for result in results]
+        says = [f"{path.name}: {result['label'] or result['why']}" for path, result in zip(self.images, results)]
         console.print("", *says, origin, sep="\n")
+        answers = [f"{path.name}: {result['label'] or 'none of these'}" for path, result in zip(self.images, results)]
         for image in pictures[:24]:
             image.thumbnail((480, 480))
-        answers = [f"{Path(result['image']).name}: {result['label'] or 'none of these'}" for result in results]
         cosines, probabilities = ([result[key] for result in results] for key in ("cosines", "probabilities"))
         figure = classified(pictures[:24], answers, cosines, probabilities=probabilities, below=below)
         picture = save_picture(figure, "classify.png", self.out)
@@ -88,30 +86,17 @@ class Classify:
         if self.none_below != "auto":
             return self.none_below, f"none of these: below {self.none_below:.2f}, as requested"
         try:
-            if look_up(self.run_folder) is None:
+            if (folder := look_up(self.run_folder)) is None:
                 raise MinclipError(f"{self.run_folder} is not a run")
-            data = read_run_config(find_folder(self.run_folder)).data
+            data = read_run_config(folder).data
             pairs = open_data(data).load("val", size=1000)
             if len(pairs) < FEWEST:
                 raise MinclipError(f"{len(pairs)} validation images are too few")
         except MinclipError as error:
-            own = "--none-below 0.2 sets a threshold of your own"
-            return None, as_options(f"none of these: off, without validation pairs ({error}); {own}")
+            why = f"off, without validation pairs ({error}); --none-below 0.2 sets a threshold of your own"
+            return None, as_options(f"none of these: {why}")
         below = wrong_pairs_cosine(model, tokenizer, pairs)
         return below, f"none of these: below {below:.2f}, like 90 % of the wrong validation pairs ({data.name})"
-
-
-def answer(
-    image: str, labels: list[str], *, cosines: Tensor, probabilities: Tensor, below: float | None
-) -> dict[str, Any]:
-    """The JSON of one image: its nearest label, or None and why."""
-    nearest, cosine = labels[int(cosines.argmax())], float(cosines.max())
-    result = {"image": image, "label": nearest, "probabilities": dict(zip(labels, probabilities.tolist()))}
-    result["cosines"] = dict(zip(labels, cosines.tolist()))
-    if below is None or cosine >= below:
-        return result
-    why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
-    return result | {"label": None, "why": why}
 
 
 def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, share: float = 0.9) -> float:

@@ -8,7 +8,7 @@ import tyro
 
 from ..data.kaggle import PAGE, SOURCES, fetch
 from ..presets import PRESETS
-from .printing import Json, console
+from .shared import console
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class Fetch:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help=", ".join(SOURCES))]
     to: str = ""  # the folder to make; by default NAME in the data folder
     source: str = ""  # another data set on Kaggle instead, such as hsankesara/flickr-image-dataset
-    json: Json = False
 
     def run(self) -> dict[str, Any]:
         try:

@@ -11,14 +11,12 @@ from .. import __version__
 from ..presets import PRESETS
 from ..training.engine import pick_device
 from ..weights.hub import data_folder
-from .printing import Json, console
+from .shared import console
 
 
 @dataclass(frozen=True)
 class Info:
     """Print the version, the device, the presets, and the runs in this folder."""
-
-    json: Json = False
 
     def run(self) -> dict[str, Any]:
         device, bf16 = pick_device("auto", "auto")

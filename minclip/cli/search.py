@@ -14,12 +14,9 @@ from ..config import MinclipError
 from ..course.plots import contact_sheet
 from ..data.photos.images import open_image
 from ..evaluate.search import Index
-from ..training.engine import pick_device
 from ..weights.folder import atomic_write
-from ..weights.load import load
 from . import shown
-from .models import RunArgument, save_picture
-from .printing import Json, console, print_table
+from .shared import RunArgument, console, open_model, print_table, save_picture
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,6 @@ class Search:
     image: str = ""  # a photograph, to find others like it
     top: int = 12  # how many to find
     out: str = "."  # the folder for search.png and search.html
-    json: Json = False
 
     def run(self) -> dict[str, Any]:
         query = self.query.strip()
@@ -40,11 +36,9 @@ class Search:
             raise MinclipError('search needs either --query "two dogs in the snow" or --image photo.jpg')
         if self.top < 1:
             raise MinclipError(f"--top must be at least 1, got {self.top}")
-        model, preprocess, tokenizer = load(self.run_folder, pick_device("auto", "fp32")[0])
-        if query and tokenizer is None:
-            raise MinclipError(f"{self.run_folder} has no tokenizer.json, so it can't read a query; --image works")
+        loaded = open_model(self.run_folder, reads_text=bool(query))
         asked = data_uri(open_image(self.image, 480)) if self.image else None
-        index = Index.of(self.images, (model, preprocess, tokenizer))
+        index = Index.of(self.images, loaded)
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
         hits = index.search(vector, self.top)
@@ -55,27 +49,26 @@ class Search:
         print_table(("", "cosine", "image"), rows)
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
         left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
-        console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")
+        console.print(*index.notes, *[left_out][: len(index.broken)], sep="\n")
 
-        title = f"Like {Path(self.image).name}" if self.image else f"“{query}”"
-        title = f"{shown(title)}: nearest of {len(index.paths):,} images"
+        title = shown(f"Like {Path(self.image).name}" if self.image else f"“{query}”")
+        title += f": nearest of {len(index.paths):,} images"
         pictures = [index.picture(hit.path) for hit in hits]
         sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title=title), "search.png", self.out)
+        found = [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
-        found = [{"path": n, "cosine": c, "picture": data_uri(p)} for n, c, p in zip(names, cosines, pictures)]
+        shown_hits = [{**hit, "picture": data_uri(picture)} for hit, picture in zip(found, pictures)]
+        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=shown_hits)
         page = Path(self.out, "search.html")
-        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=found)
         atomic_write(page, html.encode())
         console.print(f"saved: {page}")
-        result = {"hits": [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]}
-        result |= {"images": len(index.paths), "milliseconds": milliseconds, "files": [sheet, str(page)]}
-        return result | {"broken": index.broken, "notes": index.notes}
+        result = {"hits": found, "images": len(index.paths), "milliseconds": milliseconds}
+        return result | {"files": [sheet, str(page)], "broken": index.broken, "notes": index.notes}
 
 
 def data_uri(picture: Image.Image) -> str:
     """The picture itself as an address, at most 480 pixels wide and high, so that a page needs no other file."""
     buffer = io.BytesIO()
-    picture = picture.copy()
-    picture.thumbnail((480, 480))
+    picture.thumbnail((480, 480))  # in place
     picture.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

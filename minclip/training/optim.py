@@ -29,10 +29,9 @@ class Muon(torch.optim.AdamW):
             super().step(closure)
         finally:
             self.param_groups = groups
-        for group in groups:
-            for weight in group["params"] if group.get("muon") else ():
-                if weight.grad is not None:
-                    self._update(weight, group)
+        for group in (group for group in groups if group.get("muon")):
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
+                self._update(weight, group)
 
     def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
         lr, beta, state = group["lr"], group["betas"][0], self.state[weight]
