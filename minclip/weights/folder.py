@@ -76,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
-    """Model (in eval mode) and tokenizer of a run or a folder of `write_folder`; `activation` overrides the config's."""
+    """Model (in eval mode) and tokenizer of a run or of `write_folder`; `activation` overrides the config's."""
     config = from_dict(CLIPConfig, read_config(folder).get("model"), str(folder / "config.json"), group="model.")
     if activation is not None:
         config = replace(config, activation=activation)
