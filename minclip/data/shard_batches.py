@@ -25,20 +25,17 @@ class ShardBatches(IterableDataset):
 
     Each of `world_size` processes reads shards of its own and makes its part of each batch, with `data.workers`
     processes that read and decode (0: none), each shuffling among `shuffle` samples.  An epoch shows each sample once;
-    its last ones share a batch with the first of the next epoch, and one that would be there twice waits.
+    its last ones share a batch with the first of the next epoch, and one that would be there twice waits.  A sample
+    that can't be decoded is counted in `tally`, and replaced by one of the next batch, which is then shown twice: so
+    which samples belong to a batch is known without decoding, and starting at `step` decodes nothing before it.
 
-    Which samples belong to a batch does not depend on what can be decoded, so that starting at `step` decodes nothing
-    before it.  A broken sample is replaced by one of the next batch, which is then shown twice.
-
-    `tally` counts the bad samples.  Raises MinclipError if there are fewer shards than processes, a shard can't be
-    opened, or all shards together don't fill one batch.
+    Raises MinclipError if there are fewer shards than processes, one can't be opened, or all don't fill one batch.
     """
 
     shards: Sequence[str]
     tokenizer: Tokenizer
     config: TrainConfig
     step: int = 0
-    pin_memory: bool = False
     shuffle: int = 1000
     rank: int = field(default_factory=distributed.rank)
     world_size: int = field(default_factory=distributed.world_size)
@@ -47,18 +44,17 @@ class ShardBatches(IterableDataset):
     def __post_init__(self) -> None:
         n, processes = len(self.shards), self.world_size
         if n < processes:
-            few = f"{n} shards are too few for {processes} processes, each of which reads its own"
-            raise MinclipError(f"{few}: make {processes} shards or more, or start at most {n} processes")
+            raise MinclipError(f"{n} shards are too few for {processes} processes, each of which reads its own")
         webdataset()  # if it is missing, this says so before a worker does
         self.workers, self.seed = min(self.config.data.workers, n // processes), self.config.train.seed
         self.batch_size = self.config.train.batch_size // processes
 
     def stream(self) -> Iterator[RawBatch]:
         """The batches, made by the workers or here."""
-        reader = replace(self, tally=Tally())  # has a state of its own, in each worker
-        options = {"num_workers": self.workers, "pin_memory": self.pin_memory, "worker_init_fn": _ignore_interrupts}
-        # with a generator of its own, for else the loader draws from the global one
-        for read in DataLoader(reader, batch_size=None, generator=torch.Generator(), **options):
+        # a reader with a state, and a loader with a generator of its own: else it would draw from the global one
+        options = {"num_workers": self.workers, "generator": torch.Generator(), "worker_init_fn": _ignore_interrupts}
+        reader = replace(self, tally=Tally())
+        for read in DataLoader(reader, batch_size=None, pin_memory=torch.cuda.is_available(), **options):
             if isinstance(read, MinclipError):
                 raise read
             batch, skipped, reasons = read
@@ -95,25 +91,24 @@ class ShardBatches(IterableDataset):
             # the next epoch may bring other shards; but if no shard has made a batch by then, none ever will
             empty = empty.union(mine) if self.made == made else set()
             if len(empty) == len(set(self.shards)):
-                few = f"{len(empty)} shards hold too little for one batch of {self.batch_size}"
-                raise MinclipError(f"{few}; {self.tally}")
+                few = "shards hold too little for one batch of"
+                raise MinclipError(f"{len(empty)} {few} {self.batch_size}; {self.tally}")
 
     def batches(self, skip: int) -> Iterator[list[Sample]]:
         """`batch_size` decoded samples each, all different, from number `skip` on."""
-        samples, waiting, size = self.samples(), deque(), self.batch_size
+        samples, waiting, size, side = self.samples(), deque(), self.batch_size, self.config.data.image_size
         while True:
             source = (waiting.popleft() if waiting else next(samples) for _ in itertools.count())
-            chosen: dict[tuple[str, int], Sample] = {}
-            later: list[Sample] = []
+            chosen, later = {}, []
             while len(chosen) < size:
                 sample = next(source)
                 if chosen.setdefault(sample.place, sample) is not sample:
                     later.append(sample)
             if self.made >= skip:
-                good = {place: s for place, s in chosen.items() if s.decoded(self.config.data.image_size, self.tally)}
+                good = {place: s for place, s in chosen.items() if s.decoded(side, self.tally)}
                 while len(good) < size:
                     later.append(sample := next(source))
-                    if sample.decoded(self.config.data.image_size, self.tally):
+                    if sample.decoded(side, self.tally):
                         good[sample.place] = sample
                 yield list(good.values())
             self.made += 1

@@ -4,12 +4,12 @@ import itertools
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import IO, TypeVar
+from types import ModuleType
+from typing import IO
 from urllib.request import urlopen
 
 import numpy as np
@@ -19,11 +19,12 @@ from ..config import MinclipError
 from ..weights.config_json import parse_json
 from .photos.images import decode
 
-T = TypeVar("T")
-WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "json")
+WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt
 MAX_SHARDS = 1_000_000  # named by a pattern; LAION-5B has a quarter of that
-MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that a member, and a caption or a header, may declare
+MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that an image, and a caption or a header, may declare
+MAX_MEMBER = 2**32  # and a member that is not used: past the end of a file, tarfile would skip a terabyte for minutes
+LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
 SIZE = 1000  # pairs of the last shard, for validation
@@ -34,14 +35,13 @@ def find_shards(root: str) -> list[str]:
 
     URLs are not requested here.  Raises MinclipError if a shard is missing or the pattern names too many.
     """
-    give = "give a folder with *.tar, one tar, a pattern such as {00000..00099}.tar, or such a pattern of http(s) URLs"
+    give = "give a folder with *.tar, one tar, or a pattern such as {00000..00099}.tar, of files or of http(s) URLs"
     if not root:
         raise MinclipError(f"data set 'shards' needs data.root: {give}")
     shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
         try:
-            count = _count(root)
-            shards = sorted(webdataset().shardlists.expand_urls(root)) if count <= MAX_SHARDS else []
+            shards = sorted(webdataset().shardlists.expand_urls(root)) if (count := _count(root)) <= MAX_SHARDS else []
         except ValueError as error:
             raise MinclipError(f"data.root {root} is not a pattern such as {{00000..00099}}.tar: {error}") from None
         if count > MAX_SHARDS:
@@ -85,7 +85,7 @@ def texts(shards: Sequence[str], *, count: int) -> list[str]:
     return _first((s.caption for shard in shards for s in read_shard(shard, tally)), count, shards, tally)
 
 
-def _first(items: Iterable[T], count: int, shards: Sequence[str], tally: "Tally") -> list[T]:
+def _first(items: Iterator, count: int, shards: Sequence[str], tally: "Tally") -> list:
     if not (first := list(itertools.islice(items, count))):
         raise MinclipError(f"no pair can be read from {len(shards)} shards; {tally}")
     return first
@@ -102,8 +102,7 @@ class Tally:
     reasons: list[str] = field(default_factory=list)
 
     def add(self, *reasons: str, skipped: int = 1) -> None:
-        self.skipped += skipped
-        self.reasons = [*self.reasons, *reasons][:MAX_REASONS]
+        self.skipped, self.reasons = self.skipped + skipped, [*self.reasons, *reasons][:MAX_REASONS]
 
     def __str__(self) -> str:
         more = " …" if self.skipped > MAX_REASONS else ""
@@ -143,10 +142,15 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
         nonlocal last, cut
         try:
             # webdataset's own reader takes a tar that was cut between two files for a whole one
-            with opened as stream, tarfile.open(fileobj=_complete(stream), mode="r|", tarinfo=_Strict) as tar:
+            with opened as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Strict) as tar:
                 for member in iter(tar.next, None):
+                    if member.size > MAX_MEMBER and not member.issparse():
+                        raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                     if member.isfile():
-                        yield {"fname": member.name, "data": _content(tar, member), "__url__": shard}
+                        # a sparse file of a few bytes may declare a terabyte of zeros
+                        limit = -1 if member.issparse() else LIMITS.get(member.name.split(".")[-1].lower(), -1)
+                        content = tar.extractfile(member).read() if member.size <= limit else b""
+                        yield {"fname": member.name, "data": content, "__url__": shard}
                         last = member.name
                     tar.members.clear()  # else it keeps them all
         # tarfile raises ValueError for garbage in a sparse map, and follows headers of headers by recursion
@@ -167,34 +171,19 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
                 tally.add(f"{name} ({error})")
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
-    """A member's bytes; none of a kind that is not used, None of one that declares more than can be meant."""
-    kind = member.name.split("/")[-1].partition(".")[2].lower()
-    if kind not in (*IMAGES, *TEXTS):
-        return b""
-    # a sparse file of a few bytes may declare a terabyte of zeros
-    too_large = member.issparse() or member.size > (MAX_IMAGE if kind in IMAGES else MAX_TEXT)
-    return None if too_large else tar.extractfile(member).read()
-
-
-def _pair(found: dict[str, bytes | None]) -> tuple[str, bytes]:
+def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
     """Caption and encoded image among a sample's files by extension; ValueError says why there are none."""
-    image = next((kind for kind in IMAGES if found.get(kind, b"") != b""), None)
-    text = "txt" if "txt" in found else "json"
-    for kind, limit in ((text, MAX_TEXT), (image, MAX_IMAGE)):
-        if found.get(kind, b"") is None:
-            raise ValueError(f"its .{kind} is sparse or larger than {limit:,} bytes")
-    if text == "txt":
+    if "txt" in found:
         caption = found["txt"].decode("utf-8")
     else:
-        values = parse_json(found.get("json", b"{}"), "its .json")
+        values = parse_json(found.get("json") or b"{}", "its .json")
         caption = values.get("caption") if isinstance(values, dict) else None
     if not isinstance(caption, str) or not caption.strip():
-        raise ValueError("no caption")
+        raise ValueError(f"no caption in a .txt or .json of up to {MAX_TEXT:,} bytes")
     caption.encode("utf-8")  # JSON can spell half a character, which no tokenizer takes
-    if image is None:
-        raise ValueError("no image")
-    return caption.strip(), found[image]
+    if not (image := next((found[kind] for kind in IMAGES if found.get(kind)), None)):
+        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes")
+    return caption.strip(), image
 
 
 class _Strict(tarfile.TarInfo):
@@ -211,17 +200,6 @@ class _Strict(tarfile.TarInfo):
         if info.size > MAX_TEXT and info.type in HEADERS:
             raise tarfile.ReadError(f"a header of {info.size:,} bytes")
         return info
-
-
-def _complete(stream: IO[bytes]) -> SimpleNamespace:
-    """tarfile skips what a member declares even after the end of the file: a terabyte would take minutes."""
-
-    def read(count: int) -> bytes:
-        if not (data := stream.read(count)):
-            raise tarfile.ReadError("unexpected end of data")
-        return data
-
-    return SimpleNamespace(read=read)
 
 
 def _open(shard: str) -> IO[bytes]:

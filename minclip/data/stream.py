@@ -1,21 +1,17 @@
 """What the training loop reads: batches without end, from pairs in memory or from shards that are streamed."""
 
-import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..batches import Batch, Captions, Pairs, RawBatch, assemble, raw_batches, tokenize
-from ..config import LoopConfig, MinclipError, TrainConfig
+from ..config import MinclipError, TrainConfig
 from ..tokenizer import Tokenizer
-from ..training.distributed import on_each_machine_once, rank, world_size
+from ..training.distributed import on_each_machine_once, world_size
 from . import open_data, shards
 from .shard_batches import ShardBatches
 
@@ -23,30 +19,13 @@ T = TypeVar("T")
 TOKENIZER_TEXTS = 200_000  # captions of shards that train the tokenizer; all would be without end
 
 
-@dataclass
-class Batches:
-    """One process's batches: `next` assembles the next one; `tally` counts skipped samples, None where none can be."""
-
-    raw: Iterator[RawBatch]
-    config: TrainConfig
-    device: torch.device
-    tally: shards.Tally | None = None
-
-    def next(self, image_size: int | None = None) -> Batch:
-        """Images `image_size` pixels a side, `data.image_size` by default.
-
-        The side is asked for with each batch, not foreseen: with train.minutes it depends on the clock.  Only what
-        does not depend on it is prefetched, so that the batches are the same however far ahead they are read.
-        """
-        config = self.config
-        return assemble(next(self.raw), config.data, config.model.vision, image_size=image_size, device=self.device)
-
-
 class Stream:
     """A run's data, opened once; raises MinclipError if they don't fit its batch size or its processes.
 
     `names` are those of the training photographs; empty for shapes and shards, which no list splits.
     """
+
+    tally: shards.Tally | None = None  # of shards: the samples that were skipped
 
     def __init__(self, config: TrainConfig) -> None:
         data, loop = config.data, config.train
@@ -62,9 +41,7 @@ class Stream:
         with nullcontext() if streamed or painted else on_each_machine_once():
             self.config, self.opened = config, open_data(data)
             if streamed and not self.opened.shards:
-                raise MinclipError(
-                    f"data.root {data.root} is one shard: at least two are needed, the last for validation"
-                )
+                raise MinclipError(f"data.root {data.root} is one shard: two are needed, the last for validation")
             self.pairs = None if streamed else self.opened.load("train", size=data.size)
             self.validation = self.opened.load("val")
         self.notes = [note for part in (self.pairs, self.validation) if part for note in part.notes]
@@ -78,18 +55,26 @@ class Stream:
         """The captions that train the tokenizer: of shards, up to 200,000 that are downloaded now."""
         return self.pairs.texts if self.pairs else shards.texts(self.opened.shards, count=TOKENIZER_TEXTS)
 
-    def start(self, tokenizer: Tokenizer, device: torch.device, step: int) -> Batches:
-        """This process's batches from `step` on, as if never stopped."""
-        config, on_gpu = self.config, device.type == "cuda"
+    def start(self, tokenizer: Tokenizer, device: torch.device, step: int) -> None:
+        """From now on, `next` gives this process's batches from `step` on, as if never stopped."""
+        self.device, loop = device, self.config.train
         if not self.pairs:
-            streamed = ShardBatches(self.opened.shards, tokenizer, config, step=step, pin_memory=on_gpu)
-            return Batches(streamed.stream(), config, device, streamed.tally)
-        captions = tokenize(self.pairs, tokenizer, config.model.text.context_length)
-        images = move_to_gpu_once(self.pairs.images, device)
-        raw = _endless(replace(self.pairs, images=images), captions, config.train, step)
-        # on a CPU the thread would take the time that it saves
-        ahead = on_gpu and images is self.pairs.images
-        return Batches(prefetch(x.pin_memory() for x in raw) if ahead else raw, config, device)
+            streamed = ShardBatches(self.opened.shards, tokenizer, self.config, step=step)
+            self.raw, self.tally = streamed.stream(), streamed.tally
+        else:
+            captions = tokenize(self.pairs, tokenizer, self.config.model.text.context_length)
+            self.raw = endless(self.pairs, captions, batch_size=loop.batch_size, seed=loop.seed, step=step)
+            if device.type == "cuda":  # on a CPU the thread would take the time that it saves
+                self.raw = prefetch(x.pin_memory() for x in self.raw)
+
+    def next(self, image_size: int | None = None) -> Batch:
+        """Images `image_size` pixels a side, `data.image_size` by default.
+
+        The side is asked for with each batch, not foreseen: with train.minutes it depends on the clock.  Only what
+        does not depend on it is prefetched, so that the batches are the same however far ahead they are read.
+        """
+        config = self.config
+        return assemble(next(self.raw), config.data, config.model.vision, image_size=image_size, device=self.device)
 
     def evaluation(self) -> dict[str, Pairs]:
         """The splits of the final figures, from the root that is open already."""
@@ -97,11 +82,12 @@ class Stream:
         return {split: self.validation if split == "val" else self.opened.load(split) for split in splits}
 
 
-def _endless(pairs: Pairs, captions: Captions, loop: LoopConfig, step: int) -> Iterator[RawBatch]:
-    options = {"batch_size": loop.batch_size, "seed": loop.seed, "rank": rank(), "world_size": world_size()}
-    first, start = divmod(step, len(pairs) // loop.batch_size)
-    for epoch in itertools.count(first):
-        yield from raw_batches(pairs, captions, epoch=epoch, start=start if epoch == first else 0, **options)
+def endless(pairs: Pairs, captions: Captions, *, batch_size: int, seed: int, step: int) -> Iterator[RawBatch]:
+    """`raw_batches` of all epochs, from `step` on."""
+    epoch, start = divmod(step, len(pairs) // batch_size)
+    while True:
+        yield from raw_batches(pairs, captions, batch_size=batch_size, epoch=epoch, seed=seed, start=start)
+        epoch, start = epoch + 1, 0
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:
@@ -114,18 +100,7 @@ def all_different(pairs: Pairs, count: int) -> Pairs:
     if len(chosen) < count:
         raise MinclipError(f"train.overfit {count}: only {len(chosen)} pairs have a caption of their own: lower it")
     index = list(chosen.values())
-    names = [pairs.names[i] for i in index]
-    return replace(pairs, images=pairs.images[index], captions=[[text] for text in chosen], names=names, tasks={})
-
-
-def move_to_gpu_once(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
-    """All images on the GPU if they take at most half of its free memory, else (and on other devices) as they are."""
-    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return images
-    out = torch.empty(images.shape, dtype=torch.uint8, device=device)
-    for i in range(0, len(images), 1024):  # a memory map may be larger than the memory
-        out[i : i + 1024] = torch.from_numpy(np.array(images[i : i + 1024]))
-    return out
+    return Pairs(pairs.images[index], [[text] for text in chosen], [pairs.names[i] for i in index], notes=pairs.notes)
 
 
 def prefetch(items: Iterable[T], *, count: int = 2) -> Iterator[T]:

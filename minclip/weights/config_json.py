@@ -3,26 +3,27 @@
 import dataclasses
 import json
 import typing
+from pathlib import Path
 from typing import Any
 
-from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, unused_fields
+from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, _need, nearest, unused_fields
 
 FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
+to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
     """The value that `text` holds; a MinclipError names `where` it came from if it is no JSON, or nested too deeply."""
     try:
         return json.loads(text)
-    except RecursionError:
-        raise MinclipError(f"{where} is nested too deeply to be read as JSON") from None
-    except ValueError as error:  # UnicodeDecodeError, too
-        raise MinclipError(f"{where} is not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError, too
+        raise MinclipError(f"{where} is not valid JSON, or nested too deeply: {error}") from None
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as nested dictionaries, for JSON."""
-    return dataclasses.asdict(config)
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of a JSON file; none where it is missing or holds no object."""
+    values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
+    return values if isinstance(values, dict) else {}
 
 
 def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "") -> Any:
@@ -31,21 +32,16 @@ def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "")
     A missing field takes its default, so that files older than the field can still be read; a missing group is refused.
     `group` is where the values stand in the file: "" or, for example, "train.".
     """
-    if not isinstance(values, dict):
-        raise MinclipError(f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
-    parts = {part.name: part for part in dataclasses.fields(cls)}
-    for name in values:
-        if name not in parts:
-            raise MinclipError(f"{where}: {group}{name} is unknown{nearest(name, parts)}")
-    groups = {name for name, part in parts.items() if dataclasses.is_dataclass(part.type)}
-    if missing := [f"{group}{name}" for name in groups - values.keys()]:
-        raise MinclipError(f"{where} lacks {', '.join(sorted(missing))}")
-    kept = dict(values)
+    _need(isinstance(values, dict), f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
+    kinds, kept = {field.name: field.type for field in dataclasses.fields(cls)}, {}
     for name, value in values.items():
-        if name in groups:
-            kept[name] = from_dict(parts[name].type, value, where, group=f"{group}{name}.")
-        elif typing.get_origin(parts[name].type) is tuple and isinstance(value, list):
-            kept[name] = tuple(value)
+        _need(name in kinds, f"{where}: {group}{name} is unknown{nearest(name, kinds)}")
+        if dataclasses.is_dataclass(kinds[name]):
+            value = from_dict(kinds[name], value, where, group=f"{group}{name}.")
+        kept[name] = tuple(value) if typing.get_origin(kinds[name]) is tuple and isinstance(value, list) else value
+    groups = (name for name, kind in kinds.items() if dataclasses.is_dataclass(kind))
+    missing = [f"{group}{name}" for name in groups if name not in kept]
+    _need(not missing, f"{where} lacks {', '.join(missing)}")
     try:
         if cls in (VisionConfig, TextConfig) and "tower" in values:  # earlier versions saved fields without effect
             unused = unused_fields("vision" if cls is VisionConfig else "text", values["tower"])

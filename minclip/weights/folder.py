@@ -1,7 +1,6 @@
-"""A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written atomically, read back, found by name."""
+"""A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written whole, read, found by name."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -14,14 +13,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, MinclipError, nearest
+from ..config import CLIPConfig, MinclipError, _need, nearest
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from .config_json import FORMAT, from_dict, parse_json, to_dict
+from .config_json import FORMAT, from_dict, read_fields, to_dict
 from .files import one_error, read_tensors
 from .hub import data_folder
-from .sizes import check_size
-from .towers import read_tokenizer
+from .towers import check_memory, read_tokenizer
 
 
 def package_version() -> str:
@@ -41,9 +39,8 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # where the writing failed
 
 
 def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
@@ -51,16 +48,14 @@ def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], *, dtype: torch.dtype = torch.float32) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     # as bytes, not with safetensors' own file writer: a full disk is then an OSError like any other
     atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
-def write_folder(
-    folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, dtype: torch.dtype = torch.float32
-) -> None:
-    """Writes a model and, if given, its tokenizer; `dtype` torch.float16 halves the file."""
+def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a model and, unless it is None, its tokenizer; `dtype` torch.float16 halves the file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
@@ -69,32 +64,19 @@ def write_folder(
         atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
 
 
-def fingerprint(about: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of a text and of some tensors, names and bytes: the key of a cache's entry."""
-    key = hashlib.sha256(about.encode())
-    for name, tensor in tensors.items():
-        key.update(name.encode())
-        key.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # in place, without a copy
-    return key.hexdigest()
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """The fields of a folder's config.json; a MinclipError where it is missing, damaged or of another format."""
     path = folder / "config.json"
-    if not path.exists():
-        raise MinclipError(f"{folder} has no config.json: it is not a run or model of minclip")
-    values = parse_json(path.read_bytes(), str(path))
-    fields = values if isinstance(values, dict) else {}
-    if fields.get("format") != FORMAT:
-        raise MinclipError(
-            f"{path} has format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60}); this is "
-            f"minclip {package_version()}, which reads format {FORMAT}: use that version, or train the model again"
-        )
+    _need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
+    fields = read_fields(path)
+    theirs = f"format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60})"
+    how = f"minclip {package_version()} reads format {FORMAT}: use that version, or train the model again"
+    _need(fields.get("format") == FORMAT, f"{path} has {theirs}; {how}")
     return fields
 
 
 def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
-    """Model (in eval mode) and tokenizer of a run or of what `write_folder` wrote; `activation` overrides the config's."""
+    """Model (in eval mode) and tokenizer of a run or of `write_folder`; `activation` overrides the config's."""
     config = from_dict(CLIPConfig, read_config(folder).get("model"), str(folder / "config.json"), group="model.")
     if activation is not None:
         config = replace(config, activation=activation)
@@ -106,37 +88,37 @@ def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, T
 def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
     """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit."""
     with one_error(where):
-        check_size(config, where=str(where))
         with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
             model = CLIP(config)
-        wanted = model.state_dict()
+        check_memory(model)
+        wanted, values, wrong = model.state_dict(), {}, []
         check_names(wanted, tensors)
-        if odd := [name for name, tensor in tensors.items() if not is_number(name, tensor)]:
-            raise MinclipError(f"these are not plain floating-point numbers: {some(odd)}")
-        shapes = {name: (tuple(tensors[name].shape), tuple(wanted[name].shape)) for name in wanted}
-        if wrong := [f"{name} {found}, not {fits}" for name, (found, fits) in shapes.items() if found != fits]:
-            raise MinclipError(f"the tensors do not fit the config: {some(wrong)}")
-        # BatchNorm's counter stays an integer, the rest becomes fp32: low precision lives in the training loop
-        values = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-        # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
-        values = {name: value if value.data_ptr() % 64 == 0 else value.clone() for name, value in values.items()}
+        for name, x in tensors.items():
+            plain = x.layout == torch.strided and x.device.type == "cpu" and not x.is_complex()
+            if not plain or not (x.is_floating_point() or name.endswith("num_batches_tracked")):
+                wrong.append(f"{name} is no plain tensor of floating-point numbers")
+            elif x.shape != wanted[name].shape:
+                wrong.append(f"{name} {tuple(x.shape)}, not {tuple(wanted[name].shape)}")
+            else:  # BatchNorm's counter stays an integer, the rest is fp32: low precision lives in the training loop
+                x = x.float() if x.is_floating_point() else x
+                # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
+                values[name] = x if x.data_ptr() % 64 == 0 else x.clone()
+        _need(not wrong, f"the tensors do not fit the config: {some(wrong)}")
         model.load_state_dict(values, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
 
 
-def is_number(name: str, tensor: Tensor) -> bool:
-    """Whether these are floats with values, or integers in BatchNorm's counter."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_complex()
-    return plain and (tensor.is_floating_point() or name.endswith("num_batches_tracked"))
+def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
+    """`check_memory` of a model that is not built yet."""
+    with torch.device("meta"):
+        check_memory(CLIP(config), copies=copies)
 
 
 def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    parts = [
-        f"{len(names)} {what}: {some(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names
-    ]
-    if parts:
-        raise MinclipError(f"the tensors do not fit the config; {'; '.join(parts)}")
+    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    both = {"missing": missing, "unknown": unknown}
+    parts = [f"{len(names)} {what}: {some(names)}" for what, names in both.items() if names]
+    _need(not parts, f"the tensors do not fit the config; {'; '.join(parts)}")
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where minclip keeps what it downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
+"""Where minclip keeps downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
 
 import contextlib
 import hashlib
@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..config import MinclipError
+from ..config import MinclipError, _need
 
 
 def data_folder() -> Path:
@@ -32,11 +32,10 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
     """The path of the file `name` of a repository "owner/name", in the user's cache of `huggingface_hub`.
 
     That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  NoSuchFile where the
-    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for content whose hash is wrong.
+    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for another hash.
     """
     # imported here: it takes a quarter of a second, which `import minclip` should not cost
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import constants, errors, hf_hub_download
 
     page = f"https://huggingface.co/{repo}/tree/main"
     by_hand = by_hand or f"On a machine with a network, download config and weights from {page}; then load their folder"
@@ -44,12 +43,12 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
     cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
     try:
         path = Path(hf_hub_download(repo, name, cache_dir=cache))
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         where = f"the cache {cache or constants.HF_HUB_CACHE}, and the hub can't be reached (no network?)"
         raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None
-    except EntryNotFoundError:
+    except errors.EntryNotFoundError:
         raise NoSuchFile(f"the hub's repository {repo} has no file {name}") from None
     except (OSError, ValueError) as error:  # a full disk, an error of the server, an invalid name
         raise MinclipError(f"{repo}/{name} can't be downloaded: {str(error).strip()}  {by_hand}") from None
@@ -60,33 +59,26 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
 def check_hub_hash(path: Path) -> None:
     """Refuses a file of the hub's cache, which names files by the hub's hash of them, if its hash is another one."""
     blob = path.resolve()
+    found = blob.name  # in a cache without links (Windows), where names are no hashes
     if len(blob.name) == 64:
         found = remembered_sha256(blob)
     elif len(blob.name) == 40:  # git's SHA-1, of small files
-        data = blob.read_bytes()
-        found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    else:
-        return  # a cache without links (Windows): its names are no hashes
-    if found != blob.name:
-        hashes = f"{found[:12]}…, not {blob.name[:12]}…"
-        raise MinclipError(f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
+        found = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest()
+    hashes = f"{found[:12]}…, not {blob.name[:12]}…"
+    _need(found == blob.name, f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
 
 
 def remembered_sha256(path: Path) -> str:
-    """`sha256`, computed once for each state of a file: reading 1.7 GB at every load would take seconds.
-
-    The data folder remembers it by path, size and times, one of which (ctime) no program can set.
-    """
+    """`sha256`, remembered by path, size and times (no program can set ctime): reading 1.7 GB would take seconds."""
     state = path.stat()
     key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
     note = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        if re.fullmatch("[0-9a-f]{64}", found := note.read_text(encoding="ascii")):
-            return found
-    found = sha256(path)
-    with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(found, encoding="ascii")
+    found = note.read_text(encoding="ascii", errors="replace") if note.is_file() else ""
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        found = sha256(path)
+        with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(found, encoding="ascii")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Weights that others trained (OpenAI's, OpenCLIP's, Hugging Face's): opened by name or path, and written for others."""
+"""Weights that others trained (OpenAI's, OpenCLIP's, Hugging Face's): opened by name or path, written for others."""
 
 import contextlib
 import re
@@ -6,18 +6,17 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
-from ..config import MinclipError, TextConfig, nearest
+from ..config import MinclipError, TextConfig, _need, nearest
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
-from . import peers
+from . import names
+from .config_json import read_fields
 from .files import one_error, read_tensors, shards
-from .folder import atomic_write, build, look_up, read_folder, some, unknown_name, write_folder, write_json
+from .folder import atomic_write, build, look_up, read_folder, unknown_name, write_folder, write_json, write_weights
 from .hub import NoSuchFile, data_folder, hub_file, remembered_sha256
-from .names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, their_names, to_ours, to_theirs
 from .towers import read_tokenizer, with_context
 
 # OpenAI's nine models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
@@ -35,12 +34,9 @@ ViT-L/14@336px  3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02
 OPENAI = {name: (digest, repo) for name, digest, repo in map(str.split, _OPENAI.strip().splitlines())}
 # format -> its config, and its files of weights, of which the first one that exists is read
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
-FILES = {
-    "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    "transformers": tuple(
-        file + end for file in ("model.safetensors", "pytorch_model.bin") for end in ("", ".index.json")
-    ),
-}
+_SHARDED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"), "transformers": _SHARDED}
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `tokenizer.json` has another format
 
 
@@ -50,25 +46,20 @@ def load(
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
     `name_or_path` is a run or a name in the data folder ("demo"); a folder of minclip, OpenCLIP or transformers'
-    `CLIPModel`; a file of weights (see `files.read_tensors`); one of OpenAI's nine names; or a repository of the hub,
-    "owner/name".  `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides that of the model; where
-    nothing says which it is, GELU is assumed, with a warning.  The tokenizer's rows have the model's context length; it
-    is None where there is none.  MinclipError for what can't be found, read or trusted.
+    `CLIPModel`; a file of weights (see `files.read_tensors`); one of OpenAI's nine names; or the hub's "owner/name".
+    `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the model's; where nothing says which it
+    is, GELU is assumed, with a warning.  The tokenizer, or None, knows the model's context length.  MinclipError for
+    what can't be found, read or trusted.
     """
     name, path = str(name_or_path), look_up(name_or_path)
-    if path is not None and path.is_dir():
-        model, tokenizer = read_any_folder(path, activation)
-    elif path is not None:
-        check_openai(path)
-        model, tokenizer = read_weights(path, activation)
-    elif name in OPENAI:
-        model, tokenizer = read_file(find_openai(name), activation or "quick_gelu")
-    elif Path(name).suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors") or name.startswith((".", "/", "~")):
-        raise MinclipError(f"{name} is not there")
-    elif re.fullmatch(r"(hf-hub:)?[\w.-]+/[\w.-]+", name) and not nearest(name, OPENAI, cutoff=0.8):
-        model, tokenizer = read_hub(name.removeprefix("hf-hub:"), activation)
-    else:
+    is_repo = re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name) and Path(name).suffix not in SUFFIXES
+    if path is None and name in OPENAI:
+        path, activation = find_openai(name), activation or "quick_gelu"
+    elif path is None and is_repo and not nearest(name, OPENAI, cutoff=0.8):
+        path = find_on_hub(name.removeprefix("hf-hub:"))
+    elif path is None:
         raise unknown_name(name, OPENAI)
+    model, tokenizer = read(path, activation)
     return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
 
 
@@ -81,28 +72,26 @@ def openai_paths(name: str) -> list[Path]:
 
 
 def find_openai(name: str) -> Path:
-    """OpenAI's own file, its hash checked, or else the hub's copy of the weights."""
+    """OpenAI's own file, or else the hub's copy of the weights."""
     (digest, repo), paths = OPENAI[name], openai_paths(name)
-    if found := next((path for path in paths if path.exists()), None):
-        check_openai(found)
-        return found
     url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{paths[0].name}"
     places = " or ".join(str(path.parent) for path in paths)
     by_hand = f"On a machine with a network, download {url} and put it into {places}"
-    return hub_file(f"timm/{repo}.openai", FILES["open_clip"][0], by_hand=by_hand)
+    found = next((path for path in paths if path.exists()), None)
+    return found or hub_file(f"timm/{repo}.openai", FILES["open_clip"][0], by_hand=by_hand)
 
 
 def check_openai(path: Path) -> None:
     """Refuses a file that lies where OpenAI's file is looked for, and has other content."""
     for name, (wanted, _) in OPENAI.items():
-        if path.resolve() in [p.resolve() for p in openai_paths(name)] and (found := remembered_sha256(path)) != wanted:
+        if path.resolve() in [place.resolve() for place in openai_paths(name)]:
+            found, advice = remembered_sha256(path), "Delete it; or, if it is your own, move it elsewhere"
             hashes = f"{found[:12]}…, OpenAI's {wanted[:12]}…"
-            advice = "Delete it; or, if it is your own, move it elsewhere"
-            raise MinclipError(f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
+            _need(found == wanted, f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
 
 
-def read_hub(repo: str, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
-    """A repository of the hub that OpenCLIP or transformers can load."""
+def find_on_hub(repo: str) -> Path:
+    """The weights of a repository that OpenCLIP or transformers can load, downloaded with all that belongs to them."""
     for format, file in [(format, file) for format, files in FILES.items() for file in files]:
         with contextlib.suppress(NoSuchFile):  # the next one may be there
             hub_file(repo, CONFIGS[format])
@@ -112,63 +101,54 @@ def read_hub(repo: str, activation: str | None = None) -> tuple[CLIP, Tokenizer 
             for optional in ("preprocessor_config.json", TOKENIZER_FILE):
                 with contextlib.suppress(NoSuchFile):
                     hub_file(repo, optional)
-            return read_weights(path, activation)
-    names = ", ".join(sum(FILES.values(), ()))
-    raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {names}")
+            return path
+    files = ", ".join(sum(FILES.values(), ()))
+    raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {files}")
 
 
 def format_of(folder: Path) -> str | None:
     """Who wrote a folder, by its config: "open_clip", "transformers" or "minclip"; None where there is no config."""
     if (folder / CONFIGS["open_clip"]).exists():
         return "open_clip"
-    if "model_type" in peers.read_fields(folder / "config.json"):
+    if "model_type" in read_fields(folder / "config.json"):
         return "transformers"
     return "minclip" if (folder / "config.json").exists() else None
 
 
-def read_any_folder(folder: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
-    format = format_of(folder)
-    if format not in FILES:
-        return read_folder(folder, activation=activation)
-    for file in FILES[format]:
-        if (folder / file).exists():
-            return read_weights(folder / file, activation)
-    raise MinclipError(f"{folder} has a config, but no weights: {' or '.join(FILES[format])}")
-
-
-def read_weights(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
-    """A file of weights, with the config that belongs to a file of that name, if it lies beside it."""
+def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+    """A folder, or a file of weights with the config that belongs to a file of that name, if it lies beside it."""
+    if path.is_dir():
+        folder, files = path, FILES.get(format_of(path), ())
+        if not files:
+            return read_folder(folder, activation=activation)
+        path = next((folder / file for file in files if (folder / file).exists()), None)
+        _need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
+    check_openai(path)
     config, hints = path.with_name("config.json"), None
     if path.name in FILES["open_clip"]:
-        hints = peers.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
+        hints = names.open_clip_hints(path.with_name(CONFIGS["open_clip"]))
     elif path.name in FILES["transformers"]:
-        hints = peers.transformers_hints(config)
-    if hints is None and path.name == "model.safetensors" and "format" in peers.read_fields(config):
+        hints = names.transformers_hints(config)
+    if hints is None and path.name == "model.safetensors" and "format" in read_fields(config):
         return read_folder(path.parent, activation=activation)
-    return read_file(path, activation, hints)
-
-
-def read_file(path: Path, activation: str | None, hints: peers.Hints | None = None) -> tuple[CLIP, Tokenizer | None]:
-    """A file of weights under OpenCLIP's (and OpenAI's) names or transformers'."""
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    if "text.token_embedding.weight" in tensors:
-        raise MinclipError(f"{path} holds minclip's own weights, but no config.json lies beside it")
-    both = (OPEN_CLIP_NAMES, TRANSFORMERS_NAMES)
-    names = next((names for names in both if their_names("text.token_embedding.weight", names)[0] in tensors), None)
-    if names is None:
-        raise MinclipError(f"{path} holds no CLIP of OpenAI, OpenCLIP or transformers, but {some(sorted(tensors))}")
-    if hints is None:  # only OpenAI's files have an input resolution
-        hints = peers.Hints(activation="quick_gelu" if "input_resolution" in tensors else None)
-    if activation is None and hints.activation is None:
-        what = f"{path.name} says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
+    both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
+    table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
+    what = "holds no CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
+    _need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
+    hints = hints or names.Hints(
+        "quick_gelu" if "input_resolution" in tensors else None
+    )  # which only OpenAI's files have
+    activation = activation or hints.activation
+    if activation is None:
+        what = "says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
         advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
-        warnings.warn(f"{what}.  {advice}", stacklevel=4)
+        warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
     with one_error(path):
-        hints = replace(hints, activation=activation or hints.activation or "gelu")
-        config = config_of(tensors, names, hints=hints)
-        model = build(config, to_ours(tensors, names, config), path)
+        config = names.config_of(tensors, table, hints=replace(hints, activation=activation or "gelu"))
+        model = build(config, names.to_ours(tensors, table, config), path)
     return model, tokenizer_beside(path, config.text)
 
 
@@ -176,12 +156,10 @@ def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
     """The tokenizer that `save` put beside the weights, or OpenAI's where the vocabulary has its size."""
     if path.with_name(TOKENIZER_FILE).exists():
         return read_tokenizer(path.with_name(TOKENIZER_FILE), text)
-    if text.vocab_size != 49408:
-        return None
     try:
-        return with_context(Tokenizer.from_openai(), text)
+        return with_context(Tokenizer.from_openai(), text) if text.vocab_size == 49408 else None
     except MinclipError as error:
-        warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=5)
+        warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
         return None
 
 
@@ -191,31 +169,28 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     MinclipError for a model that the other library can't have, and for a folder that holds another format.
     """
     folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
-    if format not in formats:
-        raise MinclipError(f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
-    if format_of(folder) not in (None, format):
-        raise MinclipError(f"{folder} holds a model in the format {format_of(folder)}: choose another folder")
+    _need(format in formats, f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
+    there = format_of(folder)
+    _need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
     if format == "minclip":
         return write_folder(folder, model, tokenizer=tokenizer)
     config, vision, text = model.config, model.config.vision, model.config.text
     vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
-    fits = text.tower == "transformer" and (vit or (open_clip and vision.tower == "resnet"))
-    if not fits or text.eot_id % text.vocab_size != text.vocab_size - 1 or not (open_clip or config.loss == "clip"):
-        kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
-        raise MinclipError(
-            f"{format} has no such model: it needs {kinds}, a text Transformer, and EOT as the last token"
-        )
+    fits = vit or vision.tower == "resnet" if open_clip else vit and config.loss == "clip"
+    last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
+    kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
+    needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
+    _need(fits and last, f"{format} has no such model: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = to_theirs(model, OPEN_CLIP_NAMES if open_clip else TRANSFORMERS_NAMES)
-    write_json(folder / CONFIGS[format], peers.for_open_clip(config) if open_clip else peers.for_transformers(config))
-    atomic_write(folder / FILES[format][0], safetensors.torch.save(tensors, metadata={"format": "pt"}))
-    if not open_clip:
-        write_json(folder / "preprocessor_config.json", peers.for_image_processor(vision))
+    table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
+    write_weights(folder / FILES[format][0], names.to_theirs(model, table))
+    for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():
+        write_json(folder / name, values)
     if tokenizer is not None:
         atomic_write(folder / TOKENIZER_FILE, tokenizer.to_json().encode())
     if tokenizer is not None and not open_clip:
-        write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokenizer.vocab)})
-        merges = "".join(f"{a} {b}\n" for a, b in tokenizer.merges)
-        atomic_write(folder / "merges.txt", f"#version: 0.2\n{merges}".encode())
         about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
         write_json(folder / "tokenizer_config.json", about)
+        write_json(folder / "vocab.json", {token: i for i, token in enumerate(tokenizer.vocab)})
+        merges = "\n".join(["#version: 0.2", *map(" ".join, tokenizer.merges), ""])
+        atomic_write(folder / "merges.txt", merges.encode())

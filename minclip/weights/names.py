@@ -1,15 +1,20 @@
-"""Other people's CLIPs as ours and back: a table of names, sizes read from the weights, tensors renamed and transposed."""
+"""Other people's CLIPs as ours and back: a table of names, tensors, sizes read from the weights, and configs."""
 
 import math
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig
+from ..config import CLIPConfig, TextConfig, VisionConfig, _need
 from ..model import CLIP
+from .config_json import read_fields
+from .files import one_error
 from .folder import check_names
-from .peers import Hints
 
 # Parts of names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": as ours, "-": none).
 # QKV stands for three tensors, which we keep as one; {0} counts from 0 where {1} counts from 1.
@@ -26,8 +31,7 @@ vision.positional_embedding  visual.positional_embedding   vision_model.embeddin
 vision.stem.projection       visual.conv1                  vision_model.embeddings.patch_embedding
 vision.norm_pre              visual.ln_pre                 vision_model.pre_layrnorm
 vision.norm_post             visual.ln_post                vision_model.post_layernorm
-.norm1                       .ln_1                         .layer_norm1
-.norm2                       .ln_2                         .layer_norm2
+.norm{1}                     .ln_{1}                       .layer_norm{1}
 .mlp.up                      .mlp.c_fc                     .mlp.fc1
 .mlp.down                    .mlp.c_proj                   .mlp.fc2
 vision.pool.attention.qkv    visual.attnpool.QKV_proj      -
@@ -44,8 +48,7 @@ vision.stages.{0}            visual.layer{1}               -
 .expand.norm                 .bn3                          -
 .shortcut.conv               .downsample.0                 -
 .shortcut.norm               .downsample.1                 -
-.attention.qkv.weight        .attn.in_proj_weight          .self_attn.QKV_proj.weight
-.attention.qkv.bias          .attn.in_proj_bias            .self_attn.QKV_proj.bias
+.attention.qkv.              .attn.in_proj_                .self_attn.QKV_proj.
 .attention.out               .attn.out_proj                .self_attn.out_proj
 vision.                      visual.                       -
 """
@@ -54,56 +57,68 @@ OPEN_CLIP_NAMES = {ours: theirs for ours, theirs, _ in ROWS}
 TRANSFORMERS_NAMES = {ours: theirs for ours, _, theirs in ROWS if theirs not in "=-"}
 # what lies beside the weights and follows from the config
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
+# OpenAI and OpenCLIP keep projections as x @ P, so (W, D); a Linear keeps (D, W)
+TRANSPOSED = ("image_projection.weight", "text_projection.weight")
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a config says about weights beyond their shapes: activation, fields of VisionConfig and of TextConfig."""
+
+    activation: str | None = None
+    vision: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:  # refuses values of a wrong type here, where it is known which file has them
+        VisionConfig(**self.vision, width=self.vision.get("heads", 12))
+        TextConfig(**self.text, width=self.text.get("heads", 8), vocab_size=10**7)
 
 
 def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints: Hints) -> CLIPConfig:
     """The config whose sizes are read from the shapes of the weights; `hints` has what shapes can't say."""
 
-    def theirs(ours: str) -> str:
-        return their_names(ours, names)[0]
-
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
-        if (name := theirs(ours)) not in tensors:
-            raise MinclipError(f"this is not a CLIP that minclip knows: it has no {name}")
+        (name,) = their_names(ours, names)
+        _need(name in tensors, f"this is not a CLIP that minclip knows: it has no {name}")
         found = tuple(tensors[name].shape)
-        if len(found) != dimensions or 0 in found:
-            raise MinclipError(f"{name} has shape {found}, not {dimensions} dimensions of at least 1")
+        fits = len(found) == dimensions and 0 not in found
+        _need(fits, f"{name} has shape {found}, not {dimensions} dimensions of at least 1")
         return found
 
     def count(ours: str) -> int:
         """The number of blocks, by the largest index: a block that lacks a tensor is not the end of the tower."""
-        before = theirs(ours)
+        (before,) = their_names(ours, names)
         indices = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
         layers = 1 + max((int(i) for i in indices if i.isdecimal() and len(i) < 6), default=-1)
-        if not 0 < layers <= len(tensors):
-            raise MinclipError(f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
+        known = 0 < layers <= len(tensors)
+        _need(known, f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
         return layers
 
     def side(positions: str) -> int:
         """The side of the square of patches; the first position is the class token's (in a ResNet, the mean's)."""
         patches = shape(positions, 2)[0] - 1
-        if patches < 1 or math.isqrt(patches) ** 2 != patches:
-            raise MinclipError(f"{theirs(positions)} is for {patches} patches, which make no square")
+        square = patches > 0 and math.isqrt(patches) ** 2 == patches
+        _need(square, f"{their_names(positions, names)[0]} is for {patches} patches, which make no square")
         return math.isqrt(patches)
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
-    text = {"vocab_size": vocab_size, "width": width, "heads": hints.text_heads or max(1, width // 64)}
+    text = {"vocab_size": vocab_size, "width": width, "heads": max(1, width // 64)}
     text |= {"context_length": shape("text.positional_embedding", 2)[0], "layers": count("text.transformer.blocks.")}
-    first, up = "vision.stages.0.0.reduce.conv.weight", "vision.transformer.blocks.0.mlp.up.weight"
-    if theirs(first) in tensors:
-        width, size = shape(first, 4)[0], 32 * side("vision.pool.positional_embedding")
-        heads = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
+    if their_names("vision.stages.0.0.reduce.conv.weight", names)[0] in tensors:
+        width = shape("vision.stages.0.0.reduce.conv.weight", 4)[0]
         vision = {"tower": "resnet", "stages": tuple(count(f"vision.stages.{i}.") for i in range(4))}
+        vision["heads"] = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
+        vision["image_size"] = 32 * side("vision.pool.positional_embedding")
     else:
         width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
-        size, heads = patch * side("vision.positional_embedding"), max(1, width // 64)
-        mlp_width = shape(up, 2)[0] if theirs(up) in tensors else None  # `check_names` will list it among the missing
-        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks.")}
-        vision["mlp_width"] = None if mlp_width == 4 * width else mlp_width
-    vision |= {"width": width, "image_size": size, "heads": hints.vision_heads or heads}
+        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks."), "heads": max(1, width // 64)}
+        vision["image_size"] = patch * side("vision.positional_embedding")
+        up = tensors.get(their_names("vision.transformer.blocks.0.mlp.up.bias", names)[0])
+        if up is not None and up.numel() != 4 * width:  # where it is missing, `check_names` will say so
+            vision["mlp_width"] = up.numel()
     embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    vision, text = VisionConfig(**vision, mean=hints.mean, std=hints.std), TextConfig(**text, eot_id=hints.eot_id)
+    vision, text = VisionConfig(**vision | {"width": width} | hints.vision), TextConfig(**text | hints.text)
     return CLIPConfig(embed_dim, vision, text, activation=hints.activation, loss=loss)
 
 
@@ -118,18 +133,19 @@ def to_ours(tensors: Mapping[str, Tensor], names: Mapping[str, str], config: CLI
     """Their tensors under our names and in our shapes; a MinclipError lists missing and unknown ones."""
     with torch.device("meta"):
         wanted = {ours: their_names(ours, names) for ours in CLIP(config).state_dict()}
-    counters = {ours for ours in wanted if ours.endswith("num_batches_tracked")}  # BatchNorm's; some files lack them
-    needed = [theirs for ours, of_ours in wanted.items() if ours not in counters for theirs in of_ours]
-    check_names(needed, [name for name in tensors if not name.endswith(IGNORED)])
-    out = {ours: tensors.get(wanted[ours][0], torch.tensor(0)).long() for ours in counters}
-    for ours in [name for name in wanted if name not in counters]:
-        parts = [tensors[name] for name in wanted[ours]]
+    needed = [name for theirs in wanted.values() for name in theirs]
+    check_names(*([name for name in some if not name.endswith(IGNORED)] for some in (needed, tensors)))
+    out = {}
+    for ours, theirs in wanted.items():
+        parts = [tensors.get(name, torch.tensor(0)) for name in theirs]  # some files lack BatchNorm's counters
         tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if ours == "vision.stem.projection.weight":
+        if ours.endswith("num_batches_tracked"):
+            tensor = tensor.long()
+        elif ours == "vision.stem.projection.weight":
             tensor = tensor.flatten(1)  # (W, 3, P, P) of a convolution -> (W, 3PP) of a Linear
         elif ours in ("logit_scale", "logit_bias") and tensor.numel() == 1:
             tensor = tensor.reshape(())
-        out[ours] = _transposed(ours, tensor, names)
+        out[ours] = tensor.T if ours in TRANSPOSED and names is OPEN_CLIP_NAMES else tensor
     return out
 
 
@@ -137,15 +153,106 @@ def to_theirs(model: CLIP, names: Mapping[str, str]) -> dict[str, Tensor]:
     """The inverse of `to_ours`."""
     out, patch = {}, model.config.vision.patch_size
     for ours, tensor in model.state_dict().items():
-        tensor, theirs = _transposed(ours, tensor.cpu(), names), their_names(ours, names)
-        if ours == "vision.stem.projection.weight":
+        theirs = their_names(ours, names)
+        if ours in TRANSPOSED and names is OPEN_CLIP_NAMES:
+            tensor = tensor.T
+        elif ours == "vision.stem.projection.weight":
             tensor = tensor.unflatten(1, (3, patch, patch))
         parts = tensor.chunk(len(theirs)) if tensor.ndim else [tensor]
         out |= {name: part.contiguous() for name, part in zip(theirs, parts)}
     return out
 
 
-def _transposed(ours: str, tensor: Tensor, names: Mapping[str, str]) -> Tensor:
-    """OpenAI and OpenCLIP keep projections as x @ P, so (W, D); a Linear keeps (D, W)."""
-    is_projection = names is OPEN_CLIP_NAMES and ours in ("image_projection.weight", "text_projection.weight")
-    return tensor.T if is_projection else tensor
+# ---- configs
+
+# Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
+# the value that CLIP has.  attn_pooler_…, timm_… and hf_… have no effect unless a field that isn't listed says so.
+OPEN_CLIP_FIELDS = {
+    "vision_cfg": """image_size layers width patch_size head_width mlp_ratio patch_dropout pool_type=tok
+        pos_embed_type=learnable attn_pooler_queries=256 attn_pooler_heads=8 timm_pool=avg timm_proj=linear""",
+    "text_cfg": """context_length vocab_size width heads layers mlp_ratio=4 mlp_ratio=4.0 pool_type=argmax
+        proj_type=linear eos_id=2 hf_model_pretrained=True hf_proj_type=mlp hf_pooler_type=mean_pooler""",
+}
+
+
+def open_clip_hints(path: Path) -> Hints | None:
+    """What `open_clip_config.json` says; a MinclipError where it is damaged or describes another architecture."""
+    if not path.exists():
+        return None
+    with one_error(path):
+        values = read_fields(path)
+        model, images = values["model_cfg"], values.get("preprocess_cfg", {})
+        vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+        for group, known in OPEN_CLIP_FIELDS.items():
+            for name, value in model.get(group, {}).items():
+                fine = not value or {name, f"{name}={value}"} & set(known.split())
+                _need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+        # where the file leaves a field out, OpenCLIP's default
+        width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
+        colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
+        activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+        heads = width // vision.get("head_width", 64)
+        return Hints(activation, {"heads": heads, **colors}, {"heads": text.get("heads", 8)})
+
+
+def transformers_hints(path: Path) -> Hints | None:
+    """What a `CLIPModel`'s config.json and preprocessor_config.json say; None if `path` isn't transformers' config."""
+    values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
+    if "model_type" not in values:
+        return None
+    with one_error(path):
+        _need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
+        vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
+        # where the file leaves a field out, the library's default
+        found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
+        known = found in (["gelu"], ["quick_gelu"])
+        _need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
+        _need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
+        eot_id = text.get("eos_token_id", 49407)
+        eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too
+        vision = {"heads": vision.get("num_attention_heads", 12), **colors}
+        return Hints(found[0], vision, {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id})
+
+
+def _colors(path: Path, images: dict[str, Any], prefix: str = "", **of_clip: Any) -> dict[str, tuple[float, ...]]:
+    """The mean and std that a config names, with a warning where it doesn't prepare images as CLIP does."""
+    if any(images.get(name, value) != value for name, value in of_clip.items()):
+        how = "short side, bicubic, center crop"
+        warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=5)
+    return {name: tuple(images.get(prefix + name, getattr(VisionConfig, name))) for name in ("mean", "std")}
+
+
+def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
+    vision, resnet = config.vision, config.vision.tower == "resnet"
+    layers, patch_size = (list(vision.stages), None) if resnet else (vision.layers, vision.patch_size)
+    size = {"image_size": vision.image_size, "width": vision.width, "layers": layers, "patch_size": patch_size}
+    size["head_width"] = (32 if resnet else 1) * vision.width // vision.heads
+    if vision.mlp_width:
+        size["mlp_ratio"] = (vision.mlp_width + 0.5) / vision.width  # OpenCLIP multiplies and rounds down
+    text = {name: getattr(config.text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
+    model = {"embed_dim": config.embed_dim, "quick_gelu": config.activation == "quick_gelu"}
+    if config.loss == "siglip":
+        model["init_logit_bias"] = 0.0  # so that OpenCLIP's model has a bias to load
+    model |= {"vision_cfg": size, "text_cfg": text}
+    images = {"mean": list(vision.mean), "std": list(vision.std)}
+    return {"open_clip_config.json": {"model_cfg": model, "preprocess_cfg": images}}
+
+
+def for_transformers(config: CLIPConfig) -> dict[str, Any]:
+    def tower(of: VisionConfig | TextConfig) -> dict[str, Any]:
+        sizes = {"hidden_size": of.width, "num_hidden_layers": of.layers, "num_attention_heads": of.heads}
+        sizes["intermediate_size"] = getattr(of, "mlp_width", None) or 4 * of.width
+        return {**sizes, "hidden_act": config.activation, "projection_dim": config.embed_dim}
+
+    text, last, side = config.text, config.text.vocab_size - 1, config.vision.image_size
+    vision = tower(config.vision) | {"image_size": side, "patch_size": config.vision.patch_size}
+    tokens = {"vocab_size": last + 1, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
+    text = tower(text) | tokens | {"max_position_embeddings": text.context_length}
+    whole = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config.embed_dim}
+    whole |= {"vision_config": vision, "text_config": text}
+    colors = {"image_mean": list(config.vision.mean), "image_std": list(config.vision.std), "resample": 3}  # 3: bicubic
+    crop = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    images = {"image_processor_type": "CLIPImageProcessor", **crop, **colors}
+    return {"config.json": whole, "preprocessor_config.json": images}

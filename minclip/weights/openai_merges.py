@@ -18,8 +18,7 @@ def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:
     """The 48,894 pairs of OpenAI's vocabulary, in their order.
 
     `path` is OpenAI's `bpe_simple_vocab_16e6.txt.gz` or Hugging Face's `merges.txt`; without one, the file comes from
-    an installed open_clip_torch, from minclip's data folder, or from the hub.  A missing file and one with another
-    content are MinclipErrors.
+    an installed open_clip_torch, from minclip's data folder, or from the hub.  MinclipError: missing or other content.
     """
     path = Path(path) if path else _find()
     try:
@@ -35,9 +34,8 @@ def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:
 
 def _find() -> Path:
     peer = importlib.util.find_spec("open_clip")  # found, not imported: that takes seconds
-    for folder in ([Path(peer.origin).parent] if peer and peer.origin else []) + [data_folder()]:
-        if (folder / FILE).exists():
-            return folder / FILE
+    places = [*([Path(peer.origin).with_name(FILE)] if peer and peer.origin else []), data_folder() / FILE]
     address = f"https://github.com/openai/CLIP/raw/main/clip/{FILE}"
     by_hand = f"pip install open_clip_torch, or put {address} into {data_folder()}"
-    return hub_file("openai/clip-vit-base-patch32", "merges.txt", by_hand=by_hand)
+    found = next((place for place in places if place.exists()), None)
+    return found or hub_file("openai/clip-vit-base-patch32", "merges.txt", by_hand=by_hand)

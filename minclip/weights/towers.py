@@ -7,6 +7,7 @@ takes configs, tokenizer and weights from there; from then on, all of it is in t
 import contextlib
 import importlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
+from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, _need, nearest
 from ..text import find_end
 from ..tokenizer import Tokenizer
 from .config_json import parse_json
 from .files import one_error, read_tensors
 from .hub import NoSuchFile, hub_file
 
-MAX_LAYERS, MAX_PARAMETERS = 1000, 10**10  # of a text model: more can't be meant, and would fill any memory
+MAX_LAYERS = 1000  # of a text model: to count the parameters of more would take for ever
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -64,17 +65,30 @@ def synchronize_norms(clip: nn.Module) -> None:
     (timm.layers if timm else nn.SyncBatchNorm).convert_sync_batchnorm(clip)
 
 
+def check_memory(model: nn.Module, *, copies: int = 1) -> None:
+    """Refuses a model on device "meta" of whose fp32 weights memory can't hold `copies`; training needs 4."""
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    gb, memory = 4 * copies * numbers / 1e9, memory_gb()
+    needs = f"{numbers:,} parameters, {gb:,.1f} GB{' to train' if copies > 1 else ''}"
+    has = f"this machine has {memory:,.1f} GB"
+    _need(gb <= memory, f"this model would have {needs}, and {has}: lower its widths or layers")
+
+
+def memory_gb() -> float:
+    """This machine's memory in GB; infinite where the system doesn't report it."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
+        return float("inf")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
 def timm_config(config: VisionConfig) -> Any:
     """What timm knows about a model and its weights; a MinclipError suggests the nearest name."""
     timm, name = library("timm"), config.tower.removeprefix("timm:")
-    try:
-        known = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # timm has the model, but not these weights
-        known = None
-    if known is None or not timm.is_model(name):
-        names = [*timm.list_models(), *timm.list_models(pretrained=True)]
-        raise MinclipError(f"timm has no model {name!r}{nearest(name, names)}: see timm.list_models(pretrained=True)")
-    return known
+    with contextlib.suppress(RuntimeError):  # timm has the model, but not these weights
+        if timm.is_model(name) and (known := timm.get_pretrained_cfg(name)):
+            return known
+    names = [*timm.list_models(), *timm.list_models(pretrained=True)]
+    raise MinclipError(f"timm has no model {name!r}{nearest(name, names)}: see timm.list_models(pretrained=True)")
 
 
 class TimmTower(nn.Module):
@@ -84,9 +98,8 @@ class TimmTower(nn.Module):
         super().__init__()
         self.config, self.model = config, self.create(config)
         self.width: int = self.model.head_hidden_size
-        patch = getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
-        if config.image_size % patch:
-            raise MinclipError(f"image size {config.image_size} is no multiple of {config.tower}'s patch size {patch}")
+        size, patch = config.image_size, getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
+        _need(size % patch == 0, f"image size {size} is no multiple of {config.tower}'s patch size {patch}")
 
     @staticmethod
     def create(config: VisionConfig, **weights: Any) -> nn.Module:
@@ -100,20 +113,17 @@ class TimmTower(nn.Module):
     def fetch(self) -> None:
         """Downloads the weights that the name stands for; positions are interpolated to the image size."""
         repo = timm_config(self.config).hf_hub_id
-        if not repo:
-            raise MinclipError(f"the hub has no weights for {self.config.tower}: choose another of timm's models")
+        _need(repo, f"the hub has no weights for {self.config.tower}: choose another of timm's models")
         by_hand = f"On a machine with a network, run `hf download {repo}`; copy its ~/.cache/huggingface to this one"
         path = hub_file(repo, "model.safetensors", by_hand=by_hand)
         with one_error(path, f"does not fit {self.config.tower}"):
             overlay = {"state_dict": read_tensors(path)}
             model = self.create(self.config, pretrained=True, pretrained_cfg_overlay=overlay)
-        del model.pretrained_cfg["state_dict"]  # a second copy of all weights
-        self.model = model.train(self.training)
+            self.model.load_state_dict(model.state_dict())
 
     def forward(self, images: Tensor) -> Tensor:
-        size = self.config.image_size
-        if images.shape[1:] != (3, size, size):
-            raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes (B, 3, {size}, {size})")
+        size, shape = self.config.image_size, tuple(images.shape)
+        _need(shape[1:] == (3, size, size), f"images of shape {shape}: this tower takes (B, 3, {size}, {size})")
         return self.model(images.contiguous(memory_format=torch.channels_last))
 
     def resize(self, image_size: int) -> None:
@@ -125,13 +135,7 @@ class TimmTower(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        return [module for module in self.model.modules() if hasattr(module, "mlp")]
-
-    def checkpoint(self) -> None:
-        """Turns on timm's own gradient checkpointing."""
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            raise MinclipError(f"train.grad_checkpointing: {self.config.tower}'s BatchNorm would count batches twice")
-        self.model.set_grad_checkpointing()
+        return [module for module in self.model.modules() if hasattr(module, "mlp")] or [self.model]
 
 
 def hf_folder(config: TextConfig) -> Path:
@@ -153,31 +157,24 @@ class HuggingFaceTower(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.config = config
         transformers, where = library("transformers"), f"model.text.hf_config of {config.tower}"
         values = parse_json(config.hf_config, where)
         with one_error(where):
             shape = transformers.AutoConfig.for_model(**values)
-            width, longest = getattr(shape, "hidden_size", None), getattr(shape, "max_position_embeddings", None)
-            if width is None or shape.is_encoder_decoder:
-                raise MinclipError(f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
-            if longest and config.context_length > longest:
-                raise MinclipError(f"model.text.context_length {config.context_length} is over its {longest} positions")
-            model = self.create(shape, where)
-        self.width, self.model = width, without_pooler(model)
-
-    @staticmethod
-    def create(shape: Any, where: str) -> nn.Module:
-        """A random model, whose parameters are counted before they take any memory."""
-        layers, build = getattr(shape, "num_hidden_layers", 1), library("transformers").AutoModel.from_config
-        if layers > MAX_LAYERS:
-            raise MinclipError(f"{where} has {layers:,} layers, more than {MAX_LAYERS:,}")
-        with torch.device("meta"):
-            count = sum(parameter.numel() for parameter in build(shape, trust_remote_code=False).parameters())
-        if count > MAX_PARAMETERS:
-            raise MinclipError(f"{where} makes {count:,} parameters, more than {MAX_PARAMETERS:,}")
-        with torch.device("cpu"):  # as in TimmTower.create
-            return build(shape, trust_remote_code=False)
+            sizes = ("hidden_size", "max_position_embeddings", "num_hidden_layers")
+            width, longest, layers = (getattr(shape, name, None) for name in sizes)
+            encoder = width is not None and not shape.is_encoder_decoder
+            _need(encoder, f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
+            length = config.context_length
+            _need(length <= (longest or length), f"model.text.context_length {length} is over its {longest} positions")
+            _need((layers or 1) <= MAX_LAYERS, f"it has {layers:,} layers, more than {MAX_LAYERS:,}")
+            for device in ("meta", "cpu"):  # counted before it takes memory; "cpu" as in TimmTower.create
+                with torch.device(device):
+                    model = transformers.AutoModel.from_config(shape, trust_remote_code=False)
+                check_memory(model)
+        if hasattr(model, "pooler"):
+            model.pooler = None  # pools the first token: this feature is a mean
+        self.config, self.width, self.model = config, width, model.float()
 
     def fetch(self) -> None:
         """Reads the weights of the repository or the folder, which must fill the whole model."""
@@ -190,9 +187,8 @@ class HuggingFaceTower(nn.Module):
         with one_error(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-        if missing:
-            raise MinclipError(f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
-        self.model = without_pooler(model).train(self.training)
+        _need(not missing, f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
+        self.model.load_state_dict(model.state_dict(), strict=False)  # it has a pooler, too
 
     def forward(self, ids: Tensor) -> Tensor:
         end = find_end(ids, self.config)
@@ -204,18 +200,6 @@ class HuggingFaceTower(nn.Module):
     def blocks(self) -> list[nn.Module]:
         return next((list(module) for module in self.model.modules() if isinstance(module, nn.ModuleList)), [])
 
-    def checkpoint(self) -> None:
-        """Turns on transformers' own gradient checkpointing."""
-        new = getattr(self.model, "activation_checkpointing_enable", None)  # since transformers 5
-        (new or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
-
-
-def without_pooler(model: nn.Module) -> nn.Module:
-    """In fp32, and without the layer that pools the first token: the feature is a mean."""
-    if hasattr(model, "pooler"):
-        model.pooler = None
-    return model.float()
-
 
 class HuggingFaceTokenizer:
     """A text model's own tokenizer, called as `Tokenizer` is: `tokenizer(texts) -> (B, L) int64`.
@@ -225,12 +209,11 @@ class HuggingFaceTokenizer:
     """
 
     def __init__(self, backend: Any) -> None:
-        self.backend = backend
+        self.backend, self.to_json = backend, backend.to_str
         backend.no_truncation()
         backend.encode_special_tokens = True
-        ends = backend.encode("").ids
-        if not ends or not backend.padding:
-            raise MinclipError("this tokenizer adds no end token or has no padding, so it doesn't fit a text tower")
+        ends, fits = backend.encode("").ids, "this tokenizer adds no end token or has no padding, so it doesn't fit"
+        _need(ends and backend.padding, f"{fits} a text tower")
         self.eot_id, self.pad_id = ends[-1], backend.padding["pad_id"]
         self.vocab_size, self.context_length, self.truncated = backend.get_vocab_size(), 77, 0
 
@@ -247,20 +230,8 @@ class HuggingFaceTokenizer:
         if cut and not self.truncated:
             warnings.warn(f"a text was cut to {length} tokens; tokenizer.truncated counts them", stacklevel=2)
         self.truncated += cut
-        out = torch.full((len(rows), length), self.pad_id, dtype=torch.int64)
-        for i, row in enumerate(rows):
-            out[i, : len(row.ids)] = torch.tensor(row.ids)
-        return out
-
-    def to_json(self) -> str:
-        return self.backend.to_str()
-
-    @classmethod
-    def load(cls, path: str | Path) -> "HuggingFaceTokenizer":
-        """Reads a file with `to_json`'s text; anything else is a MinclipError."""
-        tokenizers = library("tokenizers")
-        with one_error(path):
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        ids = [row.ids + [self.pad_id] * (length - len(row.ids)) for row in rows]
+        return torch.tensor(ids, dtype=torch.int64).view(-1, length)
 
 
 def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokenizer | HuggingFaceTokenizer:
@@ -271,17 +242,18 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
     with one_error(f"{folder}'s tokenizer"):
         theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         backend = getattr(theirs, "backend_tokenizer", None)
-        if backend is None or theirs.pad_token is None:
-            raise MinclipError("it is not of the fast kind (tokenizer.json), or has no padding token")
+        fast = backend is not None and theirs.pad_token is not None
+        _need(fast, "it is not of the fast kind (tokenizer.json), or has no padding token")
         backend.enable_padding(pad_id=theirs.pad_token_id, pad_token=theirs.pad_token)
         return with_context(HuggingFaceTokenizer(backend), config)
 
 
 def read_tokenizer(path: Path, config: TextConfig) -> Tokenizer | HuggingFaceTokenizer:
     """The tokenizer that a run or a model's folder keeps for its text tower."""
-    kind = HuggingFaceTokenizer if config.tower.startswith("hf:") else Tokenizer
     with one_error(path):
-        return with_context(kind.load(path), config)
+        if not config.tower.startswith("hf:"):
+            return with_context(Tokenizer.load(path), config)
+        return with_context(HuggingFaceTokenizer(library("tokenizers").Tokenizer.from_file(str(path))), config)
 
 
 def with_context(tokenizer: Any, config: TextConfig) -> Any:

@@ -606,7 +606,7 @@ def changed_after(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_photographs(tmp_path):
     config, run = changed_after(tmp_path)
-    with pytest.raises(MinclipError, match=r"54 photographs, 20 of which"):
+    with pytest.raises(MinclipError, match=r"\b54 photographs.*\b20\b"):
         train(replace(config, train=replace(config.train, steps=4)), run.folder, resume=True)
 
 
@@ -619,5 +619,5 @@ def test_eval_tells_that_photographs_were_learnt_from(tmp_path, capsys):
 
 def test_a_damaged_list_of_what_was_learnt_is_told(tmp_path):
     (tmp_path / "learnt.json").write_text('["a.jpg", ')
-    with pytest.raises(MinclipError, match=r"learnt\.json is damaged .*: delete it"):
+    with pytest.raises(MinclipError, match=r"learnt\.json .*: delete it"):
         read_learnt(tmp_path)

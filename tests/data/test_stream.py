@@ -13,7 +13,7 @@ from training_runs import tiny
 from minclip.batches import Pairs
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
-from minclip.data.stream import all_different, move_to_gpu_once, Stream, prefetch
+from minclip.data.stream import Stream, all_different, prefetch
 from minclip.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
@@ -29,8 +29,9 @@ def config_of(kind, tmp_path, **data):
 
 
 def taken(config, sides, step=0):
-    batches = Stream(config).start(Tokenizer([]), CPU, step)
-    return [batches.next(side) for side in sides]
+    stream = Stream(config)
+    stream.start(Tokenizer([]), CPU, step)
+    return [stream.next(side) for side in sides]
 
 
 kinds = pytest.mark.parametrize("kind", ["memory", "shards"])
@@ -136,8 +137,3 @@ def test_no_thread_is_left_after_the_end():
     next(items)
     items.close()
     assert threading.active_count() == before
-
-
-def test_on_a_cpu_the_images_stay_where_they_are():
-    images = np.zeros((2, 3, 4, 4), np.uint8)
-    assert move_to_gpu_once(images, CPU) is images

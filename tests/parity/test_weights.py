@@ -16,9 +16,9 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg  # noqa: E402
 from minclip import CLIP, load  # noqa: E402
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig  # noqa: E402
 from minclip.losses import clip_loss, siglip_loss  # noqa: E402
+from minclip.weights import names  # noqa: E402
 from minclip.weights.load import save  # noqa: E402
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, their_names, to_theirs  # noqa: E402
-from minclip.weights.peers import Hints  # noqa: E402
 
 VOCAB = 100
 EOT = VOCAB - 1
@@ -401,7 +401,7 @@ def test_the_sizes_of_a_model_are_read_from_its_shapes(name):
     theirs = open_clip.get_model_config(name)
     with torch.device("meta"):
         tensors = open_clip.model.CLIP(**theirs).state_dict()
-        config = config_of(tensors, OPEN_CLIP_NAMES, hints=Hints("gelu"))
+        config = config_of(tensors, OPEN_CLIP_NAMES, hints=names.Hints("gelu"))
         ours = CLIP(config).state_dict()
     vision, text = theirs["vision_cfg"], theirs["text_cfg"]
     layers = config.vision.stages if "RN" in name else config.vision.layers

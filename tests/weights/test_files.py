@@ -97,7 +97,7 @@ def test_an_archive_whose_pickle_would_run_something_is_refused(tmp_path, member
     torch.jit.save(torch.jit.script(Inner()), tmp_path / "module.pt")
     with zipfile.ZipFile(tmp_path / "module.pt") as good, zipfile.ZipFile(tmp_path / "evil.pt", "w") as evil:
         for name in good.namelist():
-            data = pickle.dumps(Attack(tmp_path / "trace")) if name.endswith(member) else good.read(name)
+            data = pickle.dumps(Attack(tmp_path / "trace"), protocol=2) if name.endswith(member) else good.read(name)
             evil.writestr(name, data)
     if member == "data.pkl":
         with pytest.raises(MinclipError, match=r"evil\.pt.*(posix|nt)\.system"):

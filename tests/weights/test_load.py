@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import minclip.weights.load
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
-from minclip.weights.load import FILES, OPENAI, Preprocess, read_hub, save
+from minclip.weights.load import FILES, OPENAI, Preprocess, save
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
 
 CONFIG = CLIPConfig(
@@ -153,7 +153,7 @@ def test_a_repository_with_pickled_weights_only_is_opened(model, hub):
     save(hub, model, format="open_clip")
     (hub / FILES["open_clip"][0]).unlink()
     torch.save(to_theirs(model, OPEN_CLIP_NAMES), hub / FILES["open_clip"][1])
-    assert equal(read_hub("owner/name", None)[0], model)
+    assert equal(load("owner/name")[0], model)
 
 
 def test_a_repository_with_weights_in_several_files_is_opened(model, hub):
@@ -165,7 +165,7 @@ def test_a_repository_with_weights_in_several_files_is_opened(model, hub):
         save_file({name: tensors[name] for name in names}, hub / file)
     index = {"weight_map": {name: file for file, names in halves.items() for name in names}}
     (hub / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert equal(read_hub("owner/name", None)[0], model)
+    assert equal(load("owner/name")[0], model)
 
 
 def test_a_shard_that_is_missing_is_told(model, hub):

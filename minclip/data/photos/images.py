@@ -6,9 +6,9 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...config import MinclipError
 from ...preprocess import eight_bits
@@ -26,7 +26,7 @@ def check_bytes(size: int, limit: int = MAX_BYTES) -> None:
         raise ValueError(f"it holds {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that are read at once")
 
 
-def open_image(path: str | Path, side: int) -> Image.Image:
+def open_image(path: str | Path, side: int) -> Any:
     """`read_image` of a file; a MinclipError where it isn't there or isn't an image."""
     try:
         check_bytes(Path(path).stat().st_size)
@@ -37,8 +37,10 @@ def open_image(path: str | Path, side: int) -> Image.Image:
         raise MinclipError(f"{path} can't be read as an image: {error}") from None
 
 
-def read_image(data: bytes, side: int) -> Image.Image:
-    """An encoded image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+def read_image(data: bytes, side: int) -> Any:
+    """The PIL image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+    from PIL import Image, ImageOps, UnidentifiedImageError  # which `import minclip` waits with
+
     try:
         image = Image.open(io.BytesIO(data))
         image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
@@ -55,5 +57,7 @@ def read_image(data: bytes, side: int) -> Image.Image:
 
 def decode(data: bytes, image_size: int) -> np.ndarray:
     """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  ValueError if broken."""
+    from PIL import Image, ImageOps
+
     square = ImageOps.fit(read_image(data, image_size), (image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(square).transpose(2, 0, 1)

@@ -2,7 +2,7 @@
 
 Every number is an integer hash or a float built from + - * / and sqrt alone, which IEEE 754 rounds in one way only:
 the same seed gives the same bytes on every machine, Python and NumPy.  Scene `i` of a split does not depend on how
-many scenes are asked for.  This file decides at random what is in a scene; `paint` paints it, `text` writes about it.
+many scenes are asked for.  This file decides what is in a scene; `painting` paints it, `text` writes about it.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from ...batches import Pairs
 from ...config import MinclipError
 from .hashing import below, draws
-from .paint import SHIFTS, paint, shift
-from .text import COLORS, FILLS, FRUIT, HELD_OUT, SHAPES, WORDS, Scenes, captions_of, tasks_of
+from .painting import SHIFTS, paint, shift
+from .text import COLORS, FILLS, FRUIT, HELD_OUT, RADII, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
 
@@ -38,7 +38,7 @@ def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None 
 def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     """`size` scenes of "train", "val", "test" or "heldout" (one object each, with a held-out pair)."""
     index, held_out = np.arange(size), split == "heldout"
-    u = draws(seed, split, index, 64)
+    u = draws(seed, split, index, slots=64)
     o = u[:, 24:].reshape(size, 4, 10)  # ten draws for each of the four objects
 
     count = np.searchsorted([60, 82, 91], below(u[:, 0], 100), side="right") + 1
@@ -62,7 +62,7 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     # Centers and radii in 64ths of the image's side.  Each object has a box of its own, so none overlap: a single one
     # has the whole image to itself, others take quadrants 0 1 / 2 3 in an order of their own for each scene.
     alone, word_top = (count == 1)[:, None], below(u[:, 4], 2)
-    radius = np.where(large == 1, np.where(alone, 17.0, 13.0), np.where(alone, 11.0, 9.0)) + below(o[:, :, 3], 3) * 0.5
+    radius = np.array(RADII)[6 * large + 3 * alone + below(o[:, :, 3], 3)]
     quadrant = np.argsort(u[:, 10:14], axis=1, kind="stable")
     left, top, width = (np.where(alone, a, b) for a, b in ((0, quadrant % 2 * 32), (0, quadrant // 2 * 32), (64, 32)))
     # a written word takes a band of 20 above or below; the objects share the remaining 44, side by side
@@ -74,7 +74,7 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
 
     setting = {"word_top": word_top, "background": below(u[:, 5], 3), "dark": below(u[:, 6], 2)}
     chance = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
-    words = draws(seed, split + "/captions", index, 200).reshape(size, 5, 40)
+    words = draws(seed, split + "/captions", index, slots=200).reshape(size, 5, 40)
     return Scenes(
         index, seed, split, count, color, shape, fill, large, x, y, radius, word, **setting, **chance, words=words
     )

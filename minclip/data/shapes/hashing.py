@@ -10,7 +10,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def draws(seed: int, stream: str, index: np.ndarray, slots: int) -> np.ndarray:
+def draws(seed: int, stream: str, index: np.ndarray, *, slots: int) -> np.ndarray:
     """Random integers (len(index), slots) in [0, 2**32): row i depends on `index[i]` only, not on its neighbors."""
     state = np.zeros(1, dtype=np.uint64)
     for word in np.array([seed & (2**64 - 1), *stream.encode()], dtype=np.uint64):

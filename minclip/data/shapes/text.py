@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ SIZES = ("small", "large")
 BACKGROUNDS = ("plain", "gradient", "noisy")
 WORDS = ("STAR", "HEART", "RING", "CROSS", "RED", "BLUE", "GREEN", "CAT")
 NUMBERS = ("one", "two", "three", "four")
+RADII = [base + k / 2 for base in (9, 11, 13, 17) for k in range(3)]  # of objects, in 64ths of the image's side
 FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
 
 # Pairs of attributes that no object of a training scene has: zero-shot has to combine them.
@@ -43,7 +44,7 @@ RELATIONS = tuple(RELATED)
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes as arrays: one entry for each scene, or for each of four objects, of which the first `count` are painted."""
+    """n scenes as arrays: an entry a scene, or one for each of four objects, of which the first `count` are painted."""
 
     index: np.ndarray  # (n,) number within the split
     seed: int
@@ -55,7 +56,7 @@ class Scenes:
     large: np.ndarray  # (n, 4) index into SIZES
     x: np.ndarray  # (n, 4) centers and radii in 64ths of the image's side, from the top left
     y: np.ndarray
-    radius: np.ndarray
+    radius: np.ndarray  # one of RADII
     word: np.ndarray  # (n,) index into WORDS, or -1
     word_top: np.ndarray  # (n,) 1 if the word is above the objects
     background: np.ndarray  # (n,) index into BACKGROUNDS
@@ -69,8 +70,7 @@ class Scenes:
         return replace(self, **{name: v[rows] for name, v in vars(self).items() if isinstance(v, np.ndarray)})
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One object of one scene, in words."""
 
     color: str
@@ -82,7 +82,7 @@ class Thing:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        return self.color, self.shape, self.fill, self.size
+        return self[:4]
 
 
 def things_of(s: Scenes) -> list[list[Thing]]:
@@ -100,9 +100,7 @@ def relation(a: Thing, b: Thing) -> str | None:
     dx, dy = b.x - a.x, b.y - a.y
     if abs(dx) > 2 * abs(dy):
         return "to the left of" if dx > 0 else "to the right of"
-    if abs(dy) > 2 * abs(dx):
-        return "above" if dy > 0 else "below"
-    return None
+    return None if abs(dy) <= 2 * abs(dx) else "above" if dy > 0 else "below"
 
 
 # ---- the grammar
@@ -180,12 +178,11 @@ def _caption(things: list[Thing], word: str, side: str, grounds: tuple[str, ...]
 
 def captions_of(s: Scenes) -> list[list[str]]:
     """Five captions for each scene, of different length and detail, some with a capital and a full stop."""
-    out = []
-    columns = (a.tolist() for a in (s.words, s.word, s.word_top, s.background, s.dark))
-    for things, draws, w, top, b, dark in zip(things_of(s), *columns):
-        light, ground = "dark" if dark else "light", BACKGROUNDS[b]
+    out, columns = [], (a.tolist() for a in (s.words, s.word, s.word_top, s.background, s.dark))
+    for things, draws, word, top, background, dark in zip(things_of(s), *columns):
+        light, ground = ("light", "dark")[dark], BACKGROUNDS[background]
         grounds = tuple(f"a {words} background" for words in (light, ground, f"{ground} {light}"))
-        scene = things, WORDS[w] if w >= 0 else "", "above" if top else "below", grounds
+        scene = things, (*WORDS, "")[word], ("below", "above")[top], grounds  # word -1 is none
         out.append([_caption(*scene, style, row) for style, row in enumerate(draws)])
     return out
 
@@ -203,11 +200,11 @@ def tasks_of(s: Scenes) -> dict[str, Task]:
     fruit = (s.shape == FRUIT) & (np.arange(4) < s.count[:, None])
     plain = ~written & ~fruit.any(axis=1)
     single = np.flatnonzero(plain & (s.count == 1))
-    only = [vars(things[i][0]) for i in single]
+    only = [things[i][0]._asdict() for i in single]
     pictures = ("{}", "a picture of {}", "a drawing of {}")
     thing, shape = (tuple(t.format(noun) for t in pictures) for noun in ("a {}", "a {} shape"))
     pairs, fills = (tuple(f"{a} {b}" for a in words for b in SHAPES) for words in (COLORS, FILLS))
-    of_one = {
+    of_one = {  # name: (class names, templates, the answer)
         "colour": (COLORS, shape, "{color}"),
         "shape": (SHAPES, thing, "{shape}"),
         "size": (SIZES, shape, "{size}"),
@@ -221,15 +218,11 @@ def tasks_of(s: Scenes) -> dict[str, Task]:
     }
     counts = ("one shape", *(f"{number} shapes" for number in NUMBERS[1:]))
     tasks["count"] = Task(counts, pictures, np.flatnonzero(plain), s.count[plain] - 1)
-    two = [(i, *things[i]) for i in np.flatnonzero(plain & (s.count == 2))]
-    two = [(i, a, b) for i, a, b in two if a.kind[:2] != b.kind[:2] and relation(a, b)]
-    tasks["relation"] = Task(
-        RELATIONS,
-        ("{a} {} {b}", "a picture of {a} {} {b}"),
-        np.array([i for i, _, _ in two], np.int64),
-        labels(RELATIONS, (relation(a, b) for _, a, b in two)),
-        tuple({"a": _a(f"{a.color} {a.shape}"), "b": _a(f"{b.color} {b.shape}")} for _, a, b in two),
-    )
+    two = [i for i in np.flatnonzero(plain & (s.count == 2)) if relation(*things[i])]
+    two = np.array([i for i in two if things[i][0].kind[:2] != things[i][1].kind[:2]], np.int64)
+    related = labels(RELATIONS, (relation(*things[i]) for i in two))
+    subjects = tuple({name: _a(f"{t.color} {t.shape}") for name, t in zip("ab", things[i])} for i in two)
+    tasks["relation"] = Task(RELATIONS, ("{a} {} {b}", "a picture of {a} {} {b}"), two, related, subjects)
     tasks["word"] = Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(written), s.word[written])
     if s.split == "heldout":
         # Two questions (Xian et al. 2017).  Zero-shot: which of the pairs that were never seen?  And generalized

@@ -1,11 +1,11 @@
-"""Paints the scenes of the shapes world, and shifts of them, with integers and with floats that round in one way only."""
+"""Paints the scenes of the shapes world, and shifts of them, with integers and floats that round in one way only."""
 
 from functools import lru_cache
 
 import numpy as np
 
 from .hashing import below, draws
-from .text import FRUIT, WORDS, Scenes
+from .text import FRUIT, RADII, WORDS, Scenes
 
 SHIFTS = ("sketch", "inverted", "blurred", "noisy", "rotated", "tinted")
 RGB = np.array([list(bytes.fromhex(c)) for c in "d62424 f48a12 eed828 2ca038 32c8d0 2c48d0 802cb2 f480bc".split()])
@@ -34,14 +34,14 @@ def _distances(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     )
 
 
-@lru_cache(maxsize=1)  # for all blocks of scenes
-def _stamps(image_size: int, radii: tuple[float, ...]) -> np.ndarray:
-    """Opacity stamps (10 shapes, 3 fills, len(radii), 4 tilts, P, P) uint8 for one image size, edges smoothed."""
+@lru_cache(maxsize=1)  # for all blocks and splits of scenes
+def _stamps(image_size: int) -> np.ndarray:
+    """Opacity stamps (10 shapes, 3 fills, 12 radii, 4 tilts, P, P) uint8 for one image size, edges smoothed."""
     scale = image_size / 64
     half = int(18.5 * scale) + 2
     grid, line = np.arange(-half, half + 1) + 0.0, max(1.7 * scale, 1.0)
-    out = np.zeros((10, 3, len(radii), 4, 2 * half + 1, 2 * half + 1), dtype=np.uint8)
-    for k, radius in enumerate(radii):
+    out = np.zeros((10, 3, len(RADII), 4, 2 * half + 1, 2 * half + 1), dtype=np.uint8)
+    for k, radius in enumerate(RADII):
         pixels = radius * scale
         for t, h in enumerate((-0.12, -0.04, 0.04, 0.12)):  # tangents of half the angle: -14, -5, 5 and 14 degrees
             cos, sin = (1 - h * h) / (1 + h * h), 2 * h / (1 + h * h)
@@ -56,16 +56,14 @@ def _stamps(image_size: int, radii: tuple[float, ...]) -> np.ndarray:
     return out
 
 
-# 5 × 7 letters: seven rows of five bits each, a byte a row
-FONT = {
-    letter: np.array([[int(bit) for bit in f"{row:05b}"] for row in bytes.fromhex(rows)], dtype=bool)
-    for letter, rows in zip(
+FONT = dict(  # 5 × 7 letters: seven rows of five bits each, a byte a row
+    zip(
         "ABCDEGHILNORSTU",
         """0e11111f111111 1e11111e11111e 0e11101010110e 1e11111111111e 1f10101e10101f 0e11101711110f 1111111f111111
         0e04040404040e 1010101010101f 11191515131111 0e11111111110e 1e11111e141211 0f10100e01011e 1f040404040404
         1111111111110e""".split(),
     )
-}
+)
 
 
 def _word_stamps(image_size: int) -> np.ndarray:
@@ -73,24 +71,22 @@ def _word_stamps(image_size: int) -> np.ndarray:
     pixels = np.arange(image_size) * 64 // image_size
     out = np.zeros((len(WORDS), 64, 64), dtype=bool)
     for i, word in enumerate(WORDS):
-        letters = np.hstack([np.pad(FONT[letter], ((0, 0), (0, 1))) for letter in word])[:, :-1]
+        rows = np.array([list(bytes.fromhex(FONT[letter])) for letter in word], dtype=np.uint8).T
+        letters = np.unpackbits(rows[:, :, None], axis=2)[:, :, 2:].reshape(7, -1)[:, 1:]  # a column between them
         left = 32 - letters.shape[1]
         out[i, :14, left : 64 - left] = letters.repeat(2, axis=0).repeat(2, axis=1)
     return out[:, pixels][:, :, pixels]
 
 
 def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
-    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark and never vivid, so that objects stand out."""
-    gray = np.where(s.dark == 1, 14, 184)[:, None]
-    a, b = (
-        (below(u[:, :1], 60) + gray + below(u[:, 1:4], 17) - 8)[:, None, None, :]
-        for u in (s.noise[:, 0:4], s.noise[:, 4:8])
-    )
+    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark, never vivid: objects stand out."""
+    u, gray = s.noise[:, :8].reshape(-1, 2, 1, 1, 4), np.where(s.dark == 1, 14, 184)[:, None, None, None, None]
+    a, b = (below(u[..., :1], 60) + gray + below(u[..., 1:], 17) - 8).swapaxes(0, 1)
     ramp = np.arange(image_size) * 256 // image_size
     across = np.where((s.noise[:, 8] & 1)[:, None, None] == 1, ramp[None, None, :], ramp[None, :, None])[..., None]
     out = a + (b - a) * across // 256 * (s.background == 1)[:, None, None, None]
     noisy = np.flatnonzero(s.background == 2)
-    grain = draws(s.seed, s.split + "/grain", s.index[noisy], image_size * image_size)
+    grain = draws(s.seed, s.split + "/grain", s.index[noisy], slots=image_size**2)
     out[noisy] += (below(grain, 49) - 24).reshape(-1, image_size, image_size, 1)
     return out
 
@@ -101,15 +97,14 @@ def paint(s: Scenes, image_size: int = 64, *, sketch: bool = False) -> np.ndarra
     if n > BLOCK:
         blocks = (s.take(slice(i, i + BLOCK)) for i in range(0, n, BLOCK))
         return np.concatenate([paint(block, image_size, sketch=sketch) for block in blocks])
-    radii = np.unique(s.radius)
-    stamps = _stamps(image_size, tuple(radii))
+    stamps = _stamps(image_size)
     cells, pad = np.arange(stamps.shape[-1]), stamps.shape[-1] // 2
     canvas = np.full((n, image_size + 2 * pad, image_size + 2 * pad, 3), 250, dtype=np.int32)
     if not sketch:
         canvas[:, pad:-pad, pad:-pad] = np.clip(_backgrounds(s, image_size), 0, 255)
 
     def stamp(rows: np.ndarray, k: int, shape: np.ndarray | int, fill: np.ndarray | int, rgb: np.ndarray) -> None:
-        alpha = stamps[shape, fill, np.searchsorted(radii, s.radius[rows, k]), s.tilt[rows, k]][..., None]
+        alpha = stamps[shape, fill, np.searchsorted(RADII, s.radius[rows, k]), s.tilt[rows, k]][..., None]
         alpha, rgb = alpha.astype(np.int32), np.int32(30) if sketch else rgb[..., None, None, :].astype(np.int32)
         # the padding equals half a stamp: a center in the image is the stamp's corner on the canvas
         y, x = (np.floor(center[rows, k] * scale).astype(int)[:, None] + cells for center in (s.y, s.x))
@@ -143,12 +138,12 @@ def shift(images: np.ndarray, kind: str, *, seed: int = 0) -> np.ndarray:
             p = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
             x = sum(p[:, :, i : i + size, j : j + size] for i in range(3) for j in range(3)) // 9
     elif kind == "noisy":
-        x = x + (below(draws(seed, "shift/noisy", index, 3 * size * size), 121) - 60).reshape(x.shape)
+        x = x + (below(draws(seed, "shift/noisy", index, slots=3 * size * size), 121) - 60).reshape(x.shape)
     elif kind == "rotated":  # 20 degrees, nearest pixel, edges repeated: (12, 35, 37) is a right triangle
         grid = np.arange(size) * 2 - (size - 1)
         u = (35 * grid[None, :] + 12 * grid[:, None]) // 37
         v = (35 * grid[:, None] - 12 * grid[None, :]) // 37
         x = x[:, :, np.clip((v + size) // 2, 0, size - 1), np.clip((u + size) // 2, 0, size - 1)]
     elif kind == "tinted":
-        x = x * (256 - below(draws(seed, "shift/tinted", index, 3), 128))[:, :, None, None] // 256
+        x = x * (256 - below(draws(seed, "shift/tinted", index, slots=3), 128))[:, :, None, None] // 256
     return np.clip(x, 0, 255).astype(np.uint8)
