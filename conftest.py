@@ -30,6 +30,14 @@ def pytest_configure(config):
     config.option.nbval_cell_timeout = 300
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
+def pytest_collection_modifyitems(items):
+    """Marks as slow what starts kernels, browsers and processes: the notebooks and a few rooms of tests/."""
+    for item in items:
+        if item.path.suffix == ".ipynb" or {"browser", "faults", "tools"} & set(item.path.relative_to(ROOT).parts):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def flickr8k_zip():
     """The real photographs, where `MINCLIP_FLICKR8K` names their zip."""

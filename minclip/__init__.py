@@ -21,6 +21,6 @@ __version__ = package_version()
 
 __all__ = [
     "CLIP", "PRESETS", "CLIPConfig", "DataConfig", "LoopConfig", "MinclipError", "Pairs", "Run", "TextConfig",
-    "Tokenizer", "TrainConfig", "VisionConfig", "clip_loss", "few_shot", "linear_probe", "load", "load_pairs", "retrieval",
-    "siglip_loss", "train", "zero_shot_classifier",
+    "Tokenizer", "TrainConfig", "VisionConfig", "clip_loss", "few_shot", "linear_probe", "load", "load_pairs",
+    "retrieval", "siglip_loss", "train", "zero_shot_classifier",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor
 from .config import DataConfig, MinclipError, VisionConfig
 from .text import trim
 from .tokenizer import Tokenizer
+from .training.distributed import rank, world_size
 
 Device = torch.device | str
 SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IGNORECASE)
@@ -18,10 +19,9 @@ SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IG
 
 @dataclass(frozen=True)
 class Task:
-    """A zero-shot question about some images of a data set: which of `class_names` does image `indices[i]` show?
+    """A zero-shot question: which of `class_names` does image `indices[i]` of a data set show?  `labels[i]` is right.
 
-    `labels[i]` is the right class.  Each template holds one `{}` for the class name.  If the question is about an
-    image's own objects ("{a} {} {b}": which relation?), `subjects[i]` fills the named fields.
+    Each template holds one `{}` for the class name, and may hold named fields ("{a} {} {b}") that `subjects[i]` fills.
     """
 
     class_names: tuple[str, ...]
@@ -37,26 +37,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N images and their captions, at least one each: several people may have described the same photograph.
-
-    `notes` are sentences about what was left out.  Raises MinclipError if the lengths differ or nothing is there.
-    """
+    """N images and the captions of each, at least one.  Raises MinclipError if the lengths differ or nothing is there."""
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB, an array or a memory map
-    captions: list[list[str]]
+    captions: list[list[str]]  # several people may have described the same photograph
     names: list[str]  # file names or numbers
     tasks: dict[str, Task] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences about what was left out
 
     def __post_init__(self) -> None:
-        counts = len(self.images), len(self.captions), len(self.names)
-        if len(set(counts)) > 1:
-            raise MinclipError("{} images, {} lists of captions and {} names: all need the same number".format(*counts))
-        if counts[0] == 0:
+        n, captions, names = len(self.images), len(self.captions), len(self.names)
+        if not n == captions == names:
+            raise MinclipError(f"{n} images, {captions} lists of captions, {names} names: all need the same number")
+        if n == 0:
             raise MinclipError("a data set needs at least one image with a caption")
         if not all(self.captions):
-            bare = next(name for name, captions in zip(self.names, self.captions) if not captions)
-            raise MinclipError(f"image {bare} has no caption: leave it out")
+            raise MinclipError(f"image {self.names[self.captions.index([])]} has no caption: leave it out")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,12 +68,9 @@ class Pairs:
         return np.repeat(np.arange(len(self)), [len(captions) for captions in self.captions])
 
 
-# ---- captions as ids, once, before training starts
-
-
 @dataclass(frozen=True)
 class Captions:
-    """The ids of all captions: image i owns rows `first[i]` to `first[i + 1]`."""
+    """The ids of all captions, made once, before training: image i owns rows `first[i]` to `first[i + 1]`."""
 
     ids: Tensor  # (M, L) int64
     first: np.ndarray  # (N + 1,) int64
@@ -91,9 +84,6 @@ def tokenize(pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> Caption
     return Captions(tokenizer(pairs.texts, context_length), first, may_flip, tokenizer.eot_id)
 
 
-# ---- which pairs meet in a batch
-
-
 @dataclass(frozen=True)
 class RawBatch:
     """What `assemble` makes a Batch of; in bytes, a quarter of what floats take to copy to a GPU."""
@@ -105,7 +95,7 @@ class RawBatch:
 
     def pin_memory(self) -> "RawBatch":
         """A copy in page-locked memory, from where a GPU fetches it while both go on; a DataLoader calls this, too."""
-        return RawBatch(*(x if x.is_cuda else x.pin_memory() for x in vars(self).values()))
+        return RawBatch(*(x.pin_memory() for x in vars(self).values()))
 
 
 def random_numbers(count: int, *seeds: int) -> Tensor:
@@ -116,19 +106,11 @@ def random_numbers(count: int, *seeds: int) -> Tensor:
 
 
 def raw_batches(
-    pairs: Pairs,
-    captions: Captions,
-    *,
-    batch_size: int,
-    epoch: int,
-    seed: int,
-    start: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
+    pairs: Pairs, captions: Captions, *, batch_size: int, epoch: int, seed: int, start: int = 0
 ) -> Iterator[RawBatch]:
     """The batches of one epoch from number `start` on: each image once, with one of its captions.
 
-    Process `rank` of `world_size` gets its rows of each batch: together they see what one process would have seen.
+    Each process gets its rows of each batch: together they see what one process would have seen.
     The incomplete last batch is dropped; its images come in another epoch.  Raises MinclipError if there is no batch.
     """
     if batch_size > len(pairs):
@@ -136,20 +118,13 @@ def raw_batches(
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(pairs))  # no image twice in a batch: its own copy would count as a wrong answer
     chosen = captions.first[:-1] + np.floor(rng.random(len(pairs)) * np.diff(captions.first)).astype(np.int64)  # (N,)
-    rows = batch_size // world_size
-    mine = slice(rank * rows, (rank + 1) * rows)
+    rows = batch_size // world_size()
+    mine = slice(rank() * rows, (rank() + 1) * rows)
     for number in range(start, len(pairs) // batch_size):
         index = order[number * batch_size : (number + 1) * batch_size][mine]
-        texts = torch.from_numpy(chosen[index])
-        if isinstance(pairs.images, Tensor):  # already on the GPU as a whole
-            images = pairs.images[to_device(torch.from_numpy(index), pairs.images.device)]
-        else:
-            images = torch.from_numpy(pairs.images[index])
+        images, texts = torch.from_numpy(pairs.images[index]), torch.from_numpy(chosen[index])
         numbers = random_numbers(batch_size, seed, epoch, number)[:, mine]
         yield RawBatch(images, trim(captions.ids[texts], captions.eot_id), captions.may_flip[texts], numbers)
-
-
-# ---- what the model sees of them
 
 
 @dataclass(frozen=True)
@@ -187,21 +162,21 @@ def augment(
     """
     area, ratio, x, y, flip = random_numbers
     pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
-    flipped = torch.zeros_like(flip, dtype=torch.bool) if may_flip is None else (flip < 0.5) & may_flip
+    flipped = (flip < 0.5) & (False if may_flip is None else may_flip)
     if min_crop == 1 and image_size == images.shape[-1]:
-        return torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels) if may_flip is not None else pixels
+        return torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
     area = min_crop + (1 - min_crop) * area
     ratio = (1 / area).clamp(max=4 / 3) ** (2 * ratio - 1)  # a large box must be nearly square to fit inside
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # (B,) parts of the side
     # A resize is linear in the pixels, first along y, then along x: one matrix an image for each, no loop over images,
     # and a crop lands on its final size at once.  Mirroring is the same matrix with its rows in reverse.
-    rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size)  # (B, S, H)
-    columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size)
+    rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size=image_size)  # (B, S, H)
+    columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size=image_size)
     columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
     return torch.einsum("bys,bcst,bxt->bcyx", rows, pixels, columns)
 
 
-def resize_matrices(start: Tensor, length: Tensor, size: int, image_size: int) -> Tensor:
+def resize_matrices(start: Tensor, length: Tensor, size: int, *, image_size: int) -> Tensor:
     """(B, S, H): what each of `size` = H pixels adds to each of S, from `start` over `length` (B,), parts of H."""
     step = (length * size / image_size)[:, None, None]  # pixels from one output pixel to the next
     center = (start * size)[:, None, None] + (torch.arange(image_size, device=step.device)[:, None] + 0.5) * step

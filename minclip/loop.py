@@ -11,12 +11,11 @@ import torch
 from tqdm.auto import tqdm
 
 from .config import MinclipError, TrainConfig
-from .data.stream import open_stream
+from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .losses import siglip_bias
 from .model import CLIP
 from .training import distributed, engine, watch
-from .training import resume as resuming
 from .training import run as runs
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
@@ -38,14 +37,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
     loop, first = config.train, distributed.rank() == 0
-    options = {**resuming.leaves(to_dict(config)), "--resume": resume}
-    resuming.check_agreement("was started with other values of", options)
+    options = {**runs.leaves(to_dict(config)), "--resume": resume}
+    runs.check_agreement(options)
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
-
         if resume:
-            config = resuming.resumed_config(folder, config)
-            if resuming.is_finished(folder, loop):
+            config = runs.resumed_config(folder, config)
+            if runs.is_finished(folder, loop):
                 if first:
                     tqdm.write(f"note: {folder} is finished; raise train.steps or train.minutes to continue it")
                 run = runs.Run.load(folder)
@@ -55,17 +53,18 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             with distributed.on_each_machine_once():  # what the first process downloads, the others find
                 config = replace(config, model=complete_config(config.model))
         check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
-        stream = open_stream(config)
+        stream = Stream(config)
         if resume:
-            resuming.check_images(folder, stream.names)
+            runs.check_images(folder, stream.names)
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
             # of process 0 alone: the captions of shards may be a long download
-            tokenizer = distributed.broadcast_object(new_tokenizer(config.model.text, stream.texts) if first else None)
+            mine = new_tokenizer(config.model.text, stream.texts) if first else None
+            tokenizer = distributed.all_gather_object(mine)[0]
             text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
             config = replace(config, model=replace(config.model, text=text))
 
-        torch.manual_seed(loop.seed)
+        torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
         if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
             with distributed.on_each_machine_once():
@@ -74,10 +73,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
         clip = clip.to(device).train()
         clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
-        model = wrap(clip, loop)
+        model = wrap(clip, loop)  # `clip` stays the model itself, whatever is around it
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop)
-        peak_lrs = [group["lr"] for group in optimizer.param_groups]  # now: a checkpoint brings the rates of its step
+        peak_lrs = [group["lr"] for group in optimizer.param_groups]  # those of the towers may differ
         ema = EMA(model, loop.ema) if loop.ema else None
         saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skipped = saved["step"], saved["skipped"]
@@ -108,8 +107,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
-
-        batches = stream.start(tokenizer, device, step)
+        stream.start(tokenizer, device, step)
         watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
         good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
@@ -131,10 +129,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     clip.vision.patch_dropout = 0.0
                     flops.clear()  # whole images cost more
                 # one step: gradients of the loss, clipped, then the optimizer
-                batch = batches.next(side)
-                # all randomness comes from these: a checkpoint needs no random state, any number of processes may resume it
+                batch = stream.next(side)
+                # all randomness comes from these: no random state is saved, and any number of processes may resume
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
-                optimizer.zero_grad()
+                optimizer.zero_grad()  # gradients add up otherwise
                 loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
@@ -142,7 +140,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 finite = bool((loss + grad_norm).isfinite())
                 if finite:
                     optimizer.step()
-                    clip.clamp_logit_scale()
+                    clip.clamp_logit_scale()  # after the step, so that it never starts above 100
                     if ema:
                         ema.update(step)
                     skipped_in_a_row = 0
@@ -171,7 +169,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         "mfu": flops[side] * rate / peak,
                         "memory_gb": watch.memory_gb(device),
                         "skipped": skipped,
-                        **({"bad_samples": batches.tally.skipped} if batches.tally else {}),
+                        **({"bad_samples": stream.tally.skipped} if stream.tally else {}),
                         "seconds": now - started,
                     }
                     log(line)
@@ -179,7 +177,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     bar.set_postfix_str(f"loss {loss:.3f}, scale {scale:.1f}, {rate:.0f} images/s{left}", refresh=False)
                     if first and (hint := watcher.check(line, progress=progress, model=clip, batch=batch)):
                         tqdm.write(hint)
-                    for reason in batches.tally.reasons[reasons_told:] if batches.tally else []:  # the first few
+                    for reason in stream.tally.reasons[reasons_told:] if stream.tally else []:  # the first few
                         tqdm.write(f"skipped {reason}")
                         reasons_told += 1
                     logged_at, logged_step = time.perf_counter(), step
@@ -197,14 +195,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 logged_at += time.perf_counter() - paused  # images/s are those of training
 
         # ---- the end: save, validate, evaluate on the splits that nothing was chosen by
-
         save()
         if stop:
             raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")
         if not loop.eval_every or step % loop.eval_every:  # otherwise the loop has just validated
             validate()
         if ema:
-            ema.swap()
+            ema.swap()  # the averages are the result
         if loop.unmasked_last:
             clip.vision.patch_dropout = config.model.vision.patch_dropout
         model = whole_model(model).to(device).eval()

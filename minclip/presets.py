@@ -7,7 +7,7 @@ from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig
 
 
 def small(*, width: int, layers: int, text_layers: int, vocab_size: int, **vision: Any) -> CLIPConfig:
-    """A CLIP for little data and a laptop, 32 channels a head, 32 tokens a caption; `vision` adds fields of its tower."""
+    """A CLIP for little data on a laptop: 32 channels a head, 32 tokens a text; `vision` adds fields of its tower."""
     colors = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     tower = VisionConfig(width=width, layers=layers, heads=width // 32, stem="conv", pool="mean", **colors, **vision)
     text = TextConfig(context_length=32, vocab_size=vocab_size, width=width, layers=text_layers, heads=width // 32)

@@ -12,12 +12,7 @@ from .config import MinclipError
 
 @torch.no_grad()
 def retrieval(
-    image: Tensor,
-    text: Tensor,
-    text_to_image: Tensor | np.ndarray,
-    *,
-    ks: Sequence[int] = (1, 5, 10),
-    block: int = 256,
+    image: Tensor, text: Tensor, text_to_image: Tensor | np.ndarray, *, ks: Sequence[int] = (1, 5, 10), block: int = 256
 ) -> dict[str, float]:
     """Recall@k from 0 to 1, median rank (1 is the best), both ways, and the mean of all recalls.
 

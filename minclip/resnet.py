@@ -18,8 +18,8 @@ from .vision import check_images, resize_positions
 class ModifiedResNet(nn.Module):
     """Images (B, 3, S, S), float and normalized by the config's mean and std, -> (B, D); its pooling projects, too.
 
-    Three changes to the ResNet of He et al. 2016: three convolutions instead of one at the start; average pooling where a
-    stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the end.
+    Three changes to the ResNet of He et al. 2016: three convolutions instead of one at the start; average pooling where
+    a stage halves the grid, so that no pixel is skipped (Zhang 2019); attention instead of the mean at the end.
     """
 
     projects = True  # its feature is the embedding
@@ -32,11 +32,10 @@ class ModifiedResNet(nn.Module):
         self.stem = nn.Sequential(ConvNorm(3, half, 3, stride=2), ConvNorm(half, half, 3), ConvNorm(half, width, 3))
         self.stages, channels = nn.ModuleList(), width
         for i, blocks in enumerate(config.stages):
-            stage = nn.Sequential()
+            self.stages.append(nn.Sequential())
             for j in range(blocks):
-                stage.append(Bottleneck(channels, width * 2**i, stride=2 if i > 0 and j == 0 else 1))
+                self.stages[-1].append(Bottleneck(channels, width * 2**i, stride=2 if i > 0 and j == 0 else 1))
                 channels = 4 * width * 2**i  # what a Bottleneck gives, and the next one takes
-            self.stages.append(stage)
         self.pool = AttentionPool(channels, (config.image_size // 32) ** 2, config.heads, embed_dim=embed_dim)
         self.to(memory_format=torch.channels_last)  # the fastest order for convolutions, on a CPU and on a GPU
 

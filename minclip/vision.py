@@ -83,8 +83,8 @@ class PatchStem(nn.Module):
         self.projection = nn.Linear(3 * config.patch_size**2, config.width, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        p = self.patch_size
-        return self.projection(rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p))
+        x = rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch_size, q=self.patch_size)
+        return self.projection(x)  # (B, P, 3 · patch²) -> (B, P, W)
 
 
 class ConvStem(nn.Module):

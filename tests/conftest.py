@@ -1,5 +1,8 @@
 """Fixtures for the tests of the package."""
 
+from contextlib import suppress
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import settings
 
@@ -23,6 +26,15 @@ def here(tmp_path, monkeypatch):
     """An empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def tyro_as_it_is_used():
+    """Under pytest, tyro checks its cache at random, and fails where a `config.Default` equals a plain number."""
+    with suppress(ImportError):  # of a private module, which another version may lack
+        from tyro import _unsafe_cache
+
+        _unsafe_cache.sys = SimpleNamespace(modules={})
 
 
 @pytest.fixture(autouse=True)

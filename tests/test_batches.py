@@ -370,10 +370,14 @@ def test_normalize_leaves_its_images_as_they_are():
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_the_parts_of_a_batch_are_the_batch(processes):
+def test_the_parts_of_a_batch_are_the_batch(processes, monkeypatch):
     options = {"batch_size": 8, "seed": 3, "data": DataConfig(image_size=8, min_crop=0.5, flip=True, color=0.4)}
     whole = run(noise(16), **options)
-    parts = [run(noise(16), **options, rank=rank, world_size=processes) for rank in range(processes)]
+    monkeypatch.setattr("minclip.batches.world_size", lambda: processes)
+    parts = []
+    for rank in range(processes):
+        monkeypatch.setattr("minclip.batches.rank", lambda rank=rank: rank)
+        parts.append(run(noise(16), **options))
     for number, batch in enumerate(whole):
         of_all = [part[number] for part in parts]
         torch.testing.assert_close(torch.cat([part.images for part in of_all]), batch.images)

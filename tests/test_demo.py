@@ -19,6 +19,7 @@ def demo():
     return Run.load(DEMO)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "heldout"])
 def test_the_demo_does_what_was_recorded_with_it(demo, split):
     figures = evaluate(demo.model, demo.tokenizer, load_pairs("shapes", split, image_size=demo.config.data.image_size))
@@ -37,6 +38,7 @@ def test_the_demo_is_small():
     assert sum(path.stat().st_size for path in DEMO.iterdir() if path.suffix == ".safetensors") <= 4_000_000
 
 
+@pytest.mark.slow
 def test_this_code_still_trains_like_the_demo(demo, tmp_path):
     """The first 20 steps again: the same losses, up to what another CPU or precision changes."""
     recorded = {line["step"]: line["loss"] for line in demo.metrics if "loss" in line and line["step"] <= 20}

@@ -26,7 +26,7 @@ CORE = [
 FLOORS = [
     ["config"],
     ["presets", "weights.hub", "weights.files", "weights.config_json", "weights.openai_merges", "training.distributed"],
-    ["tokenizer", "transformer", "losses", "training.big_losses", "training.checkpointing", "preprocess"],
+    ["tokenizer", "transformer", "losses", "training.big_losses", "preprocess"],
     ["vision", "resnet", "text", "weights.towers"],
     ["model"],
     ["batches"],

@@ -20,7 +20,7 @@ from minclip.config import (
     VisionConfig,
 )
 from minclip.data import open_data
-from minclip.data.stream import Batches
+from minclip.data.stream import Stream
 from minclip.evaluate import final_figures
 from minclip.loop import train
 from minclip.model import CLIP
@@ -30,8 +30,7 @@ from minclip.training import engine, watch
 from minclip.training import run as run_folder
 from minclip.training.engine import pick_device, schedule
 from minclip.training.optim import parameter_groups
-from minclip.training.resume import is_finished
-from minclip.training.run import Run, read_metrics, write_metrics
+from minclip.training.run import Run, is_finished, read_metrics, write_metrics
 
 
 @pytest.fixture
@@ -243,11 +242,14 @@ def test_a_device_that_is_not_there_is_refused(tiny):
         pick_device("nonsense", "auto")
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_auto_takes_bf16_where_a_cpu_multiplies_it(monkeypatch, fast):
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": fast, "amx_bf16": False})
-    assert pick_device("cpu", "auto") == (torch.device("cpu"), fast)
+@pytest.mark.parametrize(("able", "seconds", "bf16"), [(True, 0.5, True), (True, 0.9, False), (False, 0.5, False)])
+def test_auto_takes_bf16_where_a_cpu_multiplies_it_faster(monkeypatch, able, seconds, bf16):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": able, "amx_bf16": False})
+    monkeypatch.setattr(engine, "seconds_of_product", lambda dtype: seconds if dtype == torch.bfloat16 else 1.0)
+    engine.fast_bf16.cache_clear()
+    assert pick_device("cpu", "auto") == (torch.device("cpu"), bf16)
     assert [pick_device("cpu", precision)[1] for precision in ("bf16", "fp32")] == [True, False]
+    engine.fast_bf16.cache_clear()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tiny):
@@ -310,13 +312,13 @@ def test_a_skipped_step_leaves_batchnorms_statistics_alone(tiny, monkeypatch):
 
 
 def test_the_rate_counts_the_time_that_the_data_took(tiny, monkeypatch):
-    following = Batches.next
+    following = Stream.next
 
     def slow(self, image_size=None):
         time.sleep(0.2)
         return following(self, image_size)
 
-    monkeypatch.setattr(Batches, "next", slow)
+    monkeypatch.setattr(Stream, "next", slow)
     run = train(change(tiny, steps=3, eval_every=None))
     assert all(line["images_per_s"] < 32 / 0.2 for line in run.steps)
 

@@ -11,7 +11,7 @@ from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.losses import clip_loss
 from minclip.model import CLIP, IMAGE_TOWERS
 from minclip.presets import preset
-from minclip.training.checkpointing import recompute_blocks
+from minclip.training.parallel import recompute_blocks
 
 EOT = 49
 CONFIG = CLIPConfig(

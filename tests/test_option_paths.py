@@ -15,7 +15,7 @@ from shard_files import folder, sample
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from minclip.data import shapes
-from minclip.data.stream import open_stream
+from minclip.data.stream import Stream
 from minclip.loop import train
 from minclip.tokenizer import Tokenizer
 from minclip.training.engine import picture_size
@@ -98,9 +98,9 @@ DATA = {
 
 def view(data):
     """What a run would see first: images and ids of three batches, and the number of captions."""
-    stream = open_stream(config_of("small_resnet", data))
-    batches = stream.start(Tokenizer([]), torch.device("cpu"), 0)
-    seen = [batches.next(picture_size(0.0, data)) for _ in range(3)]
+    stream = Stream(config_of("small_resnet", data))
+    stream.start(Tokenizer([]), torch.device("cpu"), 0)
+    seen = [stream.next(picture_size(0.0, data)) for _ in range(3)]
     return {
         "images": [b.images for b in seen],
         "ids": [b.ids for b in seen],

@@ -426,6 +426,7 @@ def openai_file():
     return Path(pytest.importorskip("open_clip").__file__).parent / openai_merges.FILE
 
 
+@pytest.mark.slow
 def test_openais_file_is_found_without_importing_open_clip(openai_file):
     code = (
         "import sys, minclip; minclip.Tokenizer.from_openai(); print('open_clip' in sys.modules, 'ftfy' in sys.modules)"

@@ -1,7 +1,7 @@
 """The command line, `minclip VERB …`: a user's mistake is one sentence and exit code 2, Ctrl-C one line and 130.
 
-`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to work
-during the seconds that the other imports take.
+`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to
+work during the seconds that the other imports take.
 """
 
 import io
@@ -42,7 +42,7 @@ def shown(text: object) -> str:
 
 
 def exit_at_once(signal_number: int, frame: object) -> None:
-    """Handles Ctrl-C before a command runs: nothing can be lost yet, and a KeyboardInterrupt in an import may be swallowed."""
+    """Handles Ctrl-C before a command runs: nothing can be lost yet, and an import may swallow a KeyboardInterrupt."""
     os.write(2, b"minclip: interrupted\n")
     if "--json" in sys.argv:
         os.write(1, b'{"error": "interrupted"}\n')
@@ -97,19 +97,20 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     if verb == "train" and arguments[1:2] in (["-h"], ["--help"]):
         print(usage)
         return {}
-    command = getattr(import_module(".evaluate" if verb == "eval" else f".{verb}", __name__), verb.title())
+    module = import_module(".evaluate" if verb == "eval" else f".{verb}", __name__)
+    command = getattr(module, verb.title())
     if verb != "train":
         return fill(command, arguments[1:], f"minclip {verb}").run()
     if len(arguments) < 2 or arguments[1].startswith("-"):
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
-    from .train import for_towers
-
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
     if any(re.match("--model.text.eot.id", option) for option in options):
         raise MinclipError("model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
     towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
-    default = command(**vars(for_towers(preset(arguments[1]), **towers)))  # without fields that these towers don't have
+    default = command(
+        **vars(module.for_towers(preset(arguments[1]), **towers))
+    )  # without fields that these towers don't have
     return fill(command, options, f"minclip train {arguments[1]}", default=default).run(arguments[1], options)
 
 

@@ -28,8 +28,8 @@ FEWEST = 100  # validation pairs from which a threshold can be estimated
 class Classify:
     """Ask a model which of some labels an image shows, or whether it shows none of these.
 
-    The probabilities add up to 100 % for any image, because the softmax compares only the labels that were given.  Whether
-    any of them fits is decided by the cosine.
+    The probabilities add up to 100 % for any image, because the softmax compares only the labels that were given.
+    Whether any of them fits is decided by the cosine.
     """
 
     run_folder: RunArgument
@@ -59,7 +59,10 @@ class Classify:
             images = torch.stack([preprocess(picture) for picture in pictures]).to(classifier.device)
             cosines = model.encode_image(images, normalize=True) @ classifier
             probabilities = (model.logit_scale.exp() * cosines).softmax(dim=1)
-        results = [answer(str(path), labels, c, p, below) for path, c, p in zip(self.images, cosines, probabilities)]
+        results = [
+            answer(str(path), labels, cosines=c, probabilities=p, below=below)
+            for path, c, p in zip(self.images, cosines, probabilities)
+        ]
 
         rows = []
         for result in results:
@@ -98,10 +101,12 @@ class Classify:
         return below, f"none of these: below {below:.2f}, like 90 % of the wrong validation pairs ({data.name})"
 
 
-def answer(image: str, labels: list[str], cosines: Tensor, shares: Tensor, below: float | None) -> dict[str, Any]:
-    """The JSON of one image: its nearest label, or None and why; `shares` are the softmax probabilities of the labels."""
+def answer(
+    image: str, labels: list[str], *, cosines: Tensor, probabilities: Tensor, below: float | None
+) -> dict[str, Any]:
+    """The JSON of one image: its nearest label, or None and why."""
     nearest, cosine = labels[int(cosines.argmax())], float(cosines.max())
-    result = {"image": image, "label": nearest, "probabilities": dict(zip(labels, shares.tolist()))}
+    result = {"image": image, "label": nearest, "probabilities": dict(zip(labels, probabilities.tolist()))}
     result["cosines"] = dict(zip(labels, cosines.tolist()))
     if below is None or cosine >= below:
         return result
@@ -109,7 +114,7 @@ def answer(image: str, labels: list[str], cosines: Tensor, shares: Tensor, below
     return result | {"label": None, "why": why}
 
 
-def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, share: float = 0.9) -> float:
+def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, share: float = 0.9) -> float:
     """The cosine that this share of the wrong pairs stays below: each caption with the next caption's image."""
     image, text = embed_images(model, pairs), embed_texts(model, tokenizer, pairs.texts)
     wrong = (pairs.text_to_image + 1) % len(pairs)

@@ -58,5 +58,5 @@ class Eval:
         print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         for note in (note for r in results.values() for note in r.notes):
             console.print(note)
-        picture = save_picture(task_bars(results), "tasks.png", self.out, self.run_folder)
+        picture = save_picture(task_bars(results), "tasks.png", self.out, run=self.run_folder)
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in results.items()}, "file": picture}

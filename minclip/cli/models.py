@@ -34,8 +34,8 @@ def open_model(run: str) -> tuple[CLIP, Preprocess, Tokenizer]:
     return model, preprocess, tokenizer
 
 
-def save_picture(figure: Figure, name: str, out: str, run: str = "") -> str:
-    """Writes a figure to the folder `out`, which is made; by default to the run's folder if it is the user's own, else here."""
+def save_picture(figure: Figure, name: str, out: str, *, run: str = "") -> str:
+    """Writes a figure to the folder `out`, which is made; by default to the user's own `run`, else to this folder."""
     folder = look_up(run) if run else None
     own = folder is not None and folder.is_dir() and data_folder().resolve() not in folder.resolve().parents
     path = Path(out or (folder if own else "."), name)

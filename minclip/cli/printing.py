@@ -34,7 +34,7 @@ def option_names(config: type = TrainConfig, prefix: str = "") -> set[str]:
 
 
 def as_options(message: str) -> str:
-    """The library's errors name fields as Python spells them; this spells them as options: `data.image_size` -> `--data.image-size`."""
+    """Spells the config's fields in a message as options: `data.image_size` -> `--data.image-size`."""
     names = option_names()
     return FIELD.sub(lambda m: "--" + m[0].replace("_", "-") if m[0] in names else m[0], message)
 

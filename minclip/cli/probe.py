@@ -50,7 +50,7 @@ class Probe:
         console.print(f"\n{finding}")
         curve, title = {k: results["accuracies"] for k, results in few.items()}, f"{self.task}: {finding}"
         figure = few_shot_curve(curve, zero_shot, title, chance=chance, crossing=worth, probe=probe["accuracy"])
-        picture = save_picture(figure, "few-shot.png", self.out, self.run_folder)
+        picture = save_picture(figure, "few-shot.png", self.out, run=self.run_folder)
         result = {"task": self.task, "metric": metric, "chance": chance, "zero_shot": zero_shot, "crossing": worth}
         result["probe"] = {"accuracy": probe["accuracy"], "c": probe["c"]}
         return {**result, "few_shot": {str(k): few[k] for k in ks}, "picture": picture}

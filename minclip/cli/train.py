@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import itertools
 import math
 import shlex
 from dataclasses import dataclass, fields, replace
@@ -73,12 +74,12 @@ class Train(TrainConfig):
 
 def free_name(name: str) -> str:
     """`name`, or the first of `name-2`, `name-3`, … that isn't a run yet: a run is never overwritten."""
-    taken = {p.parent.name for p in RUNS.glob("*/config.json")}
-    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(name for name in names if not (RUNS / name / "config.json").exists())
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Says what several machines have to share; a MinclipError if there is no run to resume, or not for every process."""
+    """Says what several machines must share; a MinclipError if there is no run to resume, or not for every process."""
     sees = distributed.all_gather_object(not resume or (folder / "config.json").exists())
     blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
     if not sees[0]:
@@ -93,7 +94,7 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without those settings that other towers don't use, ready for its two `tower` fields to be overridden."""
+    """The config without the settings that other towers don't use, so that its two `tower` fields can be overridden."""
     model = config.model
     for part, tower in (("vision", vision), ("text", text)):
         old = copy.copy(getattr(model, part))

@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from ..config import MinclipError, nearest
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
-from .photos.images import BROKEN
 
 SOURCES = {
     "flickr8k": "adityajn105/flickr8k",
@@ -33,15 +32,15 @@ MARK = ".fetched.json"  # in a complete folder: what it was made of
 TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given up, and before it is asked again
 LONGEST = 300  # seconds: a server that asks for a longer pause is given up
 PAGE = "https://www.kaggle.com/datasets/"
+TOKENS = "https://www.kaggle.com/settings/api"
 AGAIN = "run the same command again"
 NO_CREDENTIALS = f"""Kaggle gives its data sets to people with an account; no valid credentials were found. Three steps:
   1. make an account at https://www.kaggle.com/account/login (it is free)
-  2. at https://www.kaggle.com/settings/api click "Generate New Token" and copy it
+  2. at {TOKENS} click "Generate New Token" and copy it
   3. put it into the file ~/.kaggle/access_token, or into the environment variable KAGGLE_API_TOKEN
 Then {AGAIN}. KAGGLE_USERNAME with KAGGLE_KEY, and kaggle.json, are read too."""
 REFUSALS = {
-    401: "Kaggle does not accept these credentials (401): make a new token at https://www.kaggle.com/settings/api and "
-    "replace the old one (in KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_KEY or kaggle.json)",
+    401: f"Kaggle does not accept these credentials (401): replace them by a new token of {TOKENS}",
     403: f"Kaggle does not give {{source}} to this account (403): open {PAGE}{{source}} in a browser, signed in, "
     f"accept the data set's rules if it asks for it, and {AGAIN}",
     404: f"Kaggle has no data set {{source}} (404): look for it at {PAGE} and set source to its OWNER/NAME",
@@ -77,24 +76,23 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
     lock = FileLock(work / "lock")  # goes with its process, also after kill -9
     try:
         lock.acquire(timeout=0)
-    except Timeout:
-        raise MinclipError(f"another process is fetching {folder}: wait until it is finished") from None
-    try:
         if not (folder / MARK).exists():  # otherwise another process was faster
             if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
                 raise MinclipError(f"{folder} is there, but not from minclip fetch: move it away, or set to=FOLDER")
             _download(source, archive)
             _unpack(source, archive, folder)
+    except Timeout:
+        raise MinclipError(f"another process is fetching {folder}: wait until it is finished") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise MinclipError(
-            f"no space left on the disk of {folder}: free some, and {AGAIN}; downloads are kept"
-        ) from None
+        full = f"no space left on the disk of {folder}: free some, and {AGAIN}; downloads are kept"
+        raise MinclipError(full) from None
     finally:
-        lock.release()
-        if (folder / MARK).exists() or not archive.exists():
-            shutil.rmtree(work, ignore_errors=True)
+        if lock.is_locked:
+            lock.release()
+            if (folder / MARK).exists() or not archive.exists():
+                shutil.rmtree(work, ignore_errors=True)
     return _there(folder, source) | {"new": True}
 
 
@@ -108,12 +106,11 @@ def _there(folder: Path, source: str | None) -> dict[str, Any]:
 
 
 def _check_client() -> None:
-    there = ""
     with contextlib.suppress(PackageNotFoundError):
-        there = version("kaggle")
-    # older ones keep the whole zip in memory and don't resume
-    if [int(part) for part in re.findall(r"\d+", there)[:2]] < [2, 2]:
-        raise MinclipError("fetching needs Kaggle's client, 2.2 or newer, and Python 3.11: pip install 'kaggle>=2.2'")
+        # older ones keep the whole zip in memory and don't resume
+        if [int(part) for part in re.findall(r"\d+", version("kaggle"))[:2]] >= [2, 2]:
+            return
+    raise MinclipError("fetching needs Kaggle's client, 2.2 or newer, and Python 3.11: pip install 'kaggle>=2.2'")
 
 
 # ---- downloading
@@ -129,26 +126,24 @@ def _download(source: str, archive: Path) -> None:
 
     without, unfinished, failures = HTTPAdapter.send, Path(f"{archive}.kaggle-partial"), 0
     while unfinished.exists() or not archive.exists():
-        before = archive.stat().st_size if archive.exists() else 0
+        before = _size(archive)
         try:
             # the client sets no timeout for its first requests, and has no option for it
             with mock.patch.object(HTTPAdapter, "send", send):
                 _ask(source, archive)
         except requests.RequestException as error:
-            status, asked, is_kaggle = 0, "", False
-            if error.response is not None:
-                status, asked = error.response.status_code, error.response.headers.get("Retry-After", "")
-                is_kaggle = "Service/" in error.response.url  # else the store: its signed address may have expired
-            if is_kaggle and status != 429 and status < 500:
+            answer, text = error.response, str(error)
+            status = 0 if answer is None else answer.status_code
+            # anybody but Kaggle's service is the store, whose signed address may have expired
+            if status and "Service/" in answer.url and status != 429 and status < 500:
                 refusal = REFUSALS.get(status, f"Kaggle refuses {{source}} with the answer {status}")
                 raise MinclipError(refusal.format(source=source)) from None
-            if archive.exists() and archive.stat().st_size > before:
+            if _size(archive) > before:
                 failures = 0  # a bad connection, but one that makes progress
-            is_cut = "IncompleteRead" in str(error) or "abort" in str(error)
-            why = "it broke off" if is_cut else type(error).__name__
-            why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else why
+            cut = "it broke off" if "IncompleteRead" in text or "abort" in text else type(error).__name__
+            why = f"no answer for {TIMEOUT} s" if "timed out" in text else cut
             reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
-            reason += " (too many requests)" if status == 429 else ""
+            asked = answer.headers.get("Retry-After", "") if status else ""
             pause = int(asked) if asked.isdigit() else PAUSES[min(failures, len(PAUSES) - 1)]
             if failures == len(PAUSES) or pause > LONGEST:
                 when = f"in {pause} s, as it asks" if pause > LONGEST else "later"
@@ -178,16 +173,18 @@ def _ask(source: str, archive: Path) -> None:
             login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
             raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
         size = int(response.headers.get("Content-Length", 0))
-        have = archive.stat().st_size if archive.exists() else 0
-        _need_space(archive.parent, 2 * size - min(have, size), f"the zip of {source} and its contents")
+        _need_space(archive.parent, 2 * size - min(_size(archive), size), f"the zip of {source} and its contents")
         try:
             # no retries of its own: each would ask the same address again, which is signed for a while only
-            kaggle.api.download_file(
-                response, str(archive), client.http_client(), quiet=False, resume=True, max_retries=0, timeout=TIMEOUT
-            )
+            options = {"quiet": False, "resume": True, "max_retries": 0, "timeout": TIMEOUT}
+            kaggle.api.download_file(response, str(archive), client.http_client(), **options)
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
             raise requests.ConnectionError("the rest of the file could not be had") from None
+
+
+def _size(archive: Path) -> int:
+    return archive.stat().st_size if archive.exists() else 0
 
 
 # ---- unpacking
@@ -196,6 +193,8 @@ def _ask(source: str, archive: Path) -> None:
 def _unpack(source: str, archive: Path, folder: Path) -> None:
     unpacked, name = archive.parent / "unpacked", ""
     shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
+    from .photos.images import BROKEN  # Pillow, which `import minclip` waits with
+
     try:
         with zipfile.ZipFile(archive) as zipped:
             files = zipped.infolist()

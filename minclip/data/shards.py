@@ -19,18 +19,15 @@ from ..config import MinclipError
 from ..weights.config_json import parse_json
 from .photos.images import decode
 
-WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "json")
+WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt
 MAX_SHARDS = 1_000_000  # named by a pattern; LAION-5B has a quarter of that
-MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that a member, and a caption or a header, may declare
-HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
+MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that an image, and a caption or a header, may declare
+MAX_MEMBER = 2**32  # and a member that is not used: past the end of a file, tarfile would skip a terabyte for minutes
+LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
+HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
+SIZE = 1000  # pairs of the last shard, for validation
 
 
 def find_shards(root: str) -> list[str]:
@@ -38,15 +35,13 @@ def find_shards(root: str) -> list[str]:
 
     URLs are not requested here.  Raises MinclipError if a shard is missing or the pattern names too many.
     """
-    give = "give a folder with *.tar, one tar, a pattern such as {00000..00099}.tar, or such a pattern of http(s) URLs"
+    give = "give a folder with *.tar, one tar, or a pattern such as {00000..00099}.tar, of files or of http(s) URLs"
     if not root:
         raise MinclipError(f"data set 'shards' needs data.root: {give}")
     shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
-        expand = webdataset().shardlists.expand_urls
         try:
-            count = _count(root)
-            shards = sorted(expand(root)) if count <= MAX_SHARDS else []
+            shards = sorted(webdataset().shardlists.expand_urls(root)) if (count := _count(root)) <= MAX_SHARDS else []
         except ValueError as error:
             raise MinclipError(f"data.root {root} is not a pattern such as {{00000..00099}}.tar: {error}") from None
         if count > MAX_SHARDS:
@@ -66,19 +61,20 @@ def _count(pattern: str) -> int:
             count *= abs(int(last) - int(first)) // (int(step or 1) or 1) + 1
         else:
             count *= 52 if ".." in other else 1 + other.count(",")  # {a..z}, or {left,right}
-        pattern = pattern[: found.start()] + pattern[found.end() :]
+        pattern = pattern.replace(found[0], "", 1)
     return count
 
 
-def first_pairs(shards: Sequence[str], *, image_size: int, count: int) -> Pairs:
-    """The first `count` samples that can be decoded, (N, 3, S, S) uint8, one caption each; fewer if the shards end.
+def load_shards(shards: Sequence[str], split: str = "val", *, image_size: int, size: int | None = None) -> Pairs:
+    """The first `size` samples that can be decoded, (N, 3, S, S) uint8, one caption each; fewer if the shards end.
 
-    Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample.
+    Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample, or the split isn't "val".
     """
+    if split != "val":
+        raise MinclipError(f"shards have no split {split!r} that can be held in memory: only 'val'")
     tally = Tally()
-    good = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
-    if not (first := list(itertools.islice(good, count))):
-        raise MinclipError(f"no pair can be read from {len(shards)} shards; {tally}")
+    decoded = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
+    first = _first(decoded, size or SIZE, shards, tally)
     images, notes = np.stack([s.pixels for s in first]), (str(tally),) if tally.skipped else ()
     return Pairs(images, [[s.caption] for s in first], [s.name for s in first], notes=notes)
 
@@ -86,9 +82,12 @@ def first_pairs(shards: Sequence[str], *, image_size: int, count: int) -> Pairs:
 def texts(shards: Sequence[str], *, count: int) -> list[str]:
     """Up to `count` captions of the first samples, to train a tokenizer on; no image is decoded."""
     tally = Tally()
-    captions = (s.caption for shard in shards for s in read_shard(shard, tally))
-    if not (first := list(itertools.islice(captions, count))):
-        raise MinclipError(f"no caption can be read from {len(shards)} shards; {tally}")
+    return _first((s.caption for shard in shards for s in read_shard(shard, tally)), count, shards, tally)
+
+
+def _first(items: Iterator, count: int, shards: Sequence[str], tally: "Tally") -> list:
+    if not (first := list(itertools.islice(items, count))):
+        raise MinclipError(f"no pair can be read from {len(shards)} shards; {tally}")
     return first
 
 
@@ -102,9 +101,8 @@ class Tally:
     skipped: int = 0
     reasons: list[str] = field(default_factory=list)
 
-    def add(self, name: str, reason: object) -> None:
-        self.skipped += 1
-        self.reasons += [f"{name} ({reason})"] if len(self.reasons) < MAX_REASONS else []
+    def add(self, *reasons: str, skipped: int = 1) -> None:
+        self.skipped, self.reasons = self.skipped + skipped, [*self.reasons, *reasons][:MAX_REASONS]
 
     def __str__(self) -> str:
         more = " …" if self.skipped > MAX_REASONS else ""
@@ -127,7 +125,7 @@ class Sample:
             try:
                 self.pixels = decode(self.encoded, image_size)
             except Exception as error:  # Pillow's many readers raise anything on files from the web
-                tally.add(self.name, error)
+                tally.add(f"{self.name} ({error})")
             self.encoded = b""
         return self.pixels is not None
 
@@ -138,70 +136,54 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
     A tar that is cut off or damaged ends there, and counts as one.  Raises MinclipError if it can't be opened.
     """
     short = Path(shard.split("?")[0] if shard.startswith(WEB) else shard).name  # a URL's query may hold a password
-    last, cut = "its beginning", False
+    opened, last, cut = _open(shard), "its beginning", False
 
     def files() -> Iterator[dict]:
         nonlocal last, cut
-        opened = _open(shard)
         try:
             # webdataset's own reader takes a tar that was cut between two files for a whole one
-            with opened as stream, tarfile.open(fileobj=_Complete(stream), mode="r|", tarinfo=_Strict) as tar:
+            with opened as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Strict) as tar:
                 for member in iter(tar.next, None):
+                    if member.size > MAX_MEMBER and not member.issparse():
+                        raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                     if member.isfile():
-                        yield {"fname": member.name, "data": _content(tar, member), "__url__": shard}
+                        # a sparse file of a few bytes may declare a terabyte of zeros
+                        limit = -1 if member.issparse() else LIMITS.get(member.name.split(".")[-1].lower(), -1)
+                        content = tar.extractfile(member).read() if member.size <= limit else b""
+                        yield {"fname": member.name, "data": content, "__url__": shard}
                         last = member.name
                     tar.members.clear()  # else it keeps them all
         # tarfile raises ValueError for garbage in a sparse map, and follows headers of headers by recursion
         except (tarfile.TarError, OSError, HTTPException, ValueError, RecursionError) as error:
             cut = True
-            tally.add(f"{short}: {last}", f"cut off or damaged after it: {error}")
+            tally.add(f"{short}: {last} (cut off or damaged after it: {error})")
 
     def note(error: Exception) -> bool:
-        tally.add(f"{short}: {last}", f"after it: {error.args[0]}")
+        tally.add(f"{short}: {last} (after it: {error.args[0]})")
         return True
 
     for number, found in enumerate(webdataset().tariterators.group_by_keys(files(), handler=note)):
         name = f"{short}: {found['__key__']}"
         try:
-            sample = Sample((shard, number), name, _caption(found), _image(found))
+            yield Sample((shard, number), name, *_pair(found))
         except ValueError as error:
             if not cut:  # else it is the one that was cut, and counted
-                tally.add(name, error)
-        else:
-            yield sample
+                tally.add(f"{name} ({error})")
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
-    """A member's bytes; none of a kind that is not used, None of one that declares more than can be meant."""
-    kind = member.name.split("/")[-1].partition(".")[2].lower()
-    if kind not in (*IMAGES, *TEXTS):
-        return b""
-    # a sparse file of a few bytes may declare a terabyte of zeros
-    too_large = member.issparse() or member.size > (MAX_IMAGE if kind in IMAGES else MAX_TEXT)
-    return None if too_large else tar.extractfile(member).read()
-
-
-def _image(found: dict[str, bytes | None]) -> bytes:
-    """The encoded image among a sample's files by extension; ValueError if there is none."""
-    for kind in IMAGES:
-        if found.get(kind, b"") is None:
-            raise ValueError(f"its .{kind} is sparse or larger than {MAX_IMAGE:,} bytes")
-        if found.get(kind):
-            return found[kind]
-    raise ValueError("no image")
-
-
-def _caption(found: dict[str, bytes | None]) -> str:
-    """The caption among a sample's files by extension, .txt before .json; ValueError says why there is none."""
-    kind = "txt" if "txt" in found else "json"
-    if (content := found.get(kind, b"{}")) is None:
-        raise ValueError(f"its .{kind} is sparse or larger than {MAX_TEXT:,} bytes")
-    caption = content.decode("utf-8") if kind == "txt" else parse_json(content, "its .json")
-    caption = caption.get("caption") if isinstance(caption, dict) else caption if kind == "txt" else None
+def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
+    """Caption and encoded image among a sample's files by extension; ValueError says why there are none."""
+    if "txt" in found:
+        caption = found["txt"].decode("utf-8")
+    else:
+        values = parse_json(found.get("json") or b"{}", "its .json")
+        caption = values.get("caption") if isinstance(values, dict) else None
     if not isinstance(caption, str) or not caption.strip():
-        raise ValueError("no caption")
+        raise ValueError(f"no caption in a .txt or .json of up to {MAX_TEXT:,} bytes")
     caption.encode("utf-8")  # JSON can spell half a character, which no tokenizer takes
-    return caption.strip()
+    if not (image := next((found[kind] for kind in IMAGES if found.get(kind)), None)):
+        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes")
+    return caption.strip(), image
 
 
 class _Strict(tarfile.TarInfo):
@@ -220,25 +202,14 @@ class _Strict(tarfile.TarInfo):
         return info
 
 
-class _Complete:
-    """tarfile skips what a member declares even after the end of the file: a terabyte would take minutes."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = stream
-
-    def read(self, count: int) -> bytes:
-        if not (data := self.stream.read(count)):
-            raise tarfile.ReadError("unexpected end of data")
-        return data
-
-
 def _open(shard: str) -> IO[bytes]:
-    for pause in itertools.chain(PAUSES, [None]):
+    web = shard.startswith(WEB)
+    for pause in (*PAUSES, None):
         try:
-            return urlopen(shard, timeout=TIMEOUT) if shard.startswith(WEB) else open(shard, "rb")
+            return urlopen(shard, timeout=TIMEOUT) if web else open(shard, "rb")
         except (OSError, HTTPException) as error:
-            code = getattr(error, "code", 503)  # without a server's answer, try again
-            if pause is None or not shard.startswith(WEB) or (code < 500 and code != 429):
+            code = getattr(error, "code", 503 if web else 404)  # without a server's answer, try again
+            if pause is None or (code < 500 and code != 429):
                 raise MinclipError(f"the shard {shard} can't be read: {error}") from None
         time.sleep(pause)
 

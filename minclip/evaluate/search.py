@@ -122,8 +122,7 @@ class Index:
         try:
             image = read_image(self.source.read(path), side)
         except (*BROKEN, KeyError) as error:
-            why = f"{self.source.root / path} was indexed, but can't be read any more: {error}"
-            raise MinclipError(f"{why}; restore or delete it, and search again") from None
+            raise MinclipError(f"{self.source.root / path} was indexed, but can't be read now: {error}") from None
         image.thumbnail((side, side))
         return image
 

@@ -86,9 +86,8 @@ def probe_sets(
             raise MinclipError(f"{name} has other classes in {split} than in test: give both the same folders")
     check_shots(opened["train"][0].labels, shots, names)
     sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
-    metric = METRICS[opened["test"][2]]
     zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])
-    return {**sets, "class_names": names, "metric": metric}, zero_shot
+    return {**sets, "class_names": names, "metric": METRICS[zero_shot.metric]}, zero_shot
 
 
 def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labeled, Task, str]:

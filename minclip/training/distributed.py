@@ -25,12 +25,11 @@ def start(device: str, timeout: float = 1800) -> str:
     """
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # schedulers set some of these, torchrun all
         return device
-    local = local_rank()
     if device in ("auto", "cuda") and torch.cuda.is_available():
-        if local >= torch.cuda.device_count():
-            few = f"at least {local + 1} processes on a machine with {torch.cuda.device_count()} GPUs"
-            raise MinclipError(f"torchrun started {few}: start one process per GPU")
-        device = f"cuda:{local}"
+        number, gpus = local_rank() + 1, torch.cuda.device_count()
+        if number > gpus:
+            raise MinclipError(f"torchrun started {number} processes on a machine with {gpus} GPUs: start one per GPU")
+        device = f"cuda:{local_rank()}"
         torch.cuda.set_device(device)
     elif device == "auto":
         device = "cpu"
@@ -97,10 +96,9 @@ def reduce_scatter_rows(x: Tensor) -> Tensor:
 
 def ring_shift(x: Tensor) -> Tensor:
     """Sends `x` to the next process and returns what the previous one sent; after W shifts each has its own again."""
-    size, me = world_size(), rank()
+    size, me, x = world_size(), rank(), x.contiguous()
     if size == 1:
         return x
-    x = x.contiguous()
     out = torch.empty_like(x)
     both = [dist.P2POp(dist.isend, x, (me + 1) % size), dist.P2POp(dist.irecv, out, (me - 1) % size)]
     for request in dist.batch_isend_irecv(both):  # together: two sends that wait for each other would hang
@@ -123,26 +121,16 @@ def barrier() -> None:
 @contextmanager
 def on_each_machine_once() -> Iterator[None]:
     """The first process of each machine runs the block before the others, which find on the disk what it left there."""
-    later = local_rank() > 0
-    if later:
+    if local_rank() > 0:
         barrier()
     yield
-    if not later:
+    if local_rank() == 0:
         barrier()
 
 
 def all_gather_object(value: Any) -> list[Any]:
     """The `value` of each process, by rank; any object that can be pickled."""
-    if world_size() == 1:
-        return [value]
-    out: list[Any] = [None] * world_size()
-    dist.all_gather_object(out, value)
-    return out
-
-
-def broadcast_object(value: Any) -> Any:
-    """The `value` of process 0, on all processes."""
-    values = [value]
+    values = [value] * world_size()
     if world_size() > 1:
-        dist.broadcast_object_list(values)
-    return values[0]
+        dist.all_gather_object(values, value)
+    return values

@@ -1,21 +1,23 @@
 """The parts of a training step: device, parameter groups, learning rate, gradients of whole and of cached batches."""
 
+import functools
 import math
 import signal
+import timeit
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from ..batches import Batch
 from ..config import DataConfig, LoopConfig, MinclipError
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
-from .checkpointing import frozen_statistics
 from .distributed import all_reduce_sum, world_size
-from .parallel import average_gradients, is_sharded, local
+from .parallel import frozen_statistics, is_sharded, local
 
 
 def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
@@ -32,12 +34,22 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
     return kind, fast_bf16(kind.type) if precision == "auto" else precision == "bf16"
 
 
+@functools.cache
 def fast_bf16(kind: str) -> bool:
-    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; some CPUs emulate it, slowly."""
+    """Whether "cuda", "mps" or "cpu" multiplies bf16 faster than fp32; on a CPU, a product of each is timed."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    return kind == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    able = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+        return False  # without such instructions it is emulated, slowly
+    # some CPUs have them and are slower all the same; the margin keeps the answer from changing with the load
+    return seconds_of_product(torch.bfloat16) < 0.8 * seconds_of_product(torch.float32)
+
+
+def seconds_of_product(dtype: torch.dtype) -> float:
+    """The shortest of five products of 512 × 512 matrices on the CPU."""
+    x = torch.ones(512, 512, dtype=dtype)
+    return min(timeit.repeat(lambda: x @ x, number=1, repeat=5))
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -72,10 +84,13 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
     clip = model.module if isinstance(model, DistributedDataParallel) else model
     size = loop.micro_batch or len(batch.ids)
     micro_batches = list(zip(batch.images.split(size), batch.ids.split(size)))
+    kind = batch.images.device.type
+    plain = autocast and kind == "cpu"  # the fused attention's backward pass is several times slower there in bf16
 
     def embed(number: int) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + number)
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=autocast):
+        attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+        with torch.autocast(kind, torch.bfloat16, enabled=autocast), attention:
             image, text, scale = model(*micro_batches[number])
         # SigLIP's bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
         return image, text, scale, *([clip.logit_bias + 0.0] if clip.config.loss == "siglip" else [])
@@ -96,7 +111,10 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
         with frozen_statistics(clip):  # BatchNorm counted this batch in the first pass
             for number, grads in enumerate(feature_grads):
                 last = number == len(micro_batches) - 1
-                average_gradients(model, last)
+                if isinstance(model, DistributedDataParallel):  # averaging over the processes once a step is enough
+                    model.require_backward_grad_sync = last
+                elif hasattr(model, "set_requires_gradient_sync"):  # FSDP
+                    model.set_requires_gradient_sync(last)
                 # the scale belongs to the whole batch: its gradient counts once
                 own = [x.grad if last else torch.zeros_like(x) for x in numbers]
                 torch.autograd.backward(embed(number), [*grads, *own])
@@ -119,14 +137,9 @@ def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[T
 
 def norm(tensors: list[Tensor]) -> Tensor:
     """The L2 norm of all tensors as one vector, over all processes."""
-    kinds: dict[bool, list[Tensor]] = {False: [], True: []}
-    for x in tensors:
-        kinds[is_sharded(x)].append(local(x.detach()).float())
-    whole, sharded = (
-        torch.stack(torch._foreach_norm(kind)).square().sum() if kind else tensors[0].new_zeros(())
-        for kind in kinds.values()
-    )
-    return (whole + (all_reduce_sum(local(sharded)) if kinds[True] else 0)).sqrt()
+    kinds = ([x.detach().float() for x in tensors if is_sharded(x) == sharded] for sharded in (False, True))
+    whole, sharded = (torch.nn.utils.get_total_norm(kind) for kind in kinds)
+    return torch.hypot(whole, sharded.full_tensor() if is_sharded(sharded) else sharded)
 
 
 @torch.no_grad()
@@ -148,10 +161,9 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt("interrupted twice: the last checkpoint is whole")
         seen.append(number)
 
-    try:
+    before = {}
+    with suppress(ValueError):  # only the main thread receives signals
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # only the main thread receives signals
-        before = {}
     try:
         yield lambda: bool(seen)
     finally:

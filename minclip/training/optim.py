@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..config import LoopConfig
 from ..model import CLIP
@@ -32,15 +32,15 @@ class Muon(torch.optim.AdamW):
         for group in groups:
             for weight in group["params"] if group.get("muon") else ():
                 if weight.grad is not None:
-                    self._update(weight, lr=group["lr"], beta=group["betas"][0], weight_decay=group["weight_decay"])
+                    self._update(weight, group)
 
-    def _update(self, weight: Tensor, *, lr: float, beta: float, weight_decay: float) -> None:
-        state = self.state[weight]
+    def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
+        lr, beta, state = group["lr"], group["betas"][0], self.state[weight]
         if not state:  # AdamW expects a "step" when it reads a state back
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
         momentum = state["momentum"].lerp_(weight.grad, 1 - beta)
         lookahead = weight.grad.lerp(momentum, beta).flatten(1)  # Nesterov momentum, (out, rest)
-        weight.mul_(1 - lr * weight_decay)
+        weight.mul_(1 - lr * group["weight_decay"])
         weight.add_(orthogonal(lookahead).view_as(weight), alpha=-0.2 * lr * max(lookahead.shape) ** 0.5)
 
 
@@ -73,23 +73,18 @@ def parameter_groups(
     group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
     its own has groups of its own, with that as their "lr"; frozen parameters are in none.
     """
-    own = {part: lr for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
-    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
+    own = {part: {"lr": lr} for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
+    spared = {"weight_decay": 0.0}
+    kinds = {"matrix": {"weight_decay": weight_decay, "muon": True}, "spared": spared, "number": spared}
+    groups: dict[tuple[str, str], dict[str, Any]] = {
+        (part, kind): {"params": [], **kinds[kind], **own.get(part, {})} for part in ("", *own) for kind in kinds
+    }  # in the order of saved runs
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
             kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
-            groups.setdefault((tower if tower in own else "", kind), []).append(parameter)
-    order = [(part, kind) for part in ("", *own) for kind in ("matrix", "spared", "number")]  # as in saved runs
-    return [
-        {
-            "params": groups[part, kind],
-            **({"weight_decay": weight_decay, "muon": True} if kind == "matrix" else {"weight_decay": 0.0}),
-            **({"lr": own[part]} if part else {}),
-        }
-        for part, kind in order
-        if (part, kind) in groups
-    ]
+            groups[tower if tower in own else "", kind]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
 
 
 def make_optimizer(model: CLIP, loop: LoopConfig) -> torch.optim.AdamW:
@@ -111,24 +106,22 @@ class EMA:
 
     def restart(self) -> None:
         """Starts again from the model's present weights."""
-        self.values = [local(x.detach()).clone() for x in self._tensors()]
+        self.values = [x.clone() for x in self._tensors()]
 
     def _tensors(self) -> list[Tensor]:
-        clip = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
-        return [x for x in (*clip.parameters(), *clip.buffers()) if x.is_floating_point()]
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return [local(x.detach()) for x in tensors if x.is_floating_point()]
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Moves the averages towards the weights after step number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [local(x.detach()) for x in self._tensors()], 1 - decay)
+        torch._foreach_lerp_(self.values, self._tensors(), 1 - decay)
 
-    @torch.no_grad()
     def swap(self) -> None:
         """Exchanges the model's weights with the averages."""
         for x, value in zip(self._tensors(), self.values):
-            own = local(x.detach()).clone()
-            local(x.detach()).copy_(value)
+            own = x.clone()
+            x.copy_(value)
             value.copy_(own)
 
     @contextmanager

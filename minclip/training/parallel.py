@@ -1,13 +1,18 @@
 """Preparing a model for training: recomputed, compiled, one of many processes; and seeing it whole again."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from ..config import LoopConfig, MinclipError
 from ..model import CLIP
 from ..weights.towers import synchronize_norms
-from .checkpointing import has_batch_norm, recompute_blocks
 from .distributed import world_size
 
 
@@ -15,9 +20,9 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     """The model as it is trained: recomputed and compiled by config, in DDP or FSDP2 if there are several processes."""
     device, towers = model.device, (model.vision, model.text)
     if loop.grad_checkpointing:
-        if loop.compile and has_batch_norm(model):
-            both = "train.compile and train.grad_checkpointing"  # the compiler can't trace the frozen statistics
-            raise MinclipError(f"{both} don't work together in a model with BatchNorm: choose one of them")
+        if loop.compile and batch_norms(model):  # the compiler can't trace the frozen statistics
+            both = "train.compile and train.grad_checkpointing"
+            raise MinclipError(f"{both} exclude each other in a model with BatchNorm: choose one")
         for tower in towers:
             recompute_blocks(tower)
     if world_size() > 1 and device.type == "cuda":
@@ -37,10 +42,9 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
         parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(device.type, (world_size(),))
     numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}  # can't be cut into shards
-    for tower in towers:
-        for block in getattr(tower, "blocks", []):
-            fully_shard(block, mesh=mesh, ignored_params=numbers)
-    return fully_shard(model, mesh=mesh, ignored_params=numbers)
+    for part in (*(block for tower in towers for block in getattr(tower, "blocks", [])), model):
+        fully_shard(part, mesh=mesh, ignored_params=numbers)
+    return model
 
 
 def check_compiler(device: torch.device) -> None:
@@ -49,8 +53,46 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
     except Exception as error:  # its absence raises many kinds, deep inside
         needed = "Triton" if device.type == "cuda" else "a C++ compiler such as g++"
-        why = f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
-        raise MinclipError(f"train.compile needs {needed} and can't use one here ({why}): install it") from None
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MinclipError(f"train.compile needs {needed}, which can't be used here ({why:.200}): install it") from None
+
+
+# ---- gradient checkpointing: activations are computed again in the backward pass, not kept (Chen et al. 2016)
+
+
+def recompute_blocks(tower: nn.Module) -> None:
+    """From now on each block of the tower keeps its inputs only, wherever gradients are needed."""
+    for block in getattr(tower, "blocks", [tower]):
+        block.forward = partial(_recomputed, block, block.forward)
+
+
+def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **options)
+    # BatchNorm counts a batch in the forward pass; the second computation must not count it again
+    if batch_norms(block):
+        options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it BatchNorm still normalizes by the batch, but its running statistics don't change."""
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in batch_norms(module)]
+    for norm, *_ in before:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, norm.momentum, count in before:
+            norm.num_batches_tracked.copy_(count)
+
+
+# ---- a model in several processes
 
 
 def whole_model(model: nn.Module) -> CLIP:
@@ -61,17 +103,8 @@ def whole_model(model: nn.Module) -> CLIP:
         return model
     whole = CLIP(model.config)
     # one tensor after the other, so that no GPU holds more than one whole tensor beside its shard
-    values = {n: (x.full_tensor() if is_sharded(x) else x).cpu() for n, x in model.state_dict().items()}
-    whole.load_state_dict(values)
+    whole.load_state_dict({n: (x.full_tensor() if is_sharded(x) else x).cpu() for n, x in model.state_dict().items()})
     return whole
-
-
-def average_gradients(model: nn.Module, on: bool) -> None:
-    """Whether the next backward pass averages the gradients over the processes: once a step is enough."""
-    if isinstance(model, DistributedDataParallel):
-        model.require_backward_grad_sync = on
-    elif hasattr(model, "set_requires_gradient_sync"):  # FSDP
-        model.set_requires_gradient_sync(on)
 
 
 def local(x: Tensor) -> Tensor:

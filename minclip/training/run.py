@@ -8,32 +8,29 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from ..config import MinclipError, TrainConfig
+from ..config import LoopConfig, MinclipError, TrainConfig
 from ..model import CLIP
 from ..tokenizer import Tokenizer
+from ..weights import folder as folders
 from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
-from ..weights.folder import (
-    atomic_write,
-    find_folder,
-    package_version,
-    read_config,
-    read_folder,
-    write_folder,
-    write_json,
-    write_weights,
-)
-from .distributed import rank
+from .distributed import all_gather_object, rank
 from .optim import EMA
 
-PROGRESS = {"step": int, "seconds": (int, float), "skipped": int}  # of a run; none is below 0
+PROGRESS = {"step": int, "seconds": float, "skipped": int}  # of a run; none is below 0
+FREE = {  # fields that may differ from those that a run began with
+    *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
+    *("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing"),
+    *("lr", "grad_clip"),  # the rescue of a run that has become unstable
+}
 
 
 @dataclass
@@ -49,9 +46,9 @@ class Run:
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
         """Opens a run by its folder or its name; a MinclipError says what is missing or damaged."""
-        folder = find_folder(folder)
+        folder = folders.find_folder(folder)
         config = read_run_config(folder)
-        model, tokenizer = read_folder(folder)
+        model, tokenizer = folders.read_folder(folder)
         if tokenizer is None:
             raise MinclipError(f"{folder} has no tokenizer.json")
         return cls(folder, config, tokenizer, model, read_metrics(folder))
@@ -68,7 +65,7 @@ class Run:
 
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
-        write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
+        folders.write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
         write_run_config(Path(folder), self.config)
         _write_lines(Path(folder), self.metrics)
 
@@ -81,23 +78,22 @@ def lock_run(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, holder = folder / ".lock", folder / ".lock.json"
-    held = FileLock(lock)
+    held = FileLock(lock, timeout=0)
     try:
-        held.acquire(timeout=0)
+        held.acquire()
     except Timeout:
         who = "another process"
-        with suppress(OSError, MinclipError, KeyError, TypeError):  # it may be about to write or delete this
-            its = parse_json(holder.read_bytes(), str(holder))
-            who = f"process {its['pid']} on {its['host']}, since {its['since']}"
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it may be about to write or delete this
+            who = "process {pid} on {host}, since {since}".format_map(json.loads(holder.read_bytes()))
         raise MinclipError(f"{folder} is in use by {who}: wait for it to end, or train in another folder") from None
+    me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        folders.write_json(holder, me)
         yield
     finally:
-        for path in (holder, lock):
-            with suppress(OSError):  # Windows deletes no open file
-                path.unlink()
+        with suppress(OSError):  # Windows deletes no open file
+            holder.unlink(missing_ok=True)
+            lock.unlink()
         held.release()
         with suppress(OSError):  # not empty, unless the run could not be started
             folder.rmdir()
@@ -108,40 +104,37 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
     if (folder / "config.json").exists():
         raise MinclipError(f"{folder} holds a run already: resume it, or train in another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
+    folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
-        write_json(folder / "learnt.json", names)
+        folders.write_json(folder / "learnt.json", names)
     write_run_config(folder, config)
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
-    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), **to_dict(config)})
+    values = {"format": FORMAT, "minclip": folders.package_version(), **to_dict(config)}
+    folders.write_json(folder / "config.json", values)
 
 
 def read_run_config(folder: Path) -> TrainConfig:
-    values = {k: v for k, v in read_config(folder).items() if k not in ("format", "minclip")}
+    values = {k: v for k, v in folders.read_config(folder).items() if k not in ("format", "minclip")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
 
 def read_learnt(folder: Path) -> list[str]:
     """The names of the photographs that a run was trained on; none if they were not recorded."""
     path = folder / "learnt.json"
-    try:
+    with suppress(MinclipError):
         names = parse_json(path.read_bytes(), "it") if path.exists() else []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise MinclipError("it should be a list of names")
-        return names
-    except MinclipError as error:
-        lost = "minclip can then no longer check which photographs were used for training"
-        raise MinclipError(f"{path} is damaged ({error}): delete it, but {lost}") from None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+    lost = "minclip can then no longer check which photographs were used for training"
+    raise MinclipError(f"{path} is not a list of names: delete it, but {lost}")
 
 
 # ---- checkpoints
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, ema: EMA | None, progress: dict[str, float]
-) -> None:
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None, progress: dict) -> None:
     """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
 
     The state holds the weights too: if the machine stops between the two files, these are of different steps.
@@ -155,22 +148,18 @@ def save_checkpoint(
     if ema:
         with ema.applied():  # copies, because in a moment the model has its own weights again
             averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
-    if optimizer.state:
-        weights, of_optimizer = state_dict.get_state_dict(model, optimizer, options=options)
-    else:  # before the first step: to read the state, torch would take one, which Adam would count
-        weights, of_optimizer = state_dict.get_model_state_dict(model, options=options), {}
+    weights, of_optimizer = state_dict.get_model_state_dict(model, options=options), {}
+    if optimizer.state:  # else torch would take a step to read it, which Adam would count
+        of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
     if rank() == 0:
-        state = {**progress, "model": weights, "optimizer": of_optimizer, "average": averages}
         buffer = io.BytesIO()  # torch.save reports a full disk as a RuntimeError; writing bytes raises an OSError
-        torch.save(state, buffer)
-        atomic_write(folder / "state.pt", buffer.getbuffer())
+        torch.save({**progress, "model": weights, "optimizer": of_optimizer, "average": averages}, buffer)
+        folders.atomic_write(folder / "state.pt", buffer.getbuffer())
         del buffer  # as large as four models
-        write_weights(folder / "model.safetensors", averages or weights)
+        folders.write_weights(folder / "model.safetensors", averages or weights)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, ema: EMA | None
-) -> dict[str, float]:
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> dict[str, float]:
     """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
     path = folder / "state.pt"
     if not path.exists():
@@ -180,46 +169,53 @@ def load_checkpoint(
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     try:
-        state = _checked(torch.load(path, map_location="cpu", weights_only=True), [*PROGRESS], "it")
-        weights, of_optimizer, averages = (state[name] for name in ("model", "optimizer", "average"))
-        for name in ("model", "optimizer", "average"):
-            if not isinstance(state[name], dict) or (name == "model" and not weights):
-                raise MinclipError(f"{name} should be a group of tensors, not {state[name]!r:.40}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        progress = _checked({name: state[name] for name in PROGRESS}, "it")
+        weights, of_optimizer, averages = (dict(state[name]) for name in ("model", "optimizer", "average"))
+        stepped = progress["step"] > progress["skipped"]  # else no step was taken, whatever an earlier version saved
+        if not weights or (stepped and not of_optimizer["state"]):
+            raise MinclipError("the weights or the optimizer's state are missing")
         if ema:
             state_dict.set_model_state_dict(model, averages or weights, options=options)
             ema.restart()
         state_dict.set_model_state_dict(model, weights, options=options)
-        if state["step"] > state["skipped"]:  # else no step was taken, whatever an earlier version saved
-            if not of_optimizer.get("state"):
-                raise MinclipError("the optimizer has no state")
+        if stepped:
             state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
         for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
             group.update(options_of_group)
         for parameter, values in optimizer.state.items():
             if any(x.ndim and x.shape != parameter.shape for x in values.values()):
                 raise MinclipError("the optimizer's state has other shapes than the model")
-        return {name: state[name] for name in PROGRESS}
+        return progress
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of any kind: what torch raises depends on what is wrong
-        reason = " ".join(f"{'' if isinstance(error, MinclipError) else type(error).__name__ + ': '}{error}".split())
-        what = f"{path} is cut off or damaged ({reason:.150}) and can't be resumed"
+        why = str(error) if isinstance(error, MinclipError) else repr(error)
+        what = f"{path} is cut off or damaged ({why:.150}) and can't be resumed"
         raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None
 
 
-def _checked(values: Any, required: list[str], where: str) -> dict[str, Any]:
-    """`values`, if they are a group of fields in which those of PROGRESS have their types and ranges."""
-    if not isinstance(values, dict):
-        raise MinclipError(f"{where} should be a group of fields, not {values!r:.40}")
-    for name, kind in PROGRESS.items():
-        value = values.get(name, None if name in required else 0)
-        if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value <= 1e12:  # NaN lies outside
-            wanted = "whole number" if kind is int else "number"
-            raise MinclipError(f"{where}: {name} should be a {wanted} from 0 to 1e12, not {value!r:.40}")
-    return values
-
-
 # ---- metrics
+
+
+def _checked(values: Any, where: str) -> dict[str, Any]:
+    """`values`, if they are fields, "step" among them, and each is what a run writes there."""
+    fields = {"step": None, **(values if isinstance(values, dict) else {})}
+    for name, value in fields.items():
+        if name in PROGRESS:
+            fits = type(value) in (int, PROGRESS[name]) and 0 <= value <= 1e12  # NaN lies outside
+        else:
+            fits = _is_figure(value, {"val": 1, "final": 2}.get(name, 0))
+        if not fits:
+            raise MinclipError(f"{where} is damaged: {name} can't be {value!r:.40}")
+    return fields
+
+
+def _is_figure(value: Any, depth: int) -> bool:
+    """Whether it is a number or null, within `depth` groups: 2 for {"test": {"recall@1": 0.4}}."""
+    if depth:
+        return isinstance(value, dict) and all(_is_figure(inner, depth - 1) for inner in value.values())
+    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
 
 
 def write_metrics(folder: Path, line: dict[str, Any]) -> None:
@@ -231,32 +227,18 @@ def write_metrics(folder: Path, line: dict[str, Any]) -> None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, checked; a last line that a crash cut off is dropped."""
-    path, out = folder / "metrics.jsonl", []
+    path = folder / "metrics.jsonl"
     *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
     if rest:
         with suppress(MinclipError):  # without a line break it may be cut off
             parse_json(rest, "it")
             lines.append(rest)
-    for number, line in enumerate(lines, 1):
-        where = f"{path} line {number}"
-        out.append(_checked(parse_json(line, where), ["step"], where))
-        for name, value in out[-1].items():
-            depth = {"val": 1, "final": 2}.get(name, 0)
-            if not _is_figure(value, depth):
-                wanted = ("a number", "a group of numbers", "groups of numbers")[depth]
-                raise MinclipError(f"{where}: {name} should be {wanted}, not {value!r:.40}")
-    return out
-
-
-def _is_figure(value: Any, depth: int) -> bool:
-    """Whether it is a number or null, within `depth` groups: 2 for {"test": {"recall@1": 0.4}}."""
-    if depth:
-        return isinstance(value, dict) and all(_is_figure(inner, depth - 1) for inner in value.values())
-    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+    places = (f"{path} line {number}" for number in range(1, len(lines) + 1))
+    return [_checked(parse_json(line, where), where) for line, where in zip(lines, places)]
 
 
 def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
-    atomic_write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    folders.atomic_write(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def rewind(folder: Path, step: int) -> None:
@@ -265,3 +247,57 @@ def rewind(folder: Path, step: int) -> None:
         for litter in folder.glob(f".{name}.*"):
             litter.unlink()
     _write_lines(folder, [line for line in read_metrics(folder) if line["step"] <= step and "final" not in line])
+
+
+# ---- may a run be resumed, and with which config?
+
+
+def check_agreement(mine: dict[str, Any]) -> None:
+    """A MinclipError unless all processes were started with the same options."""
+    everyones = all_gather_object(mine)
+    for number, values in enumerate(everyones):
+        if different := [name for name, value in values.items() if value != everyones[0].get(name)]:
+            what = f"process {number} was started with other values of {', '.join(different)} than process 0"
+            raise MinclipError(f"{what}: give all the same options")
+
+
+def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
+    """`config` for the run in `folder`; a MinclipError names the fields that may not differ from the saved ones."""
+    saved = read_run_config(folder)
+    # a tower's own rate is free, too, but a tower can't get or lose one: the optimizer would have other groups
+    free = FREE | {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
+    # decided when the run began: the vocabulary by its tokenizer, the rest by a pretrained tower's owner
+    vision, text = config.model.vision, saved.model.text
+    text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
+    if vision.tower.startswith("timm:"):
+        vision = replace(vision, mean=saved.model.vision.mean, std=saved.model.vision.std)
+    config = replace(config, model=replace(config.model, vision=vision, text=text))
+    before, now = leaves(to_dict(saved)), leaves(to_dict(config))
+    changed = [n for n, value in now.items() if before[n] != value and n.split(".")[-1] not in free]
+    if changed:
+        what = ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in changed)
+        raise MinclipError(f"{folder} was started with other values of {what}: use these, or train in another folder")
+    return config
+
+
+def check_images(folder: Path, names: list[str]) -> None:
+    """A MinclipError if a run would be resumed with other photographs, because a list of splits came or went."""
+    before, now = set(read_learnt(folder)), set(names)
+    if before and before != now:
+        what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
+        raise MinclipError(f"{folder}: {what}: restore them and their list of splits, or train in another folder")
+
+
+def is_finished(folder: Path, loop: LoopConfig) -> bool:
+    """Whether the run has its final figures, at the end that `loop` asks for."""
+    last = (read_metrics(folder) or [{}])[-1]
+    reached = last.get("seconds", 0) >= 60 * loop.minutes if loop.minutes else last.get("step", 0) >= loop.steps
+    return "final" in last and reached
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups of fields as one: {"train.lr": …}."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out

@@ -5,7 +5,6 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from ..batches import Batch
 from ..config import MinclipError, TrainConfig
 from ..losses import clip_loss, siglip_loss
 from ..model import CLIP
-from .checkpointing import frozen_statistics
 from .distributed import world_size
+from .parallel import frozen_statistics
 from .run import Run
 
 MEMORIZED = 0.1  # a loss below it counts as near 0
@@ -34,14 +33,7 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
     the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
     """
-    few = slice(min(8, len(batch.ids)))
-    images, ids = torch.zeros_like(batch.images[few]), batch.ids[few]  # the numbers in an image change no count
-
-    def count(module: Callable, *inputs: Tensor) -> int:
-        with FlopCounterMode(display=False) as counter:
-            module(*inputs)
-        return counter.get_total_flops()
-
+    images, ids = torch.zeros_like(batch.images[:8]), batch.ids[:8]  # the numbers in an image change no count
     with (
         torch.no_grad(),
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
@@ -49,12 +41,12 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
         torch.compiler.set_stance("force_eager"),  # compiled kernels aren't counted
         sdpa_kernel(SDPBackend.MATH),  # nor is every fused attention kernel
         frozen_statistics(model),
+        FlopCounterMode(display=False) as counter,
     ):
-        flops = 3 * count(model, images, ids)
-        for tower, inputs in ((model.vision, images), (model.text, ids)):
-            if not any(parameter.requires_grad for parameter in tower.parameters()):
-                flops -= 2 * count(tower, inputs)
-    return flops / len(ids)
+        model(images, ids)
+    flops = {module: sum(counts.values()) for module, counts in counter.get_flop_counts().items()}
+    frozen = sum(flops.get(f"{type(model).__name__}.{tower}", 0) for tower in model.frozen)
+    return (3 * flops["Global"] - 2 * frozen) / len(ids)
 
 
 @functools.cache
@@ -62,15 +54,12 @@ def peak_flops(device: torch.device, *, autocast: bool) -> float:
     """Operations per second that the device reaches in a large matrix product, in the precision of the towers."""
     size = 8192 if device.type == "cuda" else 1024
     x = torch.randn(size, size, device=device, dtype=torch.bfloat16 if autocast else torch.float32)
-    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
-    seconds: list[float] = []
+    out, seconds = torch.empty_like(x), []
     while len(seconds) < 6 and sum(seconds) < 0.5:  # a CPU that emulates bf16 takes seconds for one
-        wait()
         start = time.perf_counter()
-        y = x @ x
-        wait()
+        torch.mm(x, x, out=out)[0, 0].item()  # a number is there when the product is
         seconds.append(time.perf_counter() - start)
-    del x, y
+    del x, out
     if device.type == "cuda":  # these two matrices are not part of the run's memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -110,21 +99,21 @@ def overfitting(config: TrainConfig) -> TrainConfig:
     """The config that memorizes `train.overfit` pairs: all of them in every batch, and nothing that makes it harder."""
     data = replace(config.data, min_crop=1.0, flip=False, color=0.0, first_size=None)
     vision, text = replace(config.model.vision, patch_dropout=0.0, dropout=0.0), replace(config.model.text, dropout=0.0)
-    easier = {"micro_batch": None, "minutes": None, "weight_decay": 0.0, "ema": 0.0, "label_smoothing": 0.0}
-    count, steps = config.train.overfit, min(config.train.steps, 300)
-    loop = replace(config.train, batch_size=count, steps=steps, unmasked_last=0.0, eval_every=None, **easier)
+    off = dict.fromkeys(("weight_decay", "ema", "label_smoothing", "unmasked_last"), 0.0)
+    off |= dict.fromkeys(("micro_batch", "minutes", "eval_every"))
+    loop = replace(config.train, batch_size=config.train.overfit, steps=min(config.train.steps, 300), **off)
     return replace(config, data=data, model=replace(config.model, vision=vision, text=text), train=loop)
 
 
 def verdict(run: Run) -> str:
     """The result of a run with `train.overfit`: that its pairs were memorized, or likely causes why not."""
-    lines, count, lr = run.steps, run.config.train.overfit, run.config.train.lr
+    lines, pairs, lr = run.steps, f"{run.config.train.overfit} pairs", run.config.train.lr
     if not lines:
-        return f"{count} pairs were not memorized: no logged step had a finite loss and gradient; lower train.lr {lr:g}"
+        return f"{pairs} were not memorized: no logged step had a finite loss and gradient; lower train.lr {lr:g}"
     first, last = lines[0]["loss"], lines[-1]["loss"]
     if last < MEMORIZED:
-        return f"{count} pairs memorized: loss {last:.4f}, from {first:.2f}.  Model, loss and optimizer work together."
-    what = f"{count} pairs were not memorized: loss {last:.2f}, which should be below {MEMORIZED}"
+        return f"{pairs} memorized: loss {last:.4f}, from {first:.2f}.  Model, loss and optimizer work together."
+    what = f"{pairs} were not memorized: loss {last:.2f}, which should be below {MEMORIZED}"
     return _listing(what, causes_in_log(lines, run.config))
 
 
@@ -144,14 +133,11 @@ class Watcher:
         self.lines.append(line)
         level, first, recent = self.uninformed, self.lines[0]["loss"], [line["loss"] for line in self.lines[-10:]]
         if not self.sigmoid and first > 1.5 * level + 1:
-            what, causes = f"the first loss is {first:.2f}, far above ln B = {level:.2f}", []
-            causes.append("the features are not of length 1, or the scale is far above 14.3")
+            what = f"the first loss is {first:.2f}, far above ln B = {level:.2f}"
+            causes = ["the features are not of length 1, or the scale is far above 14.3"]
         elif progress > 0.25 and len(self.lines) >= 12 and min(recent) > (1 - LEARNED) * level:
-            what, causes = (
-                f"step {line['step']}: the loss is still {recent[-1]:.3f}",
-                causes_in_log(self.lines, self.config),
-            )
-            what += f"; a model that knows nothing has {level:.3f}"
+            still = f"step {line['step']}: the loss is still {recent[-1]:.3f}"
+            what, causes = f"{still}; of a model that knows nothing {level:.3f}", causes_in_log(self.lines, self.config)
         else:
             return ""
         self.reported = True
@@ -159,57 +145,52 @@ class Watcher:
 
 
 def _listing(what: str, causes: list[str]) -> str:
-    always = [
-        "images and captions that don't belong together (look at a few pairs)",
-        "a hard start: on few images a Vision Transformer can stay on this plateau long (try model.vision.stem conv)",
-    ]
-    lines = (f"  - {cause}" for cause in [*causes, *always])
-    return "\n".join([f"{what}.  Likely causes, the measured ones first:", *lines])
+    pairs = "images and captions that don't belong together (look at a few pairs)"
+    start = "a hard start: a ViT can stay on this plateau long with few images (try model.vision.stem conv)"
+    return "\n  - ".join([f"{what}.  Likely causes, the measured ones first:", *causes, pairs, start])
 
 
 def causes_in_log(lines: list[dict[str, Any]], config: TrainConfig) -> list[str]:
     """Likely causes in the logged figures of steps."""
-    lr, most, out = config.train.lr, config.train.grad_clip, []
-    recent = lines[len(lines) // 2 :]
+    lr, most = f"train.lr {config.train.lr:g}", config.train.grad_clip
+    recent, last = lines[len(lines) // 2 :], lines[-1]
     step = statistics.median_high(line["update_norm"] / max(line["param_norm"], 1e-12) for line in recent)
-    if step < 1e-5:
-        out.append(f"a step changes the weights by {step:.0e} of their norm: train.lr {lr:g} is too low")
-    if step > 0.1:
-        out.append(f"a step changes the weights by {step:.0%} of their norm: train.lr {lr:g} is too high")
-    if sum(line["grad_norm"] > 10 * most for line in recent) > len(recent) / 2:
-        out.append(f"the gradient's norm is over 10 times train.grad_clip {most:g}: lower train.lr {lr:g}")
-    if len(lines) > 1 and lines[-1]["scale"] == lines[0]["scale"]:
-        out.append("the scale never changed: logit_scale is not in the optimizer, or it is at its maximum of 100")
-    if lines[-1]["skipped"]:
-        out.append(f"{lines[-1]['skipped']} steps were skipped because their gradient was not finite")
-    return out
+    steep = sum(line["grad_norm"] > 10 * most for line in recent) > len(recent) / 2
+    still = len(lines) > 1 and last["scale"] == lines[0]["scale"]
+    causes = {
+        f"a step changes the weights by {step:.0e} of their norm: {lr} is too low": step < 1e-5,
+        f"a step changes the weights by {step:.0%} of their norm: {lr} is too high": step > 0.1,
+        f"the gradient's norm is over 10 times train.grad_clip {most:g}: lower {lr}": steep,
+        "the scale never changed: logit_scale is not in the optimizer, or it is at its maximum of 100": still,
+        f"{last['skipped']} steps were skipped because their gradient was not finite": last["skipped"],
+    }
+    return [cause for cause, true in causes.items() if true]
 
 
 def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     """Likely causes in one batch and its gradients; with several processes nothing is measured."""
     if world_size() > 1:
         return ["(start it in one process to have a batch and its gradients checked)"]
-    images, ids, out = batch.images[:64], batch.ids[:64], []
+    images, ids = batch.images[:64], batch.ids[:64]
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
     with torch.enable_grad(), frozen_statistics(model):  # a check must not change the run
         image, text, scale = model(images, ids)
         sigmoid = model.config.loss == "siglip"
         loss = siglip_loss(image, text, scale, model.logit_bias) if sigmoid else clip_loss(image, text, scale)
         grads = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)))
-    for part in (part for part in ("vision", "text", "logit_scale") if part not in model.frozen):
-        if not any(x is not None and x.any() for name, x in grads.items() if name.startswith(part)):
-            out.append(f"no gradient reaches {part}: it is frozen, detached, or dead")
-    for name, x in (("image", image), ("text", text)):
-        if (cosine := mean_cosine(x)) > 0.98:
-            same = f"all {name} features are nearly the same vector (mean cosine {cosine:.3f})"
-            out.append(f"{same}: the tower has collapsed, or its inputs are all alike")
-    if images.std(dim=0).mean() < 1e-3:
-        out.append("the images of a batch are all alike")
-    if not 0.2 < (std := float(images.std())) < 5:
-        out.append(f"pixels have a standard deviation of {std:.2g}, not about 1: check model.vision.mean and std")
-    if (different := len(torch.unique(batch.ids, dim=0))) < 0.9 * len(batch.ids):
-        out.append(f"only {different} of a batch's {len(batch.ids)} captions differ: equal ones are false negatives")
-    return out
+    reached = [name for name, x in grads.items() if x is not None and x.any()]
+    missed = [part for part in ("vision", "text", "logit_scale") if not any(n.startswith(part) for n in reached)]
+    cosines, std = {"image": mean_cosine(image), "text": mean_cosine(text)}, float(images.std())
+    different, of_all = len(torch.unique(batch.ids, dim=0)), len(batch.ids)
+    same = "features are nearly the same vector: the tower has collapsed, or its inputs are all alike"
+    causes = {
+        **{f"no gradient reaches {n}: it is frozen, detached, or dead": n not in model.frozen for n in missed},
+        **{f"all {name} {same} (mean cosine {cosine:.3f})": cosine > 0.98 for name, cosine in cosines.items()},
+        "the images of a batch are all alike": images.std(dim=0).mean() < 1e-3,
+        f"pixels have a standard deviation of {std:.2g}, not 1: check model.vision.mean and std": not 0.2 < std < 5,
+        f"only {different} of {of_all} captions differ: equal ones are false negatives": different < 0.9 * of_all,
+    }
+    return [cause for cause, true in causes.items() if true]
 
 
 def mean_cosine(x: Tensor) -> float:

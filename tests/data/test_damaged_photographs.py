@@ -182,13 +182,22 @@ def test_a_caption_of_a_hundred_thousand_brackets_is_a_caption(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [DEEP, "null", "3", '{"sum": 0, "broken": []}', '{"sum": "x", "broken": {"a.jpg": 3}}']
+    "line",
+    [
+        DEEP,
+        "null",
+        "3",
+        '{"pixels": 0, "list": 223132457, "broken": []}',
+        '{"pixels": 0, "list": 0}',
+        '{"pixels": "x", "list": 0, "broken": {"a.jpg": 3}}',
+        '{"pixels": 0, "list": 0, "broken": {"a.jpg": 3}}',
+    ],
 )
 def test_a_damaged_list_of_a_pack_is_made_anew(data_home, line):
     for _ in range(2):
         images, *_ = pack(["a.jpg"], lambda name: photograph(), 16, place="here")
         assert len(images) == 1
-        (listed,) = (data_home / "cache").glob("*.jsonl")
+        (listed,) = (data_home / "cache").glob("*.json")
         listed.write_text(line + "\n")
 
 

@@ -59,7 +59,7 @@ def lay_out(root, layout, captions=CAPTIONS, names=NAMES):
 
 
 def flickr_splits(root):
-    return find_photographs("flickr30k", root).splits()
+    return find_photographs("flickr30k", root).splits
 
 
 def read(text, layout="captions.txt", tmp=None):
@@ -398,7 +398,7 @@ def test_broken_images_are_counted_and_named_with_the_reason(root):
     (note,) = pairs.notes
     note, listed = note.split(" …; all of them in ")
     assert note.startswith("6 images can't be decoded and were left out: ")
-    assert [name for line in Path(listed).read_text().splitlines() for name in json.loads(line)["broken"]] == NAMES[:6]
+    assert list(json.loads(Path(listed).read_text())["broken"]) == NAMES[:6]
     assert [name in note for name in NAMES[:6]] == [True] * 5 + [False] and "truncated" in note.lower()
     assert pairs.names == NAMES[6:40] and pairs.captions == [CAPTIONS[name] for name in NAMES[6:40]]
 

@@ -56,7 +56,7 @@ def test_three_splits_read_the_root_once(root, monkeypatch):
     monkeypatch.setattr(os, "walk", lambda *given, **named: walks.append(given) or walk(*given, **named))
     monkeypatch.setattr(Source, "text", lambda self, path: reads.append(path) or text(self, path))
     found = find_photographs("own", root)
-    pairs = [found.load(split, image_size=16) for split in found.splits()]
+    pairs = [found.load(split, image_size=16) for split in found.splits]
     assert sorted(name for p in pairs for name in p.names) == NAMES
     assert len(walks) == 1 and reads == ["captions.csv"]
 
@@ -96,7 +96,7 @@ def test_packs_of_a_root_replace_each_other(root, data_home, decoded):
     assert (first.images == pixels).all() and second.names == [first.names[0], *first.names[2:]]
     (root / "Images" / first.names[1]).write_bytes(photograph())
     load(root)
-    assert len(packs(data_home)) == len(list((data_home / "cache").glob("*.jsonl"))) == 3
+    assert len(packs(data_home)) == len(list((data_home / "cache").glob("*.json"))) == 3
 
 
 def test_an_added_image_replaces_the_pack(root, data_home):
@@ -190,9 +190,9 @@ def test_only_a_whole_word_names_a_split(root, tmp_path):
     (tmp_path / "train.txt").write_text("\n".join(NAMES[:40]))
     (tmp_path / "interval.txt").write_text("\n".join(NAMES[40:50]))
     (tmp_path / "contest.txt").write_text("\n".join(NAMES[50:]))
-    assert len(find_photographs("own", root).splits()["train"]) > 45
+    assert len(find_photographs("own", root).splits["train"]) > 45
     (tmp_path / "Flickr_8k.devImages.txt").write_text("\n".join(NAMES[40:]))
-    assert find_photographs("own", root).splits() == {"train": NAMES[:40], "val": NAMES[40:]}
+    assert find_photographs("own", root).splits == {"train": NAMES[:40], "val": NAMES[40:]}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a sparse file")
@@ -201,7 +201,7 @@ def test_a_text_that_is_far_too_long_for_a_list_is_not_read(root, tmp_path, plac
     path = (tmp_path if place == "beside" else root) / "train.txt"
     path.touch()
     os.truncate(path, 2**40)
-    assert len(find_photographs("own", root).splits()["train"]) > 45
+    assert len(find_photographs("own", root).splits["train"]) > 45
 
 
 def test_a_table_as_root_walks_no_folder_where_its_images_are_at_their_places(root, monkeypatch):
@@ -219,4 +219,4 @@ def test_a_table_as_root_still_finds_images_by_their_names(root):
     (root / "train.txt").write_text("\n".join(NAMES[:50]))
     (root / "val.txt").write_text("\n".join(NAMES[50:]))
     found = find_photographs("own", table)
-    assert found.notes == () and found.splits() == {"train": NAMES[:50], "val": NAMES[50:]}
+    assert found.notes == () and found.splits == {"train": NAMES[:50], "val": NAMES[50:]}

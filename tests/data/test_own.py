@@ -183,7 +183,7 @@ BAD = {  # what is wrong: (table, error)
 def test_a_bad_table_is_an_error_with_file_and_line(tmp_path, wrong):
     text, message = BAD[wrong]
     with pytest.raises(MinclipError, match=message):
-        found(table(tmp_path, text, "t.csv")).splits()
+        found(table(tmp_path, text, "t.csv")).splits
 
 
 def test_a_column_that_is_not_there_names_the_nearest(tmp_path):
@@ -297,27 +297,27 @@ def test_a_split_column_is_followed(tmp_path):
     names = [f"{i}.jpg" for i in range(6)]
     rows = "".join(f"{name},x,{word}\n" for name, word in zip(names, words))
     root = table(tmp_path, "image,caption,Split\n" + rows, images=names)
-    assert found(root).splits() == {"train": names[:2], "val": names[2:5], "test": names[5:]}
+    assert found(root).splits == {"train": names[:2], "val": names[2:5], "test": names[5:]}
     assert open_data(DataConfig("own", str(root))).evaluation_splits == ("test",)
 
 
 def test_tables_tell_the_split_by_their_names(tmp_path):
     for i, name in enumerate(["train-00000", "train-00001", "validation", "test"]):
         table(tmp_path, f"image,caption\n{i}.jpg,x\n", f"{name}.csv", [f"{i}.jpg"])
-    assert found(tmp_path).splits() == {"train": ["0.jpg", "1.jpg"], "val": ["2.jpg"], "test": ["3.jpg"]}
+    assert found(tmp_path).splits == {"train": ["0.jpg", "1.jpg"], "val": ["2.jpg"], "test": ["3.jpg"]}
 
 
 def test_a_table_named_test_alone_is_split_by_hash(tmp_path):
     root = table(tmp_path, "image,caption\n" + "".join(f"{n},x\n" for n in NAMES), "test.csv", NAMES)
-    assert len(found(root).splits()["train"]) > 45
+    assert len(found(root).splits["train"]) > 45
 
 
 def test_folders_tell_the_split_where_all_images_lie_in_such(tmp_path):
     for folder in ("train", "validation", "test"):
         texts(tmp_path / "data" / folder, [f"{folder}.jpg"])
-    assert found(tmp_path).splits() == {"train": ["train.jpg"], "val": ["validation.jpg"], "test": ["test.jpg"]}
+    assert found(tmp_path).splits == {"train": ["train.jpg"], "val": ["validation.jpg"], "test": ["test.jpg"]}
     texts(tmp_path / "data" / "other", NAMES)
-    assert len(found(tmp_path).splits()["train"]) > 45
+    assert len(found(tmp_path).splits["train"]) > 45
 
 
 def test_lists_are_followed_and_texts_of_images_are_no_lists(tmp_path):
@@ -325,10 +325,10 @@ def test_lists_are_followed_and_texts_of_images_are_no_lists(tmp_path):
     put_photographs(root, ["train.jpg", "val.jpg"])
     write(root / "train.txt", "\n".join(NAMES[:3]))  # captions, odd ones
     write(root / "val.txt", "\n".join(NAMES[3:6]))
-    assert len(found(root).splits()["train"]) > 45
+    assert len(found(root).splits["train"]) > 45
     write(root / "lists" / "train.txt", "\n".join(NAMES[:50]))
     write(root / "lists" / "val.txt", "\n".join([*NAMES[50:], NAMES[50]]))
-    assert found(root).splits() == {"train": NAMES[:50], "val": NAMES[50:]}
+    assert found(root).splits == {"train": NAMES[:50], "val": NAMES[50:]}
     assert open_data(DataConfig("own", str(root))).evaluation_splits == ("val",)
 
 
@@ -337,12 +337,12 @@ def test_a_list_that_could_mean_two_files_is_an_error(tmp_path):
         texts(tmp_path / folder)
     write(tmp_path / "train.txt", "\n".join(NAMES))
     with pytest.raises(MinclipError, match=r"train\.txt: 000\.jpg could be one/000\.jpg or two/000\.jpg"):
-        found(tmp_path).splits()
+        found(tmp_path).splits
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10, 20])
 def test_a_small_set_has_something_to_learn_from_and_to_validate_on(tmp_path, count):
-    splits = found(texts(tmp_path, NAMES[:count])).splits()
+    splits = found(texts(tmp_path, NAMES[:count])).splits
     assert splits["train"] and splits["val"] and sorted(n for names in splits.values() for n in names) == NAMES[:count]
 
 
@@ -355,7 +355,7 @@ def test_one_image_is_too_few(tmp_path):
 def test_where_no_split_is_for_validation_some_training_images_are(tmp_path):
     root = table(tmp_path, "image,caption\n" + "".join(f"{n},x\n" for n in NAMES), "train.csv", NAMES)
     table(tmp_path, "image,caption\nt.jpg,x\n", "test.csv", ["t.jpg"])
-    splits = found(root).splits()
+    splits = found(root).splits
     held = [n for n in NAMES if 90 <= bucket(n) < 95]
     assert len(held) > 1 and splits["train"] == [n for n in NAMES if n not in held]
     assert splits["val"] == held and splits["test"] == ["t.jpg"]
@@ -394,7 +394,7 @@ def test_karpathys_json_gives_captions_and_splits(pictures, data_home, name, pla
     root = zipped(pictures) if "zip" in place else pictures
     photographs = find_photographs(name, root)
     assert photographs.captions == {n: [f"{n} {j}" for j in range(5)] for n in NAMES} and photographs.notes == ()
-    assert photographs.splits() == SPLITS
+    assert photographs.splits == SPLITS
 
 
 @pytest.mark.parametrize("layout", ["captions.txt", "results.csv"])
@@ -403,7 +403,7 @@ def test_captions_come_from_the_data_sets_own_file_and_the_split_from_the_json(p
     karpathy(pictures.parent / "dataset_flickr8k.json", NAMES[5:], SPLIT_OF[5:])  # Karpathy's lists 31,014 of 31,783
     photographs = find_photographs("flickr8k", pictures)
     assert photographs.captions == {n: ["own"] for n in NAMES}
-    assert photographs.splits() == {**SPLITS, "train": NAMES[5:45]}
+    assert photographs.splits == {**SPLITS, "train": NAMES[5:45]}
 
 
 def test_lists_come_before_karpathys_json(pictures):
@@ -411,7 +411,7 @@ def test_lists_come_before_karpathys_json(pictures):
     karpathy(pictures / "dataset_flickr8k.json")
     write(pictures / "train.txt", "\n".join(NAMES[:30]))
     write(pictures / "val.txt", "\n".join(NAMES[30:]))
-    assert find_photographs("flickr8k", pictures).splits() == {"train": NAMES[:30], "val": NAMES[30:]}
+    assert find_photographs("flickr8k", pictures).splits == {"train": NAMES[:30], "val": NAMES[30:]}
 
 
 @pytest.mark.parametrize("theirs", ["dataset_coco.json", "dataset_flickr30k.json", "dataset_a.json"])
@@ -422,26 +422,26 @@ def test_the_json_of_these_images_is_taken(pictures, data_home, theirs):
     karpathy(folder / theirs, [*NAMES[:2], *(f"{n}.png" for n in NAMES[2:])], ["test"] * 60)
     karpathy(folder / "dataset_flickr8k.json")
     write(folder / "dataset_infos.json", '{"version": 1}')
-    assert find_photographs("flickr8k", pictures).splits() == SPLITS
+    assert find_photographs("flickr8k", pictures).splits == SPLITS
 
 
 def test_a_json_that_lists_only_a_few_of_these_images_is_not_taken(pictures):
     write(pictures / "captions.txt", "".join(f"{n},own\n" for n in NAMES))
     karpathy(pictures / "dataset_flickr8k.json", [*NAMES[:29], *(f"{n}.png" for n in NAMES[29:])])
-    assert len(find_photographs("flickr8k", pictures).splits()["train"]) > 45
+    assert len(find_photographs("flickr8k", pictures).splits["train"]) > 45
 
 
 def test_another_data_sets_json_is_not_even_read(pictures, data_home):
     karpathy(data_home / "karpathy-splits" / "dataset_flickr8k.json")
     write(data_home / "karpathy-splits" / "dataset_coco.json", "cut off")
-    assert find_photographs("flickr8k", pictures).splits() == SPLITS
+    assert find_photographs("flickr8k", pictures).splits == SPLITS
 
 
 def test_the_folders_of_the_json_may_be_called_otherwise(pictures):
     put_photographs(pictures / "more", ["000.jpg"])  # a name that repeats is a path
     write(pictures / "t.csv", "image,caption\n" + "".join(f"Images/{n},own\n" for n in NAMES))
     karpathy(pictures / "dataset_coco.json", filepath="val2014")
-    assert find_photographs("own", pictures).splits() == {**SPLITS, "train": ["Images/000.jpg", *NAMES[1:45]]}
+    assert find_photographs("own", pictures).splits == {**SPLITS, "train": ["Images/000.jpg", *NAMES[1:45]]}
 
 
 def test_coco_has_a_folder_and_may_have_tokens_only(pictures):
@@ -469,7 +469,7 @@ def test_a_json_that_is_broken_is_an_error(pictures, change, message, captions):
     path = karpathy(pictures / "dataset_flickr8k.json")
     path.write_text(change(path.read_text()))
     with pytest.raises(MinclipError, match=message):
-        find_photographs("flickr8k", pictures).splits()
+        find_photographs("flickr8k", pictures).splits
 
 
 # ---- parquet
@@ -496,7 +496,7 @@ def test_a_parquet_of_paths_is_read(tmp_path, parquet, packing):
     write_parquet(parquet, tmp_path / "own" / "t.parquet", {"split": splits, "caption": captions, "file_name": NAMES})
     photographs = found(zipped(tmp_path / "own") if packing == "zip" else tmp_path / "own")
     assert photographs.captions == dict(zip(NAMES, captions))
-    assert photographs.splits() == {"train": NAMES[:50], "val": NAMES[50:]}
+    assert photographs.splits == {"train": NAMES[:50], "val": NAMES[50:]}
 
 
 KINDS = {

@@ -13,7 +13,7 @@ from training_runs import tiny
 from minclip.batches import Pairs
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
-from minclip.data.stream import all_different, move_to_gpu_once, open_stream, prefetch
+from minclip.data.stream import Stream, all_different, prefetch
 from minclip.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
@@ -29,8 +29,9 @@ def config_of(kind, tmp_path, **data):
 
 
 def taken(config, sides, step=0):
-    batches = open_stream(config).start(Tokenizer([]), CPU, step)
-    return [batches.next(side) for side in sides]
+    stream = Stream(config)
+    stream.start(Tokenizer([]), CPU, step)
+    return [stream.next(side) for side in sides]
 
 
 kinds = pytest.mark.parametrize("kind", ["memory", "shards"])
@@ -58,16 +59,16 @@ def test_the_captions_for_the_tokenizer_are_read_when_they_are_asked_for(kind, t
 
     asked, texts = [], module.texts
     monkeypatch.setattr(module, "texts", lambda *a, **k: asked.append(1) or texts(*a, **k))
-    stream = open_stream(config_of(kind, tmp_path))
+    stream = Stream(config_of(kind, tmp_path))
     assert asked == [] and len(stream.texts()) == (25 if kind == "shards" else 5 * 128)
     assert len(asked) == (kind == "shards")
 
 
 def test_the_splits_of_the_final_figures_are_loaded_from_the_open_root(tmp_path, monkeypatch):
-    stream = open_stream(config_of("shards", tmp_path))
+    stream = Stream(config_of("shards", tmp_path))
     monkeypatch.setattr("minclip.data.open_data", lambda *_: pytest.fail("opened again"))
     assert stream.evaluation() == {"val": stream.validation} and len(stream.validation) == 5
-    assert {split: len(pairs) for split, pairs in open_stream(tiny()).evaluation().items()} == {
+    assert {split: len(pairs) for split, pairs in Stream(tiny()).evaluation().items()} == {
         "test": 1000,
         "heldout": 1000,
     }
@@ -91,7 +92,7 @@ def test_a_size_below_1_is_refused(size):
 )
 def test_a_batch_that_does_not_fit_is_refused_before_training(loop, fact):
     with pytest.raises(MinclipError, match=fact):
-        open_stream(tiny(loop))
+        Stream(tiny(loop))
 
 
 # ---- overfitting
@@ -136,8 +137,3 @@ def test_no_thread_is_left_after_the_end():
     next(items)
     items.close()
     assert threading.active_count() == before
-
-
-def test_on_a_cpu_the_images_stay_where_they_are():
-    images = np.zeros((2, 3, 4, 4), np.uint8)
-    assert move_to_gpu_once(images, CPU) is images

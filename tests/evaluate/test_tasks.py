@@ -15,6 +15,7 @@ import minclip
 from minclip.cli import main
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.course import plots
+from minclip.data.photos.images import open_image
 from minclip.data.shapes import load_shapes
 from minclip.evaluate import evaluate
 from minclip.evaluate.benchmarks import BENCHMARKS, TEMPLATES, load_benchmark
@@ -82,7 +83,7 @@ def test_accuracy_is_the_count_by_hand(name, loaded, tmp_path, monkeypatch):
         for i, label in enumerate(data.labels):
             image = data.images[i]
             if isinstance(image, np.ndarray):
-                image = minclip.cli.classify.open_image(png(tmp_path, image), 16)
+                image = open_image(png(tmp_path, image), 16)
             x = model.encode_image(preprocess(image)[None], normalize=True)[0]
             ids = (tokenizer(texts, 96) for texts in prompts)
             w = torch.stack([model.encode_text(of_class, normalize=True).mean(0) for of_class in ids])

@@ -46,6 +46,24 @@ def wait_for_step(folder, step, seconds=60):
     raise TimeoutError(f"step {step} was not reached in {seconds} s")
 
 
+@pytest.mark.slow
+def test_of_two_processes_that_train_in_one_folder_the_second_says_who_was_first(tmp_path):
+    first = start(tmp_path, "--train.steps", "100000")
+    wait_for_step(tmp_path, 1)
+    for options in ([], ["--resume"]):
+        second = start(tmp_path, "--train.steps", "100000", *options)
+        _, err = second.communicate(timeout=120)
+        assert second.returncode == 2 and f"process {first.pid} on " in err and "Traceback" not in err, err
+    first.kill()
+    first.communicate()
+    third = start(tmp_path, "--train.steps", "3", "--resume")  # the lock is gone with its process
+    _, err = third.communicate(timeout=120)
+    assert third.returncode == 0, err
+    steps = [line["step"] for line in read_metrics(tmp_path / "runs" / "a") if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))  # each of them once
+
+
+@pytest.mark.slow
 @posix
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     process = start(tmp_path, "--train.steps", "100000")
@@ -89,6 +107,7 @@ def ends_alike(folder, ran_through):
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_run_killed_at_random_steps_ends_like_one_that_ran_through(tmp_path, ran_through, seed):
     chance, step = random.Random(seed), 0
@@ -103,6 +122,7 @@ def test_a_run_killed_at_random_steps_ends_like_one_that_ran_through(tmp_path, r
     ends_alike(tmp_path, ran_through)
 
 
+@pytest.mark.slow
 @posix
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_ran_through(tmp_path, ran_through):
     process = start(tmp_path, *LONG)
@@ -113,7 +133,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_ran_throug
             process.kill()
             break
     process.communicate()
-    half_written = [name for name in os.listdir(folder) if name.startswith(".")]
+    half_written = [name for name in os.listdir(folder) if name.startswith(".state.pt")]
     assert half_written, "the kill came too late"
     torch.load(folder / "state.pt", weights_only=True)
     ends_alike(tmp_path, ran_through)
@@ -126,6 +146,7 @@ def disk(tmp_path):
         yield folder
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(disk):
     # one checkpoint fits (about 600 kB and 200 kB), its successor beside it does not
     process = start(disk, "--train.steps", "9", "--train.checkpoint-every", "3")
@@ -138,6 +159,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(disk):
         assert torch.load(folder / "state.pt", weights_only=True)["step"] % 3 == 0
 
 
+@pytest.mark.slow
 @posix
 def test_a_search_killed_while_it_embeds_goes_on_from_there(tmp_path):
     photos = tmp_path / "photos"

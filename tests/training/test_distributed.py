@@ -93,6 +93,7 @@ def answers(tmp_path_factory):
     return in_processes(3, helpers, tmp_path_factory.mktemp("disk"))
 
 
+@pytest.mark.slow
 def test_the_loss_of_three_processes_is_the_loss_of_one(answers):
     whole = {case: part(*CASES[case], whole=True) for case in CASES}
     for answer in answers:
@@ -102,6 +103,7 @@ def test_the_loss_of_three_processes_is_the_loss_of_one(answers):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_collectives_among_three(answers):
     for name, value in {
         "all_gather": [[0, 0], [1, 10], [2, 20]],

@@ -18,14 +18,16 @@ from minclip.losses import clip_loss
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
 from minclip.training.optim import EMA, Muon
-from minclip.training.resume import check_images, is_finished, resumed_config
 from minclip.training.run import (
     Run,
+    check_images,
+    is_finished,
     load_checkpoint,
     lock_run,
     read_learnt,
     read_metrics,
     read_run_config,
+    resumed_config,
     rewind,
     save_checkpoint,
     start_run,

@@ -51,7 +51,9 @@ def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, o
     print("right!")
 
 
-def judge_tensor(function: Callable, arguments: tuple, right: torch.Tensor, mistakes: dict[str, torch.Tensor]) -> None:
+def judge_tensor(
+    function: Callable, arguments: tuple, right: torch.Tensor, *, mistakes: dict[str, torch.Tensor]
+) -> None:
     """Prints that the tensor is right, or raises an AssertionError that names the mistake."""
     answer = run(function, *arguments)
     if answer is NOT_ATTEMPTED:

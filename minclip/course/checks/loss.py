@@ -34,9 +34,9 @@ def log_softmax(function: Callable) -> None:
                 "a probability was rounded to 0, and its logarithm is −∞: subtract each row's own largest value "
                 "(not the matrix's), and the logarithm of the sum instead of dividing by the sum"
             )
-        judge_tensor(function, (large,), large.log_softmax(dim=1), {})
+        judge_tensor(function, (large,), large.log_softmax(dim=1), mistakes={})
         return
-    judge_tensor(function, (small,), small.log_softmax(dim=1), mistakes)
+    judge_tensor(function, (small,), small.log_softmax(dim=1), mistakes=mistakes)
 
 
 def loss_gradient(function: Callable) -> None:
@@ -55,7 +55,7 @@ def loss_gradient(function: Callable) -> None:
         "the sign is reversed: the gradient is probability minus target": -right,
         "the target is missing: subtract the identity, once for each direction": (rows + columns) / 6,
     }
-    judge_tensor(function, (logits,), right, mistakes)
+    judge_tensor(function, (logits,), right, mistakes=mistakes)
 
 
 def merge(function: Callable) -> None:
@@ -92,4 +92,4 @@ def merge(function: Callable) -> None:
         begun = function(torch.full((2,), -torch.inf), torch.zeros(2), tops[0], totals[0])
         if not (torch.equal(begun[0], tops[0]) and torch.allclose(begun[1], totals[0])):
             raise AssertionError("correct for two parts with values, but a part may still be empty: −∞ and 0")
-    judge_tensor(lambda: total, (), right, mistakes)
+    judge_tensor(lambda: total, (), right, mistakes=mistakes)

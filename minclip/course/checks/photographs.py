@@ -56,7 +56,7 @@ def smoothed_target(function: Callable) -> None:
         "each column gets the whole share: divide it by the size": (1 - e) * eye + e,
         "everything is spread evenly, and nothing is left for the right column": torch.full((n, n), 1 / n),
     }  # fmt: skip
-    judge_tensor(function, (n, e), (1 - e) * eye + e / n, mistakes)
+    judge_tensor(function, (n, e), (1 - e) * eye + e / n, mistakes=mistakes)
 
 
 def rank_of(function: Callable) -> None:

@@ -23,7 +23,7 @@ def cosine_matrix(function: Callable) -> None:
         @ (text / text.square().sum(1, keepdim=True)).T,
         "rows are images, columns are texts: yours is the transpose": right.T,
     }
-    judge_tensor(function, (image.clone(), text.clone()), right, mistakes)
+    judge_tensor(function, (image.clone(), text.clone()), right, mistakes=mistakes)
 
 
 def scale_needed(function: Callable) -> None:
@@ -73,4 +73,4 @@ def csls(function: Callable) -> None:
         "take the means, not the sums": 2 * similarity - 2 * rows - 2 * columns,
         "subtract the means": 2 * similarity + rows + columns,
     }
-    judge_tensor(function, (similarity.clone(), 2), 2 * similarity - rows - columns, mistakes)
+    judge_tensor(function, (similarity.clone(), 2), 2 * similarity - rows - columns, mistakes=mistakes)

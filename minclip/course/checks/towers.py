@@ -22,7 +22,7 @@ def patchify(function: Callable) -> None:
         "within a patch the pixels go down the columns: take them row by row": cut("(h w) (c q p)"),
         "each patch should be flat: (P, C·p·p)": cut("(h w) c p q"),
     }
-    judge_tensor(function, (image, 2), cut("(h w) (c p q)"), mistakes)
+    judge_tensor(function, (image, 2), cut("(h w) (c p q)"), mistakes=mistakes)
 
 
 def attention(function: Callable) -> None:
@@ -38,7 +38,7 @@ def attention(function: Callable) -> None:
         "divide the scores, before the softmax, not its result": scores.softmax(dim=1) / 2 @ v,
         "these are the weights: take the weighted sum of v": weights,
     }
-    judge_tensor(function, (q, k, v), weights @ v, mistakes)
+    judge_tensor(function, (q, k, v), weights @ v, mistakes=mistakes)
 
 
 def attention_rollout(function: Callable) -> None:
@@ -56,7 +56,7 @@ def attention_rollout(function: Callable) -> None:
         "that is the mean of the layers: what passes through all of them is their product": steps.mean(dim=0),
         "that is the last layer alone": steps[2],
     }
-    judge_tensor(function, (maps,), steps[2] @ steps[1] @ steps[0], mistakes)
+    judge_tensor(function, (maps,), steps[2] @ steps[1] @ steps[0], mistakes=mistakes)
 
 
 def causal_mask(function: Callable) -> None:

@@ -50,7 +50,7 @@ def warmup_cosine(function: Callable) -> None:
             "your function returns nothing for some values of progress: return a number before and after the warm-up"
         )
     answer = torch.tensor([float(answer) for answer in answers])
-    judge_tensor(lambda: answer, (), right, mistakes)
+    judge_tensor(lambda: answer, (), right, mistakes=mistakes)
 
 
 def clip_together(function: Callable) -> None:
@@ -81,7 +81,7 @@ def clip_together(function: Callable) -> None:
     short = flat(list(function([g.clone() for g in grads], 20.0)))
     if torch.allclose(short, 2 * flat(grads), rtol=1e-3):
         raise AssertionError("a gradient whose norm is below `most` was made longer: it should stay as it is")
-    judge_tensor(lambda: flat(list(answer)), (), 0.5 * flat(grads), mistakes)
+    judge_tensor(lambda: flat(list(answer)), (), 0.5 * flat(grads), mistakes=mistakes)
     assert torch.allclose(short, flat(grads), rtol=1e-3), "a gradient whose norm is below `most` should stay as it is"
 
 
@@ -138,4 +138,4 @@ def cached_gradients(function: Callable) -> None:
         raise AssertionError(
             "correct, but all graphs were kept at once: run each part twice, with a graph only the second time"
         )
-    judge_tensor(lambda: tower.weight.grad, (), right, mistakes)
+    judge_tensor(lambda: tower.weight.grad, (), right, mistakes=mistakes)

@@ -31,7 +31,7 @@ def ensemble(function: Callable) -> None:
         "that is the first template only: take the mean of all": unit[0].T,
     }  # fmt: skip
     mistakes |= {transposed: right.T, f"{last}; and {transposed}": unit.mean(dim=0)}
-    judge_tensor(function, (prompts.clone(),), right, mistakes)
+    judge_tensor(function, (prompts.clone(),), right, mistakes=mistakes)
 
 
 def mean_per_class(function: Callable) -> None:

@@ -1,7 +1,7 @@
 """The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
-from .classified import classified
+from .labels import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts

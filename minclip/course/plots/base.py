@@ -2,7 +2,6 @@
 
 import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
+from ...cli import shown
 from ..setup import STYLE
 
 
@@ -23,23 +23,15 @@ def new_figure(width: float, height: float) -> Figure:
         return Figure(figsize=(width, height))
 
 
-def printable(text: str) -> str:
-    """`text` with control characters (ANSI) and surrogates (from file names that aren't UTF-8) escaped as in Python.
-
-    No font has them, and matplotlib raises a TypeError for a surrogate.
-    """
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
-
-
 def make_drawable(figure: Figure) -> None:
-    """Every text of the figure becomes `printable`, and none is read as mathematics: a caption may hold a $.
+    """Every text of the figure is escaped by `shown`, and none is read as mathematics: a caption may hold a $.
 
     Only numbers that matplotlib writes beside an axis stay as they are: powers of ten are mathematics.
     """
     axes = [axis for of_figure in figure.axes for axis in (of_figure.xaxis, of_figure.yaxis)]
     for axis in axes:
         if isinstance(axis.get_major_formatter(), FuncFormatter):  # what set_xticks(places, labels) leaves behind
-            axis.set_ticklabels([printable(label.get_text()) for label in axis.get_ticklabels()], parse_math=False)
+            axis.set_ticklabels([shown(label.get_text()) for label in axis.get_ticklabels()], parse_math=False)
     of_ticks = {
         label
         for axis in axes
@@ -48,7 +40,7 @@ def make_drawable(figure: Figure) -> None:
     }
     for text in figure.findobj(Text):
         if text not in of_ticks:
-            text.set(text=printable(text.get_text()), parse_math=False)
+            text.set(text=shown(text.get_text()), parse_math=False)
 
 
 def png(figure: Figure) -> bytes:

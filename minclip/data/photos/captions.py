@@ -4,14 +4,16 @@ import re
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from posixpath import basename, splitext
 
 from ...config import MinclipError
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from .source import TABLES, Row, Source, file_name, stem
+from .source import TABLES, Row, Source
 from .tables import MissingColumn, csv_rows, read_table
 
 KARPATHY = "dataset_*.json"
+FLICKR = ("captions.txt", "results.csv")
 WORDS = {
     **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": what Karpathy left of COCO's validation
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -37,42 +39,34 @@ def split_of(row: Row) -> str:
 
 def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
     """From captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, at any depth below the root."""
-    for layout, read in {"captions.txt": read_captions_txt, "results.csv": read_results_csv}.items():
-        for path in [path for path in source.files if file_name(path) == layout][:1]:
-            if rows := list(read(source.text(path), path)):
+    for layout in FLICKR:
+        for path in [path for path in source.files if basename(path) == layout][:1]:
+            if rows := list(rows_of_flickr(source.text(path), path)):
                 return rows
             raise MinclipError(f"{path} in {source.root} holds no caption: download it again")
     if rows := read_karpathy(source, names):
         return rows
-    looked = f"looked for captions.txt or results.csv or {KARPATHY}, found {source.glance()}"
+    looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.glance()}"
     own = 'for other pictures with captions set data.name to "own"'
     raise MinclipError(f"{source.root} has no known layout of Flickr: {looked}; {own}")
 
 
-def read_captions_txt(text: str, path: str) -> Iterator[Row]:
-    for number, cells in csv_rows(text, path, ",", strict=False):
-        if number == 1 and cells == ["image", "caption"]:
-            continue
-        if any("\n" in cell for cell in cells):
-            raise MinclipError(f"{path} line {number}: a quote is not closed: {','.join(cells)[:80]!r}")
-        if len(cells) != 2:
-            what = f"expected 2 columns (image,caption), found {len(cells)}; a caption with a comma needs quotes"
-            raise MinclipError(f"{path} line {number}: {what}: {','.join(cells)[:80]!r}")
-        yield Row(path, f"line {number}", cells[0].strip(), [cells[1]])
-
-
-def read_results_csv(text: str, path: str) -> Iterator[Row]:
-    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):  # not splitlines, which cuts at U+2028 as well
-        columns = [column.strip() for column in line.split("|")]
-        if columns[0] == "image_name" or not line.strip():
+def rows_of_flickr(text: str, path: str) -> Iterator[Row]:
+    bar = basename(path) == "results.csv"
+    delimiter, columns = ("|", ["image_name", "comment_number", "comment"]) if bar else (",", ["image", "caption"])
+    for number, cells in csv_rows(text, path, delimiter, strict=False, quotes=not bar):
+        row = delimiter.join(cells)[:80]
+        if not bar and any("\n" in cell for cell in cells):
+            raise MinclipError(f"{path} line {number}: a quote is not closed: {row!r}")
+        if (cells := [cell.strip() for cell in cells]) == columns:
             continue
         # Flickr30k's row 19999 lacks a bar: its second column reads "4   A dog runs across the grass ."
-        if len(columns) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", columns[1])):
-            columns = [columns[0], *run_together.groups()]
-        if len(columns) != 3:
-            what = f"expected 3 columns (image_name|comment_number|comment), found {len(columns)}"
-            raise MinclipError(f"{path} line {number}: {what}: {line[:80]!r}")
-        yield Row(path, f"line {number}", columns[0], [columns[2]])
+        if bar and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
+            cells[1:] = run_together.groups()
+        if len(cells) != len(columns):
+            what = f"expected {len(columns)} columns ({delimiter.join(columns)}), found {len(cells)}"
+            raise MinclipError(f"{path} line {number}: {what}; a caption with {delimiter!r} needs quotes: {row!r}")
+        yield Row(path, f"line {number}", cells[0], [cells[-1]])
 
 
 # ---- Karpathy's
@@ -83,25 +77,25 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
 
     It may lie below the root, beside it, or in the data folder's `karpathy-splits`.
     """
-    places = [(source, path) for path in source.files if fnmatch(file_name(path), KARPATHY)]
+    places = [(source, path) for path in source.files if fnmatch(basename(path), KARPATHY)]
     around = [*source.root.absolute().parent.glob(KARPATHY), *(data_folder() / "karpathy-splits").rglob(KARPATHY)]
     places += [(Source(Path(), ()), path.as_posix()) for path in around]
-    wanted = {file_name(name) for name in names}
-    for place, path in sorted(places, key=lambda place: "flickr" not in file_name(place[1])):  # COCO's is long: last
+    wanted = {basename(name) for name in names}
+    for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
         # parsing another data set's file would take seconds; one that was cut off has to be reported
         if any(f'"{name}"' in text for name in sorted(wanted)[:20]) or not text.rstrip().endswith(("}", "]")):
             rows = list(rows_of_karpathy(text, path))
-            if len({file_name(row.image) for row in rows} & wanted) > len(wanted) / 2:
+            if len({basename(row.image) for row in rows} & wanted) > len(wanted) / 2:
                 return rows
     return []
 
 
 def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
     images = parse_json(text, path)
-    if not (isinstance(images, dict) and isinstance(images := images.get("images"), list)):
+    if not (isinstance(images, dict) and isinstance(images.get("images"), list)):
         raise MinclipError(f'{path} is not in Karpathy\'s format: it has no list "images"')
-    for number, image in enumerate(images):
+    for number, image in enumerate(images["images"]):
         try:
             name = "/".join([*filter(None, [image.get("filepath")]), image["filename"]])
             captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
@@ -120,26 +114,23 @@ def read_own(source: Source, names: Collection[str], columns: tuple[str, str]) -
     Tables named train, val and test give their rows that split.
     """
     rows, refused = [], None
-    paths = [p for p in source.files if p.lower().endswith(TABLES) or file_name(p) == "captions.txt"]
-    splits = {path: split_in(file_name(path)) for path in paths}
-    for path in paths:
+    paths = [p for p in source.files if p.lower().endswith(TABLES) or basename(p) == "captions.txt"]
+    splits = {path: split_in(basename(path)) for path in paths}
+    for path, split in splits.items():
         try:
-            split = splits[path] if "train" in splits.values() else ""
-            rows += read_table(source, path, columns=columns, split=split)
+            rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
         except MissingColumn as error:  # a table of something else
             refused = refused or error
     if not rows and not (refused and any(columns)):
         rows = read_texts(source) or read_karpathy(source, names)
+    looked = f"a .csv, .tsv or .parquet with an image and a caption column, a .txt beside each image, or {KARPATHY}"
     if not rows:
-        raise refused or MinclipError(
-            f"{source.root} has no captions: looked for a .csv, .tsv or .parquet with an image and a caption column, a "
-            f".txt beside each image, or {KARPATHY}, found {source.glance()}"
-        )
+        raise refused or MinclipError(f"{source.root} has no captions: looked for {looked}, found {source.glance()}")
     return rows
 
 
 def read_texts(source: Source) -> list[Row]:
     """Each image with the `.txt` of its name in its folder, each line of which is a caption."""
-    texts = {stem(path): path for path in source.files if path.lower().endswith(".txt")}
-    beside = [(image, texts[stem(image)]) for image in source.images if stem(image) in texts]
-    return [Row(path, "line 1", file_name(image), source.text(path).splitlines()) for image, path in beside]
+    texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
+    beside = [(image, texts.get(splitext(image)[0])) for image in source.images]
+    return [Row(path, "line 1", basename(image), source.text(path).splitlines()) for image, path in beside if path]

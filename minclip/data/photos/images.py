@@ -1,17 +1,14 @@
 """Image files, all opened by one guard: what is broken or too large is an error before memory is spent on it."""
 
-import contextlib
 import io
 import lzma
 import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...config import MinclipError
 from ...preprocess import eight_bits
@@ -29,7 +26,7 @@ def check_bytes(size: int, limit: int = MAX_BYTES) -> None:
         raise ValueError(f"it holds {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that are read at once")
 
 
-def open_image(path: str | Path, side: int) -> Image.Image:
+def open_image(path: str | Path, side: int) -> Any:
     """`read_image` of a file; a MinclipError where it isn't there or isn't an image."""
     try:
         check_bytes(Path(path).stat().st_size)
@@ -40,10 +37,16 @@ def open_image(path: str | Path, side: int) -> Image.Image:
         raise MinclipError(f"{path} can't be read as an image: {error}") from None
 
 
-def read_image(data: bytes, side: int) -> Image.Image:
-    """An encoded image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+def read_image(data: bytes, side: int) -> Any:
+    """The PIL image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+    from PIL import Image, ImageOps, UnidentifiedImageError  # which `import minclip` waits with
+
     try:
-        return ImageOps.exif_transpose(eight_bits(_opened(data, side)[0])).convert("RGB")
+        image = Image.open(io.BytesIO(data))
+        image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
+        return ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError("not an image") from None  # Pillow's own message shows an address in memory
     except MemoryError:
@@ -52,29 +55,9 @@ def read_image(data: bytes, side: int) -> Image.Image:
         raise ValueError(str(error) or type(error).__name__) from None
 
 
-def _opened(data: bytes, side: int) -> tuple[Image.Image, bool]:
-    """The image, not decoded yet, and whether it is a JPEG that will be decoded at its full size."""
-    image = Image.open(io.BytesIO(data))
-    declared = image.size
-    image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
-    return image, image.format == "JPEG" and image.size == declared
-
-
 def decode(data: bytes, image_size: int) -> np.ndarray:
     """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  ValueError if broken."""
-    from torchvision.io import ImageReadMode, decode_jpeg  # a slow import, which a finished pack never needs
+    from PIL import Image, ImageOps
 
-    pixels = None
-    with contextlib.suppress(Exception):
-        if _opened(data, image_size)[1]:  # at its full size, torchvision is faster than Pillow
-            encoded = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
-            pixels = decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True).permute(1, 2, 0)
-    if pixels is None:
-        pixels = torch.from_numpy(np.array(read_image(data, image_size)))
-    side = min(pixels.shape[:2])
-    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    # with the batch axis added before the permutation, torch sees channels-last memory and takes its fast kernel
-    square = pixels[None, top : top + side, left : left + side].contiguous().permute(0, 3, 1, 2)
-    return F.interpolate(square, (image_size, image_size), mode="bicubic", antialias=True)[0].numpy()
+    square = ImageOps.fit(read_image(data, image_size), (image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(square).transpose(2, 0, 1)

@@ -4,12 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from posixpath import basename, dirname
 
 from ...batches import Pairs
 from ...config import MinclipError
 from .captions import WORDS, read_flickr, read_own, split_of
 from .pack import pack
-from .source import Finder, Row, Source, file_name
+from .source import Finder, Row, Source
 from .splits import read_splits
 
 
@@ -23,19 +24,15 @@ class Photographs:
     told: dict[str, str]  # the splits that the caption file gives
     notes: tuple[str, ...]  # about captions whose image is missing, and images without captions
 
+    @cached_property
     def splits(self) -> dict[str, list[str]]:
         """Split -> names, missing images among them."""
-        return self._splits
-
-    @cached_property
-    def _splits(self) -> dict[str, list[str]]:
         # folders named after splits count where all images lie in such: "train" alone may hold railways
         folders = {}
         for name, place in self.places.items():
             above = place.lower().split("/")[:-1] if isinstance(place, str) else []
-            if split := next((WORDS[folder] for folder in above if folder in WORDS), ""):
-                folders[name] = split
-        folders = folders if len(folders) == len(self.places) else {}
+            folders[name] = next((WORDS[folder] for folder in above if folder in WORDS), "")
+        folders = folders if all(folders.values()) else {}
         return read_splits(self.source, list(self.captions), told=self.told, folders=folders)
 
     def read(self, name: str) -> bytes:
@@ -48,19 +45,19 @@ class Photographs:
         `Pairs.notes` reports what was left out: captions whose image is missing, images without captions, images that
         can't be decoded.  MinclipError where the split is unknown or empty.
         """
-        splits, root = self.splits(), self.source.root
+        splits, root = self.splits, self.source.root
         if split not in splits:
             has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
             raise MinclipError(f"{root} has no split {split!r}: it has {has}")
         names = [name for name in splits[split] if name in self.places][: size or None]
         if not names:
-            none = f"of the {len(self.captions)} captioned images none is there for the split {split!r}"
-            raise MinclipError(f"{root}: {'; '.join([none, *self.notes])}")
+            none = f"{root}: of the {len(self.captions)} captioned images none is there for the split {split!r}"
+            raise MinclipError("; ".join([none, *self.notes]))
         files = [place if isinstance(place, str) else place.file for place in map(self.places.get, names)]
         stamps = list(map({file: str(self.source.stamp(file)) for file in set(files)}.get, files))
         place = f"{root.resolve()} {split} {size or ''}"
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
-        listed = f"; all of them in {Path(images.filename).with_suffix('.jsonl')}" if broken else ""
+        listed = f"; all of them in {Path(images.filename).with_suffix('.json')}" if broken else ""
         notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
 
@@ -75,11 +72,10 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
         finder = Finder(source.images)
         rows = read_own(source, finder.keys.values(), columns or ("", ""))
         if source.archive is None and Path(root).is_file():  # a table
-            source = source.including(row.image for row in rows if not row.read)
-            finder = Finder(source.images)
+            finder = Finder((source := source.including(row.image for row in rows if not row.read)).images)
     else:
         # Flickr's names are numbers: one name is one photograph, though hsankesara's zip may hold it twice
-        finder = Finder({file_name(path): path for path in source.images}.values())
+        finder = Finder({basename(path): path for path in source.images}.values())
         rows = sorted(read_flickr(source, finder.keys.values()), key=lambda row: row.image)
 
     places: dict[str, str | Row] = {row.image: row for row in rows if row.read}
@@ -87,7 +83,7 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     captions: dict[str, list[str]] = {}
     told: dict[str, str] = {}
     for row in rows:
-        key = row.image if row.read else names[row.folder, row.image]
+        key = row.image if row.read else names[dirname(row.file), row.image]
         captions.setdefault(key, []).extend(text.strip() for text in row.captions if text.strip())
         if row.split and told.setdefault(key, split_of(row)) != split_of(row):
             raise MinclipError(f"{row.place}: {key} is for {split_of(row)} here and for {told[key]} above")
@@ -102,21 +98,18 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
 
 def _names(rows: list[Row], finder: Finder, places: dict[str, str | Row]) -> dict[tuple[str, str], str]:
     """(folder of the caption file, image as written there) -> name; adds the files that are there to `places`."""
-    first = {(row.folder, row.image): row for row in reversed(rows) if not row.read}
-    alike = Counter(file_name(image) for _, image in first)
+    first = {(dirname(row.file), row.image): row for row in reversed(rows) if not row.read}
+    alike = Counter(basename(image) for _, image in first)
     names = {}
     for (folder, image), row in first.items():
         # a name alone is enough where only one image has it, on both sides
-        paths = finder.find(image, folder, by_name=alike[file_name(image)] == 1)
-        if len(paths) > 1:
-            raise MinclipError(f"{row.place}: {image} could be {' or '.join(paths[:3])}: write its folder, too")
-        names[folder, image] = finder.keys[paths[0]] if paths else image
-        if paths:
-            places[names[folder, image]] = paths[0]
+        path = finder.find_one(image, row.place, folder, by_name=alike[basename(image)] == 1)
+        names[folder, image] = finder.keys[path] if path else image
+        if path:
+            places[names[folder, image]] = path
     return names
 
 
 def _note(names: list[str], what: str) -> str:
-    if not names:
-        return ""
-    return f"{len(names)} {what} and were left out: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+    some = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+    return f"{len(names)} {what} and were left out: {some}" if names else ""

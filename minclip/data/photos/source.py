@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from posixpath import basename, splitext  # pathlib takes seconds for 30,000 paths
 from typing import NamedTuple
 
 from ...config import MinclipError
@@ -64,14 +65,13 @@ class Source:
 
     def text(self, path: str) -> str:
         try:
-            data = self.read(path)
-        except BROKEN as error:
-            raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
-        try:
+            text = (data := self.read(path)).decode("utf-8-sig")
             if (end := data.find(0)) < 0:
-                return data.decode("utf-8-sig")
+                return text
         except UnicodeDecodeError as error:
             end = error.start
+        except BROKEN as error:
+            raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
         raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): save it as UTF-8")
 
     @property
@@ -98,16 +98,6 @@ def _below(root: Path) -> Iterator[str]:
             yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
 
 
-def file_name(path: str) -> str:
-    """The last part of a path with "/"; pathlib takes seconds for 30,000."""
-    return path.rpartition("/")[2]
-
-
-def stem(path: str) -> str:
-    """A path without its extension."""
-    return path.rpartition(".")[0]
-
-
 class Row(NamedTuple):
     """What a caption file says about one image."""
 
@@ -122,10 +112,6 @@ class Row(NamedTuple):
     def place(self) -> str:
         return f"{self.file} {self.line}"
 
-    @property
-    def folder(self) -> str:
-        return self.file.rpartition("/")[0]
-
 
 class Finder:
     """Finds the images below a root by whatever a caption file or a list calls them.
@@ -136,9 +122,9 @@ class Finder:
     def __init__(self, paths: Iterable[str]) -> None:
         self.named: dict[str, list[str]] = defaultdict(list)
         for path in (paths := list(paths)):
-            self.named[file_name(path)].append(path)
-            self.named[stem(file_name(path))].append(path)  # lists often leave out the extension
-        self.keys = {path: file_name(path) if len(self.named[file_name(path)]) == 1 else path for path in paths}
+            self.named[basename(path)].append(path)
+            self.named[splitext(basename(path))[0]].append(path)  # lists often leave out the extension
+        self.keys = {path: basename(path) if len(self.named[basename(path)]) == 1 else path for path in paths}
 
     def find(self, written: str, folder: str = "", *, by_name: bool = False) -> list[str]:
         """The paths that `written`, in a file in `folder`, may mean: one, none, or several.
@@ -147,14 +133,20 @@ class Finder:
         otherwise, with `by_name`, any file of that name, in whatever folder.
         """
         written = posixpath.normpath(written.replace("\\", "/"))
-        named = self.named.get(file_name(written), [])
+        named = {path: (path, splitext(path)[0]) for path in self.named.get(basename(written), [])}
         for place in (posixpath.normpath(posixpath.join(folder, written)), written):
-            if exact := [path for path in named if place in (path, stem(path))]:
+            if exact := [path for path, both in named.items() if place in both]:
                 return exact
-        near = [path for path in named if _ends(written, path) or _ends(written, stem(path))]
-        return near or (named if by_name else [])
+        near = [p for p, both in named.items() if any(_ends(written, x) or _ends(x, written) for x in both)]
+        return near or (list(named) if by_name else [])
+
+    def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
+        """The path that `written` means, if any; a MinclipError names the `place` where it was written if several do."""
+        if len(paths := self.find(written, folder, by_name=by_name)) > 1:
+            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder, too")
+        return paths[0] if paths else None
 
 
-def _ends(one: str, other: str) -> bool:
+def _ends(path: str, end: str) -> bool:
     """Whether one path is the end of the other: "dogs/1.jpg" of "/home/me/dogs/1.jpg"."""
-    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
+    return f"/{path}".endswith(f"/{end}")

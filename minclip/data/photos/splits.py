@@ -1,10 +1,11 @@
 """Splits images into train, validation and test: by official lists where there are any, else by a hash of the name."""
 
 import hashlib
+from posixpath import basename, splitext
 
 from ...config import MinclipError
 from .captions import read_karpathy, split_in, split_of
-from .source import Finder, Source, file_name, stem
+from .source import Finder, Source
 
 
 def read_splits(
@@ -46,13 +47,13 @@ def by_hash(name: str) -> str:
 
 
 def _lists(source: Source, names: list[str]) -> dict[str, list[str]]:
-    finder, images, folder = Finder(names), {stem(path) for path in source.images}, source.root.absolute().parent
+    finder, folder, images = Finder(names), source.root.absolute().parent, {splitext(path)[0] for path in source.images}
     around = Source(folder, tuple(sorted(path.name for path in folder.glob("*.txt"))))
     # below the root, a text beside an image is its caption
-    texts = [(source, path) for path in source.files if path.endswith(".txt") and stem(path) not in images]
+    texts = [(source, p) for p in source.files if p.endswith(".txt") and splitext(p)[0] not in images]
     splits: dict[str, list[str]] = {}
     for place, path in texts + [(around, path) for path in around.files]:
-        split = split_in(file_name(path))
+        split = split_in(basename(path))
         # no list of these images is longer; another text named "train" may be as large as the disk
         if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):
             continue
@@ -62,12 +63,9 @@ def _lists(source: Source, names: list[str]) -> dict[str, list[str]]:
             if place is source:
                 raise
             continue  # anything may lie beside the root
-        found = [finder.find(line) for line in lines]
-        if sum(map(bool, found)) > len(lines) / 2:  # otherwise a list of something else
-            for line, paths in zip(lines, found):
-                if len(paths) > 1:
-                    raise MinclipError(f"{path}: {line} could be {' or '.join(paths[:3])}: write its folder, too")
-            splits.setdefault(split, list(dict.fromkeys(paths[0] for paths in found if paths)))
+        if sum(bool(finder.find(line)) for line in lines) > len(lines) / 2:  # otherwise a list of something else
+            found = (finder.find_one(line, path) for line in lines)
+            splits.setdefault(split, list(dict.fromkeys(filter(None, found))))
     return splits if "train" in splits and "val" in splits else {}
 
 

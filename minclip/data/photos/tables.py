@@ -6,10 +6,8 @@ import functools
 import hashlib
 import io
 import threading
-from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from typing import Any
 
 from ...config import MinclipError, nearest
@@ -103,12 +101,15 @@ def _csv(source: Source, path: str) -> Table:
     return header, rows
 
 
-def csv_rows(text: str, path: str, delimiter: str, *, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(
+    text: str, path: str, delimiter: str, *, strict: bool = True, quotes: bool = True
+) -> Iterator[tuple[int, list[str]]]:
     """The first line's number and the cells of each row that is not empty.
 
-    Without `strict`, a quote that is not closed swallows the rows after it.
+    Without `strict`, a quote that is not closed swallows the rows after it; without `quotes`, a quote is text.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
+    options = {"skipinitialspace": True, "strict": strict, "quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE}
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
     start = 1
     try:
         for cells in reader:
@@ -127,24 +128,23 @@ def _parquet(source: Source, path: str) -> Table:
     try:
         from pyarrow.parquet import ParquetFile  # most runs need none
     except ImportError:
-        raise MinclipError(
-            f"{path} needs pyarrow, which is not installed: pip install pyarrow, or write a CSV"
-        ) from None
+        raise MinclipError(f"{path} needs pyarrow: pip install pyarrow, or write a CSV") from None
     with _whole(path):
         file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
-        header = file.schema_arrow.names
+        header, groups = file.schema_arrow.names, range(file.num_row_groups)
 
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]:
         image, *others = (header[i] for i in columns)
         with _whole(path):
-            names, leaf = _images(file, path, image)
+            names, leaf = _images(file, image)
             cells = [file.read([other])[other].to_pylist() for other in others]
+            places = [(group, i) for group in groups for i in range(file.metadata.row_group(group).num_rows)]
         counts = Counter(names) if leaf else {}
-        for i, (name, *rest) in enumerate(zip(names, *cells)):
-            read = functools.partial(_encoded, file, leaf, i) if leaf else None
+        for number, (place, name, *rest) in enumerate(zip(places, names, *cells), 1):
+            read = functools.partial(_encoded, file, leaf, *place) if leaf else None
             if read and (not name or counts[name] > 1):
                 name = hashlib.sha256(read()).hexdigest()[:16]  # the same image in several rows, or only its name
-            yield f"row {i + 1}", [f"{path}: {name}" if read else name, *rest], read
+            yield f"row {number}", [f"{path}: {name}" if read else name, *rest], read
 
     return header, rows
 
@@ -153,39 +153,33 @@ def _parquet(source: Source, path: str) -> Table:
 def _whole(path: str) -> Iterator[None]:
     try:
         yield
-    except MinclipError:
-        raise
     except Exception as error:  # pyarrow's own, and what Python makes of damaged names and lengths
         raise MinclipError(f"{path} is not a whole parquet file: {error}") from None
 
 
-def _images(file: Any, path: str, column: str) -> tuple[list[Any], str]:
+def _images(file: Any, column: str) -> tuple[list[Any], str]:
     """Each row's name of its image, if any, and the part of the column that holds encoded images, or ""."""
-    kind, names = file.schema_arrow.field(column).type, [None] * file.metadata.num_rows
+    kind, names, leaf = file.schema_arrow.field(column).type, [None] * file.metadata.num_rows, f"{column}.bytes"
     if str(kind) in ("binary", "large_binary"):
         return names, column
-    if not str(kind).startswith("struct"):
-        return file.read([column])[column].to_pylist(), ""
     # Hugging Face's struct of bytes and path, one of which may be null
-    fields = {field.name: str(field.type).removeprefix("large_") for field in kind}
+    fields = (
+        {part.name: str(part.type).removeprefix("large_") for part in kind} if str(kind).startswith("struct") else {}
+    )
     if fields.get("bytes") not in ("binary", "null") or fields.get("path", "null") not in ("string", "null"):
-        raise MinclipError(f"{path}: the column {column!r} holds {kind}, expected struct<bytes: binary, path: string>")
+        return file.read([column])[column].to_pylist(), ""  # names of files; read_table refuses anything else
     if "path" in fields:
         names = [cell and cell["path"] for cell in file.read([f"{column}.path"])[column].to_pylist()]
-    leaf = f"{column}.bytes"
-    beside = names and names[0] and not _row_group(file, leaf, 0)[0].as_py()["bytes"]
-    return names, "" if beside else leaf
+    return names, "" if names and names[0] and not _encoded(file, leaf, 0, 0) else leaf
 
 
 _LOCK = threading.Lock()  # a ParquetFile serves one thread at a time
 
 
-def _encoded(file: Any, leaf: str, row: int) -> bytes:
-    """The image in one row; quick where rows are asked for in their order."""
-    ends = list(accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)))
-    number = bisect(ends, row)
+def _encoded(file: Any, leaf: str, group: int, row: int) -> bytes:
+    """The image in one row of a group; quick where rows are asked for in their order."""
     with _LOCK:
-        cell = _row_group(file, leaf, number)[row - ends[number]].as_py()  # counted from the group's end
+        cell = _row_group(file, leaf, group)[row].as_py()
     return (cell["bytes"] if isinstance(cell, dict) else cell) or b""
 
 

@@ -2,7 +2,7 @@
 
 Every number is an integer hash or a float built from + - * / and sqrt alone, which IEEE 754 rounds in one way only:
 the same seed gives the same bytes on every machine, Python and NumPy.  Scene `i` of a split does not depend on how
-many scenes are asked for.  This file decides at random what is in a scene; `paint` paints it, `text` writes about it.
+many scenes are asked for.  This file decides what is in a scene; `painting` paints it, `text` writes about it.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from ...batches import Pairs
 from ...config import MinclipError
 from .hashing import below, draws
-from .paint import SHIFTS, paint, shift
-from .text import COLORS, FILLS, FRUIT, SHAPES, WORDS, Scenes, captions_of, is_held_out, tasks_of
+from .painting import SHIFTS, paint, shift
+from .text import COLORS, FILLS, FRUIT, HELD_OUT, RADII, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
 
@@ -38,7 +38,7 @@ def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None 
 def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     """`size` scenes of "train", "val", "test" or "heldout" (one object each, with a held-out pair)."""
     index, held_out = np.arange(size), split == "heldout"
-    u = draws(seed, split, index, 64)
+    u = draws(seed, split, index, slots=64)
     o = u[:, 24:].reshape(size, 4, 10)  # ten draws for each of the four objects
 
     count = np.searchsorted([60, 82, 91], below(u[:, 0], 100), side="right") + 1
@@ -48,7 +48,8 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     count = np.where(word >= 0, np.minimum(count, 2), count)
 
     triples = [(c, s, f) for c in range(8) for s in range(8) for f in range(3)]
-    kinds = np.array([t for t in triples if is_held_out(COLORS[t[0]], FILLS[t[2]], SHAPES[t[1]]) == held_out])
+    pairs = ({f"{COLORS[c]} {SHAPES[s]}", f"{FILLS[f]} {SHAPES[s]}"} for c, s, f in triples)
+    kinds = np.array([t for t, shown in zip(triples, pairs) if bool(shown & {*HELD_OUT}) == held_out])
     color, shape, fill = np.moveaxis(kinds[below(o[:, :, 0], len(kinds))], -1, 0)
     large = below(o[:, :, 1], 2)
     fruit = (below(o[:, :, 2], 16) == 0) & (not held_out)
@@ -58,33 +59,22 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     alike = (below(u[:, 3], 3) == 0)[:, None]
     color, shape, fill, large = (np.where(alike, a[:, :1], a) for a in (color, shape, fill, large))
 
-    placed = _places(u, o, count, word, large)
-    setting = {"word_top": below(u[:, 4], 2), "background": below(u[:, 5], 3), "dark": below(u[:, 6], 2)}
-    chance = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
-    words = draws(seed, split + "/captions", index, 200).reshape(size, 5, 40)
-    return Scenes(index, seed, split, count, color, shape, fill, large, *placed, word, **setting, **chance, words=words)
-
-
-def _places(
-    u: np.ndarray, o: np.ndarray, count: np.ndarray, word: np.ndarray, large: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Centers and radii (size, 4) in 64ths of the image's side: each object has a box of its own, so none overlap."""
-    alone = (count == 1)[:, None]
-    # a single object has the whole image to itself
-    radius = np.where(large == 1, np.where(alone, 17.0, 13.0), np.where(alone, 11.0, 9.0)) + below(o[:, :, 3], 3) * 0.5
-    # quadrants 0 1 / 2 3 in an order of their own for each scene
+    # Centers and radii in 64ths of the image's side.  Each object has a box of its own, so none overlap: a single one
+    # has the whole image to itself, others take quadrants 0 1 / 2 3 in an order of their own for each scene.
+    alone, word_top = (count == 1)[:, None], below(u[:, 4], 2)
+    radius = np.array(RADII)[6 * large + 3 * alone + below(o[:, :, 3], 3)]
     quadrant = np.argsort(u[:, 10:14], axis=1, kind="stable")
-    left, top = (quadrant % 2) * 32, (quadrant // 2) * 32
-    width, height = np.full_like(left, 32), np.full_like(top, 32)
+    left, top, width = (np.where(alone, a, b) for a, b in ((0, quadrant % 2 * 32), (0, quadrant // 2 * 32), (64, 32)))
     # a written word takes a band of 20 above or below; the objects share the remaining 44, side by side
-    written, word_top = (word >= 0)[:, None], below(u[:, 4], 2)[:, None]
-    side = (np.arange(4)[None, :] + quadrant[:, :1]) % 2
-    left, top = np.where(written, side * 32, left), np.where(written, word_top * 20, top)
-    height = np.where(written, 44, height)
-    left, width = np.where(alone, 0, left), np.where(alone, 64, width)
-    top, height = np.where(alone & ~written, 0, top), np.where(alone & ~written, 64, height)
+    written = (word >= 0)[:, None]
+    left = np.where(written & ~alone, (np.arange(4) + quadrant[:, :1]) % 2 * 32, left)
+    top, height = np.where(written, word_top[:, None] * 20, top), np.where(written, 44, width)
+    x = left + radius + 1 + (width - 2 * (radius + 1)) * below(o[:, :, 4], 256) / 255
+    y = top + radius + 1 + (height - 2 * (radius + 1)) * below(o[:, :, 5], 256) / 255
 
-    free_x, free_y = width - 2 * (radius + 1), height - 2 * (radius + 1)
-    x = left + radius + 1 + free_x * below(o[:, :, 4], 256) / 255
-    y = top + radius + 1 + free_y * below(o[:, :, 5], 256) / 255
-    return x, y, radius
+    setting = {"word_top": word_top, "background": below(u[:, 5], 3), "dark": below(u[:, 6], 2)}
+    chance = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
+    words = draws(seed, split + "/captions", index, slots=200).reshape(size, 5, 40)
+    return Scenes(
+        index, seed, split, count, color, shape, fill, large, x, y, radius, word, **setting, **chance, words=words
+    )

@@ -10,11 +10,10 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def draws(seed: int, stream: str, index: np.ndarray, slots: int) -> np.ndarray:
+def draws(seed: int, stream: str, index: np.ndarray, *, slots: int) -> np.ndarray:
     """Random integers (len(index), slots) in [0, 2**32): row i depends on `index[i]` only, not on its neighbors."""
-    key = np.array([seed & (2**64 - 1)] + list(stream.encode()), dtype=np.uint64)
     state = np.zeros(1, dtype=np.uint64)
-    for word in key:
+    for word in np.array([seed & (2**64 - 1), *stream.encode()], dtype=np.uint64):
         state = _mix(state * np.uint64(0x9E3779B97F4A7C15) + word + np.uint64(1))
     rows = _mix(state + np.asarray(index, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))[:, None]
     columns = np.arange(1, slots + 1, dtype=np.uint64)[None, :] * np.uint64(0xD1B54A32D192ED03)

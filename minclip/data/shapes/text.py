@@ -1,7 +1,8 @@
 """What is in a scene of the shapes world, how people would write about it, and what can be asked about it."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,39 +15,36 @@ SIZES = ("small", "large")
 BACKGROUNDS = ("plain", "gradient", "noisy")
 WORDS = ("STAR", "HEART", "RING", "CROSS", "RED", "BLUE", "GREEN", "CAT")
 NUMBERS = ("one", "two", "three", "four")
-RELATIONS = ("above", "below", "to the left of", "to the right of")
+RADII = [base + k / 2 for base in (9, 11, 13, 17) for k in range(3)]  # of objects, in 64ths of the image's side
 FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
 
 # Pairs of attributes that no object of a training scene has: zero-shot has to combine them.
-HELD_OUT_COLORS = (
-    ("blue", "star"), ("red", "heart"), ("green", "circle"), ("yellow", "cross"), ("purple", "square"),
-    ("pink", "triangle"),
-)  # fmt: skip
-HELD_OUT_FILLS = (("striped", "ring"), ("outlined", "crescent"))
+HELD_OUT = ("blue star", "red heart", "green circle", "yellow cross", "purple square", "pink triangle")
+HELD_OUT += ("striped ring", "outlined crescent")
 
-
-def is_held_out(color: str, fill: str, shape: str) -> bool:
-    """Whether an object has a pair of attributes that the training splits never show."""
-    return (color, shape) in HELD_OUT_COLORS or (fill, shape) in HELD_OUT_FILLS
-
-
+OTHER_COLORS = ("crimson", "orange", "golden", "emerald", "turquoise", "cobalt", "violet", "rosy")
 SYNONYMS = {
     **{shape: (shape,) for shape in SHAPES},
-    **{color: (color, color, synonym) for color, synonym in zip(COLORS, (
-        "crimson", "", "golden", "emerald", "turquoise", "cobalt", "violet", "rosy"))},
-    "orange": ("orange",),
+    **{color: (color, color, other) for color, other in zip(COLORS, OTHER_COLORS)},
     "solid": ("solid", "filled"),
     "striped": ("striped", "striped", "stripy"),
     "outlined": ("outlined", "outlined", "hollow"),
     "small": ("small", "small", "tiny", "little"),
     "large": ("large", "large", "big", "huge"),
-}  # fmt: skip
+}
 PLURALS = {"cross": "crosses"}
+RELATED = {
+    "above": ("above", "above", "over"),
+    "below": ("below", "below", "under"),
+    "to the left of": ("to the left of", "left of"),
+    "to the right of": ("to the right of", "right of"),
+}
+RELATIONS = tuple(RELATED)
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes as arrays: one entry for each scene, or for each of four objects, of which the first `count` are painted."""
+    """n scenes as arrays: an entry a scene, or one for each of four objects, of which the first `count` are painted."""
 
     index: np.ndarray  # (n,) number within the split
     seed: int
@@ -58,7 +56,7 @@ class Scenes:
     large: np.ndarray  # (n, 4) index into SIZES
     x: np.ndarray  # (n, 4) centers and radii in 64ths of the image's side, from the top left
     y: np.ndarray
-    radius: np.ndarray
+    radius: np.ndarray  # one of RADII
     word: np.ndarray  # (n,) index into WORDS, or -1
     word_top: np.ndarray  # (n,) 1 if the word is above the objects
     background: np.ndarray  # (n,) index into BACKGROUNDS
@@ -69,12 +67,10 @@ class Scenes:
     words: np.ndarray  # (n, 5, 40) draws for the wording of the five captions
 
     def take(self, rows: slice) -> "Scenes":
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Scenes(**{name: v[rows] if isinstance(v, np.ndarray) else v for name, v in values.items()})
+        return replace(self, **{name: v[rows] for name, v in vars(self).items() if isinstance(v, np.ndarray)})
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One object of one scene, in words."""
 
     color: str
@@ -86,11 +82,7 @@ class Thing:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        return self.color, self.shape, self.fill, self.size
-
-    @property
-    def pair(self) -> str:
-        return f"{self.color} {self.shape}"
+        return self[:4]
 
 
 def things_of(s: Scenes) -> list[list[Thing]]:
@@ -108,14 +100,12 @@ def relation(a: Thing, b: Thing) -> str | None:
     dx, dy = b.x - a.x, b.y - a.y
     if abs(dx) > 2 * abs(dy):
         return "to the left of" if dx > 0 else "to the right of"
-    if abs(dy) > 2 * abs(dx):
-        return "above" if dy > 0 else "below"
-    return None
+    return None if abs(dy) <= 2 * abs(dx) else "above" if dy > 0 else "below"
 
 
 # ---- the grammar
 
-Pick = Callable[[tuple[str, ...]], str]  # takes the next draw and chooses
+Pick = Callable[[tuple], Any]  # takes the next draw and chooses
 
 
 def _noun(thing: Thing, pick: Pick, detail: str, plural: bool = False) -> str:
@@ -134,29 +124,12 @@ def _a(noun: str) -> str:
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
-def _join(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
 def _place(thing: Thing) -> str:
     row = "top" if thing.y < 24 else "bottom" if thing.y > 40 else ""
     column = "left" if thing.x < 24 else "right" if thing.x > 40 else ""
     if row and column:
         return f"in the {row} {column} corner"
-    if row:
-        return f"at the {row}"
-    return f"on the {column}" if column else "in the middle"
-
-
-def _relate(a: Thing, b: Thing, pick: Pick, detail: str) -> str:
-    words = {
-        "above": ("above", "above", "over"),
-        "below": ("below", "below", "under"),
-        "to the left of": ("to the left of", "left of"),
-        "to the right of": ("to the right of", "right of"),
-        None: ("next to", "near", "and"),
-    }
-    return f"{_a(_noun(a, pick, detail))} {pick(words[relation(a, b)])} {_a(_noun(b, pick, detail))}"
+    return f"at the {row}" if row else f"on the {column}" if column else "in the middle"
 
 
 def _objects(things: list[Thing], pick: Pick, detail: str) -> str:
@@ -166,12 +139,17 @@ def _objects(things: list[Thing], pick: Pick, detail: str) -> str:
         group = "a pair of " if len(things) == 2 else "a group of "
         number = pick((f"{NUMBERS[len(things) - 1]} ", group, "", "some "))
         return number + _noun(things[0], pick, detail, plural=True)
-    return _join([_a(_noun(t, pick, detail)) for t in things])
+    *others, last = (_a(_noun(t, pick, detail)) for t in things)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
-def _caption(things: list[Thing], word: str, backdrop: tuple[str, ...], style: int, pick: Pick) -> str:
+def _caption(things: list[Thing], word: str, side: str, grounds: tuple[str, ...], style: int, draws: list[int]) -> str:
     """One caption in one of five styles: full, short, relation or place, with the background, any."""
-    alike = len({t.kind for t in things}) == 1
+    stream = iter(draws)
+
+    def pick(options: tuple) -> Any:
+        return options[next(stream) % len(options)]
+
     few = len(things) < 3
     if style == 0:
         text = _objects(things, pick, "sfcn" if few else "cn")
@@ -179,41 +157,33 @@ def _caption(things: list[Thing], word: str, backdrop: tuple[str, ...], style: i
         text = _objects(things, pick, pick(("cn", "cn", "n", "scn", "fn")))
     elif style == 2 and len(things) == 1:
         text = f"{_a(_noun(things[0], pick, pick(('cn', 'n', 'sn'))))} {_place(things[0])}"
-    elif style == 2 and not alike:
-        a, b = (things[0], things[-1]) if pick(("ab", "ba")) == "ab" else (things[-1], things[0])
-        text = _relate(a, b, pick, "cn" if a.kind[:2] != b.kind[:2] else "sfcn")
+    elif style == 2 and len({t.kind for t in things}) > 1:
+        a, b = pick(((things[0], things[-1]), (things[-1], things[0])))
+        detail = "cn" if a.kind[:2] != b.kind[:2] else "sfcn"
+        words = RELATED.get(relation(a, b), ("next to", "near", "and"))
+        text = f"{_a(_noun(a, pick, detail))} {pick(words)} {_a(_noun(b, pick, detail))}"
     elif style == 3:
         text = _objects(things, pick, pick(("c", "fc", "n", "sn", "fn", "sfn") if few else ("n", "cn")))
-        text += pick(("", " on " + pick(backdrop)))
+        text += pick(("", " on " + pick(grounds)))
     else:
         text = _objects(things, pick, pick(("n", "sn", "fn", "sfn", "cn", "fcn") if few else ("n", "cn", "fn")))
     if word:
         with_word = f"the word {word} and {text}", f"{text} with the word {word}"
-        text = pick((*with_word, f"{text} and a sign that says {word}", f"the word {word} {{}} {text}"))
+        text = pick((*with_word, f"{text} and a sign that says {word}", f"the word {word} {side} {text}"))
     elif style in (1, 3):
         text = pick(("", "", "a picture of ", "a drawing of ")) + text
-    return text
+    capital = text[0].upper() + text[1:]
+    return pick((text, text, capital, capital + "."))
 
 
 def captions_of(s: Scenes) -> list[list[str]]:
     """Five captions for each scene, of different length and detail, some with a capital and a full stop."""
-    out = []
-    columns = (a.tolist() for a in (s.words, s.word, s.word_top, s.background, s.dark))
-    for things, draws, w, top, b, dark in zip(things_of(s), *columns):
-        light, ground = "dark" if dark else "light", BACKGROUNDS[b]
-        backdrop = tuple(f"a {words} background" for words in (light, ground, f"{ground} {light}"))
-        captions = []
-        for style, row in enumerate(draws):
-            stream = iter(row)
-
-            def pick(options: tuple[str, ...], stream: Iterator[int] = stream) -> str:
-                return options[next(stream) % len(options)]
-
-            text = _caption(things, WORDS[w] if w >= 0 else "", backdrop, style, pick)
-            text = text.replace("{}", "above" if top else "below")
-            capital = text[0].upper() + text[1:]
-            captions.append(pick((text, text, capital, capital + ".")))
-        out.append(captions)
+    out, columns = [], (a.tolist() for a in (s.words, s.word, s.word_top, s.background, s.dark))
+    for things, draws, word, top, background, dark in zip(things_of(s), *columns):
+        light, ground = ("light", "dark")[dark], BACKGROUNDS[background]
+        grounds = tuple(f"a {words} background" for words in (light, ground, f"{ground} {light}"))
+        scene = things, (*WORDS, "")[word], ("below", "above")[top], grounds  # word -1 is none
+        out.append([_caption(*scene, style, row) for style, row in enumerate(draws)])
     return out
 
 
@@ -222,49 +192,45 @@ def captions_of(s: Scenes) -> list[list[str]]:
 
 def tasks_of(s: Scenes) -> dict[str, Task]:
     """Zero-shot tasks over a split's scenes; a task that no scene fits is left out."""
-    things = things_of(s)
-    fruit = (s.shape == FRUIT) & (np.arange(4)[None, :] < s.count[:, None])
-    plain = (s.word < 0) & ~fruit.any(axis=1)
+
+    def labels(classes: tuple[str, ...], said: Iterable[str]) -> np.ndarray:
+        return np.array([classes.index(words) for words in said], np.int64)
+
+    things, written = things_of(s), s.word >= 0
+    fruit = (s.shape == FRUIT) & (np.arange(4) < s.count[:, None])
+    plain = ~written & ~fruit.any(axis=1)
     single = np.flatnonzero(plain & (s.count == 1))
+    only = [things[i][0]._asdict() for i in single]
     pictures = ("{}", "a picture of {}", "a drawing of {}")
     thing, shape = (tuple(t.format(noun) for t in pictures) for noun in ("a {}", "a {} shape"))
-    two = [(i, *things[i]) for i in np.flatnonzero(plain & (s.count == 2))]
-    two = [(i, a, b) for i, a, b in two if a.kind[:2] != b.kind[:2] and relation(a, b)]
-
-    def numbers(values: Iterable[int]) -> np.ndarray:
-        return np.array(list(values), dtype=np.int64)
-
     pairs, fills = (tuple(f"{a} {b}" for a in words for b in SHAPES) for words in (COLORS, FILLS))
-    only = [things[i][0] for i in single]
-    tasks = {
-        "colour": Task(COLORS, shape, single, s.color[single, 0]),
-        "shape": Task(SHAPES, thing, single, s.shape[single, 0]),
-        "size": Task(SIZES, shape, single, s.large[single, 0]),
-        "fill": Task(FILLS, shape, single, s.fill[single, 0]),
-        "colour+shape": Task(pairs, thing, single, numbers(pairs.index(t.pair) for t in only)),
-        "fill+shape": Task(fills, thing, single, numbers(fills.index(f"{t.fill} {t.shape}") for t in only)),
-        "count": Task(
-            ("one shape", "two shapes", "three shapes", "four shapes"),
-            pictures,
-            np.flatnonzero(plain),
-            s.count[plain] - 1,
-        ),
-        "relation": Task(
-            RELATIONS,
-            ("{a} {} {b}", "a picture of {a} {} {b}"),
-            numbers(i for i, _, _ in two),
-            numbers(RELATIONS.index(relation(a, b)) for _, a, b in two),
-            tuple({"a": _a(a.pair), "b": _a(b.pair)} for _, a, b in two),
-        ),
-        "word": Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(s.word >= 0), s.word[s.word >= 0]),
+    of_one = {  # name: (class names, templates, the answer)
+        "colour": (COLORS, shape, "{color}"),
+        "shape": (SHAPES, thing, "{shape}"),
+        "size": (SIZES, shape, "{size}"),
+        "fill": (FILLS, shape, "{fill}"),
+        "colour+shape": (pairs, thing, "{color} {shape}"),
+        "fill+shape": (fills, thing, "{fill} {shape}"),
     }
+    tasks = {
+        name: Task(classes, templates, single, labels(classes, (answer.format(**t) for t in only)))
+        for name, (classes, templates, answer) in of_one.items()
+    }
+    counts = ("one shape", *(f"{number} shapes" for number in NUMBERS[1:]))
+    tasks["count"] = Task(counts, pictures, np.flatnonzero(plain), s.count[plain] - 1)
+    two = [i for i in np.flatnonzero(plain & (s.count == 2)) if relation(*things[i])]
+    two = np.array([i for i in two if things[i][0].kind[:2] != things[i][1].kind[:2]], np.int64)
+    related = labels(RELATIONS, (relation(*things[i]) for i in two))
+    subjects = tuple({name: _a(f"{t.color} {t.shape}") for name, t in zip("ab", things[i])} for i in two)
+    tasks["relation"] = Task(RELATIONS, ("{a} {} {b}", "a picture of {a} {} {b}"), two, related, subjects)
+    tasks["word"] = Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(written), s.word[written])
     if s.split == "heldout":
         # Two questions (Xian et al. 2017).  Zero-shot: which of the pairs that were never seen?  And generalized
         # zero-shot, harder: which of all pairs, where those that were seen have the advantage.
-        unseen = tuple(f"{a} {b}" for a, b in (*HELD_OUT_COLORS, *HELD_OUT_FILLS))
-        of_scene = [next(p for p in unseen if p in (t.pair, f"{t.fill} {t.shape}")) for (t,) in things]
-        tasks["held-out pairs"] = Task(unseen, thing, single, numbers(map(unseen.index, of_scene)))
-        by_color = np.array([p in pairs for p in of_scene])
+        shown = [{"{color} {shape}".format(**t), "{fill} {shape}".format(**t)} for t in only]
+        unseen = [next(pair for pair in HELD_OUT if pair in two) for two in shown]
+        tasks["held-out pairs"] = Task(HELD_OUT, thing, single, labels(HELD_OUT, unseen))
+        by_color = np.array([pair in pairs for pair in unseen])
         for name, keep in (("colour+shape", by_color), ("fill+shape", ~by_color)):
             tasks[name] = replace(tasks[name], indices=single[keep], labels=tasks[name].labels[keep])
     return {name: task for name, task in tasks.items() if len(task.indices)}

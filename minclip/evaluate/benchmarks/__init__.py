@@ -95,13 +95,11 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
     if split not in b.splits:
         raise MinclipError(f"{name} has no split {split!r}: choose from {', '.join(b.splits)}; or bring {layout}")
     way = b.bring or "download=True fetches it"
-    download = download and not b.bring
-    if not download and not (root / b.folder).exists():
+    if not (download := download and not b.bring) and not (root / b.folder).exists():
         raise MinclipError(f"{name} is not there: looked for {root / b.folder} and {layout}; {way}")
     try:
-        images, labels, classes, *notes = readers.read(name, b.kind, root, b.splits[split], download)
-        labels = np.asarray(labels)
-        labels = labels if labels.dtype == bool else labels.astype(np.int64)
+        images, labels, classes, *notes = readers.read(name, b.kind, root, split=b.splits[split], download=download)
+        labels = np.asarray(labels) if name == "voc2007" else np.asarray(labels, np.int64)
         return Labeled(images, labels, class_names(name, classes), tuple(notes))
     except ImportError as error:
         raise MinclipError(f"{name} needs {error.name}: pip install {error.name}") from None

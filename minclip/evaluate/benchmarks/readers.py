@@ -70,7 +70,7 @@ def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
     return Lazy([folder / path for path in paths]), np.searchsorted(classes, names), classes
 
 
-def read(name: str, kind: str, root: Path, split: str, download: bool) -> tuple[Any, ...]:
+def read(name: str, kind: str, root: Path, *, split: str, download: bool) -> tuple[Any, ...]:
     """Images, labels (N,) (VOC 2007: (N, C) bool), classes as the set names them (none where it has numbers), notes.
 
     `kind` is torchvision's class, `root` the folder of all sets, `split` the set's own word.
