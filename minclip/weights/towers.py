@@ -71,9 +71,9 @@ def check_memory(model: nn.Module, *, copies: int = 1) -> None:
 
 def memory_gb() -> float:
     """This machine's memory in GB; infinite where the system doesn't report it."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
-        return float("inf")
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    with contextlib.suppress(AttributeError, ValueError):  # of Windows
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    return float("inf")
 
 
 def timm_config(config: VisionConfig) -> Any:

@@ -28,8 +28,8 @@ from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, Vi
 from minclip.loop import train
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
-from minclip.training.checkpointing import recompute_blocks
 from minclip.training.optim import parameter_groups
+from minclip.training.parallel import recompute_blocks
 from minclip.training.run import Run
 from minclip.weights import towers
 from minclip.weights.config_json import from_dict, to_dict
