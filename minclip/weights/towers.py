@@ -134,7 +134,7 @@ class TimmTower(nn.Module):
 
 
 def from_pretrained(kind: str, text: TextConfig, **options: Any) -> Any:
-    """What transformers' class `kind` ("AutoModel", …) makes of a text model's folder or repository; no code of theirs."""
+    """What transformers' class `kind` ("AutoModel", …) makes of a text model's folder or repository; no code."""
     name, transformers = text.tower.removeprefix("hf:"), library("transformers")
     page = f"https://huggingface.co/{name}/tree/main"
     how = f"can't be read ({kind}).  Without a network, put the files of {page} into a folder and name it, hf:FOLDER"
