@@ -61,9 +61,9 @@ def test_a_run_leaves_every_file_of_its_folder(tiny):
     assert names == {"config.json", "tokenizer.json", "model.safetensors", "state.pt", "metrics.jsonl"}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_first_logged_loss_of_the_shapes_preset_is_ln_b_within_5_percent(seed, tmp_path):
-    config = change(PRESETS["shapes"], seed=seed, steps=1, eval_every=0, device="cpu")
+@pytest.mark.slow
+def test_the_first_logged_loss_of_the_shapes_preset_is_ln_b_within_5_percent(tmp_path):
+    config = change(PRESETS["shapes"], steps=1, eval_every=0, device="cpu")
     run = train(replace(config, data=replace(config.data, size=512)), tmp_path / "run")
     assert abs(run.metrics[0]["loss"] / math.log(config.train.batch_size) - 1) < 0.05
 
@@ -226,9 +226,9 @@ def test_a_run_is_never_overwritten(tiny):
 
 
 def test_minutes_end_the_run_on_time(tiny):
-    run = train(change(tiny, minutes=0.1, steps=10**9, checkpoint_every=10**9, eval_every=0))
+    run = train(change(tiny, minutes=0.02, steps=10**9, checkpoint_every=10**9, eval_every=0))
     logged = [line for line in run.metrics if "loss" in line]
-    assert logged[-1]["seconds"] > 3  # of 6; no upper bound, which a busy machine would break
+    assert logged[-1]["seconds"] > 0.6  # of 1.2; no upper bound, which a busy machine would break
     assert logged[-1]["lr"] < 0.2 * tiny.train.lr  # the schedule followed the clock
 
 
@@ -413,7 +413,7 @@ def test_the_norms_are_those_of_the_step(tiny):
 
 def test_pairs_are_memorized(tiny):
     config = change(tiny, overfit=16, steps=150, lr=3e-3, log_every=5)
-    config = replace(config, data=replace(config.data, min_crop=0.5, size=0))
+    config = replace(config, data=replace(config.data, min_crop=0.5))
     run = train(config)
     assert run.config.train.batch_size == 16 and run.config.data.min_crop == 1 and run.final == {}
     assert "16 pairs memorized" in watch.verdict(run)

@@ -1,7 +1,6 @@
 """The command line, `minclip VERB …`: a user's mistake is one sentence and exit code 2, Ctrl-C one line and 130.
 
-`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to
-work during the seconds that the other imports take.
+`import minclip` imports this file first, and it only the standard library: Ctrl-C works while torch is imported.
 """
 
 import io
@@ -14,12 +13,14 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
 # control characters, which can move the cursor; marks that reverse the text; bytes of a file name that isn't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-VERBS = ("train", "eval", "classify", "probe", "search", "fetch", "info")
+VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
+VERBS |= {"fetch": "basics", "info": "basics"}  # each command and its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     try:
-        result = dispatch(arguments)
+        result = dispatch([argument for argument in arguments if argument != "--json"])
     except (MinclipError, OSError) as error:  # OSError: a folder that can't be written, a file that can't be read
         return fail(str(error), 2, as_json)
     except KeyboardInterrupt as stop:
@@ -89,15 +90,12 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
 
     verb = arguments[0] if arguments else "--help"
     usage = USAGE.format(version=__version__, presets=", ".join(PRESETS), sources=", ".join(SOURCES))
-    if verb in ("-h", "--help", "--version"):
+    if verb in ("-h", "--help", "--version") or arguments[:2] in (["train", "-h"], ["train", "--help"]):
         print(__version__ if verb == "--version" else usage)
         return {"minclip": __version__}
     if verb not in VERBS:
         raise MinclipError(f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
-    if verb == "train" and arguments[1:2] in (["-h"], ["--help"]):
-        print(usage)
-        return {}
-    module = import_module(".evaluate" if verb == "eval" else f".{verb}", __name__)
+    module = import_module(f".{VERBS[verb]}", __name__)
     command = getattr(module, verb.title())
     if verb != "train":
         return fill(command, arguments[1:], f"minclip {verb}").run()
@@ -105,13 +103,13 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
+    options = [re.sub("^--overfit(?=$|=)", "--train.overfit", option) for option in options]
     if any(re.match("--model.text.eot.id", option) for option in options):
         raise MinclipError("model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
     towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
-    default = command(
-        **vars(module.for_towers(preset(arguments[1]), **towers))
-    )  # without fields that these towers don't have
-    return fill(command, options, f"minclip train {arguments[1]}", default=default).run(arguments[1], options)
+    config = module.for_towers(preset(arguments[1]), **towers)  # without the fields that these towers don't have
+    program = f"minclip train {arguments[1]}"
+    return fill(command, options, program, default=command(**vars(config))).run(arguments[1], options)
 
 
 def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
@@ -124,7 +122,9 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):
-            filled = tyro.cli(command, args=options, prog=program, console_outputs=not distributed.local_rank(), **more)
+            about = f"{getdoc(command)}\n\n--json prints one JSON object as the last line."
+            more |= {"prog": program, "description": about, "console_outputs": not distributed.local_rank()}
+            filled = tyro.cli(command, args=options, **more)
     except SystemExit as stop:
         if isinstance(cause := stop.__context__ and (stop.__context__.__context__ or stop.__context__), MinclipError):
             raise cause from None  # a config's own error, which tyro would print in a box
@@ -136,16 +136,12 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
 
 
 def fail(message: str, code: int, as_json: bool) -> int:
-    """Prints what went wrong and returns the exit code.
-
-    Under torchrun the first process of each machine prints at once.  The others wait: if all fail alike, torchrun ends
-    them meanwhile; if one fails alone, only it can report the reason.
-    """
+    """Prints what went wrong and returns the exit code."""
     from ..training import distributed
-    from .printing import as_options
+    from .shared import as_options
 
     message = as_options(message)
-    if distributed.local_rank():
+    if distributed.local_rank():  # if all processes fail alike, torchrun ends this one before it repeats the message
         time.sleep(10)
     who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
     print(f"minclip: {who}{shown(message)}", file=sys.stderr)

@@ -16,7 +16,8 @@ from ..course import plots
 from ..loop import train
 from ..training import distributed
 from ..training.watch import verdict
-from .printing import Json, as_options, console, print_figures
+from .evaluate import print_figures
+from .shared import as_options, console
 
 RUNS = Path("runs")
 
@@ -27,19 +28,15 @@ class Train(TrainConfig):
 
     name: str = ""  # the run's folder under runs/; by default the preset's name, numbered
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # continue from the last checkpoint of the run
-    overfit: int | None = None  # overfit this many pairs, as a sanity check (e.g. 128)
-    json: Json = False
 
     def run(self, preset_name: str, options: list[str]) -> dict[str, Any]:
         distributed.start(self.train.device)  # under torchrun every process runs this, and process 0 prints
         console.quiet = distributed.rank() > 0
-        default = preset_name + ("-overfit" if self.overfit else "")
+        default = preset_name + ("-overfit" if self.train.overfit else "")
         name = distributed.all_gather_object(self.name or (default if self.resume else free_name(default)))[0]
         folder = RUNS / name
         check_folder(folder, self.resume)
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
-        if self.overfit:
-            config = replace(config, train=replace(config.train, overfit=self.overfit))
         named = any(option.split("=")[0] == "--name" for option in options)
         more = [*([] if named else ["--name", name]), *([] if self.resume else ["--resume"])]
         resume = f"continue with: {shlex.join(['minclip', 'train', preset_name, *options, *more])}"
@@ -61,7 +58,7 @@ class Train(TrainConfig):
         if losses:
             result = f"Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at the end."
         console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  {as_options(result)}\n")
-        if self.overfit:
+        if self.train.overfit:
             console.print(as_options(verdict(run)))
         else:
             print_figures(run.final)
@@ -81,11 +78,10 @@ def free_name(name: str) -> str:
 def check_folder(folder: Path, resume: bool) -> None:
     """Says what several machines must share; a MinclipError if there is no run to resume, or not for every process."""
     sees = distributed.all_gather_object(not resume or (folder / "config.json").exists())
-    blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
     if not sees[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
         raise MinclipError(f"{folder} holds no run to resume{nearest(folder.as_posix().removeprefix('runs/'), runs)}")
-    if blind:
+    if blind := ", ".join(str(rank) for rank, there in enumerate(sees) if not there):
         raise MinclipError(f"process {blind} can't see {folder}, which every machine needs to resume: share or copy it")
     machines = distributed.all_gather_object(distributed.local_rank()).count(0)
     if machines > 1:
@@ -93,14 +89,13 @@ def check_folder(folder: Path, resume: bool) -> None:
         console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")
 
 
-def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without the settings that other towers don't use, so that its two `tower` fields can be overridden."""
-    model = config.model
-    for part, tower in (("vision", vision), ("text", text)):
-        old = copy.copy(getattr(model, part))
-        for this in fields(old) if tower else ():
-            if this.name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
-                object.__setattr__(old, this.name, this.default)
-        model = replace(model, **{part: old})
-    towers = {vision or model.vision.tower, text or model.text.tower}
-    return replace(config, model=replace(model, activation=model.activation if towers & TRANSFORMERS else "gelu"))
+def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
+    """The config without the settings that the towers `vision=` and `text=` don't use, ready for them to be set."""
+    model = copy.deepcopy(config.model)
+    for part, tower in towers.items():
+        old = getattr(model, part)
+        for name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
+            object.__setattr__(old, name, getattr(type(old), name))  # the default
+    then = {"vision": model.vision.tower, "text": model.text.tower, **towers}
+    activation = model.activation if TRANSFORMERS.intersection(then.values()) else "gelu"
+    return replace(config, model=replace(model, activation=activation))

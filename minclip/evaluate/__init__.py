@@ -29,28 +29,22 @@ Root = str | Path | None  # the folder of all benchmarks; None for the data fold
 
 def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:
     """`decode(item)` of all items, a batch at a time, in threads; a bar of that name on stderr shows the progress."""
-    progress = tqdm(desc=bar, total=len(items), unit=" images", leave=False, disable=not items)
-    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i in range(0, len(items), batch_size):
-            batch = items[i : i + batch_size]
-            yield list(pool.map(decode, batch))
-            progress.update(len(batch))
+    starts, look = range(0, len(items), batch_size), {"unit": " images", "unit_scale": batch_size, "leave": False}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for i in tqdm(starts, desc=bar, disable=not items, **look):
+            yield list(pool.map(decode, items[i : i + batch_size]))
 
 
-def image_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """Batches (B, 3, S, S) as the image tower takes them, on its device: uint8 is normalized, float was preprocessed.
+@torch.no_grad()
+def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
+    """(B, D) vectors of length 1 of each batch (B, 3, S, S), of uint8 pixels or of what `preprocess` returns.
 
     A thread makes the next batch meanwhile; at most three exist at a time, however many images `batches` goes over.
     """
     for x in prefetch(batches, count=1):
         images = to_device(torch.as_tensor(x), model.device)
-        yield normalize(images, model.config.vision) if images.dtype == torch.uint8 else images
-
-
-@torch.no_grad()
-def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """(B, D) vectors of length 1 of each batch that `image_batches` takes."""
-    for images in image_batches(model, batches):
+        if images.dtype == torch.uint8:
+            images = normalize(images, model.config.vision)
         yield model.encode_image(images, normalize=True)
 
 

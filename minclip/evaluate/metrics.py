@@ -16,11 +16,6 @@ from ..zeroshot import accuracy, hits
 Array = Tensor | np.ndarray
 
 
-def mean_of_top_1_and_5(scores: Array, labels: Array) -> float:
-    """The mean of accuracy at k = 1 and k = 5, the metric of Kinetics-700; arguments as for `accuracy`."""
-    return (accuracy(scores, labels) + accuracy(scores, labels, 5)) / 2
-
-
 def mean_per_class(scores: Array, labels: Array) -> float:
     """Accuracy within each class, averaged over the classes that occur; scores (N, C) float, labels (N,) int64."""
     right = hits(scores, labels)
@@ -75,7 +70,7 @@ def roc_auc(scores: Array, labels: Array) -> float:
 
 METRICS: dict[str, Callable[[Array, Array], float]] = {
     "accuracy": accuracy,
-    "mean(top1, top5)": mean_of_top_1_and_5,
+    "mean(top1, top5)": lambda scores, labels: (accuracy(scores, labels) + accuracy(scores, labels, 5)) / 2,
     "mean per class": mean_per_class,
     "11-point mAP": mean_average_precision,
     "ROC AUC": roc_auc,

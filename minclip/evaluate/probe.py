@@ -13,18 +13,13 @@ from ..config import MinclipError
 from ..zeroshot import accuracy
 
 Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of whole numbers
+Val = Set | None
 Names = Sequence[str]
-Metric = Callable[[Tensor, Tensor], float]
+Score = Callable[[Tensor, Tensor], float]
 
 
 def linear_probe(
-    train: Set,
-    test: Set,
-    *,
-    val: Set | None = None,
-    c: float | None = None,
-    class_names: Names = (),
-    metric: Metric = accuracy,
+    train: Set, test: Set, *, val: Val = None, c: float | None = None, class_names: Names = (), metric: Score = accuracy
 ) -> dict[str, Any]:
     """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64.
 
@@ -32,11 +27,11 @@ def linear_probe(
     `class_names[label]` names one in an error.  Without `val`, a fifth of the training images of each class validates.
     Once C is chosen or given, the model is fitted to the training and validation images together.
 
-    Returns "accuracy", `metric(scores, labels)` of the test images; "c"; "validated", C -> metric on the validation
-    images (empty where C was given); "scores" (N, classes) of the test images.  MinclipError where features and labels
-    don't fit or aren't finite, where the training set has only one class, and where another set has a class of its own.
+    Returns "scores" (N, classes) of the test images; "accuracy", their `metric(scores, labels)`; "c"; "validated", C ->
+    metric on the validation images (empty where C was given).  MinclipError: features and labels that don't fit, or
+    not finite ones; a training set with only one class; another set with a class of its own.
     """
-    x, y, (test_x, test_y), val = _checked(train, test, val, class_names)
+    (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
     validated: dict[float, float] = {}
     if val is None and c is None:
         held_out = _fifth(y)
@@ -55,35 +50,33 @@ def few_shot(
     *,
     ks: Sequence[int] = (1, 2, 4, 8, 16),
     repeats: int = 10,
-    val: Set | None = None,
-    c: float = 1.0,
+    val: Val = None,
     class_names: Names = (),
-    metric: Metric = accuracy,
+    metric: Score = accuracy,
     seed: int = 0,
 ) -> dict[int, dict[str, Any]]:
     """A probe of k training images of each class, for each k of `ks`, drawn `repeats` times without replacement.
 
     Sets as for `linear_probe`; the images of a smaller k are among those of a larger one.  With `val`, C is chosen for
-    each k on all of it, with one more draw.  That flatters the probe, which in practice has k images for this as well.
+    each k on all of it, with one more draw (else it is 1): it flatters the probe, which in practice has k for this.
 
     Returns k -> "accuracies" of the repeats, their "mean" and "std" (of a sample; 0 for one repeat), and "c".
     MinclipError as for `linear_probe`, and where a class has fewer than k training images.
     """
-    x, y, (test_x, test_y), val = _checked(train, test, val, class_names)
+    (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
     if not ks or min(ks) < 1 or repeats < 1:
         raise MinclipError(f"ks and repeats must each be at least 1, got {tuple(ks)} and {repeats}")
     check_shots(train[1], max(ks), class_names)
     generator, classes = torch.Generator().manual_seed(seed), range(int(y.max()) + 1)
     # (repeats + 1, classes, largest k) rows of x: each draw of k is the first k columns
-    draws = [[_draw(y == i, max(ks), generator) for i in classes] for _ in range(repeats + 1)]
-    rows = torch.stack([torch.stack(of_class) for of_class in draws])
+    rows = torch.stack([torch.stack([_draw(y == i, max(ks), generator) for i in classes]) for _ in range(repeats + 1)])
     out = {}
     for k in ks:
         *chosen, extra = rows[:, :, :k].flatten(1)
-        c_of_k = c if val is None else choose_c(x[extra], y[extra], val, metric=metric)[0]
-        accuracies = [metric(predict(test_x, fit(x[r], y[r], c_of_k)), test_y) for r in chosen]
+        c = 1.0 if val is None else choose_c(x[extra], y[extra], val, metric=metric)[0]
+        accuracies = [metric(predict(test_x, fit(x[r], y[r], c)), test_y) for r in chosen]
         spread = float(np.std(accuracies, ddof=1)) if repeats > 1 else 0.0
-        out[k] = {"accuracies": accuracies, "mean": float(np.mean(accuracies)), "std": spread, "c": c_of_k}
+        out[k] = {"accuracies": accuracies, "mean": float(np.mean(accuracies)), "std": spread, "c": c}
     return out
 
 
@@ -98,28 +91,24 @@ def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
     """The labeled images a class that zero-shot is worth: the k at which `curve` (k -> accuracy) first reaches it.
 
-    Interpolated linearly in log2 k (the paper's figure 7).  The smallest k where the curve begins at zero-shot or above
-    (the true one may be smaller); None where it stays below.
+    Interpolated linearly in log2 k (the paper's figure 7); None where the curve stays below.  Where it starts at
+    zero-shot or above, that is the smallest k; the true one may be smaller.
     """
     ks = sorted(curve)
-    if curve[ks[0]] >= zero_shot:
-        return float(ks[0])
-    for a, b in zip(ks, ks[1:]):
-        if curve[b] >= zero_shot:  # and was below at a
-            fraction = (zero_shot - curve[a]) / (curve[b] - curve[a])
-            return 2 ** (math.log2(a) + fraction * (math.log2(b) - math.log2(a)))
-    return None
+    first = next((i for i, k in enumerate(ks) if curve[k] >= zero_shot), None)
+    if not first:
+        return None if first is None else float(ks[0])
+    a, b = ks[first - 1 : first + 1]  # curve[a] is below zero-shot
+    return float(2 ** np.interp(zero_shot, (curve[a], curve[b]), np.log2((a, b))))
 
 
-def choose_c(x: Tensor, y: Tensor, val: Set, *, metric: Metric = accuracy) -> tuple[float, dict[float, float]]:
+def choose_c(x: Tensor, y: Tensor, val: Set, *, metric: Score = accuracy) -> tuple[float, dict[float, float]]:
     """The C with the best metric on the validation set, and C -> metric of all that were tried (appendix A.3).
 
     Of the 97 values from 1e-6 to 1e6, eight a decade, first every second decade is tried, then twice around the best at
     half the distance, down to its neighbors.  Of equals the smallest C, which regularizes most.
     """
-    results: dict[int, float] = {}
-    weights: dict[int, Tensor] = {}
-
+    results, weights = {}, {}
     tried = range(0, 97, 16)  # in eighths of a decade
     for step in (8, 4, 2, 1, 0):
         for i in tried:
@@ -133,11 +122,11 @@ def choose_c(x: Tensor, y: Tensor, val: Set, *, metric: Metric = accuracy) -> tu
     return 10 ** (best / 8 - 6), {10 ** (i / 8 - 6): results[i] for i in sorted(results)}
 
 
-def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None, steps: int = 1000) -> Tensor:
+def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None) -> Tensor:
     """Weights (D + 1, classes), the last row the intercepts, that minimize C × the sum of the log losses + ½‖W‖².
 
     scikit-learn's objective: intercepts are not penalized, and two classes share one column.  `y` (N,) counts from 0
-    and every class occurs.  L-BFGS on all images with a line search, at most `steps` steps, from zeros or `start`.
+    and every class occurs.  L-BFGS on all images with a line search, from zeros or `start`.
     """
     if not (c > 0 and math.isfinite(c)):
         raise MinclipError(f"c must be a positive number, got {c}")
@@ -145,9 +134,8 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None, steps: i
     unit = x.new_ones(x.shape[1] + 1, 1)
     unit[:-1] = min(1.0, math.sqrt(c * len(x)))
     columns = 1 if y.max() < 2 else int(y.max()) + 1
-    v = x.new_zeros(x.shape[1] + 1, columns) if start is None else start / unit
-    v.requires_grad_()
-    stop = {"max_iter": steps, "max_eval": 10 * steps, "tolerance_grad": 1e-6, "tolerance_change": 1e-13}
+    v = (x.new_zeros(x.shape[1] + 1, columns) if start is None else start / unit).requires_grad_()
+    stop = {"max_iter": 1000, "max_eval": 10_000, "tolerance_grad": 1e-6, "tolerance_change": 1e-13}
     optimizer = torch.optim.LBFGS([v], history_size=10, line_search_fn="strong_wolfe", **stop)
 
     @torch.enable_grad()
@@ -169,36 +157,30 @@ def predict(x: Tensor, w: Tensor) -> Tensor:
     return F.pad(scores, (1, 0)) if w.shape[1] == 1 else scores
 
 
-def _checked(train: Set, test: Set, val: Set | None, names: Names) -> tuple[Tensor, Tensor, Set, Set | None]:
-    """Training features and labels, test set, validation set, in float64; labels count the training classes from 0."""
-    x, labels = _pair("training", *train)
-    classes, y = labels.unique(return_inverse=True)
-    if len(classes) < 2:
-        raise MinclipError(f"all {len(x)} training images have label {classes[0]}: a probe needs at least two classes")
-
-    def other(what: str, other_x: Any, other_y: Any) -> tuple[Tensor, Tensor]:
-        other_x, other_y = (t.to(x.device) for t in _pair(what, other_x, other_y))
-        if other_x.shape[1] != x.shape[1]:
-            raise MinclipError(f"training features have {x.shape[1]} numbers, {what} features {other_x.shape[1]}")
-        if (new := ~torch.isin(other_y, classes)).any():
-            label = other_y[new][0]
-            name, count = _name(label, names), int((other_y == label).sum())
+def _checked(train: Set, test: Set, val: Val, names: Names) -> list[Any]:
+    """Training, test and validation set in float64; their labels count the training classes from 0."""
+    sets: list[Any] = []
+    for what, (x, y) in {"training": train, "test": test, "validation": val or (None, None)}.items():
+        if x is None:
+            return [*sets, None]
+        x, y = torch.as_tensor(x).double(), torch.as_tensor(() if y is None else y)
+        if x.ndim != 2 or y.shape != x.shape[:1] or len(x) == 0 or y.is_floating_point():
+            told = f"{what} features {tuple(x.shape)} and labels {tuple(y.shape)} of {y.dtype}"
+            raise MinclipError(f"{told}: they must be (N, D) and (N,) whole numbers, N at least 1")
+        if bad := (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist():
+            raise MinclipError(f"{len(bad)} of {len(x)} {what} images have features that aren't finite, first {bad[0]}")
+        if not sets:
+            width, device, classes = x.shape[1], x.device, y.long().to(x.device).unique()
+        x, y = x.to(device), y.long().to(device)
+        if len(classes) < 2:
+            raise MinclipError(f"all {len(x)} training images have label {classes[0]}: a probe needs two classes")
+        if x.shape[1] != width:
+            raise MinclipError(f"training features have {width} numbers, {what} features {x.shape[1]}")
+        if len(new := y[~torch.isin(y, classes)]):
+            name, count = _name(new[0], names), int((y == new[0]).sum())
             raise MinclipError(f"class {name} has {count} {what} images and no training image")
-        return other_x, torch.searchsorted(classes, other_y)
-
-    return x, y, other("test", *test), other("validation", *val) if val is not None else None
-
-
-def _pair(what: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    if y is None:
-        raise MinclipError(f"the {what} images have no labels")
-    x, y = torch.as_tensor(x).double(), torch.as_tensor(y)
-    if x.ndim != 2 or y.shape != x.shape[:1] or len(x) == 0 or y.is_floating_point():
-        told = f"{what} features {tuple(x.shape)} and labels {tuple(y.shape)} of {y.dtype}"
-        raise MinclipError(f"{told}: they must be (N, D) and (N,) whole numbers, N at least 1")
-    if bad := (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist():
-        raise MinclipError(f"{len(bad)} of {len(x)} {what} images have features that aren't finite, first {bad[0]}")
-    return x, y.long().to(x.device)
+        sets.append((x, torch.searchsorted(classes, y)))
+    return sets
 
 
 def _name(label: Tensor, names: Sequence[str]) -> str:

@@ -13,9 +13,10 @@ from torch import Tensor
 from ..batches import Task
 from ..config import MinclipError
 from ..data import load_pairs
-from ..preprocess import Preprocess
-from . import Loaded, Root, decoded, image_batches, task_scores
-from .benchmarks import BENCHMARKS, TEMPLATES, Labeled, benchmark, default_root, found, has_validation, load_benchmark
+from ..data.stream import prefetch
+from . import Loaded, Root, decoded, task_scores
+from .benchmarks import BENCHMARKS, TEMPLATES, benchmark, default_root, found, has_validation, load_benchmark
+from .benchmarks.readers import Labeled, Lazy
 from .metrics import METRICS
 from .probe import check_shots
 
@@ -54,14 +55,10 @@ def task_names(asked: str, root: Root = None) -> list[str]:
 
 
 def run_tasks(loaded: Loaded, names: Sequence[str], *, root: Root = None, download: bool = False) -> dict[str, Result]:
-    """Zero-shot results of the tasks `names`, in that order; `root` and `download` as for `load_benchmark`.
-
-    All data sets are opened before the first image is embedded, so that a missing one is reported at once.
-    """
-    opened = {name: _open(loaded, name, "test", root, download) for name in names}
-    return {
-        name: _zero_shot(loaded, name, task, tower_features(loaded, name, task[0])) for name, task in opened.items()
-    }
+    """Zero-shot results of the tasks `names`, in that order; `root` and `download` as for `load_benchmark`."""
+    # all data sets are opened before the first image is embedded, so that a missing one is reported at once
+    tests = {name: _open(loaded, name, "test", root, download) for name in names}
+    return {name: _zero_shot(loaded, name, t, tower_features(loaded, name, t[0])) for name, t in tests.items()}
 
 
 def probe_sets(
@@ -69,10 +66,9 @@ def probe_sets(
 ) -> tuple[dict[str, Any], Result]:
     """What `linear_probe` and `few_shot` take (train, val, test, class_names, metric), and the task's zero-shot Result.
 
-    `root` and `download` as for `load_benchmark`; a data set without validation images has no "val", and `linear_probe`
-    takes some of the training images.  `shots` is the largest k for `few_shot`: where a class has fewer images, that is
-    reported before any is embedded.
-    MinclipError: an unknown name; images of several classes; other classes in training than in the test.
+    `root` and `download` as for `load_benchmark`; a data set without validation images has no "val".
+    MinclipError, before any image is embedded: an unknown name; images of several classes; other classes in training
+    than in the test; a class of fewer than `shots` training images (the largest k for `few_shot`).
     """
     if name not in SHAPES:
         benchmark(name, SHAPES)  # which suggests the nearest name
@@ -99,24 +95,16 @@ def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> 
     split = "heldout" if name == HELD_OUT else split
     pairs = load_pairs("shapes", split, image_size=loaded[0].config.vision.image_size)
     task = pairs.tasks[name]
-    data = Labeled(pairs.images[task.indices], task.labels, task.class_names)
-    return data, replace(task, indices=np.arange(len(data))), "accuracy"
+    images = Lazy(task.indices, lambda i: Image.fromarray(pairs.images[i].transpose(1, 2, 0)))
+    return Labeled(images, task.labels, task.class_names), replace(task, indices=np.arange(len(images))), "accuracy"
 
 
 @torch.no_grad()
 def tower_features(loaded: Loaded, name: str, data: Labeled) -> Tensor:
     """(N, W) on the CPU: the image tower's features before the projection, as in the paper's probes (appendix A.3)."""
     model, preprocess, _ = loaded
-    size = (3, model.config.vision.image_size, model.config.vision.image_size)
-
-    def prepare(i: int) -> Tensor:
-        image = data.images[i]
-        if isinstance(preprocess, Preprocess) and getattr(image, "shape", None) == size:
-            return torch.tensor(image)  # uint8 pixels, which need no resizing and are normalized in batches
-        return preprocess(Image.fromarray(image.transpose(1, 2, 0)) if isinstance(image, np.ndarray) else image)
-
-    batches = map(torch.stack, decoded(range(len(data)), prepare, bar=name))
-    return torch.cat([model.vision(x).float().cpu() for x in image_batches(model, batches)])
+    batches = map(torch.stack, decoded(range(len(data)), lambda i: preprocess(data.images[i]), bar=name))
+    return torch.cat([model.vision(x.to(model.device)).float().cpu() for x in prefetch(batches, count=1)])
 
 
 @torch.no_grad()
@@ -127,8 +115,8 @@ def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], fea
     score = METRICS[metric](task_scores(model, tokenizer, image, task=task), data.labels)
     classes, notes = len(task.class_names), data.notes
     if b and (classes, len(data)) != (b.classes, b.test_size):
-        theirs = f"the paper's test has {b.test_size:,} of {b.classes}"
-        notes += (f"{name}: {len(data):,} images of {classes} classes; {theirs}",)
+        sizes = f"{len(data):,} images of {classes} classes; the paper's test has {b.test_size:,} of {b.classes}"
+        notes += (f"{name}: {sizes}",)
     return Result(metric, score, chance(metric, data.labels, classes), len(data), classes, notes)
 
 

@@ -89,10 +89,8 @@ def _clip(
         torch.mm(scale * image[rows], texts.T, out=logits)
         torch.sub(logits, row_top[rows], out=g).exp_().div_(row_total[rows])  # the softmax of the rows
         if ids is None:  # a row's only positive is its own column
-            row = torch.arange(len(g), device=image.device)
-            own = row, first + rows.start + row
-            matched += (1 - smoothing) * logits[own].sum()
-            g[own] -= 2 * (1 - smoothing)
+            matched += (1 - smoothing) * logits.diagonal(first + rows.start).sum()
+            g.diagonal(first + rows.start).sub_(2 * (1 - smoothing))
         else:
             same = (image_ids[rows, None] == ids).float()
             target = same * ((1 - smoothing) / same.sum(dim=1, keepdim=True))
@@ -126,15 +124,11 @@ def _siglip(
         for start in range(0, b, size):
             rows = slice(start, start + size)
             logits = scale * image[rows] @ text.T + bias
-            row = torch.arange(len(logits), device=image.device)
-            if turn == 0:  # this process's own texts: the diagonal holds the right pairs
-                right = logits[row, start + row]
-                loss += F.softplus(-right).sum()
-                logits[row, start + row] = -math.inf  # and is none of the wrong ones
+            right = logits.diagonal(start)[: b if turn == 0 else 0]  # a view; own texts come in the first turn
+            right.neg_()  # so a right pair is a wrong one of the other sign
             loss += F.softplus(logits).sum()
             g = logits.sigmoid_()
-            if turn == 0:
-                g[row, start + row] = -torch.sigmoid(-right)
+            right.neg_()
             grad_bias += g.sum()
             grad_image[rows] += g @ text
             grad_text.addmm_(g.T, image[rows])

@@ -17,8 +17,8 @@ class Muon(torch.optim.AdamW):
     """AdamW, except for groups with `"muon": True`: weights (out, …) of layers, updated as matrices (out, rest).
 
     A few large singular values dominate the gradient of a matrix.  Muon makes its momentum orthogonal before each step,
-    so that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et al.
-    2025), so that one learning rate suits both kinds.
+    so that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et
+    al. 2025), so that one learning rate suits both kinds.
     """
 
     @torch.no_grad()
@@ -29,10 +29,9 @@ class Muon(torch.optim.AdamW):
             super().step(closure)
         finally:
             self.param_groups = groups
-        for group in groups:
-            for weight in group["params"] if group.get("muon") else ():
-                if weight.grad is not None:
-                    self._update(weight, group)
+        for group in (group for group in groups if group.get("muon")):
+            for weight in (weight for weight in group["params"] if weight.grad is not None):
+                self._update(weight, group)
 
     def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
         lr, beta, state = group["lr"], group["betas"][0], self.state[weight]

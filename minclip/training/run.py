@@ -111,8 +111,8 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
 
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
-    values = {"format": FORMAT, "minclip": folders.package_version(), **to_dict(config)}
-    folders.write_json(folder / "config.json", values)
+    versions = {"format": FORMAT, "minclip": folders.package_version()}
+    folders.write_json(folder / "config.json", {**versions, **to_dict(config)})
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -138,8 +138,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
     """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
 
     The state holds the weights too: if the machine stops between the two files, these are of different steps.
-    `progress` is "step", "seconds" and "skipped".  Nothing depends on the number of processes; all of them must call
-    this, and process 0 writes.
+    `progress` has the keys of PROGRESS.  All processes must call this, any number may load it; process 0 writes.
     """
     from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
 
@@ -183,9 +182,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
             state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
         for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
             group.update(options_of_group)
-        for parameter, values in optimizer.state.items():
-            if any(x.ndim and x.shape != parameter.shape for x in values.values()):
-                raise MinclipError("the optimizer's state has other shapes than the model")
+        if any(x.ndim and x.shape != w.shape for w, values in optimizer.state.items() for x in values.values()):
+            raise MinclipError("the optimizer's state has other shapes than the model")
         return progress
     except torch.OutOfMemoryError:
         raise
@@ -202,10 +200,9 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
     """`values`, if they are fields, "step" among them, and each is what a run writes there."""
     fields = {"step": None, **(values if isinstance(values, dict) else {})}
     for name, value in fields.items():
+        fits = _is_figure(value, {"val": 1, "final": 2}.get(name, 0))
         if name in PROGRESS:
             fits = type(value) in (int, PROGRESS[name]) and 0 <= value <= 1e12  # NaN lies outside
-        else:
-            fits = _is_figure(value, {"val": 1, "final": 2}.get(name, 0))
         if not fits:
             raise MinclipError(f"{where} is damaged: {name} can't be {value!r:.40}")
     return fields

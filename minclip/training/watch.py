@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..batches import Batch
-from ..config import MinclipError, TrainConfig
-from ..losses import clip_loss, siglip_loss
+from ..config import LoopConfig, MinclipError, TrainConfig
 from ..model import CLIP
 from .distributed import world_size
+from .engine import contrastive_loss
 from .parallel import frozen_statistics
 from .run import Run
 
@@ -31,8 +30,10 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     """Floating-point operations of the matrix products and convolutions for one pair, forward and backward.
 
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
-    the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
+    the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is useful work.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `import minclip` should not wait for
+
     images, ids = torch.zeros_like(batch.images[:8]), batch.ids[:8]  # the numbers in an image change no count
     with (
         torch.no_grad(),
@@ -136,8 +137,8 @@ class Watcher:
             what = f"the first loss is {first:.2f}, far above ln B = {level:.2f}"
             causes = ["the features are not of length 1, or the scale is far above 14.3"]
         elif progress > 0.25 and len(self.lines) >= 12 and min(recent) > (1 - LEARNED) * level:
-            still = f"step {line['step']}: the loss is still {recent[-1]:.3f}"
-            what, causes = f"{still}; of a model that knows nothing {level:.3f}", causes_in_log(self.lines, self.config)
+            what = f"step {line['step']}: the loss is {recent[-1]:.3f}; a model that knows nothing has {level:.3f}"
+            causes = causes_in_log(self.lines, self.config)
         else:
             return ""
         self.reported = True
@@ -175,8 +176,8 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
     with torch.enable_grad(), frozen_statistics(model):  # a check must not change the run
         image, text, scale = model(images, ids)
-        sigmoid = model.config.loss == "siglip"
-        loss = siglip_loss(image, text, scale, model.logit_bias) if sigmoid else clip_loss(image, text, scale)
+        numbers = [scale, getattr(model, "logit_bias", None)]
+        loss = contrastive_loss(model, image, text, numbers=numbers, loop=LoopConfig())
         grads = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)))
     reached = [name for name, x in grads.items() if x is not None and x.any()]
     missed = [part for part in ("vision", "text", "logit_scale") if not any(n.startswith(part) for n in reached)]

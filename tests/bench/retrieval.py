@@ -44,7 +44,7 @@ def peer(image: torch.Tensor, text: torch.Tensor, owner: torch.Tensor) -> dict[s
 def latency(count: int, dim: int, rounds: int) -> list[float]:
     """Seconds of one query at a time over `count` vectors."""
     vectors = F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(0)), dim=1)
-    index, seconds = Index(None, [f"{i:06}.jpg" for i in range(count)], vectors, None, None), []
+    index, seconds = Index(None, [f"{i:06}.jpg" for i in range(count)], vectors, (None, None, None)), []
     for i in range(rounds):
         start = time.perf_counter()
         hits = index.search(vectors[i])

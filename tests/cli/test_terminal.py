@@ -108,7 +108,7 @@ def test_any_file_name_works(star, capfd, name):
 
 
 def test_fields_of_the_config_are_spelled_as_options():
-    from minclip.cli.printing import as_options
+    from minclip.cli.shared import as_options
 
     said = "own pictures need data.root, train.batch_size 3 and model.vision.patch_size=8; see model.safetensors, my.data.root, data/train.lr"
     assert as_options(said) == (

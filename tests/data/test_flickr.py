@@ -18,9 +18,8 @@ from PIL import Image
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
 from minclip.data.photos import pack as packing
-from minclip.data.photos.photographs import find_photographs
+from minclip.data.photos.photographs import bucket, by_hash, find_photographs, read_splits
 from minclip.data.photos.source import Source
-from minclip.data.photos.splits import bucket, by_hash, read_splits
 
 
 def load_flickr(root, split="train", image_size=16, size=None):

@@ -16,9 +16,8 @@ from training_runs import tiny
 from minclip.cli import main
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
-from minclip.data.photos.photographs import find_photographs
+from minclip.data.photos.photographs import bucket, find_photographs
 from minclip.data.photos.source import Finder, Source
-from minclip.data.photos.splits import bucket
 from minclip.data.photos.tables import read_table
 from minclip.loop import train
 from minclip.training.run import read_learnt
@@ -183,7 +182,7 @@ BAD = {  # what is wrong: (table, error)
 def test_a_bad_table_is_an_error_with_file_and_line(tmp_path, wrong):
     text, message = BAD[wrong]
     with pytest.raises(MinclipError, match=message):
-        found(table(tmp_path, text, "t.csv")).splits
+        list(found(table(tmp_path, text, "t.csv")).splits)
 
 
 def test_a_column_that_is_not_there_names_the_nearest(tmp_path):
@@ -337,7 +336,7 @@ def test_a_list_that_could_mean_two_files_is_an_error(tmp_path):
         texts(tmp_path / folder)
     write(tmp_path / "train.txt", "\n".join(NAMES))
     with pytest.raises(MinclipError, match=r"train\.txt: 000\.jpg could be one/000\.jpg or two/000\.jpg"):
-        found(tmp_path).splits
+        list(found(tmp_path).splits)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10, 20])
@@ -469,7 +468,7 @@ def test_a_json_that_is_broken_is_an_error(pictures, change, message, captions):
     path = karpathy(pictures / "dataset_flickr8k.json")
     path.write_text(change(path.read_text()))
     with pytest.raises(MinclipError, match=message):
-        find_photographs("flickr8k", pictures).splits
+        list(find_photographs("flickr8k", pictures).splits)
 
 
 # ---- parquet
@@ -607,7 +606,7 @@ def changed_after(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_photographs(tmp_path):
     config, run = changed_after(tmp_path)
-    with pytest.raises(MinclipError, match=r"54 photographs, 20 of which"):
+    with pytest.raises(MinclipError, match=r"\b54 photographs.*\b20\b"):
         train(replace(config, train=replace(config.train, steps=4)), run.folder, resume=True)
 
 
@@ -620,5 +619,5 @@ def test_eval_tells_that_photographs_were_learnt_from(tmp_path, capsys):
 
 def test_a_damaged_list_of_what_was_learnt_is_told(tmp_path):
     (tmp_path / "learnt.json").write_text('["a.jpg", ')
-    with pytest.raises(MinclipError, match=r"learnt\.json is damaged .*: delete it"):
+    with pytest.raises(MinclipError, match=r"learnt\.json .*: delete it"):
         read_learnt(tmp_path)

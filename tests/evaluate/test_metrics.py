@@ -15,7 +15,6 @@ from minclip.evaluate.metrics import (
     METRICS,
     accuracy,
     mean_average_precision,
-    mean_of_top_1_and_5,
     mean_per_class,
     roc_auc,
 )
@@ -102,7 +101,7 @@ def test_classes_that_never_occur_are_left_out_of_the_mean():
 def test_the_mean_of_top_1_and_top_5():
     scores, labels = no_ties(50, 12, 3)
     one, five = accuracy(scores, labels), accuracy(scores, labels, 5)
-    assert one < five and mean_of_top_1_and_5(scores, labels) == pytest.approx((one + five) / 2)
+    assert one < five and METRICS["mean(top1, top5)"](scores, labels) == pytest.approx((one + five) / 2)
 
 
 @given(*SIZES)

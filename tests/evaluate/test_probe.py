@@ -309,7 +309,7 @@ def test_the_command_asks_about_each_scenes_own_objects_too(here, capsys):
 WRONG = [
     (["--task", "shpae"], "no task is named 'shpae' (did you mean 'shape'?)"),
     (["--shots", "1,two"], "--shots '1,two'"),
-    (["--shots", "0,1"], "--shots 0,1"),
+    (["--shots", "0,1"], "--shots '0,1'"),
     (["--repeats", "0"], "--repeats 0"),
     (["--shots", "4000"], "too few for 4000 shots"),
 ]

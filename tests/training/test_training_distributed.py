@@ -1,6 +1,7 @@
 """The whole loop in several processes: the same weights as in one, resumed on another number of them, and no hang."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("world", "way"), [*((2, way) for way in WAYS), *((4, way) for way in OF_FOUR)])
+@pytest.mark.slow
 def test_many_processes_end_with_the_weights_of_one(together, alone, world, way):
     folder, weights = together
     wanted = alone[way.split()[0]]
@@ -58,6 +60,7 @@ def test_many_processes_end_with_the_weights_of_one(together, alone, world, way)
     assert [line["step"] for line in saved.metrics if "loss" in line] == list(range(1, 21))  # written once
 
 
+@pytest.mark.slow
 def test_other_runs_differ_by_far_more(alone, tmp_path):
     # or the test above would prove nothing
     not_averaged = trained(tmp_path / "run", tiny({**AVERAGED, "ema": 0.0}))
@@ -66,6 +69,7 @@ def test_other_runs_differ_by_far_more(alone, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
+@pytest.mark.slow
 def test_a_run_goes_on_in_another_number_of_processes(tmp_path, alone, before, after):
     # 10 steps here, 10 steps there; the schedule is that of 20
     folder = tmp_path / "run"
@@ -91,6 +95,7 @@ def stopped_at_10(folder):
         train(tiny(), folder)
 
 
+@pytest.mark.slow
 def test_convolutions_and_batchnorm_are_shared_out_too(tmp_path):
     # each process's BatchNorm sees its share: FSDP must do what DDP does
     vision = replace(tiny().model.vision, stem="conv", stem_width=4, pool="mean")
@@ -103,21 +108,23 @@ def test_convolutions_and_batchnorm_are_shared_out_too(tmp_path):
     same(*({name: first[way][name] for name in parameters} for way in ("fsdp", "ddp")))
 
 
+@pytest.mark.slow
 def test_processes_with_different_configs_are_told_which_fields(tmp_path):
     configs = [tiny(), tiny({"lr": 3e-4, "seed": 5})]
     for message in in_processes(2, failure, tmp_path / "run", configs):
-        assert "process 1 was started with other values of train.seed, train.lr than process 0" in message
+        assert re.search(r"process 1 .*train\.seed, train\.lr .*process 0", message)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_processes_cant_share_is_refused(tmp_path):
     for message in in_processes(2, failure, tmp_path / "run", [tiny({"batch_size": 31})] * 2):
-        assert message == "train.batch_size 31 can't be shared evenly among 2 processes"
+        assert re.search(r"train\.batch_size 31 .*2 processes", message)
 
 
 @pytest.mark.parametrize("micro_batch", [5, 64])
 def test_a_micro_batch_that_doesnt_divide_the_batch_is_refused(tmp_path, micro_batch):
-    with pytest.raises(MinclipError, match=rf"train\.micro_batch {micro_batch} doesn't divide the 32 pairs"):
+    with pytest.raises(MinclipError, match=rf"train\.micro_batch {micro_batch} .*32 pairs"):
         train(tiny({"micro_batch": micro_batch}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -150,6 +157,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_torchrun_trains_with_nothing_else_changed(tmp_path):
     process = torchrun(tmp_path, "--train.steps", "6", "--json")
     out, err = process.communicate(timeout=240)
@@ -159,6 +167,7 @@ def test_torchrun_trains_with_nothing_else_changed(tmp_path):
     assert Run.load(tmp_path / "runs" / "a").final
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run(tmp_path):
     process = torchrun(tmp_path, "--train.steps", "100000")
     try:
@@ -177,14 +186,16 @@ def test_a_process_that_dies_ends_the_run(tmp_path):
     assert torch.load(tmp_path / "runs" / "a" / "state.pt", weights_only=True)["step"] % 5 == 0  # the last good one
 
 
+@pytest.mark.slow
 def test_a_users_mistake_under_torchrun_is_one_sentence(tmp_path):
     process = torchrun(tmp_path, "--train.micro-batch", "3", "--train.steps", "5")
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert err.count("minclip: train.micro_batch 3 doesn't divide the 8 pairs of each process") == 1
+    assert len(re.findall("minclip: train.micro_batch 3 .*8 pairs", err)) == 1
     assert "process 1:" not in err  # both failed alike
 
 
+@pytest.mark.slow
 def test_wrong_options_under_torchrun_are_told_once(tmp_path):
     process = torchrun(tmp_path, "--train.batch-sise", "3")
     out, err = process.communicate(timeout=120)
@@ -192,6 +203,7 @@ def test_wrong_options_under_torchrun_are_told_once(tmp_path):
     assert (out + err).count("--train.batch-size") == 1
 
 
+@pytest.mark.slow
 def test_a_mistake_of_one_process_alone_is_told_by_its_number(tmp_path):
     # its data lie elsewhere, and the other one waits for it
     (tmp_path / "sitecustomize.py").write_text(ONE_FAILS)

@@ -33,11 +33,12 @@ def pack(
     `read(name)` gives the encoded bytes, to several threads at once.  `stamps` change with the images' contents; a new
     pack replaces the earlier ones of the same `place` and size.  MinclipError: too little disk, or nothing to decode.
 
-    A pack is two files in the data folder's cache: the pixels (.u8, channels last), and then a list (.json) of checksums
+    A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) of checksums
     and broken images.  At each start the size is checked, and a small file's pixels; a pack that is damaged, or that a
     killed process left without its list, is made anew.
     """
-    group, key = _digest([place, image_size]), _digest([_VERSION, *names, *stamps])
+    about = ([place, image_size], [_VERSION, *names, *stamps])
+    group, key = (hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] for values in about)
     path = data_folder() / "cache" / f"photos-{group}-{key}.u8"
     if not (made := _open(path, names, image_size)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,24 +50,20 @@ def pack(
                     with contextlib.suppress(OSError):
                         old.unlink()
     images, broken = made
-    return images, [name for name in names if name not in broken], _reasons(broken)
+    return images, [name for name in names if name not in broken], [f"{name} ({why})" for name, why in broken.items()]
 
 
-def _open(path: Path, names: Sequence[str], image_size: int) -> tuple[np.memmap, dict[str, str]] | None:
+def _open(path: Path, names: Sequence[str], size: int) -> tuple[np.memmap, dict[str, str]] | None:
     """The images of a finished pack, and why the others are broken; None where it isn't there or is damaged."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        made = parse_json(path.with_suffix(".json").read_bytes(), "")
-        pixels, shape = np.memmap(path, np.uint8, "r"), (len(names) - len(made["broken"]), image_size, image_size, 3)
-        if made["list"] == _checksum(made["broken"]) and made["broken"].keys() <= {*names}:
-            images = pixels.reshape(shape).transpose(0, 3, 1, 2)
-            if pixels.size > _SMALL or zlib.crc32(pixels) == made["pixels"]:
-                return images, made["broken"]
+        made, pixels = parse_json(path.with_suffix(".json").read_bytes(), ""), np.memmap(path, np.uint8, "r")
+        images = pixels.reshape(len(names) - len(made["broken"].keys() & {*names}), size, size, 3)
+        if pixels.size > _SMALL or made["sum"] == zlib.crc32(json.dumps(made["broken"]).encode(), zlib.crc32(pixels)):
+            return images.transpose(0, 3, 1, 2), made["broken"]
     return None
 
 
-def _make(
-    path: Path, names: Sequence[str], read: Callable[[str], bytes], size: int
-) -> tuple[np.memmap, dict[str, str]]:
+def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[np.memmap, dict[str, str]]:
     """Decodes all images; the list is written after the pixels, so that a pack that has one is whole."""
 
     def one(name: str) -> np.ndarray | str:
@@ -75,16 +72,13 @@ def _make(
         except BROKEN as error:
             return str(error) or type(error).__name__
 
-    listed, needed, checksum, broken = path.with_suffix(".json"), 3 * size**2 * len(names), 0, {}
-    if path.exists() or listed.exists():
-        tqdm.write(f"note: {path} is damaged or was never finished, so it is made anew")
-        try:
+    listed, checksum, broken = path.with_suffix(".json"), 0, {}
+    needed, free = 3 * size**2 * len(names), shutil.disk_usage(path.parent).free
+    try:
+        if path.exists() or listed.exists():
+            tqdm.write(f"note: {path} is damaged or was never finished, so it is made anew")
             for old in (listed, path):
                 old.unlink(missing_ok=True)  # not overwritten: a process that has it mapped keeps its pixels
-        except PermissionError as error:  # Windows
-            raise MinclipError(f"a damaged pack is open in another process: close that one ({error})") from None
-    free = shutil.disk_usage(path.parent).free
-    try:
         if needed > free:
             raise OSError(errno.ENOSPC, "the disk is too small")
         # written as a file, not through the map: a full disk is then an error and not a crash
@@ -99,9 +93,15 @@ def _make(
                     checksum = zlib.crc32(pixels, checksum)
             file.flush()
             os.fsync(file.fileno())  # the list is never older than its pixels, even after a power cut
-        if len(broken) < len(names):
-            listed.write_text(json.dumps({"pixels": checksum, "list": _checksum(broken), "broken": broken}))
-            return _open(path, names, size)
+        if len(broken) == len(names):
+            path.unlink()
+            reasons = "; ".join(f"{name} ({why})" for name, why in list(broken.items())[:5])
+            raise MinclipError(f"none of the {len(names)} images can be decoded: {reasons}")
+        checksum = zlib.crc32(json.dumps(broken).encode(), checksum)
+        listed.write_text(json.dumps({"sum": checksum, "broken": broken}))
+        return _open(path, names, size)
+    except PermissionError as error:
+        raise MinclipError(f"a pack can't be written: is it open in another process (Windows)?  {error}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -109,8 +109,6 @@ def _make(
         room = f"{needed / 1e6:,.0f} MB in {path.parent}, where {free / 1e6:,.0f} MB are free"
         todo = "free some and start again, lower data.image_size, or set MINCLIP_DATA"
         raise MinclipError(f"the photographs take {room}: {todo}") from None
-    path.unlink()
-    raise MinclipError(f"none of the {len(names)} images can be decoded: {'; '.join(_reasons(broken)[:5])}")
 
 
 def _alone(folder: Path) -> contextlib.AbstractContextManager:
@@ -121,15 +119,3 @@ def _alone(folder: Path) -> contextlib.AbstractContextManager:
     except Timeout:
         tqdm.write("note: another process is packing photographs: waiting for it")
         return lock.acquire()
-
-
-def _reasons(broken: dict[str, str]) -> list[str]:
-    return [f"{name} ({why})" for name, why in broken.items()]
-
-
-def _checksum(broken: dict[str, str]) -> int:
-    return zlib.crc32(json.dumps(broken).encode())
-
-
-def _digest(values: list) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

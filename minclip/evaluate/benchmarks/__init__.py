@@ -3,9 +3,9 @@
 import csv
 import json
 import re
+from collections import namedtuple
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,18 +22,9 @@ TEMPLATES: dict[str, list[str]] = {name: words["templates"] for name, words in _
 NAMES: dict[str, dict[str, str] | list[str]] = {name: w["names"] for name, w in _WORDS.items() if "names" in w}
 
 
-class Benchmark(NamedTuple):
-    """A line of table.csv."""
-
-    classes: int  # this and the next two as in the paper's table 9
-    test_size: int
-    metric: str
-    kind: str  # the torchvision class that reads it, "" for class folders only
-    folder: str  # below the root, that torchvision reads
-    splits: dict[str, str]  # ours -> the set's own word
-    bring: str
-
-
+# A line of table.csv: classes, test_size and metric as in the paper's table 9; the torchvision class that reads it, ""
+# for class folders only; the folder below the root that it reads; splits, ours -> the set's own word; what to bring
+Benchmark = namedtuple("Benchmark", "classes test_size metric kind folder splits bring")
 BENCHMARKS: dict[str, Benchmark] = {}
 with Path(__file__).with_name("table.csv").open(encoding="utf-8") as lines:
     for name, classes, size, *fields, splits in list(csv.reader(lines))[1:]:
@@ -56,14 +47,13 @@ def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
 def found(root: Root = None) -> list[str]:
     """The names of the data sets that lie under `root`, in either layout."""
     root = Path(root or default_root())
-    here = [name for name, b in BENCHMARKS.items() if b.folder and (root / b.folder).exists()]
-    return [name for name in BENCHMARKS if name in here or _has_folders(root, name, "test")]
+    there = {name for name, b in BENCHMARKS.items() if b.folder and (root / b.folder).exists()}
+    return [name for name in BENCHMARKS if name in there or _has_folders(root, name, "test")]
 
 
-def _has_folders(root: Path, name: str, split: str) -> bool:
-    """Whether `root/name/split` holds folders: the layout that every set may have."""
-    place = root / name / split
-    return place.is_dir() and any(path.is_dir() for path in place.iterdir())
+def _has_folders(root: Path, name: str, *splits: str) -> bool:
+    """Whether a `root/name/split` holds folders: the layout that every set may have."""
+    return any(path.is_dir() for split in splits for path in (root / name / split).glob("*"))
 
 
 def has_validation(name: str, root: Root = None) -> bool:
@@ -71,17 +61,16 @@ def has_validation(name: str, root: Root = None) -> bool:
     root, own = Path(root or default_root()), benchmark(name).splits.get("val", "")
     if not _has_folders(root, name, "train"):
         return own != ""
-    words = {"val", own or "val"}  # Country-211's own folders are class folders, too, named "valid"
-    return any(_has_folders(root, name, word) for word in words)
+    return _has_folders(root, name, "val", own or "val")  # Country-211's own, "valid", are class folders, too
 
 
 def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labeled:
     """A data set of the paper's table; `root` holds all of them, by default `benchmarks/` in the data folder.
 
-    Each is read from class folders, `root/name/split/<class name>/<image>`, where these are, else in torchvision's
-    layout below `root`.  `split` is "train", "val" or "test"; where a set has a "val" of its own, the paper's training
-    set is both.  Splits that nobody published (EuroSAT, Caltech-101) are drawn, always the same.  With
-    `download`, torchvision fetches what is missing, where it can.  MinclipError: what is missing, and how to get it.
+    Each is read from class folders, `root/name/split/<class name>/<image>`, or in torchvision's layout.  `split` is
+    "train", "val" or "test"; where a set has a "val" of its own, the paper's training set is both.  Splits that nobody
+    published are drawn, always the same.  With `download`, torchvision fetches what is missing, where it can.
+    MinclipError: what is missing, and how to get it.
     """
     b, root = benchmark(name), Path(root or default_root())
     if _has_folders(root, name, split):
@@ -101,11 +90,8 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
         images, labels, classes, *notes = readers.read(name, b.kind, root, split=b.splits[split], download=download)
         labels = np.asarray(labels) if name == "voc2007" else np.asarray(labels, np.int64)
         return Labeled(images, labels, class_names(name, classes), tuple(notes))
-    except ImportError as error:
-        raise MinclipError(f"{name} needs {error.name}: pip install {error.name}") from None
     except Exception as error:  # torchvision reads files that may hold anything
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        why = why.partition(" You can use download=True")[0]  # torchvision's own words for what `way` says
+        why = (str(error) or type(error).__name__).splitlines()[0].partition(" You can use download=True")[0]
         what, way = ("downloaded to", "try again, or bring it by hand") if download else ("read in", way)
         raise MinclipError(f"{name} can't be {what} {root / b.folder}: {why.rstrip('. ')}; {way}") from None
 

@@ -2,8 +2,9 @@
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,18 +16,15 @@ from ...data.photos.images import open_image
 from ...data.photos.source import Source
 
 WHOLE = 1 << 20  # a side that no photograph has: a JPEG is decoded at its full size
-VOC = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep"
-)
-VOC = [*VOC.split(), "sofa", "train", "tvmonitor"]
+VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person".split()
+VOC += ["pottedplant", "sheep", "sofa", "train", "tvmonitor"]
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """N images of C classes.
+    """N images of C classes: `images[i]` is a PIL image; `labels` (N,) int64, or (N, C) bool where one shows several.
 
-    `images[i]` is a PIL image or a (3, H, W) uint8 array; `labels` is (N,) int64, or (N, C) bool where an image may
-    show several classes; `class_names` are the C names as they stand in a prompt; `notes` says what minclip decided.
+    `class_names` are the C names as they stand in a prompt; `notes` says what minclip decided.
     """
 
     images: Sequence[Any]
@@ -46,16 +44,17 @@ class Labeled:
         return len(self.labels)
 
 
-class Lazy(Sequence[Any]):
-    """`paths`, each opened when asked for: image files, where a MinclipError names one that is missing or no image."""
+@dataclass(frozen=True)
+class Lazy:
+    """PIL images, each opened when asked for: a MinclipError names a file that is missing or no image."""
 
-    def __init__(self, paths: Sequence[Any], opened: Any = lambda path: open_image(path, WHOLE)) -> None:
-        self.paths, self.opened = paths, opened
+    paths: Sequence[Any]
+    opened: Callable[[Any], Any] = lambda path: open_image(path, WHOLE)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: Any) -> Any:
+    def __getitem__(self, i: int) -> Any:
         return self.opened(self.paths[i])
 
 
@@ -65,16 +64,12 @@ def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
     names = [path.partition("/")[0] for path in paths]
     classes = sorted(set(names))
     if len(classes) < 2:
-        layout = f"{folder}/<class name>/<image>"
-        raise MinclipError(f"{folder} has {len(classes)} class folders with images: a task needs two, as {layout}")
+        raise MinclipError(f"{folder} has {len(classes)} class folders, needs two: {folder}/<class name>/<image>")
     return Lazy([folder / path for path in paths]), np.searchsorted(classes, names), classes
 
 
 def read(name: str, kind: str, root: Path, *, split: str, download: bool) -> tuple[Any, ...]:
-    """Images, labels (N,) (VOC 2007: (N, C) bool), classes as the set names them (none where it has numbers), notes.
-
-    `kind` is torchvision's class, `root` the folder of all sets, `split` the set's own word.
-    """
+    """Images, labels (N,) (VOC 2007: (N, C) bool), classes as the set names them (none where it has numbers), notes."""
     from torchvision import datasets  # half a second that `import minclip` should not cost
 
     of = getattr(datasets, kind)
@@ -86,19 +81,10 @@ def read(name: str, kind: str, root: Path, *, split: str, download: bool) -> tup
         d = of(root / "ILSVRC2012" if name == "imagenet" else root, **{k: options[k] for k in options if k in known})
     if name in globals():
         return globals()[name](d, split)
-    return _arrays(d) if hasattr(d, "data") else _some(*_files(d), getattr(d, "classes", ()))
-
-
-def _arrays(d: Any) -> tuple[Any, ...]:
-    images = np.asarray(d.data)  # CIFAR (N, 32, 32, 3), STL-10 (N, 3, 96, 96), MNIST (N, 28, 28)
-    images = _gray(images) if images.ndim == 3 else images.transpose(0, 3, 1, 2) if images.shape[-1] == 3 else images
-    labels = d.targets if hasattr(d, "targets") else d.labels
-    return images, labels, () if str(d.classes[0]).startswith("0 ") else d.classes  # MNIST's are "0 - zero" …
-
-
-def _gray(images: np.ndarray) -> np.ndarray:
-    """(N, H, W) -> (N, 3, H, W), without a copy."""
-    return np.broadcast_to(images[:, None], (len(images), 3, *images.shape[1:]))
+    if not hasattr(d, "data"):
+        return _some(*_files(d), getattr(d, "classes", ()))
+    classes = () if str(d.classes[0]).startswith("0 ") else d.classes  # MNIST's are "0 - zero" …
+    return Lazy(d, itemgetter(0)), d.targets if hasattr(d, "targets") else d.labels, classes
 
 
 def _files(d: Any) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -119,10 +105,10 @@ def _draw(count: int, split: str, test: float, train: float) -> np.ndarray:
 
 
 def fer2013(d: Any, split: str) -> tuple[Any, ...]:
-    images, labels = zip(*d._samples)
+    labels = [label for _, label in d._samples]
     if None in labels:
         raise MinclipError("test.csv has no labels, fer2013.csv and icml_face_data.csv have")
-    return _gray(np.stack(images)), labels, ()
+    return Lazy(d, itemgetter(0)), labels, ()
 
 
 def sun397(d: Any, split: str) -> tuple[Any, ...]:
@@ -148,10 +134,7 @@ def caltech101(d: Any, split: str) -> tuple[Any, ...]:
 
 
 def voc2007(d: Any, split: str) -> tuple[Any, ...]:
-    """An image shows a class where one of its objects is of that class and not marked as difficult.
-
-    One with only difficult ones counts as not showing it; VOC's own kit leaves it out for that class.
-    """
+    # objects marked as difficult don't count; VOC's own kit leaves an image with only such ones out for that class
     labels = np.zeros((len(d), len(VOC)), bool)
     for row, path in zip(labels, d.annotations):
         for thing in ElementTree.parse(path).iter("object"):
@@ -161,7 +144,7 @@ def voc2007(d: Any, split: str) -> tuple[Any, ...]:
 
 def pcam(d: Any, split: str) -> tuple[Any, ...]:
     with d.h5py.File(d._base_folder / d._FILES[split]["targets"][0]) as file:
-        return Lazy(range(len(d)), lambda i: d[i][0]), file["y"][:].reshape(-1), ()
+        return Lazy(d, itemgetter(0)), file["y"][:].reshape(-1), ()
 
 
 def imagenet(d: Any, split: str) -> tuple[Any, ...]:

@@ -1,0 +1,76 @@
+"""What the commands share: their terminal, errors in the command line's spelling, tables, how a model is opened."""
+
+import re
+from collections.abc import Iterable
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..config import MinclipError, TrainConfig
+from ..evaluate import Loaded
+from ..training.engine import pick_device
+from ..weights.folder import look_up
+from ..weights.hub import data_folder
+from ..weights.load import load
+from . import shown
+
+RunArgument = Annotated[
+    tyro.conf.Positional[str],
+    tyro.conf.arg(metavar="RUN", help="a run's folder, its name under runs/, or a model such as demo or ViT-B/32"),
+]
+Download = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="let torchvision download what is missing")]]
+FIELD = re.compile(r"(?<![\w./\\-])(?:data|train|model)\.\w+(?:\.\w+)?")
+
+
+class Terminal(Console):
+    """A console that takes every string as plain text: no markup, no emoji codes, no control characters."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(text), **{**options, "markup": False, "emoji": False})
+
+
+console = Terminal(highlight=False, soft_wrap=True)
+
+
+def as_options(message: str) -> str:
+    """Spells the config's fields in a message as options: `data.image_size` -> `--data.image-size`."""
+
+    def spelled(found: re.Match) -> str:
+        *groups, field = found[0].split(".")
+        known = hasattr(reduce(lambda config, name: getattr(config, name, None), groups, TrainConfig()), field)
+        return "--" + found[0].replace("_", "-") if known else found[0]
+
+    return FIELD.sub(spelled, message)
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str | None = None) -> None:
+    table = Table(*columns, title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def open_model(run: str, *, reads_text: bool = True) -> Loaded:
+    """`load` on the best device; a MinclipError if the model has no tokenizer but needs one."""
+    loaded = load(run, pick_device("auto", "fp32")[0])
+    if reads_text and loaded[2] is None:
+        raise MinclipError(f"{run} has no tokenizer.json, so it can't read text")
+    return loaded
+
+
+def save_picture(figure: Any, name: str, out: str, *, run: str = "") -> str:
+    """Writes a figure to the folder `out`, which is made; by default to the user's own `run`, else to this folder."""
+    from ..course import plots  # waits for matplotlib, which an error or `minclip info` never needs
+
+    folder = look_up(run) if run else None
+    own = folder is not None and folder.is_dir() and data_folder().resolve() not in folder.resolve().parents
+    path = Path(out or (folder if own else "."), name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plots.save(figure, path)
+    console.print(f"saved: {path}")
+    return str(path)
