@@ -193,7 +193,7 @@ class HuggingFaceTokenizer:
     """
 
     def __init__(self, backend: Any) -> None:
-        self.backend, self.to_json = backend, backend.to_str
+        self.backend = backend
         backend.no_truncation()
         backend.encode_special_tokens = True
         ends, fits = backend.encode("").ids, "this tokenizer adds no end token or has no padding, so it doesn't fit"
@@ -216,6 +216,9 @@ class HuggingFaceTokenizer:
         self.truncated += cut
         ids = [row.ids + [self.pad_id] * (length - len(row.ids)) for row in rows]
         return torch.tensor(ids, dtype=torch.int64).view(-1, length)
+
+    def to_json(self) -> str:
+        return self.backend.to_str()
 
 
 def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokenizer | HuggingFaceTokenizer:
