@@ -24,13 +24,6 @@ def data_folder() -> Path:
         return Path(tempfile.gettempdir()) / "minclip"
 
 
-def hub_cache() -> Path:
-    """The cache of `huggingface_hub`, which without a home directory, as in some containers, would be a folder "~"."""
-    from huggingface_hub import constants  # imported here: it takes a quarter of a second
-
-    return data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else Path(constants.HF_HUB_CACHE)
-
-
 class NoSuchFile(MinclipError):
     """The repository exists on the hub, but has no file of that name."""
 
@@ -42,14 +35,16 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
     repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for another hash.
     """
     # imported here: it takes a quarter of a second, which `import minclip` should not cost
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download
 
     page = f"https://huggingface.co/{repo}/tree/main"
     by_hand = by_hand or f"On a machine with a network, download config and weights from {page}; then load their folder"
+    # without a home directory, as in some containers, the library would make a folder named "~"
+    cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
     try:
-        path = Path(hf_hub_download(repo, name, cache_dir=hub_cache()))
+        path = Path(hf_hub_download(repo, name, cache_dir=cache))
     except errors.LocalEntryNotFoundError:
-        where = f"the cache {hub_cache()}, and the hub can't be reached (no network?)"
+        where = f"the cache {cache or constants.HF_HUB_CACHE}, and the hub can't be reached (no network?)"
         raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
     except errors.RepositoryNotFoundError:
         raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None

@@ -6,6 +6,7 @@ takes configs, tokenizer and weights from there; from then on, all of it is in t
 
 import contextlib
 import importlib
+import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,9 +23,11 @@ from ..text import find_end
 from ..tokenizer import Tokenizer
 from .config_json import parse_json
 from .files import one_error, read_tensors
-from .hub import hub_cache, hub_file
+from .hub import NoSuchFile, hub_file
 
 MAX_LAYERS = 1000  # of a text model: to count the parameters of more would take for ever
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def library(name: str) -> ModuleType:
@@ -43,7 +46,9 @@ def complete_config(config: CLIPConfig) -> CLIPConfig:
         known = timm_config(vision)
         vision = replace(vision, mean=tuple(known.mean), std=tuple(known.std))
     if text.tower.startswith("hf:"):
-        text = replace(text, hf_config=from_pretrained("AutoConfig", text).to_json_string())
+        path = hf_folder(text) / "config.json"
+        with one_error(path, "can't be read"):
+            text = replace(text, hf_config=json.dumps(parse_json(path.read_bytes(), str(path))))
     return replace(config, vision=vision, text=text)
 
 
@@ -133,14 +138,18 @@ class TimmTower(nn.Module):
         return [module for module in self.model.modules() if hasattr(module, "mlp")] or [self.model]
 
 
-def from_pretrained(kind: str, text: TextConfig, **options: Any) -> Any:
-    """What transformers' class `kind` ("AutoModel", …) makes of a text model's folder or repository; no code."""
-    name, transformers = text.tower.removeprefix("hf:"), library("transformers")
-    page = f"https://huggingface.co/{name}/tree/main"
-    how = f"can't be read ({kind}).  Without a network, put the files of {page} into a folder and name it, hf:FOLDER"
-    with one_error(name, how):
-        cache = None if Path(name).is_dir() else hub_cache()
-        return getattr(transformers, kind).from_pretrained(name, cache_dir=cache, trust_remote_code=False, **options)
+def hf_folder(config: TextConfig) -> Path:
+    """The folder of a text model: the user's own, or the one in the hub's cache, config and tokenizer downloaded."""
+    name = config.tower.removeprefix("hf:")
+    if Path(name).is_dir():
+        return Path(name)
+    files = f"config.json, tokenizer.json and model.safetensors from https://huggingface.co/{name}/tree/main"
+    by_hand = f"On a machine with a network, download {files}; then name their folder, hf:FOLDER"
+    folder = hub_file(name, "config.json", by_hand=by_hand).parent
+    for file in TOKENIZER_FILES:
+        with contextlib.suppress(NoSuchFile):
+            hub_file(name, file)
+    return folder
 
 
 class HuggingFaceTower(nn.Module):
@@ -169,9 +178,16 @@ class HuggingFaceTower(nn.Module):
 
     def fetch(self) -> None:
         """Reads the weights of the repository or the folder, which must fill the whole model."""
-        model, report = from_pretrained("AutoModel", self.config, config=self.model.config, output_loading_info=True)
+        name, folder = self.config.tower.removeprefix("hf:"), hf_folder(self.config)
+        for file in () if Path(name).is_dir() else WEIGHTS_FILES:
+            with contextlib.suppress(NoSuchFile):
+                hub_file(name, file)
+                break
+        options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
+        with one_error(folder):
+            model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-        _need(not missing, f"{self.config.tower} has no weights for {', '.join(missing[:5])}")
+        _need(not missing, f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
         self.model.load_state_dict(model.state_dict(), strict=False)  # it has a pooler, too
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -225,8 +241,9 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
     """The tokenizer of a new run: the pretrained tower's own, or one trained on `texts()`."""
     if not config.tower.startswith("hf:"):
         return with_context(Tokenizer.train(texts(), config.vocab_size), config)
-    theirs = from_pretrained("AutoTokenizer", config)
-    with one_error(f"{config.tower}'s tokenizer"):
+    folder, transformers = hf_folder(config), library("transformers")
+    with one_error(f"{folder}'s tokenizer"):
+        theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         backend = getattr(theirs, "backend_tokenizer", None)
         fast = backend is not None and theirs.pad_token is not None
         _need(fast, "it is not of the fast kind (tokenizer.json), or has no padding token")
