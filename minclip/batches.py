@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N images and the captions of each, at least one.  Raises MinclipError if the lengths differ or all is empty."""
+    """N images and the captions of each, at least one.  MinclipError if the lengths differ or nothing is there."""
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB, an array or a memory map
     captions: list[list[str]]  # several people may have described the same photograph

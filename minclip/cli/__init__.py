@@ -1,7 +1,6 @@
 """The command line, `minclip VERB …`: a user's mistake is one sentence and exit code 2, Ctrl-C one line and 130.
 
-`import minclip` imports this file first, before torch, and it imports only the standard library itself: Ctrl-C has to
-work during the seconds that the other imports take.
+`import minclip` imports this file first, and it only the standard library: Ctrl-C works while torch is imported.
 """
 
 import io
@@ -20,7 +19,8 @@ from typing import Any
 
 # control characters, which can move the cursor; marks that reverse the text; bytes of a file name that isn't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-VERBS = ("train", "eval", "classify", "probe", "search", "fetch", "info")
+VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
+VERBS |= {"fetch": "basics", "info": "basics"}  # each command and its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -95,7 +95,7 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         return {"minclip": __version__}
     if verb not in VERBS:
         raise MinclipError(f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
-    module = import_module(".evaluate" if verb == "eval" else f".{verb}", __name__)
+    module = import_module(f".{VERBS[verb]}", __name__)
     command = getattr(module, verb.title())
     if verb != "train":
         return fill(command, arguments[1:], f"minclip {verb}").run()

@@ -1,13 +1,14 @@
-"""minclip eval: a run's figures, computed again; or any model, zero-shot, on the paper's data sets."""
+"""minclip eval and minclip probe: a run's figures again, zero-shot tasks, and classifiers trained on labeled images."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import MinclipError
-from ..course.plots import task_bars
+from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
-from ..evaluate import final_figures
-from ..evaluate.tasks import run_tasks, task_names
+from ..evaluate import few_shot, final_figures, linear_probe
+from ..evaluate.probe import crossing
+from ..evaluate.tasks import probe_sets, run_tasks, task_names
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
 from .shared import Download, RunArgument, console, open_model, print_table, save_picture
@@ -50,6 +51,46 @@ class Eval:
         console.print(*(f"{note}\n" for r in results.values() for note in r.notes), sep="", end="")
         picture = save_picture(task_bars(results), "tasks.png", self.out, run=self.run_folder)
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in results.items()}, "file": picture}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measure how many labeled images zero-shot is worth, with a linear probe on all images and on k of each class."""
+
+    run_folder: RunArgument
+    # a task of the shapes world (shape, colour, count, colour+shape, …), or a data set of the paper (cifar10, …)
+    task: str = "shape"
+    shots: str = "1,2,4,8,16"  # the values of k, separated by commas
+    repeats: int = 10  # how many times k images of each class are drawn
+    root: str = ""  # the folder of the paper's data sets
+    download: Download = False
+    out: str = ""  # the folder for few-shot.png; by default the run's folder, or the current one
+
+    def run(self) -> dict[str, Any]:
+        ks = sorted({int(k) if k.strip().isdecimal() else 0 for k in self.shots.split(",")})
+        if ks[0] < 1 or self.repeats < 1:
+            given = f"--shots {self.shots!r} --repeats {self.repeats}"
+            raise MinclipError(f"{given}: both take whole numbers of at least 1, --shots several: 1,2,4")
+        model = open_model(self.run_folder)
+        sets, zero_shot = probe_sets(model, self.task, root=self.root, download=self.download, shots=ks[-1])
+        few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
+        worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot.score)
+
+        sizes = [f"{len(sets[key][1]) if key in sets else 0:,} {key}" for key in ("train", "val", "test")]
+        console.print(f"{self.task}: images {', '.join(sizes)}; C was chosen on val\n")
+        rows = [("chance", f"{zero_shot.chance:.1%}"), ("zero-shot", f"{zero_shot.score:.1%}")]
+        rows += [(f"{k} per class", f"{f['mean']:.1%} ± {100 * f['std']:.1f}", f"{f['c']:.2g}") for k, f in few.items()]
+        rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))
+        print_table(("", zero_shot.metric, "C"), rows)
+        value = f"more than {ks[-1]}" if worth is None else f"at most {ks[0]}" if worth == ks[0] else f"{worth:.1f}"
+        finding = f"zero-shot is worth {value} labeled images per class"
+        console.print(f"\n{finding}")
+        curve, marks = {k: few[k]["accuracies"] for k in ks}, {"crossing": worth, "probe": probe["accuracy"]}
+        figure = few_shot_curve(curve, zero_shot.score, f"{self.task}: {finding}", chance=zero_shot.chance, **marks)
+        picture = save_picture(figure, "few-shot.png", self.out, run=self.run_folder)
+        result = {"task": self.task, "metric": zero_shot.metric, "chance": zero_shot.chance, "crossing": worth}
+        result |= {"zero_shot": zero_shot.score, "probe": {key: probe[key] for key in ("accuracy", "c")}}
+        return {**result, "few_shot": {str(k): few[k] for k in ks}, "picture": picture}
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

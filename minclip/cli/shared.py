@@ -23,9 +23,7 @@ RunArgument = Annotated[
     tyro.conf.Positional[str],
     tyro.conf.arg(metavar="RUN", help="a run's folder, its name under runs/, or a model such as demo or ViT-B/32"),
 ]
-Download = tyro.conf.FlagCreatePairsOff[
-    Annotated[bool, tyro.conf.arg(help="let torchvision download missing data sets")]
-]
+Download = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="let torchvision download what is missing")]]
 FIELD = re.compile(r"(?<![\w./\\-])(?:data|train|model)\.\w+(?:\.\w+)?")
 
 

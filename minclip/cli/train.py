@@ -78,11 +78,10 @@ def free_name(name: str) -> str:
 def check_folder(folder: Path, resume: bool) -> None:
     """Says what several machines must share; a MinclipError if there is no run to resume, or not for every process."""
     sees = distributed.all_gather_object(not resume or (folder / "config.json").exists())
-    blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
     if not sees[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
         raise MinclipError(f"{folder} holds no run to resume{nearest(folder.as_posix().removeprefix('runs/'), runs)}")
-    if blind:
+    if blind := ", ".join(str(rank) for rank, there in enumerate(sees) if not there):
         raise MinclipError(f"process {blind} can't see {folder}, which every machine needs to resume: share or copy it")
     machines = distributed.all_gather_object(distributed.local_rank()).count(0)
     if machines > 1:
@@ -90,14 +89,13 @@ def check_folder(folder: Path, resume: bool) -> None:
         console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")
 
 
-def for_towers(config: TrainConfig, *, vision: str | None = None, text: str | None = None) -> TrainConfig:
-    """The config without the settings that other towers don't use, ready for its `tower` fields to be overridden."""
-    model = config.model
-    for part, tower in (("vision", vision), ("text", text)):
-        old = copy.copy(getattr(model, part))
-        for this in fields(old) if tower else ():
-            if this.name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
-                object.__setattr__(old, this.name, this.default)
-        model = replace(model, **{part: old})
-    towers = {vision or model.vision.tower, text or model.text.tower}
-    return replace(config, model=replace(model, activation=model.activation if towers & TRANSFORMERS else "gelu"))
+def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
+    """The config without the settings that the towers `vision=` and `text=` don't use, ready for them to be set."""
+    model = copy.deepcopy(config.model)
+    for part, tower in towers.items():
+        old = getattr(model, part)
+        for name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
+            object.__setattr__(old, name, getattr(type(old), name))  # the default
+    then = {"vision": model.vision.tower, "text": model.text.tower, **towers}
+    activation = model.activation if TRANSFORMERS.intersection(then.values()) else "gelu"
+    return replace(config, model=replace(model, activation=activation))

@@ -48,9 +48,9 @@ def load_pairs(
     `size` takes the first images only.  `image_column` and `caption_column` name the columns of your own table, if
     they have unusual names.  Raises MinclipError if there is no such data set, root, split or column.
     """
-    if size is not None and size < 1:
+    if size is not None and size < 1:  # a config's 0 means all
         raise MinclipError(f"size must be at least 1, or None for all images, got {size}")
-    data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size)
+    data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size, size)
     return open_data(data, seed=seed).load(split, size=size)
 
 

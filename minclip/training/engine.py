@@ -77,7 +77,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
     """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
 
     `model` is a CLIP, or what `wrap` made of it.  With `loop.micro_batch`, only so many pairs are embedded at a time
-    (gradient caching, Gao et al. 2021; how one GPU trains with the paper's batch of 32,768): first all features, without
+    (gradient caching, Gao et al. 2021; so one GPU trains with the paper's batch of 32,768): first all features, without
     a graph; then the loss over all of them and its gradient at each feature; then each micro-batch again, with the same
     dropout, backward from its features' gradients.  `seed` determines everything random.
     """

@@ -17,8 +17,8 @@ class Muon(torch.optim.AdamW):
     """AdamW, except for groups with `"muon": True`: weights (out, …) of layers, updated as matrices (out, rest).
 
     A few large singular values dominate the gradient of a matrix.  Muon makes its momentum orthogonal before each step,
-    so that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et al.
-    2025), so that one learning rate suits both kinds.
+    so that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et
+    al. 2025), so that one learning rate suits both kinds.
     """
 
     @torch.no_grad()

@@ -138,7 +138,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
     """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
 
     The state holds the weights too: if the machine stops between the two files, these are of different steps.
-    `progress` has the keys of PROGRESS.  All processes must call this, any number of them may load it; process 0 writes.
+    `progress` has the keys of PROGRESS.  All processes must call this, any number may load it; process 0 writes.
     """
     from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
 

@@ -30,7 +30,7 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     """Floating-point operations of the matrix products and convolutions for one pair, forward and backward.
 
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
-    the factor 3; a frozen tower has none.  What is recomputed to save memory counts once: utilization is about useful work.
+    the factor 3; a frozen tower has none.  Recomputing to save memory isn't counted: utilization is about useful work.
     """
     from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `import minclip` should not wait for
 

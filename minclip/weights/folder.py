@@ -1,4 +1,4 @@
-"""A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written atomically, read back, found by name."""
+"""A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written whole, read, found by name."""
 
 import contextlib
 import json
@@ -76,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
-    """Model (in eval mode) and tokenizer of a run or of what `write_folder` wrote; `activation` overrides the config's."""
+    """Model (in eval mode) and tokenizer of a run or of `write_folder`; `activation` overrides the config's."""
     config = from_dict(CLIPConfig, read_config(folder).get("model"), str(folder / "config.json"), group="model.")
     if activation is not None:
         config = replace(config, activation=activation)
@@ -99,7 +99,7 @@ def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
                 wrong.append(f"{name} is no plain tensor of floating-point numbers")
             elif x.shape != wanted[name].shape:
                 wrong.append(f"{name} {tuple(x.shape)}, not {tuple(wanted[name].shape)}")
-            else:  # BatchNorm's counter stays an integer, the rest becomes fp32: low precision lives in the training loop
+            else:  # BatchNorm's counter stays an integer, the rest is fp32: low precision lives in the training loop
                 x = x.float() if x.is_floating_point() else x
                 # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
                 values[name] = x if x.data_ptr() % 64 == 0 else x.clone()

@@ -1,4 +1,4 @@
-"""Where minclip keeps what it downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
+"""Where minclip keeps downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
     """The path of the file `name` of a repository "owner/name", in the user's cache of `huggingface_hub`.
 
     That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  NoSuchFile where the
-    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for content whose hash is wrong.
+    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for another hash.
     """
     # imported here: it takes a quarter of a second, which `import minclip` should not cost
     from huggingface_hub import constants, errors, hf_hub_download

@@ -1,4 +1,4 @@
-"""Weights that others trained (OpenAI's, OpenCLIP's, Hugging Face's): opened by name or path, and written for others."""
+"""Weights that others trained (OpenAI's, OpenCLIP's, Hugging Face's): opened by name or path, written for others."""
 
 import contextlib
 import re

@@ -63,7 +63,7 @@ TRANSPOSED = ("image_projection.weight", "text_projection.weight")
 
 @dataclass(frozen=True)
 class Hints:
-    """What a config says about weights beyond their shapes: the activation, and fields of VisionConfig and TextConfig."""
+    """What a config says about weights beyond their shapes: activation, fields of VisionConfig and of TextConfig."""
 
     activation: str | None = None
     vision: dict[str, Any] = field(default_factory=dict)
@@ -166,7 +166,7 @@ def to_theirs(model: CLIP, names: Mapping[str, str]) -> dict[str, Tensor]:
 # ---- configs
 
 # Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
-# the value that CLIP has.  attn_pooler_…, timm_… and hf_… have no effect unless a field that is not listed turns them on.
+# the value that CLIP has.  attn_pooler_…, timm_… and hf_… have no effect unless a field that isn't listed says so.
 OPEN_CLIP_FIELDS = {
     "vision_cfg": """image_size layers width patch_size head_width mlp_ratio patch_dropout pool_type=tok
         pos_embed_type=learnable attn_pooler_queries=256 attn_pooler_heads=8 timm_pool=avg timm_proj=linear""",
@@ -196,7 +196,7 @@ def open_clip_hints(path: Path) -> Hints | None:
 
 
 def transformers_hints(path: Path) -> Hints | None:
-    """What a `CLIPModel`'s config.json and preprocessor_config.json say; None where `path` is no config of transformers."""
+    """What a `CLIPModel`'s config.json and preprocessor_config.json say; None if `path` isn't transformers' config."""
     values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
     if "model_type" not in values:
         return None

@@ -16,7 +16,7 @@ from common import machine
 from PIL import Image
 
 import minclip
-from minclip.cli.classify import wrong_pairs_cosine
+from minclip.cli.images import wrong_pairs_cosine
 from minclip.evaluate import embed_images, zero_shot_classifier
 
 TASKS = ("colour", "shape", "fill", "size", "colour+shape")

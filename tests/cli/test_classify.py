@@ -12,7 +12,7 @@ from PIL import Image
 
 import minclip
 from minclip.cli import main
-from minclip.cli.classify import wrong_pairs_cosine
+from minclip.cli.images import wrong_pairs_cosine
 from minclip.course import plots
 from minclip.data import load_pairs, open_data
 
@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch, validation):
     def opened(data):
         return SimpleNamespace(load=lambda *_, **__: validation) if data.name == "shapes" else open_data(data)
 
-    monkeypatch.setattr("minclip.cli.classify.open_data", opened)
+    monkeypatch.setattr("minclip.cli.images.open_data", opened)
     shutil.copytree(DEMO, tmp_path / "runs" / "mine")
     shutil.copy(DEMO / "blue-star.png", tmp_path / "star.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save("noise.png")
@@ -117,7 +117,7 @@ def test_where_the_validation_pairs_are_not_here_it_is_off_and_says_why(here, ca
 
 def test_a_few_validation_pairs_are_too_few(here, capsys, monkeypatch, validation):
     few = minclip.Pairs(validation.images[:50], validation.captions[:50], validation.names[:50])
-    monkeypatch.setattr("minclip.cli.classify.open_data", lambda _: SimpleNamespace(load=lambda *_, **__: few))
+    monkeypatch.setattr("minclip.cli.images.open_data", lambda _: SimpleNamespace(load=lambda *_, **__: few))
     assert classify(capsys, "noise.png", "--labels", "blue star, red star")[0]["none_below"] is None
 
 

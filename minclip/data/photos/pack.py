@@ -33,7 +33,7 @@ def pack(
     `read(name)` gives the encoded bytes, to several threads at once.  `stamps` change with the images' contents; a new
     pack replaces the earlier ones of the same `place` and size.  MinclipError: too little disk, or nothing to decode.
 
-    A pack is two files in the data folder's cache: the pixels (.u8, channels last), and then a list (.json) of checksums
+    A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) of checksums
     and broken images.  At each start the size is checked, and a small file's pixels; a pack that is damaged, or that a
     killed process left without its list, is made anew.
     """

@@ -141,7 +141,7 @@ class Finder:
         return near or (list(named) if by_name else [])
 
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
-        """The path that `written` means, if any; a MinclipError names the `place` where it was written if several do."""
+        """The path that `written` means, if any; a MinclipError names the `place` where it stands if several do."""
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
             raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder, too")
         return paths[0] if paths else None

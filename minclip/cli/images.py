@@ -1,5 +1,8 @@
-"""minclip classify: which of some labels an image shows, or none of these."""
+"""minclip classify, which of some labels an image shows, or none, and minclip search, for photographs in a folder."""
 
+import base64
+import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,16 +10,20 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
+from jinja2 import Environment
+from PIL import Image
 
 from ..config import MinclipError
-from ..course.plots import classified
+from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
 from ..data.photos.images import open_image
 from ..evaluate import embed_images, embed_texts, zero_shot_classifier
+from ..evaluate.search import Index
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..training.run import read_run_config
-from ..weights.folder import look_up
+from ..weights.folder import atomic_write, look_up
+from . import shown
 from .shared import RunArgument, as_options, console, open_model, print_table, save_picture
 
 FEWEST = 100  # validation pairs from which a threshold can be estimated
@@ -83,10 +90,10 @@ class Classify:
         """The cosine below which an image is none of these, None if it is unknown, and where it comes from."""
         if self.none_below == "off":
             return None, "none of these: off, as requested"
-        if self.none_below != "auto":
+        if isinstance(self.none_below, float):
             return self.none_below, f"none of these: below {self.none_below:.2f}, as requested"
         try:
-            if (folder := look_up(self.run_folder)) is None:
+            if (folder := look_up(self.run_folder)) is None or folder.is_file():
                 raise MinclipError(f"{self.run_folder} is not a run")
             data = read_run_config(folder).data
             pairs = open_data(data).load("val", size=1000)
@@ -104,3 +111,58 @@ def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, share
     image, text = embed_images(model, pairs), embed_texts(model, tokenizer, pairs.texts)
     wrong = (pairs.text_to_image + 1) % len(pairs)
     return float(np.quantile((image[wrong] * text).sum(dim=1).cpu().numpy(), share))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Find photographs that match a text, or that look like another photograph."""
+
+    run_folder: RunArgument
+    images: Path  # a folder with its subfolders, or a zip of photographs
+    query: str = ""  # what to look for: "two dogs in the snow"
+    image: str = ""  # a photograph, to find others like it
+    top: int = 12  # how many to find
+    out: str = "."  # the folder for search.png and search.html
+
+    def run(self) -> dict[str, Any]:
+        query = self.query.strip()
+        if bool(query) == bool(self.image):
+            raise MinclipError('search needs either --query "two dogs in the snow" or --image photo.jpg')
+        if self.top < 1:
+            raise MinclipError(f"--top must be at least 1, got {self.top}")
+        loaded = open_model(self.run_folder, reads_text=bool(query))
+        asked = data_uri(open_image(self.image, 480)) if self.image else None
+        index = Index.of(self.images, loaded)
+        vector = index.embed_text(query) if query else index.embed_image(self.image)
+        start = time.perf_counter()
+        hits = index.search(vector, self.top)
+        milliseconds = 1000 * (time.perf_counter() - start)
+
+        names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
+        rows = [(str(i), f"{cosine:.3f}", name) for i, (name, cosine) in enumerate(zip(names, cosines), 1)]
+        print_table(("", "cosine", "image"), rows)
+        console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
+        left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
+        console.print(*index.notes, *[left_out][: len(index.broken)], sep="\n")
+
+        title = shown(f"Like {Path(self.image).name}" if self.image else f"“{query}”")
+        title += f": nearest of {len(index.paths):,} images"
+        pictures = [index.picture(hit.path) for hit in hits]
+        sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title=title), "search.png", self.out)
+        found = [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]
+        template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
+        shown_hits = [{**hit, "picture": data_uri(picture)} for hit, picture in zip(found, pictures)]
+        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=shown_hits)
+        page = Path(self.out, "search.html")
+        atomic_write(page, html.encode())
+        console.print(f"saved: {page}")
+        result = {"hits": found, "images": len(index.paths), "milliseconds": milliseconds}
+        return result | {"files": [sheet, str(page)], "broken": index.broken, "notes": index.notes}
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture itself as an address, at most 480 pixels wide and high, so that a page needs no other file."""
+    buffer = io.BytesIO()
+    picture.thumbnail((480, 480))  # in place
+    picture.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
