@@ -23,11 +23,8 @@ from ..config import MinclipError, nearest
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
 
-SOURCES = {
-    "flickr8k": "adityajn105/flickr8k",
-    "flickr30k": "adityajn105/flickr30k",
-    "karpathy-splits": "shtvkumar/karpathy-splits",
-}
+SOURCES = {name: f"adityajn105/{name}" for name in ("flickr8k", "flickr30k")}
+SOURCES |= {"karpathy-splits": "shtvkumar/karpathy-splits"}
 MARK = ".fetched.json"  # in a complete folder: what it was made of
 TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given up, and before it is asked again
 LONGEST = 300  # seconds: a server that asks for a longer pause is given up
@@ -41,8 +38,7 @@ NO_CREDENTIALS = f"""Kaggle gives its data sets to people with an account; no va
 Then {AGAIN}. KAGGLE_USERNAME with KAGGLE_KEY, and kaggle.json, are read too."""
 REFUSALS = {
     401: f"Kaggle does not accept these credentials (401): replace them by a new token of {TOKENS}",
-    403: f"Kaggle does not give {{source}} to this account (403): open {PAGE}{{source}} in a browser, signed in, "
-    f"accept the data set's rules if it asks for it, and {AGAIN}",
+    403: f"Kaggle refuses {{source}} (403): open {PAGE}{{source}} signed in, accept the data set's rules, and {AGAIN}",
     404: f"Kaggle has no data set {{source}} (404): look for it at {PAGE} and set source to its OWNER/NAME",
 }
 
@@ -86,8 +82,7 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        full = f"no space left on the disk of {folder}: free some, and {AGAIN}; downloads are kept"
-        raise MinclipError(full) from None
+        raise MinclipError(f"no space left for {folder}: free some, and {AGAIN}; downloads are kept") from None
     finally:
         if lock.is_locked:
             lock.release()
@@ -111,9 +106,6 @@ def _check_client() -> None:
         if [int(part) for part in re.findall(r"\d+", version("kaggle"))[:2]] >= [2, 2]:
             return
     raise MinclipError("fetching needs Kaggle's client, 2.2 or newer, and Python 3.11: pip install 'kaggle>=2.2'")
-
-
-# ---- downloading
 
 
 def _download(source: str, archive: Path) -> None:
@@ -187,9 +179,6 @@ def _size(archive: Path) -> int:
     return archive.stat().st_size if archive.exists() else 0
 
 
-# ---- unpacking
-
-
 def _unpack(source: str, archive: Path, folder: Path) -> None:
     unpacked, name = archive.parent / "unpacked", ""
     shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
@@ -208,8 +197,7 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
             for file in tqdm(files, "unpacking", unit=" files", leave=False):
                 name = f"{file.filename!r}: "
                 zipped.extract(file, unpacked)  # checks its CRC
-        mark = {"source": source, "bytes": archive.stat().st_size, "sha256": sha256(archive)}
-        mark["date"] = date.today().isoformat()
+        mark = {"source": source, "bytes": _size(archive), "sha256": sha256(archive), "date": str(date.today())}
         (unpacked / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()  # empty: Windows moves nothing onto it

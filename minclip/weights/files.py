@@ -34,7 +34,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             what = f"it is damaged or holds more than tensors{f' ({named[1]})' if named else ''}"
             raise MinclipError(f"{what}; minclip never executes code from a weights file") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
-        return strip_prefixes(tensors)
+        for prefix in ("module.", "_orig_mod.", "module."):  # of DDP, of torch.compile, in either order
+            if all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        return tensors
 
 
 def shards(index: Path) -> list[str]:
@@ -53,13 +56,6 @@ def one_error(where: object, what: str = "is damaged") -> Iterator[None]:
     except Exception as error:  # bytes that are no pickle can raise anything
         what = "is not there" if isinstance(error, FileNotFoundError) else what
         raise MinclipError(f"{where} {what}: {type(error).__name__}: {' '.join(str(error).split()):.200}") from None
-
-
-def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Removes `module.` (of DDP) and `_orig_mod.` (of `torch.compile`) as long as all names begin with one of them."""
-    while tensors and (found := [p for p in ("module.", "_orig_mod.") if all(name.startswith(p) for name in tensors)]):
-        tensors = {name.removeprefix(found[0]): tensor for name, tensor in tensors.items()}
-    return tensors
 
 
 def _check_memory(path: Path, size: int) -> None:

@@ -76,9 +76,9 @@ def check_memory(model: nn.Module, *, copies: int = 1) -> None:
 
 def memory_gb() -> float:
     """This machine's memory in GB; infinite where the system doesn't report it."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows
-        return float("inf")
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    with contextlib.suppress(AttributeError, ValueError):  # of Windows
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    return float("inf")
 
 
 def timm_config(config: VisionConfig) -> Any:
@@ -209,7 +209,7 @@ class HuggingFaceTokenizer:
     """
 
     def __init__(self, backend: Any) -> None:
-        self.backend, self.to_json = backend, backend.to_str
+        self.backend = backend
         backend.no_truncation()
         backend.encode_special_tokens = True
         ends, fits = backend.encode("").ids, "this tokenizer adds no end token or has no padding, so it doesn't fit"
@@ -232,6 +232,9 @@ class HuggingFaceTokenizer:
         self.truncated += cut
         ids = [row.ids + [self.pad_id] * (length - len(row.ids)) for row in rows]
         return torch.tensor(ids, dtype=torch.int64).view(-1, length)
+
+    def to_json(self) -> str:
+        return self.backend.to_str()
 
 
 def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokenizer | HuggingFaceTokenizer:

@@ -232,7 +232,7 @@ def test_an_error_is_one_message_and_exit_code_2(kaggle, capsys):
     kaggle.questions = [403]
     assert main(["fetch", "flickr8k", "--json"]) == 2
     out, err = capsys.readouterr()
-    assert err.startswith("minclip: Kaggle does not give") and json.loads(out) == {"error": err[9:].strip()}
+    assert err.startswith("minclip: Kaggle refuses") and json.loads(out) == {"error": err[9:].strip()}
 
 
 @pytest.mark.parametrize(
@@ -643,9 +643,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told(kaggle, disk, monkeypatch, while
     files = {"large.bin": os.urandom(4 * MB)} if while_ == "downloading" else {"large.txt": bytes(4 * MB)}
     kaggle.zips[SOURCE] = zipped(files, zipfile.ZIP_DEFLATED)
     monkeypatch.setattr(module, "_need_space", lambda *_: None)  # there was room when it was looked for
-    with pytest.raises(
-        MinclipError, match=r"no space left on the disk of .*flickr8k: free some, and run the same command"
-    ):
+    with pytest.raises(MinclipError, match=r"no space left for .*flickr8k: free some, and run the same command"):
         fetch("flickr8k", to=disk / "flickr8k")
     work = disk / ".flickr8k.fetch"
     assert not (work / "unpacked").exists() and not (disk / "flickr8k").exists()

@@ -36,8 +36,13 @@ def test_the_parameters_are_those_of_openais_model(monkeypatch):
         check_size(CLIPConfig(), copies=4)
 
 
-def test_what_fits_is_taken_and_pretrained_towers_are_not_counted():
+def test_what_fits_is_taken_and_pretrained_towers_are_counted(monkeypatch):
     for config in PRESETS.values():
         check_size(config.model)
-    check_size(CLIPConfig(vision=VisionConfig("timm:none-of-that-name"), text=TextConfig("hf:none")))
     assert towers.memory_gb() > 1
+    small = CLIPConfig(
+        vision=VisionConfig("timm:test_vit", image_size=32), text=TextConfig("bag", vocab_size=9, width=8)
+    )
+    monkeypatch.setattr(towers, "memory_gb", lambda: 1e-3)
+    with pytest.raises(MinclipError, match=r" [\d,]{7} parameters"):
+        check_size(small)

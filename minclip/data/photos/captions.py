@@ -23,18 +23,14 @@ WORDS = {
 
 def split_in(name: str) -> str:
     """The split named by a word of a file's name ("validation-00000.parquet", "Flickr_8k.devImages.txt"), or ""."""
-    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
-    return next((WORDS[word.lower()] for word in words if word.lower() in WORDS), "")
+    return next((WORDS[w.lower()] for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", name) if w.lower() in WORDS), "")
 
 
 def split_of(row: Row) -> str:
     """The split that a row names: train, val or test."""
-    if row.split.strip().lower() not in WORDS:
-        raise MinclipError(f"{row.place}: the split {row.split!r} is none of train, val, test")
-    return WORDS[row.split.strip().lower()]
-
-
-# ---- Flickr's
+    if split := WORDS.get(row.split.strip().lower()):
+        return split
+    raise MinclipError(f"{row.place}: the split {row.split!r} is none of train, val, test")
 
 
 def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
@@ -53,6 +49,7 @@ def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
 
 def rows_of_flickr(text: str, path: str) -> Iterator[Row]:
     bar = basename(path) == "results.csv"
+    hint = "" if bar else "; a caption with a comma needs quotes"
     delimiter, columns = ("|", ["image_name", "comment_number", "comment"]) if bar else (",", ["image", "caption"])
     for number, cells in csv_rows(text, path, delimiter, strict=False, quotes=not bar):
         row = delimiter.join(cells)[:80]
@@ -65,11 +62,8 @@ def rows_of_flickr(text: str, path: str) -> Iterator[Row]:
             cells[1:] = run_together.groups()
         if len(cells) != len(columns):
             what = f"expected {len(columns)} columns ({delimiter.join(columns)}), found {len(cells)}"
-            raise MinclipError(f"{path} line {number}: {what}; a caption with {delimiter!r} needs quotes: {row!r}")
+            raise MinclipError(f"{path} line {number}: {what}{hint}: {row!r}")
         yield Row(path, f"line {number}", cells[0], [cells[-1]])
-
-
-# ---- Karpathy's
 
 
 def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
@@ -101,11 +95,8 @@ def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
             captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
             yield Row(path, f"images[{number}]", name, captions, image["split"].strip())
         except (KeyError, TypeError, AttributeError) as error:
-            what = "is not in Karpathy's format, with filename, split and sentences[].raw"
-            raise MinclipError(f"{path} images[{number}] {what}: {type(error).__name__} {error}") from None
-
-
-# ---- your own
+            what = f"{type(error).__name__} {error}; expected filename, split and sentences[].raw"
+            raise MinclipError(f"{path} images[{number}] is not in Karpathy's format: {what}") from None
 
 
 def read_own(source: Source, names: Collection[str], columns: tuple[str, str]) -> list[Row]:

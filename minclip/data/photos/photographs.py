@@ -115,9 +115,6 @@ def _note(names: list[str], what: str) -> str:
     return f"{len(names)} {what} and were left out: {some}" if names else ""
 
 
-# ---- splits
-
-
 def read_splits(
     source: Source, names: list[str], *, told: dict[str, str] | None = None, folders: dict[str, str] | None = None
 ) -> dict[str, list[str]]:

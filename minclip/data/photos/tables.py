@@ -61,10 +61,9 @@ def _plain(name: str) -> str:
 
 
 def _column(path: str, header: list[str], what: str, asked: str) -> int:
-    plain, known = [_plain(name) for name in header], [asked] if asked else KNOWN[what].split()
-    for name in known:
-        if _plain(name) in plain:
-            return plain.index(_plain(name))
+    plain, known = [_plain(name) for name in header], [_plain(asked)] if asked else KNOWN[what].split()
+    if there := [name for name in known if name in plain]:
+        return plain.index(there[0])
     has = f"it has {', '.join(header)}" if header else "it is empty"
     if asked:
         raise MissingColumn(f"{path} has no column {asked!r}{nearest(asked, header)}: {has}")
@@ -81,9 +80,6 @@ def _texts(cell: Any, path: str) -> list[Any]:
     return cell if isinstance(cell, list) else [] if cell is None else [cell]
 
 
-# ---- CSV
-
-
 def _csv(source: Source, path: str) -> Table:
     text = source.text(path)
     delimiter = max(",;\t|", key=next((line for line in io.StringIO(text) if line.strip()), "").count)
@@ -93,9 +89,9 @@ def _csv(source: Source, path: str) -> Table:
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
         for number, cells in lines:
             if len(cells) != len(header):
-                what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}"
-                why = f"a caption with {delimiter!r} needs quotes: {delimiter.join(cells)[:80]!r}"
-                raise MinclipError(f"{path} line {number}: {what}; {why}")
+                what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}; a caption with"
+                row = delimiter.join(cells)[:80]
+                raise MinclipError(f"{path} line {number}: {what} {delimiter!r} needs quotes: {row!r}")
             yield f"line {number}", [cells[i] for i in columns], None
 
     return header, rows
@@ -119,9 +115,6 @@ def csv_rows(
     except csv.Error as error:
         why = "is a quote not closed, or one inside quotes not doubled?"
         raise MinclipError(f"{path} line {start}: {error}: {why}") from None
-
-
-# ---- parquet
 
 
 def _parquet(source: Source, path: str) -> Table:
