@@ -29,10 +29,11 @@ Root = str | Path | None  # the folder of all benchmarks; None for the data fold
 
 def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:
     """`decode(item)` of all items, a batch at a time, in threads; a bar of that name on stderr shows the progress."""
-    starts, look = range(0, len(items), batch_size), {"unit": " images", "unit_scale": batch_size, "leave": False}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for i in tqdm(starts, desc=bar, disable=not items, **look):
-            yield list(pool.map(decode, items[i : i + batch_size]))
+    progress = tqdm(total=len(items), desc=bar, disable=not items, unit=" images", leave=False)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress:
+        for i in range(0, len(items), batch_size):
+            yield (batch := list(pool.map(decode, items[i : i + batch_size])))
+            progress.update(len(batch))
 
 
 @torch.no_grad()
