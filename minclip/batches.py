@@ -1,4 +1,4 @@
-"""Pairs become batches: order, captions and crops drawn from the seed, images augmented a whole batch at a time."""
+"""Pairs become batches: order, captions and crops drawn from the seed, and images augmented one whole batch at a time."""
 
 import re
 from collections.abc import Iterator
@@ -70,11 +70,11 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Captions:
-    """The ids of all captions, made once, before training: image i owns rows `first[i]` to `first[i + 1]`."""
+    """The ids of all captions, made once, before training: image i owns rows `first[i]:first[i + 1]`."""
 
     ids: Tensor  # (M, L) int64
     first: np.ndarray  # (N + 1,) int64
-    may_flip: Tensor  # (M,) bool; a mirrored image would make "on the left" a lie
+    may_flip: Tensor  # (M,) bool; a mirrored image would make "on the left" false
     eot_id: int
 
 
@@ -99,7 +99,7 @@ class RawBatch:
 
 
 def random_numbers(count: int, *seeds: int) -> Tensor:
-    """(8, count) in [0, 1), drawn from `seeds` alone: a resumed run draws what an uninterrupted one would have."""
+    """(8, count) in [0, 1), drawn from `seeds` alone: a resumed run draws what an uninterrupted one would have drawn."""
     seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
     # always on the CPU, whose generator gives the same numbers on every machine
     return torch.rand(8, count, generator=torch.Generator().manual_seed(seed))
@@ -110,13 +110,13 @@ def raw_batches(
 ) -> Iterator[RawBatch]:
     """The batches of one epoch from number `start` on: each image once, with one of its captions.
 
-    Each process gets its rows of each batch: together they see what one process would have seen.
-    The incomplete last batch is dropped; its images come in another epoch.  Raises MinclipError if there is no batch.
+    Each process gets its rows of each batch: together they see the batch that a single process would see.
+    The incomplete last batch is dropped; its images appear in other epochs.  Raises MinclipError if there is no batch.
     """
     if batch_size > len(pairs):
         raise MinclipError(f"train.batch_size {batch_size} exceeds the data set's {len(pairs)} images: lower it")
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(pairs))  # no image twice in a batch: its own copy would count as a wrong answer
+    order = rng.permutation(len(pairs))  # no image twice in a batch: the second copy would count as a wrong answer
     chosen = captions.first[:-1] + np.floor(rng.random(len(pairs)) * np.diff(captions.first)).astype(np.int64)  # (N,)
     rows = batch_size // world_size()
     mine = slice(rank() * rows, (rank() + 1) * rows)
@@ -138,8 +138,8 @@ class Batch:
 def assemble(
     raw: RawBatch, data: DataConfig, vision: VisionConfig, *, image_size: int | None = None, device: Device = "cpu"
 ) -> Batch:
-    """The one place where batches are made, from memory and from shards; S is `image_size`, else `data.image_size`."""
-    # all copies start at once, and nothing below asks the GPU for a value: the host never waits for it
+    """The one place where batches are made, from memory and from shards; S is `image_size` if given, else `data.image_size`."""
+    # all copies start at once, and nothing below reads a value back from the GPU, so the host never waits
     images, ids, may_flip, numbers = (to_device(x, device) for x in vars(raw).values())
     size, may_flip = image_size or data.image_size, may_flip if data.flip else None
     x = augment(images, numbers[:5], image_size=size, min_crop=data.min_crop, may_flip=may_flip)
@@ -202,7 +202,7 @@ def recolor(images: Tensor, random_numbers: Tensor, *, strength: float) -> Tenso
 
 
 def normalize(images: Tensor, vision: VisionConfig) -> Tensor:
-    """(B, 3, S, S) from 0 to 255 to the range that the image tower was made for: (x / 255 - mean) / std."""
+    """(B, 3, S, S) from 0 to 255 to the range that the image tower expects: (x / 255 - mean) / std."""
     x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     for channel, mean, std in zip(x.unbind(1), vision.mean, vision.std):
         channel.mul_(1 / (255 * std)).sub_(mean / std)  # plain numbers: a tensor of them would have to be copied

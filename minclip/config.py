@@ -1,4 +1,4 @@
-"""Every setting of minclip as frozen dataclasses, each checked when it is set."""
+"""Every setting of minclip as frozen dataclasses, checked on construction."""
 
 import dataclasses
 import difflib
@@ -10,20 +10,20 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 
 class MinclipError(ValueError):
-    """A user's mistake in one sentence: what is wrong, where, and how to fix it.  The command line exits with 2."""
+    """A user's mistake in one sentence: what is wrong, where, and how to fix it.  The command line exits with code 2."""
 
 
 def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
-    """`" (did you mean 'shapes'?)"`, or "" if no word of `words` is at least `cutoff` similar (1 means equal)."""
+    """`" (did you mean 'shapes'?)"`, or "" if no word of `words` is at least `cutoff` similar (1 means identical)."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class Default(int):
-    """A whole number that nobody chose, so it may still change to agree with one that somebody did choose."""
+    """An integer that is still the default, so it may be changed to match a value that the user chose."""
 
 
-OPENAI_SIZE = Default(224)  # the side of ViT-B/32's images, in pixels
+OPENAI_SIZE = Default(224)  # side length of ViT-B/32's images
 
 
 def _need(condition: bool, message: str) -> None:
@@ -33,7 +33,7 @@ def _need(condition: bool, message: str) -> None:
 
 TRANSFORMERS = {"vit", "transformer"}  # the towers that use model.activation
 VIT_ONLY = "patch_size layers mlp_width stem stem_width pool patch_dropout"
-UNUSED = {  # of each tower: the fields of its config that have no effect and must keep their defaults
+UNUSED = {  # for each tower, the config fields that have no effect and must keep their defaults
     "vision": {
         "vit": "stages", "resnet": f"{VIT_ONLY} dropout", "small_resnet": f"{VIT_ONLY} heads",
         "timm:": f"{VIT_ONLY} width heads stages dropout",
@@ -49,7 +49,7 @@ def unused_fields(part: str, tower: str) -> set[str]:
     return {*UNUSED[part][kind].split()}
 
 
-# A number and the interval that it must lie in, as mathematics writes it; the upper bounds are beyond any use.
+# A number and the interval that it must lie in, in mathematical notation; the upper bounds exceed any use.
 Count, Layers, Channel = Annotated[int, "[1, 1e9]"], Annotated[int, "[1, 1000]"], Annotated[float, "[-1e9, 1e9]"]
 Pixels, Width, Pairs = Annotated[int, "[1, 8192]"], Annotated[int, "[1, 65536]"], Annotated[int, "[2, 1e7]"]
 Share, Fraction, Positive = Annotated[float, "[0, 1]"], Annotated[float, "[0, 1)"], Annotated[float, "(0, 1e300]"]
@@ -98,9 +98,9 @@ class VisionConfig:
     """The image tower; the defaults are OpenAI's ViT-B/32.  UNUSED lists what each tower doesn't use."""
 
     tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
-    image_size: Pixels = OPENAI_SIZE  # in training it is data.image_size
+    image_size: Pixels = OPENAI_SIZE  # in training always equal to data.image_size
     width: Width = 768  # of the tokens; of a ResNet, the channels of its first stage
-    heads: Width = 12  # of the attention; of a ModifiedResNet, of its attention pooling
+    heads: Width = 12  # attention heads; for a ModifiedResNet, those of its attention pooling
     stages: tuple[Layers, Layers, Layers, Layers] = (3, 4, 6, 3)  # blocks in each stage of a ResNet
     patch_size: Pixels = 32
     layers: Layers = 12  # Transformer blocks
@@ -215,7 +215,7 @@ class LoopConfig:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.98
     label_smoothing: Fraction = 0.0  # of the target, spread over all pairs of the batch; model.loss clip only
-    grad_clip: Positive = 1.0  # largest norm of the gradient
+    grad_clip: Positive = 1.0  # maximum gradient norm
     steps: Count = 1000
     minutes: Annotated[float, "(0, 525600]"] | None = None  # budget of time instead of steps; the schedule follows it
     log_every: Count = 10  # steps
@@ -239,7 +239,7 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All of a run: data, model, loop."""
+    """Everything that defines a run: data, model and loop."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: CLIPConfig = field(default_factory=CLIPConfig)

@@ -27,11 +27,11 @@ MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which a run g
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
-    """Trains a CLIP from scratch and returns its Run; everything is kept in `folder` (default: `runs/<data set>`).
+    """Trains a CLIP from scratch and returns its Run; all files are written to `folder` (default: `runs/<data set>`).
 
-    With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  Ctrl-C ends the
-    step, saves, and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
-    MinclipError: a config that can't work here, a folder in use or with a run in it, too few data, infinite gradients.
+    With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  On Ctrl-C, it ends
+    the step, saves and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
+    MinclipError: a config that can't work here, a folder in use or with a run in it, too little data, infinite gradients.
     """
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config
@@ -50,7 +50,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 run.model.to(device)
                 return run
         else:
-            with distributed.on_each_machine_once():  # what the first process downloads, the others find
+            with distributed.on_each_machine_once():  # the first process downloads, the others reuse its files
                 config = replace(config, model=complete_config(config.model))
         check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
         stream = Stream(config)
@@ -73,7 +73,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
         clip = clip.to(device).train()
         clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
-        model = wrap(clip, loop)  # `clip` stays the model itself, whatever is around it
+        model = wrap(clip, loop)  # `clip` remains the bare model inside any wrapper
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # those of the towers may differ
@@ -87,7 +87,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.start_run(folder, config, tokenizer, names=stream.names)
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
-        distributed.barrier()  # nobody reads the folder before process 0 has put it in order
+        distributed.barrier()  # nobody reads the folder until process 0 has prepared it
         writer = watch.tensorboard(folder, step) if loop.tensorboard and first else None
 
         def log(line: dict[str, Any]) -> None:
@@ -127,12 +127,12 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 side = engine.picture_size(progress, config.data)
                 if loop.unmasked_last and progress >= 1 - loop.unmasked_last and clip.vision.patch_dropout:
                     clip.vision.patch_dropout = 0.0
-                    flops.clear()  # whole images cost more
+                    flops.clear()  # without patch dropout a step costs more: count again
                 # one step: gradients of the loss, clipped, then the optimizer
                 batch = stream.next(side)
                 # all randomness comes from these: no random state is saved, and any number of processes may resume
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
-                optimizer.zero_grad()  # gradients add up otherwise
+                optimizer.zero_grad()  # otherwise gradients accumulate
                 loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
                 grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
@@ -140,16 +140,16 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 finite = bool((loss + grad_norm).isfinite())
                 if finite:
                     optimizer.step()
-                    clip.clamp_logit_scale()  # after the step, so that it never starts above 100
+                    clip.clamp_logit_scale()  # so that no step begins with a scale above 100
                     if ema:
                         ema.update(step)
                     skipped_in_a_row = 0
-                else:  # it would stay in the weights for ever, and a bad image in BatchNorm's statistics
+                else:  # a bad update would ruin the weights; the bad batch is already in BatchNorm's statistics
                     for buffer, good in zip(clip.buffers(), good_buffers):
                         buffer.copy_(good)
                     skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
                 step += 1
-                # once in a while: log
+                # every log_every steps: log
                 if logged:
                     now = time.perf_counter()
                     rate = loop.batch_size * (step - logged_step) / (now - logged_at)
@@ -186,22 +186,22 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     what = f"the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss}, norm {grad_norm})"
                     how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt yet"
                     raise MinclipError(f"step {step}: {what}: {how}")
-                # once in a while: validate, save
+                # now and then: validate, save
                 paused = time.perf_counter()
                 if loop.eval_every and step % loop.eval_every == 0:
                     validate()
                 if step % loop.checkpoint_every == 0:
                     save()
-                logged_at += time.perf_counter() - paused  # images/s are those of training
+                logged_at += time.perf_counter() - paused  # so that images/s counts training time only
 
-        # ---- the end: save, validate, evaluate on the splits that nothing was chosen by
+        # ---- the end: save, validate, evaluate on splits that were not used for any choice
         save()
         if stop:
             raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")
         if not loop.eval_every or step % loop.eval_every:  # otherwise the loop has just validated
             validate()
         if ema:
-            ema.swap()  # the averages are the result
+            ema.swap()  # the averaged weights are the final model
         if loop.unmasked_last:
             clip.vision.patch_dropout = config.model.vision.patch_dropout
         model = whole_model(model).to(device).eval()

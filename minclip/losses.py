@@ -19,7 +19,7 @@ Float = Tensor | float  # scale and bias: learned, or fixed
 
 def similarity(image: Tensor, text: Tensor) -> Tensor:
     """Dot products, (B, D) and (B, D) -> (B, B) in fp32; cosines where the features have length 1."""
-    # also under autocast: bf16 would round a cosine to about 0.004, which at scale 100 is 0.4 of a logit
+    # even under autocast: bf16 stores a cosine near 1 only to about 0.004, i.e. 0.4 in a logit at scale 100
     with torch.autocast(image.device.type, enabled=False):
         return image.float() @ text.float().T
 
@@ -39,14 +39,14 @@ def clip_loss(
     `image` and `text` are (B, D) features of length 1; row i of both is a pair.  `scale` is exp(logit_scale), the
     inverse of the softmax's temperature: 14.29 at the start, at most 100.  With `image_ids` (B,), all captions of one
     image are its positives and share its target evenly; without, a second caption in the batch counts as wrong.
-    `label_smoothing` moves this part of each target to all B columns alike (Szegedy et al. 2016).
+    `label_smoothing` spreads this fraction of each target evenly over all B columns (Szegedy et al. 2016).
 
-    `chunk_size` computes so many rows of the matrix at a time, to save memory; `distributed` takes the batch of all
+    `chunk_size` computes this many rows of the matrix at a time, to save memory; `distributed` takes the batch of all
     processes together.  Both give the same values and gradients: see `training/big_losses.py`.
     """
     _check(image, text, image_ids, chunk_size)
     if chunk_size is not None or distributed:
-        from .training.big_losses import big_clip_loss  # for those who need more than the formula
+        from .training.big_losses import big_clip_loss  # only needed for chunked or distributed computation
 
         return big_clip_loss(image, text, scale, image_ids, label_smoothing, chunk_size or len(image), distributed)
     logits = scale * similarity(image, text)  # (B, B)
@@ -57,7 +57,7 @@ def clip_loss(
         target = same / same.sum(dim=1, keepdim=True)  # probabilities: each row sums to 1
     from_images = F.cross_entropy(logits, target, label_smoothing=label_smoothing)  # each image chooses among B texts
     from_texts = F.cross_entropy(logits.T, target, label_smoothing=label_smoothing)  # and each text among B images
-    return (from_images + from_texts) / 2  # ln B where nothing is known yet
+    return (from_images + from_texts) / 2  # ln B for a model that knows nothing yet
 
 
 def siglip_loss(

@@ -23,10 +23,10 @@ MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature a
 
 
 class Tower(Protocol):
-    """What CLIP needs of a tower, an `nn.Module` with a name in `config.py` and a line in the tables below.
+    """What CLIP needs of a tower, an `nn.Module` with its entries in `config.py` and a line in the tables below.
 
     Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one (default: all as
-    one); `resize(image_size)` (default: it takes any size); `attention_maps(inputs)`; `projects = True` if the feature
+    one); `resize(image_size)` (without it, the tower must accept any size); `attention_maps(inputs)`; `projects = True` if the feature
     is the embedding already.
     """
 
@@ -36,7 +36,7 @@ class Tower(Protocol):
     def __call__(self, inputs: Tensor) -> Tensor: ...  # images (B, 3, S, S) or ids (B, L) -> features (B, width)
 
 
-# Name in the config, up to a colon -> tower.
+# Tower name (the part before any colon) -> constructor
 IMAGE_TOWERS: dict[str, Callable[[CLIPConfig], Tower]] = {
     "vit": lambda config: VisionTransformer(config.vision, config.activation),
     "resnet": lambda config: ModifiedResNet(config.vision, config.embed_dim),
@@ -61,14 +61,14 @@ class CLIP(nn.Module):
         self.image_projection = projection(self.vision, config.embed_dim)
         self.text = TEXT_TOWERS[config.text.tower.split(":")[0]](config)
         self.text_projection = projection(self.text, config.embed_dim)
-        # learned as a logarithm: a step multiplies the scale, which so stays positive (paper, section 2.5)
+        # learned as a logarithm: each step multiplies the scale, which therefore stays positive (section 2.5)
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init))
         if config.loss == "siglip":
-            self.logit_bias = nn.Parameter(torch.zeros(()))  # training starts it at `siglip_bias` of the batch size
+            self.logit_bias = nn.Parameter(torch.zeros(()))  # training initializes it to `siglip_bias(batch_size)`
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Normalized float images (B, 3, S, S) -> (B, D) fp32; unit vectors with `normalize`."""
-        x = self.image_projection(self.vision(images)).float()  # fp32 under autocast, too: cosines need the digits
+        x = self.image_projection(self.vision(images)).float()  # fp32 even under autocast: cosines need the precision
         return F.normalize(x, dim=-1) if normalize else x
 
     def encode_text(self, ids: Tensor, normalize: bool = False) -> Tensor:
@@ -83,7 +83,7 @@ class CLIP(nn.Module):
     def logits(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled cosines (Bi, Bt) and (Bt, Bi), as OpenAI's model returns them."""
         image, text, scale = self(images, ids)
-        with torch.autocast(image.device.type, enabled=False):  # bf16 would round a logit of 100 to whole numbers
+        with torch.autocast(image.device.type, enabled=False):  # bf16 would round a logit of 100 to 0.5
             per_image = scale * image @ text.T  # (Bi, Bt): rows are images, columns are texts
         return per_image, per_image.T
 
@@ -102,11 +102,11 @@ class CLIP(nn.Module):
     def train(self, mode: bool = True) -> "CLIP":
         super().train(mode)
         for tower in self.frozen:
-            getattr(self, tower).eval()  # whatever the rest does
+            getattr(self, tower).eval()  # whatever mode the rest is in
         return self
 
     def resize(self, image_size: int) -> None:
-        """Takes images of another size from now on (learned positions are interpolated); make `preprocess` anew."""
+        """Switches to another image size (learned positions are interpolated); create a new `preprocess` afterwards."""
         if hasattr(self.vision, "resize"):
             self.vision.resize(image_size)
         self.config = replace(self.config, vision=replace(self.config.vision, image_size=image_size))
@@ -117,8 +117,8 @@ class CLIP(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
-        """The model of whatever `minclip.load` opens: a run, a folder or file of weights, OpenAI's names, the hub's."""
-        from .weights.load import load  # builds a CLIP, so it can't be imported above
+        """The model of anything that `minclip.load` accepts: a run, a file or folder of weights, a name of the hub."""
+        from .weights.load import load  # imports this module, so a top-level import would be circular
 
         return load(name_or_path)[0]
 
@@ -136,5 +136,5 @@ def projection(tower: Tower, embed_dim: int) -> nn.Module:
     if getattr(tower, "projects", False):
         return nn.Identity()
     layer = nn.Linear(tower.width, embed_dim, bias=False)
-    nn.init.normal_(layer.weight, std=tower.width**-0.5)  # keeps the variance of a normalized feature
+    nn.init.normal_(layer.weight, std=tower.width**-0.5)  # unit variance out if the feature has it
     return layer

@@ -1,4 +1,4 @@
-"""Attention, MLP, Block and Transformer: the trunk that both towers share (Vaswani et al. 2017, with pre-norm).
+"""Attention, MLP, Block and Transformer: the architecture of both towers (Vaswani et al. 2017, pre-norm).
 
 Shapes: B batch, L tokens, W width, H heads, d = W / H.
 """
@@ -23,7 +23,7 @@ ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
 
 
 class LayerNorm(nn.LayerNorm):
-    """`nn.LayerNorm` whose output has the dtype of its input: autocast alone would widen bf16 to fp32 here."""
+    """`nn.LayerNorm` whose output has the dtype of its input: under autocast, nn.LayerNorm would return fp32."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).to(x.dtype)
@@ -35,20 +35,20 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, out_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)  # queries, keys and values in one product, in this order
-        self.out = nn.Linear(width, out_width or width)  # mixes what the heads found
+        self.qkv = nn.Linear(width, 3 * width)  # queries, keys and values from one matrix product, in this order
+        self.out = nn.Linear(width, out_width or width)  # combines the heads' outputs
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`mask` (L, L) bool is True where a token (row) may attend to another one (column); None allows all."""
         q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, L, d), scaled by 1 / √d
-        return self.out(rearrange(y, "b h l d -> b l (h d)"))  # the heads side by side, then mixed
+        return self.out(rearrange(y, "b h l d -> b l (h d)"))  # concatenate the heads, then combine them
 
     def pooled(self, x: Tensor, index: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`forward` for one token of each row, `index` (B,): (B, L, W) -> (B, 1, out_width)."""
+        """Like `forward`, but only for token `index[i]` of row i: (B, L, W), index (B,) -> (B, 1, out_width)."""
         w_q, w_kv = self.qkv.weight.split([x.shape[-1], 2 * x.shape[-1]])
         b_q, b_kv = self.qkv.bias.split([x.shape[-1], 2 * x.shape[-1]])
-        # one query a row, but the keys and values of all its tokens
+        # one query per row, but keys and values from all its tokens
         q = rearrange(F.linear(pick(x, index), w_q, b_q), "b l (h d) -> b h l d", h=self.heads)  # (B, H, 1, d)
         k, v = rearrange(F.linear(x, w_kv, b_kv), "b l (two h d) -> two b h l d", two=2, h=self.heads)
         row = None if mask is None else mask[index][:, None, None, :]  # (B, 1, 1, L)
@@ -56,16 +56,18 @@ class Attention(nn.Module):
         return self.out(rearrange(y, "b h l d -> b l (h d)"))
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The softmax probabilities of `forward`, to look at: (B, L, W) -> (B, H, L, L); each row sums to 1."""
+        """The attention probabilities that `forward` uses: (B, L, W) -> (B, H, L, L); each row sums to 1."""
         q, k, _ = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)  # no values
         return attention_weights(q, k, mask)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ / √d), (B, H, L, d) twice -> (B, H, L, L): how much a token (row) attends to another (column)."""
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # √d keeps their variance at 1, whatever d is
+    """softmax(q kᵀ / √d), two (B, H, L, d) -> (B, H, L, L): how much a token (row) attends to another (column)."""
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # dividing by √d keeps their variance near 1 for any d
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))  # before the softmax, so that the rest still sums to 1
+        scores = scores.masked_fill(
+            ~mask, float("-inf")
+        )  # before the softmax, so that the remaining weights still sum to 1
     return scores.softmax(dim=-1)
 
 
@@ -100,7 +102,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """(B, L, W) -> (B, L, W); with `index` (B,), only that token of each row: (B, 1, W)."""
-        h = self.norm1(x)  # the branch reads a normalized copy; x itself goes on as it is
+        h = self.norm1(x)  # the branch reads a normalized copy; x itself passes through unchanged
         if index is None:
             x = x + self.dropout(self.attention(h, mask))
         else:
@@ -130,9 +132,9 @@ class Transformer(nn.Module):
         return x
 
     def pooled(self, x: Tensor, index: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`forward`'s token `index` (B,) of each row, (B, L, W) -> (B, W).
+        """Token `index[i]` of row i of `forward`'s output, (B, L, W) and (B,) -> (B, W).
 
-        Nobody reads the last block's other tokens, so it doesn't compute them: exact, and nearly a layer cheaper.
+        Nothing reads the last block's other tokens, so they aren't computed: the same result for nearly one layer less.
         """
         x = to_autocast_dtype(x)
         for block in self.blocks[:-1]:
@@ -149,14 +151,14 @@ class Transformer(nn.Module):
 
 
 def pick(x: Tensor, index: Tensor) -> Tensor:
-    """Token `index` (B,) of each row, as a row of one token: (B, L, W) -> (B, 1, W)."""
+    """Token `index[i]` of row i, as a sequence of length 1: (B, L, W), index (B,) -> (B, 1, W)."""
     return x[torch.arange(len(x), device=x.device), index][:, None]
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
     """`x` in autocast's dtype if autocast is on: a residual stream in bf16 halves memory traffic, as in open_clip."""
     device = x.device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):  # meta tensors have no autocast
+    if device == "meta" or not torch.is_autocast_enabled(device):  # autocast does not support the meta device
         return x
     return x.to(torch.get_autocast_dtype(device))
 
@@ -164,7 +166,7 @@ def to_autocast_dtype(x: Tensor) -> Tensor:
 def rollout(maps: Tensor) -> Tensor:
     """How much of each input token reaches each output token, (layers, B, H, L, L) -> (B, L, L); rows sum to 1.
 
-    Attention rollout (Abnar and Zuidema 2020): average the heads, count the residual stream as half, multiply.
+    Attention rollout (Abnar and Zuidema 2020): average the heads, give the residual stream half the weight, multiply.
     """
     maps = maps.mean(dim=2)  # (layers, B, L, L)
     steps = (maps + torch.eye(maps.shape[-1], device=maps.device)) / 2
