@@ -1,4 +1,4 @@
-"""Pairs become batches: order, captions and crops drawn from the seed, and images augmented one whole batch at a time."""
+"""Pairs become batches: order, captions and crops drawn from the seed, images augmented one whole batch at a time."""
 
 import re
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ class RawBatch:
 
 
 def random_numbers(count: int, *seeds: int) -> Tensor:
-    """(8, count) in [0, 1), drawn from `seeds` alone: a resumed run draws what an uninterrupted one would have drawn."""
+    """(8, count) in [0, 1), drawn from `seeds` alone: a resumed run draws what an uninterrupted one would draw."""
     seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
     # always on the CPU, whose generator gives the same numbers on every machine
     return torch.rand(8, count, generator=torch.Generator().manual_seed(seed))
@@ -138,7 +138,7 @@ class Batch:
 def assemble(
     raw: RawBatch, data: DataConfig, vision: VisionConfig, *, image_size: int | None = None, device: Device = "cpu"
 ) -> Batch:
-    """The one place where batches are made, from memory and from shards; S is `image_size` if given, else `data.image_size`."""
+    """The one place where batches are made, from memory and from shards; S is `image_size` or `data.image_size`."""
     # all copies start at once, and nothing below reads a value back from the GPU, so the host never waits
     images, ids, may_flip, numbers = (to_device(x, device) for x in vars(raw).values())
     size, may_flip = image_size or data.image_size, may_flip if data.flip else None

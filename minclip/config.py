@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 
 class MinclipError(ValueError):
-    """A user's mistake in one sentence: what is wrong, where, and how to fix it.  The command line exits with code 2."""
+    """A user's mistake in one sentence: what is wrong, where, and how to fix it.  The command line exits with 2."""
 
 
 def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:

@@ -29,9 +29,9 @@ MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which a run g
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
     """Trains a CLIP from scratch and returns its Run; all files are written to `folder` (default: `runs/<data set>`).
 
-    With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  On Ctrl-C, it ends
-    the step, saves and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
-    MinclipError: a config that can't work here, a folder in use or with a run in it, too little data, infinite gradients.
+    With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  On Ctrl-C,
+    it ends the step, saves and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
+    MinclipError: a config that can't work here, a folder in use or with a run in it, too little data, gradients of inf.
     """
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config

@@ -26,8 +26,8 @@ class Tower(Protocol):
     """What CLIP needs of a tower, an `nn.Module` with its entries in `config.py` and a line in the tables below.
 
     Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one (default: all as
-    one); `resize(image_size)` (without it, the tower must accept any size); `attention_maps(inputs)`; `projects = True` if the feature
-    is the embedding already.
+    one); `resize(image_size)` (without it, the tower must accept any size); `attention_maps(inputs)`; `projects = True`
+    if the feature is the embedding already.
     """
 
     config: Any

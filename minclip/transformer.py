@@ -65,9 +65,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
     """softmax(q kᵀ / √d), two (B, H, L, d) -> (B, H, L, L): how much a token (row) attends to another (column)."""
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # dividing by √d keeps their variance near 1 for any d
     if mask is not None:
-        scores = scores.masked_fill(
-            ~mask, float("-inf")
-        )  # before the softmax, so that the remaining weights still sum to 1
+        scores = scores.masked_fill(~mask, float("-inf"))  # before the softmax: the other weights still sum to 1
     return scores.softmax(dim=-1)
 
 
