@@ -122,7 +122,9 @@ def raw_batches(
     mine = slice(rank() * rows, (rank() + 1) * rows)
     for number in range(start, len(pairs) // batch_size):
         index = order[number * batch_size : (number + 1) * batch_size][mine]
-        images, texts = torch.from_numpy(pairs.images[index]), torch.from_numpy(chosen[index])
+        texts, on_gpu = torch.from_numpy(chosen[index]), isinstance(pairs.images, Tensor)  # see move_to_gpu_once
+        place = to_device(torch.from_numpy(index), pairs.images.device) if on_gpu else index
+        images = torch.as_tensor(pairs.images[place])
         numbers = random_numbers(batch_size, seed, epoch, number)[:, mine]
         yield RawBatch(images, trim(captions.ids[texts], captions.eot_id), captions.may_flip[texts], numbers)
 

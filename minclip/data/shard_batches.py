@@ -44,7 +44,7 @@ class ShardBatches(IterableDataset):
     def __post_init__(self) -> None:
         n, processes = len(self.shards), self.world_size
         if n < processes:
-            raise MinclipError(f"{n} shards are too few for {processes} processes, each of which reads its own")
+            raise MinclipError(f"{n} shards are too few for {processes} processes: make more shards, or start fewer")
         webdataset()  # if it is missing, this says so before a worker does
         self.workers, self.seed = min(self.config.data.workers, n // processes), self.config.train.seed
         self.batch_size = self.config.train.batch_size // processes

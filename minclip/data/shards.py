@@ -40,8 +40,9 @@ def find_shards(root: str) -> list[str]:
         raise MinclipError(f"data set 'shards' needs data.root: {give}")
     shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
+        expand = webdataset().shardlists.expand_urls
         try:
-            shards = sorted(webdataset().shardlists.expand_urls(root)) if (count := _count(root)) <= MAX_SHARDS else []
+            shards = sorted(expand(root)) if (count := _count(root)) <= MAX_SHARDS else []
         except ValueError as error:
             raise MinclipError(f"data.root {root} is not a pattern such as {{00000..00099}}.tar: {error}") from None
         if count > MAX_SHARDS:

@@ -4,9 +4,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..batches import Batch, Captions, Pairs, RawBatch, assemble, raw_batches, tokenize
 from ..config import MinclipError, TrainConfig
@@ -36,7 +39,9 @@ class Stream:
         if loop.micro_batch and each % loop.micro_batch:
             raise MinclipError(f"train.micro_batch {loop.micro_batch} does not divide the {each} pairs of each process")
         if streamed and (data.size or loop.overfit):
-            raise MinclipError("data.size and train.overfit work with in-memory data sets only, not with shards")
+            raise MinclipError(
+                "data.size and train.overfit work with in-memory data only: name fewer shards in data.root"
+            )
         # photographs are packed by each machine's first process, and found by the others
         with nullcontext() if streamed or painted else on_each_machine_once():
             self.config, self.opened = config, open_data(data)
@@ -63,8 +68,9 @@ class Stream:
             self.raw, self.tally = streamed.stream(), streamed.tally
         else:
             captions = tokenize(self.pairs, tokenizer, self.config.model.text.context_length)
-            self.raw = endless(self.pairs, captions, batch_size=loop.batch_size, seed=loop.seed, step=step)
-            if device.type == "cuda":  # on a CPU the thread would take the time that it saves
+            pairs = replace(self.pairs, images=move_to_gpu_once(self.pairs.images, device))
+            self.raw = endless(pairs, captions, batch_size=loop.batch_size, seed=loop.seed, step=step)
+            if device.type == "cuda" and pairs.images is self.pairs.images:  # on a CPU a thread would save no time
                 self.raw = prefetch(x.pin_memory() for x in self.raw)
 
     def next(self, image_size: int | None = None) -> Batch:
@@ -88,6 +94,16 @@ def endless(pairs: Pairs, captions: Captions, *, batch_size: int, seed: int, ste
     while True:
         yield from raw_batches(pairs, captions, batch_size=batch_size, epoch=epoch, seed=seed, start=start)
         epoch, start = epoch + 1, 0
+
+
+def move_to_gpu_once(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """All images on the GPU if they take at most half of its free memory, else (and on other devices) as they are."""
+    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return images
+    out = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for i in range(0, len(images), 1024):  # a memory map may be larger than the memory
+        out[i : i + 1024] = torch.from_numpy(np.array(images[i : i + 1024]))
+    return out
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:

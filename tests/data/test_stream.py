@@ -13,7 +13,7 @@ from training_runs import tiny
 from minclip.batches import Pairs
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
-from minclip.data.stream import Stream, all_different, prefetch
+from minclip.data.stream import Stream, all_different, move_to_gpu_once, prefetch
 from minclip.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
@@ -137,3 +137,13 @@ def test_no_thread_is_left_after_the_end():
     next(items)
     items.close()
     assert threading.active_count() == before
+
+
+def test_images_that_lie_on_the_device_make_the_same_batches(tmp_path):
+    config = config_of("memory", tmp_path)
+    stream, moved = Stream(config), Stream(config)
+    assert move_to_gpu_once(stream.pairs.images, CPU) is stream.pairs.images  # on a CPU there is nothing to move
+    moved.pairs = replace(moved.pairs, images=torch.from_numpy(np.array(moved.pairs.images)))
+    for one in (stream, moved):
+        one.start(Tokenizer([]), CPU, 0)
+    assert all(torch.equal(stream.next().images, moved.next().images) for _ in range(3))
