@@ -30,7 +30,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     """Trains a CLIP from scratch and returns its Run; all files are written to `folder` (default: `runs/<data set>`).
 
     With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  On Ctrl-C,
-    it ends the step, saves and raises KeyboardInterrupt.  Under torchrun every process calls this, and process 0 writes.
+    it ends the step, saves and raises KeyboardInterrupt.  Under torchrun every process calls this; process 0 writes.
     MinclipError: a config that can't work here, a folder in use or with a run in it, too little data, gradients of inf.
     """
     folder = Path(folder or Path("runs") / config.data.name)
