@@ -161,7 +161,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         "step": step,
                         "loss": loss.item(),
                         "scale": scale.item(),
-                        "lr": loop.lr * fraction,
+                        "lr": loop.lr * fraction,  # of the groups without a rate of their own
                         "grad_norm": grad_norm.item(),
                         "param_norm": engine.norm(parameters).item(),
                         "update_norm": engine.norm([after - old for after, old in zip(parameters, before)]).item(),
