@@ -56,15 +56,15 @@ for name, scene in enumerate(scenes.images[:3]):
     Image.fromarray(scene.transpose(1, 2, 0)).save(f"pictures/{name}.png")
 index = search.Index.of("pictures", (model, preprocess, tokenizer))
 playgrounds = [
-    widgets.label_playground(model, tokenizer, scenes.images, "a red star, a blue circle"),
+    widgets.label_playground(model, tokenizer, scenes.images, labels="a red star, a blue circle"),
     widgets.token_playground(tokenizer, "a red star"),
-    widgets.caption_playground(model, tokenizer, "a red star", ["a blue star"]),
+    widgets.caption_playground(model, tokenizer, "a red star", others=["a blue star"]),
     widgets.attention_viewer(model.vision, scenes.images),
     widgets.loss_playground(image, text),
-    widgets.temperature_playground(image[:4] @ text[:4].T, scenes.images[:4], 10.0),
-    widgets.training_scrubber([torch.eye(4), torch.ones(4, 4)], [1, 2], [2.0, 1.0], 4),
+    widgets.temperature_playground(image[:4] @ text[:4].T, scenes.images[:4], scale=10.0),
+    widgets.training_scrubber([torch.eye(4), torch.ones(4, 4)], [1, 2], losses=[2.0, 1.0], batch=4),
     widgets.search_box(index, "a red star", top=2),
-    widgets.prompt_playground(model, tokenizer, scenes.images, "star, ring", "a {} | a large {}"),
+    widgets.prompt_playground(model, tokenizer, scenes.images, labels="star, ring", templates="a {} | a large {}"),
 ]
 made = [f for f in vars(widgets).values() if getattr(f, "__annotations__", {}).get("return") is ipywidgets.VBox]
 assert len(playgrounds) == len(made) - 1  # all but `redrawn`, which they are made by

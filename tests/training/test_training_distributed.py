@@ -191,7 +191,7 @@ def test_a_users_mistake_under_torchrun_is_one_sentence(tmp_path):
     process = torchrun(tmp_path, "--train.micro-batch", "3", "--train.steps", "5")
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert len(re.findall("minclip: train.micro_batch 3 .*8 pairs", err)) == 1
+    assert len(re.findall(r"minclip: --train\.micro-batch 3 .*8 pairs", err)) == 1
     assert "process 1:" not in err  # both failed alike
 
 
