@@ -1,6 +1,7 @@
 """pytest for the whole project: `pytest` runs tests/ and, through nbval, the stored outputs of notebooks/."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ os.environ.setdefault("MPLBACKEND", "agg") if "JPY_PARENT_PID" not in os.environ
 os.environ.setdefault("MINCLIP_COURSE_SHAPES", "1")
 # A test must not find the caches or runs of the person who runs it.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
