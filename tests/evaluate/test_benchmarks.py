@@ -288,3 +288,14 @@ def test_validation_images_are_found_in_either_layout(tmp_path, monkeypatch):
 def test_no_two_names_of_a_set_read_the_same():
     both = class_names("imagenet", ("Cardigan", "cardigan", "n02012849", "n03126707"))
     assert len({name.casefold() for name in both}) == 4
+
+
+def test_a_library_that_is_missing_is_named_with_the_way_to_install_it(tmp_path, monkeypatch):
+    def read(*_, **__):
+        raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
+
+    benchmark = BENCHMARKS["cifar10"]
+    (tmp_path / benchmark.folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr("minclip.evaluate.benchmarks.readers.read", read)
+    with pytest.raises(MinclipError, match=r"^cifar10 needs h5py: pip install h5py$"):
+        load_benchmark("cifar10", tmp_path)

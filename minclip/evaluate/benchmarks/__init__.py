@@ -90,6 +90,8 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
         images, labels, classes, *notes = readers.read(name, b.kind, root, split=b.splits[split], download=download)
         labels = np.asarray(labels) if name == "voc2007" else np.asarray(labels, np.int64)
         return Labeled(images, labels, class_names(name, classes), tuple(notes))
+    except ImportError as error:
+        raise MinclipError(f"{name} needs {error.name}: pip install {error.name}") from None
     except Exception as error:  # torchvision reads files that may hold anything
         why = (str(error) or type(error).__name__).splitlines()[0].partition(" You can use download=True")[0]
         what, way = ("downloaded to", "try again, or bring it by hand") if download else ("read in", way)
