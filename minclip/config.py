@@ -26,7 +26,7 @@ class Default(int):
 OPENAI_SIZE = Default(224)  # side length of ViT-B/32's images
 
 
-def _need(condition: bool, message: str) -> None:
+def need(condition: bool, message: str) -> None:
     if not condition:
         raise MinclipError(message)
 
@@ -45,7 +45,7 @@ UNUSED = {  # for each tower, the config fields that have no effect and must kee
 def unused_fields(part: str, tower: str) -> set[str]:
     """Fields of the part "vision" or "text" that this tower doesn't use, so that they must keep their defaults."""
     kind = str(tower)[: str(tower).find(":") + 1] or tower  # "timm:" of "timm:NAME"
-    _need(kind in UNUSED[part], f"model.{part}.tower {tower!r} is none of {', '.join(UNUSED[part])}")
+    need(kind in UNUSED[part], f"model.{part}.tower {tower!r} is none of {', '.join(UNUSED[part])}")
     return {*UNUSED[part][kind].split()}
 
 
@@ -65,18 +65,18 @@ def _check(config: Any, group: str) -> None:
     for this in dataclasses.fields(config):
         value, kind, name = getattr(config, this.name), this.type, f"{group}.{this.name}"
         used = this.name not in unused or value == this.default
-        _need(used, f"{name} {value!r} has no effect with tower {tower!r}: leave it at {this.default!r}")
+        need(used, f"{name} {value!r} has no effect with tower {tower!r}: leave it at {this.default!r}")
         if type(None) in get_args(kind):
             kind = get_args(kind)[0]
             if not value:
                 object.__setattr__(config, this.name, None)
                 continue
         if get_origin(kind) is Literal:
-            _need(value in get_args(kind), f"{name} {value!r} is none of {', '.join(get_args(kind))}")
+            need(value in get_args(kind), f"{name} {value!r} is none of {', '.join(get_args(kind))}")
             continue
         kinds, values = (get_args(kind), value) if get_origin(kind) is tuple else ((kind,), (value,))
         fits = isinstance(values, tuple) and len(values) == len(kinds)
-        _need(fits, f"{name} should hold {len(kinds)} numbers, not {value!r:.60}")
+        need(fits, f"{name} should hold {len(kinds)} numbers, not {value!r:.60}")
         for one, kind in zip(values, kinds):
             _check_value(one, kind, name)
 
@@ -85,12 +85,12 @@ def _check_value(value: Any, kind: Any, name: str) -> None:
     plain = getattr(kind, "__origin__", kind)  # int of Count
     wanted = {int: numbers.Integral, float: numbers.Real}.get(plain, plain)
     right = isinstance(value, wanted) and (plain is bool) == isinstance(value, bool)  # Python's bool is an int
-    _need(right, f"{name} should be of type {plain.__name__}, not {value!r:.60}")
+    need(right, f"{name} should be of type {plain.__name__}, not {value!r:.60}")
     if get_origin(kind) is Annotated:  # NaN lies in no interval
         interval = kind.__metadata__[0]
         low, high = map(float, interval[1:-1].split(","))
         inside = low <= value <= high and (value > low or interval[0] == "[") and (value < high or interval[-1] == "]")
-        _need(inside, f"{name} {value!r:.60} is not in {interval}")
+        need(inside, f"{name} {value!r:.60} is not in {interval}")
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,15 @@ class VisionConfig:
         _check(self, "model.vision")
         patch, width, heads, conv = self.patch_size, self.width, self.heads, self.stem == "conv"
         halves = patch > 1 and patch & (patch - 1) == 0  # each convolution of the stem halves the image
-        _need(halves or not conv, f"model.vision.patch_size {patch} is not 2, 4, 8, …, as model.vision.stem conv needs")
-        _need(conv or self.stem_width == 16, "model.vision.stem_width has no effect without model.vision.stem conv")
+        need(halves or not conv, f"model.vision.patch_size {patch} is not 2, 4, 8, …, as model.vision.stem conv needs")
+        need(conv or self.stem_width == 16, "model.vision.stem_width has no effect without model.vision.stem conv")
         stride = {"vit": patch, "resnet": 32, "small_resnet": 16}.get(self.tower, 1)  # timm checks its own
         what = f"{'model.vision.patch_size' if self.tower == 'vit' else 'the stride of the tower,'} {stride}"
-        _need(self.image_size % stride == 0, f"the image size {self.image_size} is not a multiple of {what}")
+        need(self.image_size % stride == 0, f"the image size {self.image_size} is not a multiple of {what}")
         channels = {"vit": width, "resnet": 32 * width}.get(self.tower, heads)  # that the heads of the attention share
-        _need(channels % heads == 0, f"model.vision.heads {heads} doesn't divide {channels} (from model.vision.width)")
+        need(channels % heads == 0, f"model.vision.heads {heads} doesn't divide {channels} (from model.vision.width)")
         half = self.tower != "resnet" or width % 2 == 0  # of the width is what the stem begins with
-        _need(half, f"model.vision.width {width} is odd: a ModifiedResNet needs an even one")
+        need(half, f"model.vision.width {width} is odd: a ModifiedResNet needs an even one")
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ class TextConfig:
         _check(self, "model.text")
         width, heads, last = self.width, self.heads, self.vocab_size - 1
         divides = self.tower != "transformer" or width % heads == 0
-        _need(divides, f"model.text.heads {heads} doesn't divide model.text.width {width}")
-        _need(self.eot_id <= last, f"model.text.eot_id {self.eot_id} is above {last}, the last id of the vocabulary")
+        need(divides, f"model.text.heads {heads} doesn't divide model.text.width {width}")
+        need(self.eot_id <= last, f"model.text.eot_id {self.eot_id} is above {last}, the last id of the vocabulary")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class CLIPConfig:
     def __post_init__(self) -> None:
         _check(self, "model")
         used = self.activation == "gelu" or {self.vision.tower, self.text.tower} & TRANSFORMERS
-        _need(used, f"model.activation {self.activation} has no effect: neither tower is a Transformer of minclip's")
+        need(used, f"model.activation {self.activation} has no effect: neither tower is a Transformer of minclip's")
 
 
 @dataclass(frozen=True)
@@ -187,14 +187,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check(self, "data")
         own = self.name == "own" or not (self.image_column or self.caption_column)
-        _need(own, "data.image_column and data.caption_column belong to an own table, data.name own")
-        _need(
-            self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes, which are painted"
-        )
-        _need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
+        need(own, "data.image_column and data.caption_column belong to an own table, data.name own")
+        need(self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes, which are painted")
+        need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
         first = self.first_size or 0
         grows = first <= self.image_size and first % 16 == 0
-        _need(grows, f"data.first_size {first} is not a multiple of 16 up to data.image_size {self.image_size}")
+        need(grows, f"data.first_size {first} is not a multiple of 16 up to data.image_size {self.image_size}")
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         _check(self, "train")
         whole = self.optimizer == "adamw" or self.parallel == "ddp"
-        _need(whole, "train.optimizer muon needs whole matrices, which train.parallel fsdp splits: choose ddp or adamw")
+        need(whole, "train.optimizer muon needs whole matrices, which train.parallel fsdp splits: choose ddp or adamw")
 
 
 @dataclass(frozen=True)
@@ -250,21 +248,21 @@ class TrainConfig:
         if vision.image_size != size:  # the tower follows the data, unless somebody chose another size for it
             agree = isinstance(vision.image_size, Default)
             both = f"data.image_size {size} and model.vision.image_size {vision.image_size}"
-            _need(agree, f"{both} disagree: set data.image_size only; the image tower uses the same value")
+            need(agree, f"{both} disagree: set data.image_size only; the image tower uses the same value")
             vision = dataclasses.replace(vision, image_size=Default(size))
             object.__setattr__(self, "model", dataclasses.replace(self.model, vision=vision))
         masked = vision.patch_dropout > 0 or not loop.unmasked_last
-        _need(masked, "train.unmasked_last has no effect without model.vision.patch_dropout")
+        need(masked, "train.unmasked_last has no effect without model.vision.patch_dropout")
         grows = vision.tower == "small_resnet" or not self.data.first_size
-        _need(grows, "data.first_size needs model.vision.tower small_resnet, for images of any size; 0 turns it off")
+        need(grows, "data.first_size needs model.vision.tower small_resnet, for images of any size; 0 turns it off")
         softmax = self.model.loss == "clip" or not loop.label_smoothing
-        _need(softmax, "train.label_smoothing needs model.loss clip: a sigmoid has no distribution to smooth")
+        need(softmax, "train.label_smoothing needs model.loss clip: a sigmoid has no distribution to smooth")
         trained = []
         for part, lr in (("vision", loop.vision_lr), ("text", loop.text_lr)):
             tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
             random = f"would keep model.{part}.tower {tower!r} random: freeze timm:NAME and hf:NAME only"
-            _need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
-            _need(not frozen or not lr, f"train.{part}_lr has no effect on a tower that train.freeze freezes")
+            need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
+            need(not frozen or not lr, f"train.{part}_lr has no effect on a tower that train.freeze freezes")
             trained += [] if frozen else [tower]
         again = {*trained} - {"bag"} or not loop.grad_checkpointing
-        _need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
+        need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")

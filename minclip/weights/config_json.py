@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, _need, nearest, unused_fields
+from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, need, unused_fields
 
 FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
 to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
@@ -32,16 +32,16 @@ def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "")
     A missing field takes its default, so that files older than the field can still be read; a missing group is refused.
     `group` is where the values stand in the file: "" or, for example, "train.".
     """
-    _need(isinstance(values, dict), f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
+    need(isinstance(values, dict), f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
     kinds, kept = {field.name: field.type for field in dataclasses.fields(cls)}, {}
     for name, value in values.items():
-        _need(name in kinds, f"{where}: {group}{name} is unknown{nearest(name, kinds)}")
+        need(name in kinds, f"{where}: {group}{name} is unknown{nearest(name, kinds)}")
         if dataclasses.is_dataclass(kinds[name]):
             value = from_dict(kinds[name], value, where, group=f"{group}{name}.")
         kept[name] = tuple(value) if typing.get_origin(kinds[name]) is tuple and isinstance(value, list) else value
     groups = (name for name, kind in kinds.items() if dataclasses.is_dataclass(kind))
     missing = [f"{group}{name}" for name in groups if name not in kept]
-    _need(not missing, f"{where} lacks {', '.join(missing)}")
+    need(not missing, f"{where} lacks {', '.join(missing)}")
     try:
         if cls in (VisionConfig, TextConfig) and "tower" in values:  # earlier versions saved fields without effect
             unused = unused_fields("vision" if cls is VisionConfig else "text", values["tower"])

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import MinclipError, _need
+from ..config import MinclipError, need
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def _check_memory(path: Path, size: int) -> None:
     """Refuses what only an attacker writes: compressed gigabytes of zeros, or a huge tensor of stride 0."""
     held = path.stat().st_size
     fits = size <= 4 * held + (64 << 20)  # room for tensors under two names, and for files that a person compressed
-    _need(fits, f"{path} has {held:,} bytes and would take {size:,} of memory: that is no weights file")
+    need(fits, f"{path} has {held:,} bytes and would take {size:,} of memory: that is no weights file")
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
-    _need(tensors, f"{path} has no named tensors: it holds a {type(loaded).__name__}")
+    need(tensors, f"{path} has no named tensors: it holds a {type(loaded).__name__}")
     return tensors
 
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, MinclipError, _need, nearest
+from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, read_fields, to_dict
@@ -67,11 +67,11 @@ def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtyp
 def read_config(folder: Path) -> dict[str, Any]:
     """The fields of a folder's config.json; a MinclipError where it is missing, damaged or of another format."""
     path = folder / "config.json"
-    _need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
+    need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
     fields = read_fields(path)
     theirs = f"format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60})"
     how = f"minclip {package_version()} reads format {FORMAT}: use that version, or train the model again"
-    _need(fields.get("format") == FORMAT, f"{path} has {theirs}; {how}")
+    need(fields.get("format") == FORMAT, f"{path} has {theirs}; {how}")
     return fields
 
 
@@ -103,7 +103,7 @@ def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
                 x = x.float() if x.is_floating_point() else x
                 # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
                 values[name] = x if x.data_ptr() % 64 == 0 else x.clone()
-        _need(not wrong, f"the tensors do not fit the config: {some(wrong)}")
+        need(not wrong, f"the tensors do not fit the config: {some(wrong)}")
         model.load_state_dict(values, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
 
@@ -118,7 +118,7 @@ def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     both = {"missing": missing, "unknown": unknown}
     parts = [f"{len(names)} {what}: {some(names)}" for what, names in both.items() if names]
-    _need(not parts, f"the tensors do not fit the config; {'; '.join(parts)}")
+    need(not parts, f"the tensors do not fit the config; {'; '.join(parts)}")
 
 
 def some(names: Sequence[str]) -> str:

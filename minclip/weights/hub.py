@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..config import MinclipError, _need
+from ..config import MinclipError, need
 
 
 def data_folder() -> Path:
@@ -65,7 +65,7 @@ def check_hub_hash(path: Path) -> None:
     elif len(blob.name) == 40:  # git's SHA-1, of small files
         found = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest()
     hashes = f"{found[:12]}…, not {blob.name[:12]}…"
-    _need(found == blob.name, f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
+    need(found == blob.name, f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
 
 
 def remembered_sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..config import MinclipError, TextConfig, _need, nearest
+from ..config import MinclipError, TextConfig, nearest, need
 from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def check_openai(path: Path) -> None:
         if path.resolve() in [place.resolve() for place in openai_paths(name)]:
             found, advice = remembered_sha256(path), "Delete it; or, if it is your own, move it elsewhere"
             hashes = f"{found[:12]}…, OpenAI's {wanted[:12]}…"
-            _need(found == wanted, f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
+            need(found == wanted, f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
 
 
 def find_on_hub(repo: str) -> Path:
@@ -122,7 +122,7 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
         if not files:
             return read_folder(folder, activation=activation)
         path = next((folder / file for file in files if (folder / file).exists()), None)
-        _need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
+        need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
     check_openai(path)
     config, hints = path.with_name("config.json"), None
     if path.name in FILES["open_clip"]:
@@ -137,7 +137,7 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
     both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
     table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
     what = "holds no CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
-    _need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
+    need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
     hints = hints or names.Hints(
         "quick_gelu" if "input_resolution" in tensors else None
     )  # which only OpenAI's files have
@@ -169,9 +169,9 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     MinclipError for a model that the other library can't have, and for a folder that holds another format.
     """
     folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
-    _need(format in formats, f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
+    need(format in formats, f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
     there = format_of(folder)
-    _need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
+    need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
     if format == "minclip":
         return write_folder(folder, model, tokenizer=tokenizer)
     config, vision, text = model.config, model.config.vision, model.config.text
@@ -180,7 +180,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
     kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
-    _need(fits and last, f"{format} has no such model: {needs}")
+    need(fits and last, f"{format} has no such model: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
     table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
     write_weights(folder / FILES[format][0], names.to_theirs(model, table))

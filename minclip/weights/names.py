@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import CLIPConfig, TextConfig, VisionConfig, _need
+from ..config import CLIPConfig, TextConfig, VisionConfig, need
 from ..model import CLIP
 from .config_json import read_fields
 from .files import one_error
@@ -79,10 +79,10 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
 
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
         (name,) = their_names(ours, names)
-        _need(name in tensors, f"this is not a CLIP that minclip knows: it has no {name}")
+        need(name in tensors, f"this is not a CLIP that minclip knows: it has no {name}")
         found = tuple(tensors[name].shape)
         fits = len(found) == dimensions and 0 not in found
-        _need(fits, f"{name} has shape {found}, not {dimensions} dimensions of at least 1")
+        need(fits, f"{name} has shape {found}, not {dimensions} dimensions of at least 1")
         return found
 
     def count(ours: str) -> int:
@@ -91,14 +91,14 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
         indices = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
         layers = 1 + max((int(i) for i in indices if i.isdecimal() and len(i) < 6), default=-1)
         known = 0 < layers <= len(tensors)
-        _need(known, f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
+        need(known, f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
         return layers
 
     def side(positions: str) -> int:
         """The side of the square of patches; the first position is the class token's (in a ResNet, the mean's)."""
         patches = shape(positions, 2)[0] - 1
         square = patches > 0 and math.isqrt(patches) ** 2 == patches
-        _need(square, f"{their_names(positions, names)[0]} is for {patches} patches, which make no square")
+        need(square, f"{their_names(positions, names)[0]} is for {patches} patches, which make no square")
         return math.isqrt(patches)
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
@@ -186,7 +186,7 @@ def open_clip_hints(path: Path) -> Hints | None:
         for group, known in OPEN_CLIP_FIELDS.items():
             for name, value in model.get(group, {}).items():
                 fine = not value or {name, f"{name}={value}"} & set(known.split())
-                _need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+                need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
@@ -201,14 +201,14 @@ def transformers_hints(path: Path) -> Hints | None:
     if "model_type" not in values:
         return None
     with one_error(path):
-        _need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
+        need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
         # where the file leaves a field out, the library's default
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
         known = found in (["gelu"], ["quick_gelu"])
-        _need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
         same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
-        _need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
         colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = text.get("eos_token_id", 49407)
         eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too

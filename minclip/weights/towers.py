@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, _need, nearest
+from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, need
 from ..text import find_end
 from ..tokenizer import Tokenizer
 from .config_json import parse_json
@@ -71,7 +71,7 @@ def check_memory(model: nn.Module, *, copies: int = 1) -> None:
     gb, memory = 4 * copies * numbers / 1e9, memory_gb()
     needs = f"{numbers:,} parameters, {gb:,.1f} GB{' to train' if copies > 1 else ''}"
     has = f"this machine has {memory:,.1f} GB"
-    _need(gb <= memory, f"this model would have {needs}, and {has}: lower its widths or layers")
+    need(gb <= memory, f"this model would have {needs}, and {has}: lower its widths or layers")
 
 
 def memory_gb() -> float:
@@ -99,7 +99,7 @@ class TimmTower(nn.Module):
         self.config, self.model = config, self.create(config)
         self.width: int = self.model.head_hidden_size
         size, patch = config.image_size, getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
-        _need(size % patch == 0, f"image size {size} is no multiple of {config.tower}'s patch size {patch}")
+        need(size % patch == 0, f"image size {size} is no multiple of {config.tower}'s patch size {patch}")
 
     @staticmethod
     def create(config: VisionConfig, **weights: Any) -> nn.Module:
@@ -113,7 +113,7 @@ class TimmTower(nn.Module):
     def fetch(self) -> None:
         """Downloads the weights that the name stands for; positions are interpolated to the image size."""
         repo = timm_config(self.config).hf_hub_id
-        _need(repo, f"the hub has no weights for {self.config.tower}: choose another of timm's models")
+        need(repo, f"the hub has no weights for {self.config.tower}: choose another of timm's models")
         by_hand = f"On a machine with a network, run `hf download {repo}`; copy its ~/.cache/huggingface to this one"
         path = hub_file(repo, "model.safetensors", by_hand=by_hand)
         with one_error(path, f"does not fit {self.config.tower}"):
@@ -123,7 +123,7 @@ class TimmTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         size, shape = self.config.image_size, tuple(images.shape)
-        _need(shape[1:] == (3, size, size), f"images of shape {shape}: this tower takes (B, 3, {size}, {size})")
+        need(shape[1:] == (3, size, size), f"images of shape {shape}: this tower takes (B, 3, {size}, {size})")
         return self.model(images.contiguous(memory_format=torch.channels_last))
 
     def resize(self, image_size: int) -> None:
@@ -164,10 +164,10 @@ class HuggingFaceTower(nn.Module):
             sizes = ("hidden_size", "max_position_embeddings", "num_hidden_layers")
             width, longest, layers = (getattr(shape, name, None) for name in sizes)
             encoder = width is not None and not shape.is_encoder_decoder
-            _need(encoder, f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
+            need(encoder, f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
             length = config.context_length
-            _need(length <= (longest or length), f"model.text.context_length {length} is over its {longest} positions")
-            _need((layers or 1) <= MAX_LAYERS, f"it has {layers:,} layers, more than {MAX_LAYERS:,}")
+            need(length <= (longest or length), f"model.text.context_length {length} is over its {longest} positions")
+            need((layers or 1) <= MAX_LAYERS, f"it has {layers:,} layers, more than {MAX_LAYERS:,}")
             for device in ("meta", "cpu"):  # counted before it takes memory; "cpu" as in TimmTower.create
                 with torch.device(device):
                     model = transformers.AutoModel.from_config(shape, trust_remote_code=False)
@@ -187,7 +187,7 @@ class HuggingFaceTower(nn.Module):
         with one_error(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-        _need(not missing, f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
+        need(not missing, f"{folder} has no weights for {', '.join(missing[:5])}, which its config asks for")
         self.model.load_state_dict(model.state_dict(), strict=False)  # it has a pooler, too
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ class HuggingFaceTokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         ends, fits = backend.encode("").ids, "this tokenizer adds no end token or has no padding, so it doesn't fit"
-        _need(ends and backend.padding, f"{fits} a text tower")
+        need(ends and backend.padding, f"{fits} a text tower")
         self.eot_id, self.pad_id = ends[-1], backend.padding["pad_id"]
         self.vocab_size, self.context_length, self.truncated = backend.get_vocab_size(), 77, 0
 
@@ -246,7 +246,7 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
         theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         backend = getattr(theirs, "backend_tokenizer", None)
         fast = backend is not None and theirs.pad_token is not None
-        _need(fast, "it is not of the fast kind (tokenizer.json), or has no padding token")
+        need(fast, "it is not of the fast kind (tokenizer.json), or has no padding token")
         backend.enable_padding(pad_id=theirs.pad_token_id, pad_token=theirs.pad_token)
         return with_context(HuggingFaceTokenizer(backend), config)
 
