@@ -134,8 +134,19 @@ def test_line_ends_byte_order_marks_and_empty_lines_do_no_harm(tmp_path, end):
     assert find_photographs("flickr30k", tmp_path).captions == {"a.jpg": ["One ."], "b.jpg": ["Zwei Hündchen ."]}
 
 
-def test_a_header_is_not_needed(tmp_path):
-    assert read("a.jpg,One .\n", tmp=tmp_path) == {"a.jpg": ["One ."]}
+def test_without_a_header_the_columns_are_missed(tmp_path):
+    with pytest.raises(MinclipError, match=r"captions\.txt has no column 'image'.*: it has a\.jpg, One \."):
+        read("a.jpg,One .\n", tmp=tmp_path)
+
+
+def test_columns_may_stand_in_any_order_among_others(tmp_path):
+    text = 'id,caption,image\n1,One .,a.jpg\n2,"Two, three .",a.jpg\n'
+    assert read(text, tmp=tmp_path) == {"a.jpg": ["One .", "Two, three ."]}
+
+
+def test_in_results_csv_a_quote_is_text(tmp_path):
+    text = 'image_name| comment_number| comment\na.jpg| 0| "Stop" says a sign .\na.jpg| 1| "open\n'
+    assert read(text, "results.csv", tmp_path) == {"a.jpg": ['"Stop" says a sign .', '"open']}
 
 
 @given(
