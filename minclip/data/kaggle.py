@@ -19,7 +19,7 @@ from unittest import mock
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..config import MinclipError, nearest
+from ..config import MinclipError, nearest, need
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
 
@@ -27,7 +27,6 @@ SOURCES = {name: f"adityajn105/{name}" for name in ("flickr8k", "flickr30k")}
 SOURCES |= {"karpathy-splits": "shtvkumar/karpathy-splits"}
 MARK = ".fetched.json"  # in a complete folder: what it was made of
 TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given up, and before it is asked again
-LONGEST = 300  # seconds: a server that asks for a longer pause is given up
 PAGE = "https://www.kaggle.com/datasets/"
 TOKENS = "https://www.kaggle.com/settings/api"
 AGAIN = "run the same command again"
@@ -57,10 +56,8 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
     Everything is made in a hidden folder beside `to` and then moved: what is there is complete.  MinclipError where it
     can't be had; what was downloaded is kept, and the next call continues from there.
     """
-    if name not in SOURCES:
-        raise MinclipError(f"no data set is named {name!r}{nearest(name, SOURCES)}: choose from {', '.join(SOURCES)}")
-    if source and source.count("/") != 1:
-        raise MinclipError(f"the source {source!r} is not a data set of Kaggle's: give OWNER/NAME")
+    need(name in SOURCES, f"no data set is named {name!r}{nearest(name, SOURCES)}: choose from {', '.join(SOURCES)}")
+    need(not source or source.count("/") == 1, f"the source {source!r} is no data set of Kaggle's: give OWNER/NAME")
     folder = Path(to or data_folder() / name).absolute()
     if (folder / MARK).exists():
         return _there(folder, source)
@@ -120,55 +117,46 @@ def _download(source: str, archive: Path) -> None:
     while unfinished.exists() or not archive.exists():
         before = _size(archive)
         try:
-            # the client sets no timeout for its first requests, and has no option for it
-            with mock.patch.object(HTTPAdapter, "send", send):
+            # the client sets no timeout for its first requests, and has no option for it; it prints its help page
+            with mock.patch.object(HTTPAdapter, "send", send), contextlib.redirect_stdout(io.StringIO()):
                 _ask(source, archive)
+        except SystemExit:
+            raise MinclipError(NO_CREDENTIALS) from None
         except requests.RequestException as error:
-            answer, text = error.response, str(error)
-            status = 0 if answer is None else answer.status_code
+            answer, status = error.response, getattr(error.response, "status_code", 0)
             # anybody but Kaggle's service is the store, whose signed address may have expired
             if status and "Service/" in answer.url and status != 429 and status < 500:
                 refusal = REFUSALS.get(status, f"Kaggle refuses {{source}} with the answer {status}")
                 raise MinclipError(refusal.format(source=source)) from None
-            if _size(archive) > before:
-                failures = 0  # a bad connection, but one that makes progress
-            cut = "it broke off" if "IncompleteRead" in text or "abort" in text else type(error).__name__
-            why = f"no answer for {TIMEOUT} s" if "timed out" in text else cut
+            why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else type(error).__name__
             reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
-            asked = answer.headers.get("Retry-After", "") if status else ""
-            pause = int(asked) if asked.isdigit() else PAUSES[min(failures, len(PAUSES) - 1)]
-            if failures == len(PAUSES) or pause > LONGEST:
-                when = f"in {pause} s, as it asks" if pause > LONGEST else "later"
-                raise MinclipError(f"{reason}: {AGAIN} {when}; what was downloaded so far is kept") from None
+            failures = 0 if _size(archive) > before else failures  # a bad connection, but one that makes progress
+            if failures == len(PAUSES):
+                raise MinclipError(f"{reason}: {AGAIN} later; what was downloaded so far is kept") from None
+            print(f"minclip: {reason}; trying again in {PAUSES[failures]} s", file=sys.stderr)
+            time.sleep(PAUSES[failures])
             failures += 1
-            print(f"minclip: {reason}; trying again in {pause} s", file=sys.stderr)
-            time.sleep(pause)
 
 
 def _ask(source: str, archive: Path) -> None:
     """One attempt: signs in, asks for the zip, and continues where the last attempt stopped, if it is the same zip."""
+    import kaggle  # signs in, and hides what goes wrong
     import requests
+    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its help page
-            import kaggle  # signs in, and hides what goes wrong
-            from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
-
-            kaggle.api.authenticate()
-    except SystemExit:
-        raise MinclipError(NO_CREDENTIALS) from None
+    kaggle.api.authenticate()
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = source.split("/")
-    with kaggle.api.build_kaggle_client() as client, contextlib.redirect_stdout(io.StringIO()):
+    with kaggle.api.build_kaggle_client() as client:
         response = client.datasets.dataset_api_client.download_dataset(request)
         if "html" in response.headers.get("Content-Type", ""):
             login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
             raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
         size = int(response.headers.get("Content-Length", 0))
         _need_space(archive.parent, 2 * size - min(_size(archive), size), f"the zip of {source} and its contents")
+        # no retries of its own: each would ask the same address again, which is signed for a while only
+        options = {"quiet": False, "resume": True, "max_retries": 0, "timeout": TIMEOUT}
         try:
-            # no retries of its own: each would ask the same address again, which is signed for a while only
-            options = {"quiet": False, "resume": True, "max_retries": 0, "timeout": TIMEOUT}
             kaggle.api.download_file(response, str(archive), client.http_client(), **options)
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
@@ -212,8 +200,7 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _need_space(place: Path, need: int, what: str) -> None:
+def _need_space(place: Path, size: int, what: str) -> None:
     free = shutil.disk_usage(place).free
-    if need > free:
-        room = f"needs {need / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free"
-        raise MinclipError(f"{what} {room}: free some and {AGAIN}, or set to=FOLDER on another disk")
+    room = f"needs {size / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free"
+    need(size <= free, f"{what} {room}: free some and {AGAIN}, or set to=FOLDER on another disk")

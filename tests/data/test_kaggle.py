@@ -324,15 +324,13 @@ def test_a_cut_connection_is_resumed(kaggle, tmp_path, waits, capsys):
     fetch("flickr8k")
     assert is_whole(tmp_path, LARGE)
     assert ranges(kaggle) == [f"bytes={2 * MB}-"] and waits == [1]
-    assert "the connection to Kaggle failed (it broke off); trying again in 1 s" in capsys.readouterr().err
+    assert re.search(r"the connection to Kaggle failed \(\w+\); trying again in 1 s", capsys.readouterr().err)
 
 
 def test_a_line_that_breaks_without_end_is_given_up_and_resumed_by_the_next_call(kaggle, tmp_path, waits):
     kaggle.zips[SOURCE] = zipped(LARGE)
     kaggle.blobs = ["cut"] + [None, "cut"] * 9  # the client asks for the whole file, and then for the rest
-    with pytest.raises(
-        MinclipError, match=r"broke off.*: run the same command again later; what was downloaded so far is kept"
-    ):
+    with pytest.raises(MinclipError, match=r"failed \(.*: run the same command again later; .* is kept"):
         fetch("flickr8k")
     assert waits == [1, 1, 1, 2, 4, 8, 16]  # thrice it got on by a megabyte or two, then no more
     assert not (tmp_path / "data" / "flickr8k").exists() and archive(tmp_path).stat().st_size == 4 * MB
@@ -520,8 +518,7 @@ def test_a_refusal_while_signing_in_is_told(kaggle, monkeypatch):
     "faults, expected",
     [
         ([429, 429, 429], [1, 2, 4]),
-        ([{"Retry_After": "7"}, 429], [7, 2]),
-        ([{"Retry_After": "Wed, 26 Mar 2036 00:00:00 GMT"}], [1]),
+        ([{"Retry_After": "4000"}, {"Retry_After": "Wed, 26 Mar 2036 00:00:00 GMT"}], [1, 2]),
         ([500, 503], [1, 2]),
     ],
 )
@@ -538,13 +535,6 @@ def test_who_is_asked_to_wait_too_often_gives_up(kaggle, tmp_path, waits, status
     with pytest.raises(MinclipError, match=rf"Kaggle answers {status}: run the same command again later"):
         fetch("flickr8k")
     assert waits == [1, 2, 4, 8, 16] and nothing_is_left(tmp_path)
-
-
-def test_who_is_asked_to_wait_too_long_gives_up(kaggle, waits):
-    kaggle.questions = [{"Retry_After": "4000"}]
-    with pytest.raises(MinclipError, match=r"answers 429: run the same command again in 4000 s, as it asks"):
-        fetch("flickr8k")
-    assert waits == []
 
 
 @pytest.mark.parametrize("place", ["questions", "blobs"])
