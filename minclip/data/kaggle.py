@@ -52,9 +52,8 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
     """Brings a data set of Kaggle to the folder `to`, by default the data folder's `name`, and describes it.
 
     `name` is a key of SOURCES; `source`, "owner/name", another data set in its place.  Returns `folder`, `new` (False
-    where it was there already, and nothing was downloaded), and of its zip `source`, `bytes`, `sha256`, and `date`.
-    Everything is made in a hidden folder beside `to` and then moved: what is there is complete.  MinclipError where it
-    can't be had; what was downloaded is kept, and the next call continues from there.
+    where it was there already), and of its zip `source`, `bytes`, `sha256`, and `date`.  Everything is made in a hidden
+    folder beside `to` and then moved.  Where that fails with MinclipError, the next call continues the download.
     """
     need(name in SOURCES, f"no data set is named {name!r}{nearest(name, SOURCES)}: choose from {', '.join(SOURCES)}")
     need(not source or source.count("/") == 1, f"the source {source!r} is no data set of Kaggle's: give OWNER/NAME")
@@ -152,8 +151,10 @@ def _ask(source: str, archive: Path) -> None:
         if "html" in response.headers.get("Content-Type", ""):
             login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
             raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
-        size = int(response.headers.get("Content-Length", 0))
-        _need_space(archive.parent, 2 * size - min(_size(archive), size), f"the zip of {source} and its contents")
+        size, free = int(response.headers.get("Content-Length", 0)), shutil.disk_usage(archive.parent).free
+        missing = 2 * size - min(_size(archive), size)  # photographs take as much room in their zip as outside
+        room = f"needs {missing / 1e6:,.1f} MB in {archive.parent.parent}, and {free / 1e6:,.1f} MB are free"
+        need(missing <= free, f"the zip of {source}, unpacked, {room}: free some, or set to=FOLDER on another disk")
         # no retries of its own: each would ask the same address again, which is signed for a while only
         options = {"quiet": False, "resume": True, "max_retries": 0, "timeout": TIMEOUT}
         try:
@@ -180,8 +181,6 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
             for path in (PureWindowsPath(file.filename) for file in files):  # knows every system's dangers: C:, \ and /
                 if path.drive or path.root or ".." in path.parts:
                     raise zipfile.BadZipFile(f"the name {str(path)!r} leads out of its folder")
-            # a file fills its last block of the disk
-            _need_space(archive.parent, sum(f.file_size + 4096 for f in files), f"the contents of the zip of {source}")
             for file in tqdm(files, "unpacking", unit=" files", leave=False):
                 name = f"{file.filename!r}: "
                 zipped.extract(file, unpacked)  # checks its CRC
@@ -191,16 +190,10 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
             folder.rmdir()  # empty: Windows moves nothing onto it
         os.replace(unpacked, folder)
     except BROKEN as error:
-        if isinstance(error, MinclipError) or (isinstance(error, OSError) and error.errno):
+        if isinstance(error, OSError) and error.errno:
             raise  # the disk's fault
         archive.unlink()
         todo = f"{AGAIN}, and tell the data set's owner at {PAGE}{source} if that ends the same way"
         raise MinclipError(f"the zip of {source} is damaged ({name}{error}) and was deleted: {todo}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
-
-
-def _need_space(place: Path, size: int, what: str) -> None:
-    free = shutil.disk_usage(place).free
-    room = f"needs {size / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free"
-    need(size <= free, f"{what} {room}: free some and {AGAIN}, or set to=FOLDER on another disk")

@@ -35,11 +35,8 @@ class Stream:
         streamed, painted = data.name == "shards", data.name == "shapes"
         each, rest = divmod(loop.batch_size, world_size())
         need(not rest, f"train.batch_size {loop.batch_size} is not divisible by the {world_size()} processes")
-        micro = loop.micro_batch
-        need(
-            not micro or each % micro == 0,
-            f"train.micro_batch {micro} does not divide the {each} pairs of each process",
-        )
+        if loop.micro_batch and each % loop.micro_batch:
+            raise MinclipError(f"train.micro_batch {loop.micro_batch} does not divide the {each} pairs of each process")
         if streamed and (data.size or loop.overfit):
             raise MinclipError("data.size and train.overfit are for data in memory: name fewer shards in data.root")
         # photographs are packed by each machine's first process, and found by the others

@@ -92,15 +92,11 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
         except MissingColumn as error:  # a table of something else
             refused = refused or error
     if not rows and not (refused and any(columns)):
-        rows = read_texts(source) or read_karpathy(source, source.images)
+        texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
+        beside = [(image, texts.get(splitext(image)[0])) for image in source.images]
+        rows = [Row(path, "line 1", basename(image), source.text(path).splitlines()) for image, path in beside if path]
+        rows = rows or read_karpathy(source, source.images)
     looked = f"a .csv, .tsv or .parquet with an image and a caption column, a .txt beside each image, or {KARPATHY}"
     if not rows:
         raise refused or MinclipError(f"{source.root} has no captions: looked for {looked}, found {source.glance()}")
     return rows
-
-
-def read_texts(source: Source) -> list[Row]:
-    """Each image with the `.txt` of its name in its folder, each line of which is a caption."""
-    texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
-    beside = [(image, texts.get(splitext(image)[0])) for image in source.images]
-    return [Row(path, "line 1", basename(image), source.text(path).splitlines()) for image, path in beside if path]

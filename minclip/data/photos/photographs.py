@@ -45,9 +45,8 @@ class Photographs:
         can't be decoded.  MinclipError where the split is unknown or empty.
         """
         splits, root = self.splits, self.source.root
-        if split not in splits:
-            has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
-            raise MinclipError(f"{root} has no split {split!r}: it has {has}")
+        has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
+        need(split in splits, f"{root} has no split {split!r}: it has {has}")
         names = [name for name in splits[split] if name in self.places][: size or None]
         if not names:
             none = f"{root}: of the {len(self.captions)} captioned images none is there for the split {split!r}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from posixpath import basename, splitext  # pathlib takes seconds for 30,000 paths
 from typing import NamedTuple
 
-from ...config import MinclipError
+from ...config import MinclipError, need
 from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -29,8 +29,7 @@ class Source:
     @classmethod
     def open(cls, root: Path) -> "Source":
         """Of a table, its folder without what lies below it (see `including`), and without other tables."""
-        if not root.exists():
-            raise MinclipError(f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
+        need(root.exists(), f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
