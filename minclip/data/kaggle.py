@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-import time
 import zipfile
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +25,7 @@ from ..weights.hub import data_folder, sha256
 SOURCES = {name: f"adityajn105/{name}" for name in ("flickr8k", "flickr30k")}
 SOURCES |= {"karpathy-splits": "shtvkumar/karpathy-splits"}
 MARK = ".fetched.json"  # in a complete folder: what it was made of
-TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given up, and before it is asked again
+TIMEOUT = 60  # seconds until a silent server is given up
 PAGE = "https://www.kaggle.com/datasets/"
 TOKENS = "https://www.kaggle.com/settings/api"
 AGAIN = "run the same command again"
@@ -71,7 +70,8 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
         if not (folder / MARK).exists():  # otherwise another process was faster
             if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
                 raise MinclipError(f"{folder} is there, but not from minclip fetch: move it away, or set to=FOLDER")
-            _download(source, archive)
+            if not archive.exists() or Path(f"{archive}.kaggle-partial").exists():  # the client's mark
+                _download(source, archive)
             _unpack(source, archive, folder)
     except Timeout:
         raise MinclipError(f"another process is fetching {folder}: wait until it is finished") from None
@@ -105,48 +105,39 @@ def _check_client() -> None:
 
 
 def _download(source: str, archive: Path) -> None:
-    """Asks for the zip until it is complete, which it is when the client's mark of an unfinished one is gone."""
+    """Completes the zip.  Kaggle's client repeats what breaks off and knows whether a part is of the same zip."""
     import requests
     from requests.adapters import HTTPAdapter
 
     def send(adapter: HTTPAdapter, request: Any, stream: bool = False, timeout: Any = None, **options: Any) -> Any:
         return without(adapter, request, stream, timeout or TIMEOUT, **options)
 
-    without, unfinished, failures = HTTPAdapter.send, Path(f"{archive}.kaggle-partial"), 0
-    while unfinished.exists() or not archive.exists():
-        before = _size(archive)
-        try:
-            # the client sets no timeout for its first requests, and has no option for it; it prints its help page
-            with mock.patch.object(HTTPAdapter, "send", send), contextlib.redirect_stdout(io.StringIO()):
-                _ask(source, archive)
-        except SystemExit:
-            raise MinclipError(NO_CREDENTIALS) from None
-        except requests.RequestException as error:
-            answer, status = error.response, getattr(error.response, "status_code", 0)
-            # anybody but Kaggle's service is the store, whose signed address may have expired
-            if status and "Service/" in answer.url and status != 429 and status < 500:
-                refusal = REFUSALS.get(status, f"Kaggle refuses {{source}} with the answer {status}")
-                raise MinclipError(refusal.format(source=source)) from None
-            why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else type(error).__name__
-            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
-            failures = 0 if _size(archive) > before else failures  # a bad connection, but one that makes progress
-            if failures == len(PAUSES):
-                raise MinclipError(f"{reason}: {AGAIN} later; what was downloaded so far is kept") from None
-            print(f"minclip: {reason}; trying again in {PAUSES[failures]} s", file=sys.stderr)
-            time.sleep(PAUSES[failures])
-            failures += 1
+    without = HTTPAdapter.send
+    try:
+        # the client sets no timeout for its first requests, and has no option for it
+        with mock.patch.object(HTTPAdapter, "send", send):
+            _ask(source, archive)
+    except SystemExit:
+        raise MinclipError(NO_CREDENTIALS) from None
+    except requests.RequestException as error:
+        answer, status = error.response, getattr(error.response, "status_code", 0)
+        # anybody but Kaggle's service is the store, whose signed address may have expired
+        if status in REFUSALS and "Service/" in answer.url:
+            raise MinclipError(REFUSALS[status].format(source=source)) from None
+        why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else type(error).__name__
+        reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
+        raise MinclipError(f"{reason}: {AGAIN} later; what was downloaded so far is kept") from None
 
 
 def _ask(source: str, archive: Path) -> None:
-    """One attempt: signs in, asks for the zip, and continues where the last attempt stopped, if it is the same zip."""
-    import kaggle  # signs in, and hides what goes wrong
-    import requests
-    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+    with contextlib.redirect_stdout(io.StringIO()):  # its help page
+        import kaggle  # signs in, and hides what goes wrong
+        from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
-    kaggle.api.authenticate()
+        kaggle.api.authenticate()
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = source.split("/")
-    with kaggle.api.build_kaggle_client() as client:
+    with kaggle.api.build_kaggle_client() as client, contextlib.redirect_stdout(sys.stderr):
         response = client.datasets.dataset_api_client.download_dataset(request)
         if "html" in response.headers.get("Content-Type", ""):
             login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
@@ -155,13 +146,12 @@ def _ask(source: str, archive: Path) -> None:
         missing = 2 * size - min(_size(archive), size)  # photographs take as much room in their zip as outside
         room = f"needs {missing / 1e6:,.1f} MB in {archive.parent.parent}, and {free / 1e6:,.1f} MB are free"
         need(missing <= free, f"the zip of {source}, unpacked, {room}: free some, or set to=FOLDER on another disk")
-        # no retries of its own: each would ask the same address again, which is signed for a while only
-        options = {"quiet": False, "resume": True, "max_retries": 0, "timeout": TIMEOUT}
         try:
+            options = {"quiet": False, "resume": True, "timeout": TIMEOUT}
             kaggle.api.download_file(response, str(archive), client.http_client(), **options)
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
-            raise requests.ConnectionError("the rest of the file could not be had") from None
+            raise MinclipError(f"the rest of the zip of {source} could not be had: {AGAIN} later") from None
 
 
 def _size(archive: Path) -> int:
