@@ -143,7 +143,8 @@ def _ask(source: str, archive: Path) -> None:
             login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
             raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
         size, free = int(response.headers.get("Content-Length", 0)), shutil.disk_usage(archive.parent).free
-        missing = 2 * size - min(_size(archive), size)  # photographs take as much room in their zip as outside
+        had = archive.stat().st_size if archive.exists() else 0
+        missing = 2 * size - min(had, size)  # photographs take as much room in their zip as outside
         room = f"needs {missing / 1e6:,.1f} MB in {archive.parent.parent}, and {free / 1e6:,.1f} MB are free"
         need(missing <= free, f"the zip of {source}, unpacked, {room}: free some, or set to=FOLDER on another disk")
         try:
@@ -152,10 +153,6 @@ def _ask(source: str, archive: Path) -> None:
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
             raise MinclipError(f"the rest of the zip of {source} could not be had: {AGAIN} later") from None
-
-
-def _size(archive: Path) -> int:
-    return archive.stat().st_size if archive.exists() else 0
 
 
 def _unpack(source: str, archive: Path, folder: Path) -> None:
@@ -174,7 +171,7 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
             for file in tqdm(files, "unpacking", unit=" files", leave=False):
                 name = f"{file.filename!r}: "
                 zipped.extract(file, unpacked)  # checks its CRC
-        mark = {"source": source, "bytes": _size(archive), "sha256": sha256(archive), "date": str(date.today())}
+        mark = {"source": source, "bytes": archive.stat().st_size, "sha256": sha256(archive), "date": str(date.today())}
         (unpacked / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()  # empty: Windows moves nothing onto it

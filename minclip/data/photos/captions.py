@@ -72,7 +72,7 @@ def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
         try:
             name = "/".join([*filter(None, [image.get("filepath")]), image["filename"]])
             captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
-            yield Row(path, f"images[{number}]", name, captions, image["split"].strip())
+            yield Row(path, f"{path} images[{number}]", name, captions, image["split"].strip())
         except (KeyError, TypeError, AttributeError) as error:
             what = f"{type(error).__name__} {error}; expected filename, split and sentences[].raw"
             raise MinclipError(f"{path} images[{number}] is not in Karpathy's format: {what}") from None
@@ -93,8 +93,8 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
             refused = refused or error
     if not rows and not (refused and any(columns)):
         texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
-        beside = [(image, texts.get(splitext(image)[0])) for image in source.images]
-        rows = [Row(path, "line 1", basename(image), source.text(path).splitlines()) for image, path in beside if path]
+        beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
+        rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
         rows = rows or read_karpathy(source, source.images)
     looked = f"a .csv, .tsv or .parquet with an image and a caption column, a .txt beside each image, or {KARPATHY}"
     if not rows:

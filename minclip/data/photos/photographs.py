@@ -51,10 +51,9 @@ class Photographs:
         if not names:
             none = f"{root}: of the {len(self.captions)} captioned images none is there for the split {split!r}"
             raise MinclipError("; ".join([none, *self.notes]))
-        files = [self.places[name] for name in names]
-        stamps = {file: str(self.source.stamp(file)) for file in set(files)}
-        place = f"{root.resolve()} {split} {size or ''}"
-        images, kept, broken = pack(names, self.read, image_size, place=place, stamps=[stamps[file] for file in files])
+        files = dict.fromkeys(self.places[name] for name in names)
+        place, stamps = f"{root.resolve()} {split} {size or ''}", [str(self.source.stamp(file)) for file in files]
+        images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
         listed = f"; all of them in {Path(images.filename).with_suffix('.json')}" if broken else ""
         notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
@@ -133,7 +132,8 @@ def read_splits(
         return lists
     rows = [] if told else read_karpathy(source, names)
     listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
-    told = told or listed or folders or {name: by_hash(name) for name in names}
+    if not (told := told or listed or folders):
+        told = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
     splits = {split: [name for name in names if told.get(name) == split] for split in ("train", "val", "test")}
     if not splits["train"]:
         has = ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
@@ -146,11 +146,8 @@ def read_splits(
 
 
 def bucket(name: str) -> int:
+    """A percentage that depends on the name alone, so that a photograph never changes its split."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
-
-
-def by_hash(name: str) -> str:
-    return "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test"
 
 
 def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
                 raise MinclipError(f"{place}: the column {header[i]!r} holds no text but {wrong[0]!r:.60}")
         need(bool(name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
         need(not name.startswith(("http://", "https://")), f"{place}: {name:.60} is a web address; {SHARDS}")
-        yield Row(path, line, name.strip(), texts, told.strip(), read)
+        yield Row(path, place, name.strip(), texts, told.strip(), read)
     need(bool(line), f"{path} is a table without rows: it ends below its columns {', '.join(header)}")
 
 

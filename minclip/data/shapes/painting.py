@@ -12,9 +12,6 @@ LEAF = np.array([40, 120, 40])
 BLOCK = 1000  # scenes that are painted at a time, to save memory
 
 
-# ---- random integers as a hash of (seed, stream, index, slot)
-
-
 def _mix(x: np.ndarray) -> np.ndarray:
     """The finalizer of splitmix64 (Steele, Lea, Flood 2014): 64 well-mixed bits for each 64-bit counter."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -23,7 +20,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def draws(seed: int, stream: str, index: np.ndarray, *, slots: int) -> np.ndarray:
-    """Random integers (len(index), slots) in [0, 2**32): row i depends on `index[i]` only, not on its neighbors."""
+    """Hashes (len(index), slots) in [0, 2**32) as random integers: row i depends on `index[i]`, not on its neighbors."""
     state = np.zeros(1, dtype=np.uint64)
     for word in np.array([seed & (2**64 - 1), *stream.encode()], dtype=np.uint64):
         state = _mix(state * np.uint64(0x9E3779B97F4A7C15) + word + np.uint64(1))
@@ -35,9 +32,6 @@ def draws(seed: int, stream: str, index: np.ndarray, *, slots: int) -> np.ndarra
 def below(u: np.ndarray, n: np.ndarray | int) -> np.ndarray:
     """Integers in [0, n) from integers in [0, 2**32)."""
     return (u * n) >> 32
-
-
-# ---- painting
 
 
 def _distances(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
