@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import need
 
 
 def start(device: str, timeout: float = 1800) -> str:
@@ -27,8 +27,7 @@ def start(device: str, timeout: float = 1800) -> str:
         return device
     if device in ("auto", "cuda") and torch.cuda.is_available():
         number, gpus = local_rank() + 1, torch.cuda.device_count()
-        if number > gpus:
-            raise MinclipError(f"torchrun started {number} processes on a machine with {gpus} GPUs: start one per GPU")
+        need(number <= gpus, f"torchrun started {number} processes on a machine with {gpus} GPUs: start one per GPU")
         device = f"cuda:{local_rank()}"
         torch.cuda.set_device(device)
     elif device == "auto":
