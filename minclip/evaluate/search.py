@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import MinclipError, need
 from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
 from ..data.photos.source import Source
 from ..data.stream import prefetch
@@ -23,7 +23,7 @@ from . import Loaded, decoded, embed_texts
 
 _VERSION = 2  # of the index's table and of how an image is read; raise it and indexes are rebuilt
 # SQLite refuses other types and lengths; "vector" is NULL for a file that is no whole image, "why" says what is wrong
-_TABLE = """CREATE TABLE images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
+_TABLE = """images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
     CHECK (typeof(path) = 'blob' AND typeof(stamp) = 'text' AND typeof(why) = 'text'
     AND (vector IS NULL AND why != '' OR typeof(vector) = 'blob' AND length(vector) = %d)))"""
 
@@ -53,13 +53,11 @@ class Index:
         written.  It is saved after each batch: after an interrupt, the next call continues there.
         """
         root, notes = Path(images), []
-        if not (root.is_dir() or zipfile.is_zipfile(root)):
-            what = "neither a folder nor a whole zip file" if root.exists() else "not there"
-            raise MinclipError(f"{root} is {what}: give a folder or a zip of photographs")
+        what = "neither a folder nor a whole zip file" if root.exists() else "not there"
+        need(root.is_dir() or zipfile.is_zipfile(root), f"{root} is {what}: give a folder or a zip of photographs")
         source = Source.open(root)
         stamps = {os.fsencode(path): " ".join(map(str, source.stamp(path))) for path in source.images}
-        if not stamps:
-            raise MinclipError(f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
+        need(stamps, f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
         file = _open(root, loaded, notes)
         try:
             known = dict(file.execute("SELECT path, stamp FROM images"))
@@ -77,15 +75,13 @@ class Index:
             file.close()
         broken = [f"{os.fsdecode(path)} ({why})" for path, vector, why in rows if vector is None]
         vectors = {os.fsdecode(path): vector for path, vector, _ in rows if vector is not None}
-        if not vectors:
-            raise MinclipError(f"none of the {len(stamps)} images in {root} can be read: {'; '.join(broken[:5])}")
+        need(vectors, f"none of the {len(stamps)} images in {root} can be read: {'; '.join(broken[:5])}")
         joined = torch.frombuffer(bytearray().join(vectors.values()), dtype=torch.float32)
         return cls(source, list(vectors), joined.view(len(vectors), -1), loaded, broken, notes)
 
     def search(self, query: str | Path | Image.Image | Tensor, k: int = 12) -> list[Hit]:
         """The k nearest photographs, best first: to a text, a photograph (a path or an image) or a vector (D,)."""
-        if k < 1:
-            raise MinclipError(f"k must be at least 1, got {k}")
+        need(k >= 1, f"k must be at least 1, got {k}")
         if not isinstance(query, Tensor):
             query = self.embed_text(query) if isinstance(query, str) else self.embed_image(query)
         cosines, rows = (self.vectors @ query.float().cpu()).topk(min(k, len(self.paths)))
@@ -94,10 +90,8 @@ class Index:
     def embed_text(self, text: str) -> Tensor:
         """(D,) vector of length 1."""
         model, _, tokenizer = self.loaded
-        if not text.strip():
-            raise MinclipError('the query is empty: say what the picture should show, as in "two dogs in the snow"')
-        if tokenizer is None:
-            raise MinclipError("this model has no tokenizer, so it can't read a query: search with an image instead")
+        need(text.strip(), 'the query is empty: say what the picture should show, as in "two dogs in the snow"')
+        need(tokenizer, "this model has no tokenizer, so it can't read a query: search with an image instead")
         return embed_texts(model, tokenizer, [text])[0]
 
     @torch.no_grad()
@@ -151,14 +145,12 @@ def _table(path: Path, table: str) -> sqlite3.Connection:
     """Opens or makes the file, which SQLite keeps whole through kill -9 and two searches at once, or raises."""
     file = sqlite3.connect(path)
     try:
-        file.execute("BEGIN IMMEDIATE")
-        schema = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
-        if not file.execute(schema).fetchall():
-            file.execute(table)
+        file.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
-        if state != "ok" or file.execute(schema).fetchall() != [(table,)]:
+        tables = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if state != "ok" or tables != [(f"CREATE TABLE {table}",)]:
             raise sqlite3.DatabaseError(state if state != "ok" else "its tables were changed")
-        file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, where BEGIN does not
+        file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, where the others do not
         file.commit()
     except sqlite3.Error:
         file.close()  # or it can't be deleted on Windows
