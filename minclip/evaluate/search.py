@@ -5,9 +5,9 @@ import os
 import re
 import sqlite3
 import zipfile
-from dataclasses import dataclass, field
+from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -28,9 +28,7 @@ _TABLE = """images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
     AND (vector IS NULL AND why != '' OR typeof(vector) = 'blob' AND length(vector) = %d)))"""
 
 
-class Hit(NamedTuple):
-    path: str  # below the index's root
-    cosine: float
+Hit = namedtuple("Hit", "path cosine")  # the path below the index's root
 
 
 @dataclass
@@ -41,8 +39,8 @@ class Index:
     paths: list[str]  # below the root, in the order of `vectors`
     vectors: Tensor  # (N, D) float32 of length 1, on the CPU
     loaded: Loaded  # model, preprocess, tokenizer
-    broken: list[str] = field(default_factory=list)  # "path (why)" of the files that are no whole image
-    notes: list[str] = field(default_factory=list)  # what happened to the index file
+    broken: list[str]  # "path (why)" of the files that are no whole image
+    notes: list[str]  # what happened to the index file
 
     @classmethod
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
@@ -62,8 +60,7 @@ class Index:
         try:
             known = dict(file.execute("SELECT path, stamp FROM images"))
             with file:
-                gone = [(path,) for path in known.keys() - stamps.keys()]
-                file.executemany("DELETE FROM images WHERE path = ?", gone)
+                file.executemany("DELETE FROM images WHERE path = ?", zip(known.keys() - stamps.keys()))
             new = {path: stamp for path, stamp in stamps.items() if known.get(path) != stamp}
             _embed(file, source, new, loaded, batch_size)
             rows = file.execute("SELECT path, vector, why FROM images ORDER BY path").fetchall()

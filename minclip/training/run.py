@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from ..config import LoopConfig, MinclipError, TrainConfig, need
@@ -101,8 +101,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str]) -> None:
     """Creates the files of a new run in a folder without one; `names` are those of its photographs, for learnt.json."""
-    new = not (folder / "config.json").exists()
-    need(new, f"{folder} holds a run already: resume it, or train in another folder")
+    need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
@@ -112,7 +111,7 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
     versions = {"format": FORMAT, "minclip": folders.package_version()}
-    folders.write_json(folder / "config.json", {**versions, **to_dict(config)})
+    folders.write_json(folder / "config.json", versions | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -135,19 +134,18 @@ def read_learnt(folder: Path) -> list[str]:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None, progress: dict) -> None:
-    """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
+    """Writes `state.pt`, all that resuming needs, and then `model.safetensors`, which may thus be of an earlier step.
 
-    The state holds the weights too: if the machine stops between the two files, these are of different steps.
     `progress` has the keys of PROGRESS.  All processes must call this, any number may load it; process 0 writes.
     """
     from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
 
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    averages: dict[str, Tensor] = {}
+    averages, of_optimizer = {}, {}
     if ema:
         with ema.applied():  # copies, because in a moment the model has its own weights again
             averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
-    weights, of_optimizer = state_dict.get_model_state_dict(model, options=options), {}
+    weights = state_dict.get_model_state_dict(model, options=options)
     if optimizer.state:  # else torch would take a step to read it, which Adam would count
         of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
     if rank() == 0:
@@ -248,11 +246,10 @@ def rewind(folder: Path, step: int) -> None:
 
 def check_agreement(mine: dict[str, Any]) -> None:
     """A MinclipError unless all processes were started with the same options."""
-    everyones = all_gather_object(mine)
-    for number, values in enumerate(everyones):
-        if different := [name for name, value in values.items() if value != everyones[0].get(name)]:
-            what = f"process {number} was started with other values of {', '.join(different)} than process 0"
-            raise MinclipError(f"{what}: give all the same options")
+    for number, values in enumerate(everyones := all_gather_object(mine)):
+        different = ", ".join(name for name, value in values.items() if value != everyones[0].get(name))
+        what = f"process {number} was started with other values of {different} than process 0"
+        need(not different, f"{what}: give all the same options")
 
 
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
