@@ -134,7 +134,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
 
 
 def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
-    """The model's loss over the features of all processes, fp32; `numbers` are the scale and, if it has one, the bias."""
+    """The model's loss over the features of all processes, fp32; `numbers` are the scale and, if there is one, bias."""
     pairs = len(image) * world_size()
     chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB of logits
     smoothing = {"label_smoothing": loop.label_smoothing} if loop.label_smoothing else {}  # TrainConfig checks who can
