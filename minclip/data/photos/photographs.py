@@ -78,13 +78,13 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     stored = {row.image: row.read for row in rows if row.read}
     places = {row.image: row.file for row in rows if row.read}
     names = _names(rows, finder, places)
-    spoken, told = defaultdict(list), {}
+    texts, told = defaultdict(list), {}
     for row in rows:
         key = row.image if row.read else names[dirname(row.file), row.image]
-        spoken[key] += [text.strip() for text in row.captions if text.strip()]
+        texts[key] += [text.strip() for text in row.captions if text.strip()]
         if row.split and told.setdefault(key, split_of(row)) != split_of(row):
             raise MinclipError(f"{row.place}: {key} is for {split_of(row)} here and for {told[key]} above")
-    captions = {key: texts for key, texts in spoken.items() if texts}
+    captions = {key: some for key, some in texts.items() if some}
     need(bool(captions), f"{root}: none of {len(rows)} captions has a word in it, as {rows[0].place}")
     missing = sorted(captions.keys() - places.keys())
     silent = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
@@ -151,12 +151,12 @@ def bucket(name: str) -> int:
 
 
 def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[str]]:
-    folder, images = source.root.absolute().parent, {splitext(path)[0] for path in source.images}
-    around = Source(folder, tuple(sorted(path.name for path in folder.glob("*.txt"))))
+    beside, images = source.root.absolute().parent, {splitext(path)[0] for path in source.images}
     # below the root, a text beside an image is its caption
     texts = [(source, p) for p in source.files if p.endswith(".txt") and splitext(p)[0] not in images]
+    texts += [(Source(beside, ()), path.name) for path in sorted(beside.glob("*.txt"))]
     splits: dict[str, list[str]] = {}
-    for place, path in texts + [(around, path) for path in around.files]:
+    for place, path in texts:
         split = split_in(basename(path))
         # no list of these images is longer; another text named "train" may be as large as the disk
         if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):

@@ -20,7 +20,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def draws(seed: int, stream: str, index: np.ndarray, *, slots: int) -> np.ndarray:
-    """Hashes (len(index), slots) in [0, 2**32) as random integers: row i depends on `index[i]`, not on its neighbors."""
+    """Hashes (len(index), slots) in [0, 2**32) as random integers: row i depends on `index[i]` only."""
     state = np.zeros(1, dtype=np.uint64)
     for word in np.array([seed & (2**64 - 1), *stream.encode()], dtype=np.uint64):
         state = _mix(state * np.uint64(0x9E3779B97F4A7C15) + word + np.uint64(1))
