@@ -68,13 +68,13 @@ def _check_memory(path: Path, size: int) -> None:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     file, safe = _without_code(path)
     with torch.serialization.safe_globals(safe):
-        found = loaded = torch.load(file, map_location="cpu", weights_only=True)
-    if isinstance(found, SimpleNamespace):
-        return _tensors_of(found, "", set())
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    if isinstance(loaded, SimpleNamespace):
+        return _tensors_of(loaded, "", set())
+    found = loaded if isinstance(loaded, dict) else {}
     for key in ("state_dict", "model_state_dict", "model"):  # a checkpoint around it
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
+        found = found[key] if isinstance(found.get(key), dict) else found
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     need(tensors, f"{path} has no named tensors: it holds a {type(loaded).__name__}")
     return tensors
 

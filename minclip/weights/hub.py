@@ -18,27 +18,27 @@ def data_folder() -> Path:
     for place in (Path(__file__).parents[2] / "data", Path("data"), Path("../data")):
         if (place / ".minclip-data").exists():  # nobody else's data/ has this file
             return place.resolve()
+    return user_cache("minclip")
+
+
+def user_cache(name: str) -> Path:
     try:
-        return Path.home() / ".cache" / "minclip"
+        return Path.home() / ".cache" / name
     except RuntimeError:  # a container's user may have no home
-        return Path(tempfile.gettempdir()) / "minclip"
+        return Path(tempfile.gettempdir()) / name
 
 
-class NoSuchFile(MinclipError):
-    """The repository exists on the hub, but has no file of that name."""
-
-
-def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
+def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bool = False) -> Path | None:
     """The path of the file `name` of a repository "owner/name", in the user's cache of `huggingface_hub`.
 
-    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  NoSuchFile where the
-    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for another hash.
+    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  None where the repository
+    lacks the file and `missing_ok`; MinclipError without a network, with `by_hand` as advice, and for another hash.
     """
     # imported here: it takes a quarter of a second, which `import minclip` should not cost
     from huggingface_hub import constants, errors, hf_hub_download
 
-    page = f"https://huggingface.co/{repo}/tree/main"
-    by_hand = by_hand or f"On a machine with a network, download config and weights from {page}; then load their folder"
+    files = f"config and weights from https://huggingface.co/{repo}/tree/main"
+    by_hand = by_hand or f"On a machine with a network, download {files}; then load their folder"
     # without a home directory, as in some containers, the library would make a folder named "~"
     cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
     try:
@@ -49,7 +49,8 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
     except errors.RepositoryNotFoundError:
         raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None
     except errors.EntryNotFoundError:
-        raise NoSuchFile(f"the hub's repository {repo} has no file {name}") from None
+        need(missing_ok, f"the hub's repository {repo} has no file {name}")
+        return None
     except (OSError, ValueError) as error:  # a full disk, an error of the server, an invalid name
         raise MinclipError(f"{repo}/{name} can't be downloaded: {str(error).strip()}  {by_hand}") from None
     check_hub_hash(path)
@@ -64,8 +65,8 @@ def check_hub_hash(path: Path) -> None:
         found = remembered_sha256(blob)
     elif len(blob.name) == 40:  # git's SHA-1, of small files
         found = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest()
-    hashes = f"{found[:12]}…, not {blob.name[:12]}…"
-    need(found == blob.name, f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
+    what = f"its hash is {found[:12]}…, not {blob.name[:12]}…"
+    need(found == blob.name, f"{path} was changed or cut off: {what}.  Delete {blob} and try again")
 
 
 def remembered_sha256(path: Path) -> str:

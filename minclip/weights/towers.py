@@ -23,11 +23,10 @@ from ..text import find_end
 from ..tokenizer import Tokenizer
 from .config_json import parse_json
 from .files import one_error, read_tensors
-from .hub import NoSuchFile, hub_file
+from .hub import hub_file
 
 MAX_LAYERS = 1000  # of a text model: to count the parameters of more would take for ever
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def library(name: str) -> ModuleType:
@@ -147,8 +146,7 @@ def hf_folder(config: TextConfig) -> Path:
     by_hand = f"On a machine with a network, download {files}; then name their folder, hf:FOLDER"
     folder = hub_file(name, "config.json", by_hand=by_hand).parent
     for file in TOKENIZER_FILES:
-        with contextlib.suppress(NoSuchFile):
-            hub_file(name, file)
+        hub_file(name, file, missing_ok=True)
     return folder
 
 
@@ -179,10 +177,8 @@ class HuggingFaceTower(nn.Module):
     def fetch(self) -> None:
         """Reads the weights of the repository or the folder, which must fill the whole model."""
         name, folder = self.config.tower.removeprefix("hf:"), hf_folder(self.config)
-        for file in () if Path(name).is_dir() else WEIGHTS_FILES:
-            with contextlib.suppress(NoSuchFile):
-                hub_file(name, file)
-                break
+        if not Path(name).is_dir():
+            hub_file(name, "model.safetensors", missing_ok=True) or hub_file(name, "pytorch_model.bin")
         options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
         with one_error(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)

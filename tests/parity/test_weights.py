@@ -156,7 +156,7 @@ def test_gradients_of_every_parameter_are_equal(both):
     graded.load_state_dict(both.ours.state_dict())
     for name, parameter in both.ours.named_parameters():
         graded.get_parameter(name).data = parameter.grad
-    ours = to_theirs(graded, both.names)
+    ours = to_theirs(graded.state_dict(), both.names)
     for name, expected in theirs.items():
         size = expected.abs().max()
         assert size > 0, name  # or the comparison would be empty
@@ -285,7 +285,7 @@ def test_an_archive_of_a_resnet_is_read(here):
         name: tensor.half().float() for name, tensor in theirs.state_dict().items() if tensor.is_floating_point()
     }
     torchscript(theirs, here / "RN.pt")
-    ours = to_theirs(load(here / "RN.pt")[0], OPEN_CLIP_NAMES)
+    ours = to_theirs(load(here / "RN.pt")[0].state_dict(), OPEN_CLIP_NAMES)
     assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items() if name != "attn_mask")
 
 
@@ -438,7 +438,7 @@ def test_the_real_size_is_equal(name, here):
     ours.logit_scale.grad = theirs.logit_scale.grad = torch.zeros(())  # no part of the features
     for parameter in ours.parameters():
         parameter.data = parameter.grad
-    gradients = to_theirs(ours, OPEN_CLIP_NAMES)
+    gradients = to_theirs(ours.state_dict(), OPEN_CLIP_NAMES)
     for name, parameter in theirs.named_parameters():
         tolerance = max(1e-4 * float(parameter.grad.abs().max()), 1e-6)
         torch.testing.assert_close(

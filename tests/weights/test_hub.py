@@ -7,7 +7,7 @@ import pytest
 from local_hub import CONTENT, go_to
 
 from minclip.config import MinclipError
-from minclip.weights.hub import NoSuchFile, check_hub_hash, hub_file, sha256
+from minclip.weights.hub import check_hub_hash, hub_file, sha256
 
 
 def test_a_file_comes_whole(hub):
@@ -34,8 +34,9 @@ def test_a_file_that_was_changed_in_the_cache_is_refused(hub):
 
 
 def test_a_file_that_the_repository_lacks_is_told(hub):
-    with pytest.raises(NoSuchFile, match=r"owner/name.*other\.bin"):
+    with pytest.raises(MinclipError, match=r"owner/name.*other\.bin"):
         hub_file("owner/name", "other.bin")
+    assert hub_file("owner/name", "other.bin", missing_ok=True) is None
 
 
 def test_a_repository_that_is_not_there_is_told(hub):
