@@ -110,7 +110,7 @@ def build(
             elif x.shape != place.shape and not x.numel() == place.numel() == 1:  # some keep the scale as a vector
                 wrong.setdefault("of another shape", []).append(f"{name} {tuple(x.shape)}, not {tuple(place.shape)}")
             else:  # fp32, whatever the file has: low precision lives in the training loop
-                place.copy_(x.reshape(place.shape))
+                place.copy_(x.detach().reshape(place.shape))
         listed = [f"{len(found)} {what}: {some(sorted(found))}" for what, found in wrong.items() if found]
         need(not listed, f"the tensors do not fit the config; {'; '.join(listed)}")
         model.load_state_dict(ours, assign=True)

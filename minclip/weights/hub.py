@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 from pathlib import Path
 
@@ -37,14 +36,14 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bo
     # imported here: it takes a quarter of a second, which `import minclip` should not cost
     from huggingface_hub import constants, errors, hf_hub_download
 
-    files = f"config and weights from https://huggingface.co/{repo}/tree/main"
-    by_hand = by_hand or f"On a machine with a network, download {files}; then load their folder"
     # without a home directory, as in some containers, the library would make a folder named "~"
-    cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
+    cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE[0] == "~" else constants.HF_HUB_CACHE
+    copy = f"run `hf download {repo}`, and copy that machine's ~/.cache/huggingface/hub to {cache}"
+    by_hand = by_hand or f"On a machine with a network, {copy}"
     try:
         path = Path(hf_hub_download(repo, name, cache_dir=cache))
     except errors.LocalEntryNotFoundError:
-        where = f"the cache {cache or constants.HF_HUB_CACHE}, and the hub can't be reached (no network?)"
+        where = f"the cache {cache}, and the hub can't be reached (no network?)"
         raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
     except errors.RepositoryNotFoundError:
         raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None
@@ -60,27 +59,25 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bo
 def check_hub_hash(path: Path) -> None:
     """Refuses a file of the hub's cache, which names files by the hub's hash of them, if its hash is another one."""
     blob = path.resolve()
-    found = blob.name  # in a cache without links (Windows), where names are no hashes
+    same = True  # in a cache without links (Windows), where names are no hashes
     if len(blob.name) == 64:
-        found = remembered_sha256(blob)
+        same = has_sha256(blob, blob.name)
     elif len(blob.name) == 40:  # git's SHA-1, of small files
-        found = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest()
-    what = f"its hash is {found[:12]}…, not {blob.name[:12]}…"
-    need(found == blob.name, f"{path} was changed or cut off: {what}.  Delete {blob} and try again")
+        same = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest() == blob.name
+    need(same, f"{path} was changed or cut off, as its hash says: delete {blob} and try again")
 
 
-def remembered_sha256(path: Path) -> str:
-    """`sha256`, remembered by path, size and times (no program can set ctime): reading 1.7 GB would take seconds."""
+def has_sha256(path: Path, wanted: str) -> bool:
+    """Whether that is the file's hash; a mark for path, size and times (no program can set ctime) spares reading it."""
     state = path.stat()
-    key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
-    note = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
-    found = note.read_text(encoding="ascii", errors="replace") if note.is_file() else ""
-    if not re.fullmatch("[0-9a-f]{64}", found):
-        found = sha256(path)
+    key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {wanted}"
+    mark = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
+    same = mark.exists() or sha256(path) == wanted  # reading 1.7 GB takes seconds
+    if same:
         with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(found, encoding="ascii")
-    return found
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    return same
 
 
 def sha256(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import names
 from .config_json import read_fields
-from .files import one_error, read_tensors, shards
+from .files import one_error, read_tensors
 from .folder import atomic_write, build, find_folder, look_up, read_folder, write_folder, write_json, write_weights
 from .hub import hub_file
 from .openai import OPENAI, check_openai, find_openai
@@ -21,8 +20,8 @@ from .towers import read_tokenizer, with_context
 
 # format -> its config, and its files of weights, of which the first one that exists is read
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
-_SHARDED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"), "transformers": _SHARDED}
+FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
+FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
 TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `tokenizer.json` has another format
 
 
@@ -53,8 +52,6 @@ def find_on_hub(repo: str) -> Path:
     for format, file in [(format, file) for format, files in FILES.items() for file in files]:
         config = hub_file(repo, CONFIGS[format], missing_ok=True)
         if config and (path := hub_file(repo, file, missing_ok=True)):
-            for shard in shards(path) if file.endswith(".index.json") else ():
-                hub_file(repo, shard)
             for optional in ("preprocessor_config.json", TOKENIZER_FILE):
                 hub_file(repo, optional, missing_ok=True)
             return path
@@ -81,8 +78,9 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
         need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
     check_openai(path)
     format = next((format for format, files in FILES.items() if path.name in files), None)
-    hints = names.HINTS[format](path.with_name(CONFIGS[format])) if format else None
-    if hints is None and path.name == "model.safetensors" and "format" in read_fields(path.with_name("config.json")):
+    beside = path.with_name(CONFIGS.get(format, "config.json"))
+    said = names.SAID[format](beside) if format else {}
+    if not said and path.name == "model.safetensors" and "format" in read_fields(path.with_name("config.json")):
         return read_folder(path.parent, activation=activation)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
@@ -91,15 +89,15 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
     table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
     what = "holds no CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
     need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
-    hints = hints or names.Hints("quick_gelu" if "input_resolution" in tensors else None)  # only OpenAI's files have it
-    if not (activation := activation or hints.activation):
+    of_openai = "input_resolution" in tensors  # no other files have it
+    activation = activation or said.get("activation") or ("quick_gelu" if of_openai else None)
+    if activation is None:
         what = "says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
         advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
         warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
-    with one_error(path):
-        config = names.config_of(tensors, table, hints=replace(hints, activation=activation or "gelu"))
-        model = build(config, tensors, path, names=table)
-    return model, tokenizer_beside(path, config.text)
+    with one_error(f"{path} with {beside}" if said else path):
+        config = names.config_of(tensors, table, {**said, "activation": activation or "gelu"})
+    return build(config, tensors, path, names=table), tokenizer_beside(path, config.text)
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +57,11 @@ IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "pos
 TRANSPOSED = ("image_projection.weight", "text_projection.weight")
 
 
-@dataclass(frozen=True)
-class Hints:
-    """What a config says about weights beyond their shapes: activation, fields of VisionConfig and of TextConfig."""
+def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], said: Mapping[str, Any]) -> CLIPConfig:
+    """The config: sizes are read from the shapes of the weights; `said` is what a config says that shapes can't.
 
-    activation: str | None = None
-    vision: dict[str, Any] = field(default_factory=dict)
-    text: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:  # refuses values of a wrong type here, where it is known which file has them
-        VisionConfig(**self.vision, width=self.vision.get("heads", 12))
-        TextConfig(**self.text, width=self.text.get("heads", 8), vocab_size=10**7)
-
-
-def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints: Hints) -> CLIPConfig:
-    """The config whose sizes are read from the shapes of the weights; `hints` has what shapes can't say."""
+    It has "activation" and, optionally, fields of "vision" and of "text".
+    """
 
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
         (name,) = their_names(ours, names)
@@ -114,8 +103,9 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
             vision["mlp_width"] = up.numel()
     embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    vision, text = VisionConfig(**vision | {"width": width} | hints.vision), TextConfig(**text | hints.text)
-    return CLIPConfig(embed_dim, vision, text, activation=hints.activation, loss=loss)
+    vision = VisionConfig(**vision | {"width": width} | said.get("vision", {}))
+    text = TextConfig(**text | said.get("text", {}))
+    return CLIPConfig(embed_dim, vision, text, activation=said["activation"], loss=loss)
 
 
 def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
@@ -151,10 +141,10 @@ OPEN_CLIP_FIELDS = {
 }
 
 
-def open_clip_hints(path: Path) -> Hints | None:
+def said_by_open_clip(path: Path) -> dict[str, Any]:
     """What `open_clip_config.json` says; a MinclipError where it is damaged or describes another architecture."""
     if not path.exists():
-        return None
+        return {}
     with one_error(path):
         values = read_fields(path)
         model, images = values["model_cfg"], values.get("preprocess_cfg", {})
@@ -166,15 +156,15 @@ def open_clip_hints(path: Path) -> Hints | None:
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
-        vision = {"heads": width // vision.get("head_width", 64), **colors}
-        return Hints("quick_gelu" if model.get("quick_gelu") else "gelu", vision, {"heads": text.get("heads", 8)})
+        vision, text = {"heads": width // vision.get("head_width", 64), **colors}, {"heads": text.get("heads", 8)}
+        return {"activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "vision": vision, "text": text}
 
 
-def transformers_hints(path: Path) -> Hints | None:
-    """What a `CLIPModel`'s config.json and preprocessor_config.json say; None if `path` isn't transformers' config."""
+def said_by_transformers(path: Path) -> dict[str, Any]:
+    """What a `CLIPModel`'s config.json and preprocessor_config.json say; {} if `path` isn't transformers' config."""
     values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
     if "model_type" not in values:
-        return None
+        return {}
     with one_error(path):
         need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
@@ -186,7 +176,8 @@ def transformers_hints(path: Path) -> Hints | None:
         colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = -1 if text.get("eos_token_id", 2) == 2 else text["eos_token_id"]  # old files say 2 for the last token
         vision = {"heads": vision.get("num_attention_heads", 12), **colors}
-        return Hints(found[0], vision, {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id})
+        text = {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id}
+        return {"activation": found[0], "vision": vision, "text": text}
 
 
 def _colors(path: Path, images: dict[str, Any], prefix: str = "", **of_clip: Any) -> dict[str, tuple[float, ...]]:
@@ -228,4 +219,4 @@ def for_transformers(config: CLIPConfig) -> dict[str, Any]:
     return {"config.json": whole, "preprocessor_config.json": images}
 
 
-HINTS = {"open_clip": open_clip_hints, "transformers": transformers_hints}
+SAID = {"open_clip": said_by_open_clip, "transformers": said_by_transformers}

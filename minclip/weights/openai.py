@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import need
 from .files import one_error
-from .hub import data_folder, hub_file, remembered_sha256, user_cache
+from .hub import data_folder, has_sha256, hub_file, user_cache
 
 # The models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
 _MODELS = """
@@ -46,9 +46,8 @@ def check_openai(path: Path) -> None:
     """Refuses a file that lies where OpenAI's file is looked for, and has other content."""
     for name, (wanted, _) in OPENAI.items():
         if path.resolve() in [place.resolve() for place in openai_paths(name)]:
-            found, advice = remembered_sha256(path), "Delete it; or, if it is your own, move it elsewhere"
-            hashes = f"{found[:12]}…, OpenAI's {wanted[:12]}…"
-            need(found == wanted, f"{path} is not OpenAI's {name}: its SHA-256 is {hashes}.  {advice}")
+            advice = "delete it; or, if it is your own, move it elsewhere"
+            need(has_sha256(path, wanted), f"{path} is not OpenAI's {name}, of SHA-256 {wanted[:12]}…: {advice}")
 
 
 def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:

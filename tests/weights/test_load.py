@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import minclip.weights.load
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
@@ -155,27 +154,6 @@ def test_a_repository_with_pickled_weights_only_is_opened(model, hub):
     (hub / FILES["open_clip"][0]).unlink()
     torch.save(to_theirs(model.state_dict(), OPEN_CLIP_NAMES), hub / FILES["open_clip"][1])
     assert equal(load("owner/name")[0], model)
-
-
-def test_a_repository_with_weights_in_several_files_is_opened(model, hub):
-    save(hub, model, format="transformers")
-    tensors = to_theirs(model.state_dict(), TRANSFORMERS_NAMES)
-    (hub / "model.safetensors").unlink()
-    halves = {"a.safetensors": list(tensors)[::2], "b.safetensors": list(tensors)[1::2]}
-    for file, names in halves.items():
-        save_file({name: tensors[name] for name in names}, hub / file)
-    index = {"weight_map": {name: file for file, names in halves.items() for name in names}}
-    (hub / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert equal(load("owner/name")[0], model)
-
-
-def test_a_shard_that_is_missing_is_told(model, hub):
-    save(hub, model, format="transformers")
-    (hub / "model.safetensors").rename(hub / "a.safetensors")
-    index = {"weight_map": {"logit_scale": "b.safetensors"}}
-    (hub / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(MinclipError, match=r"b\.safetensors"):
-        load(hub)
 
 
 def test_a_repository_without_weights_is_refused(hub):
