@@ -68,10 +68,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
     fields = read_fields(path)
-    theirs = (
-        f"has format {fields.get('format')!r:.60} of minclip {fields.get('minclip', '?')!s:.60}, not format {FORMAT}"
-    )
-    need(fields.get("format") == FORMAT, f"{path} {theirs}: use that version, or train the model again")
+    theirs = f"format {fields.get('format')!r:.60} of minclip {fields.get('minclip', '?')!s:.60}, not format {FORMAT}"
+    need(fields.get("format") == FORMAT, f"{path} has {theirs}: use that version, or train the model again")
     return fields
 
 
@@ -85,9 +83,7 @@ def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, T
     return model, read_tokenizer(file, config.text) if file.exists() else None
 
 
-def build(
-    config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, names: Mapping[str, str] | None = None
-) -> CLIP:
+def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, names: Mapping | None = None) -> CLIP:
     """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit.
 
     `names` is the table in `names.py` of the names that they have; None stands for minclip's own.
@@ -98,10 +94,8 @@ def build(
         check_memory(model)
         ours = {name: torch.zeros(x.shape, dtype=x.dtype) for name, x in model.state_dict().items()}
         wanted, ignored = (to_theirs(ours, names), IGNORED) if names else (ours, ())
-        wrong: dict[str, list[str]] = {
-            "missing": [name for name in wanted if name not in tensors and not name.endswith(ignored)],
-            "unknown": [name for name in tensors if name not in wanted and not name.endswith(ignored)],
-        }
+        wrong = {"missing": wanted.keys() - tensors.keys(), "unknown": tensors.keys() - wanted.keys()}
+        wrong = {what: [name for name in found if not name.endswith(ignored)] for what, found in wrong.items()}
         for name in wanted.keys() & tensors.keys():
             x, place = tensors[name], wanted[name]
             number = x.is_floating_point() or name.endswith("num_batches_tracked")
@@ -139,8 +133,7 @@ def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path
     if (folder := look_up(name_or_path)) and folder.is_dir():
         return folder
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
-    there = f"there are {', '.join(here)}" if here else "there is none yet: minclip train shapes makes one"
-    looked = f"in the current folder, in runs and in {data_folder()}: {there}"
-    also = f"; others are {', '.join(others)}" if others else ""
-    named = f"named {str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
-    raise MinclipError(f"no run or model is {named} {looked}{also}")
+    named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
+    there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
+    looked = f"in the current folder, in runs and in {data_folder()}"
+    raise MinclipError(f"no run or model is named {named} {looked}; there are {there}")

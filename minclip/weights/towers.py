@@ -197,7 +197,6 @@ class HuggingFaceTokenizer:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        backend.no_truncation()
         backend.encode_special_tokens = True
         ends = backend.encode("").ids
         need(ends and backend.padding, "a text tower needs a tokenizer that adds an end token and has padding")
@@ -211,8 +210,6 @@ class HuggingFaceTokenizer:
             rows = self.backend.encode_batch([texts] if isinstance(texts, str) else list(texts))
         except (TypeError, UnicodeError) as error:
             raise MinclipError(f"texts must be str's that UTF-8 can encode ({error}): {texts!r:.60}") from None
-        finally:
-            self.backend.no_truncation()
         cut = sum(bool(row.overflowing) for row in rows)
         if cut and not self.truncated:
             warnings.warn(f"a text was cut to {length} tokens; tokenizer.truncated counts them", stacklevel=2)
@@ -221,6 +218,7 @@ class HuggingFaceTokenizer:
         return torch.tensor(ids, dtype=torch.int64).view(-1, length)
 
     def to_json(self) -> str:
+        self.backend.no_truncation()
         return self.backend.to_str()
 
 
