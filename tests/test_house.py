@@ -94,7 +94,7 @@ def test_the_package_stays_small():
         rooms[file.split("/")[0] if "/" in file else "the core"] += lines
     del rooms["course"]
     # the plan says 7,500; this holds what was reached, so that it shrinks further and never grows
-    assert rooms.total() <= 8100, f"{rooms.total()} lines: {dict(rooms)}"
+    assert rooms.total() <= 7820, f"{rooms.total()} lines: {dict(rooms)}"
 
 
 def test_no_file_is_longer_than_300_lines():
