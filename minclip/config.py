@@ -220,7 +220,9 @@ class LoopConfig:
     eval_every: Count | None = None  # steps between validations; None validates at the end only
     checkpoint_every: Count = 200  # steps
     device: str = "auto"  # "auto" takes the first available of cuda, mps, cpu
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the towers; "auto" takes bf16 where it is faster
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
+        "auto"  # of the towers; "auto" takes the fastest, not always bf16
+    )
     parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a shard of them
     compile: bool = False  # torch.compile the towers: minutes at first, faster steps on a GPU
     grad_checkpointing: bool = False  # recompute activations in the backward pass instead of storing them

@@ -22,7 +22,7 @@ from .weights.config_json import to_dict
 from .weights.folder import check_size
 from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
-MAX_SKIPPED = 5  # steps in a row without a finite gradient, after which a run gives up
+MAX_SKIPPED = 5  # steps in a row without a finite gradient, with which a run gives up when it next logs
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
@@ -78,7 +78,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # those of the towers may differ
         ema = EMA(model, loop.ema) if loop.ema else None
         saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
-        step, skipped = saved["step"], saved["skipped"]
+        step, skips = saved["step"], engine.Skips(clip, fp16=autocast == torch.float16, saved=saved)
         if first and resume:
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
@@ -102,13 +102,12 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})
 
         def save() -> None:
-            progress = {"step": step, "seconds": time.perf_counter() - started, "skipped": skipped}
+            progress = {"step": step, "seconds": time.perf_counter() - started, **skips.progress()}
             runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
 
         # ---- training
         stream.start(tokenizer, device, step)
-        watcher, skipped_in_a_row, reasons_told, flops = watch.Watcher(config), 0, 0, {}  # flops by image size
-        good_buffers = [buffer.clone() for buffer in clip.buffers()]  # BatchNorm's statistics at the last logged step
+        watcher, reasons_told, flops = watch.Watcher(config), 0, {}  # flops by image size
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
         started = time.perf_counter() - saved["seconds"]  # train.minutes counts from the first step on
         logged_at, logged_step = time.perf_counter(), step
@@ -127,32 +126,29 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 if loop.unmasked_last and progress >= 1 - loop.unmasked_last and clip.vision.patch_dropout:
                     clip.vision.patch_dropout = 0.0
                     flops.clear()  # without patch dropout a step costs more: count again
-                # one step: gradients of the loss, clipped, then the optimizer
+                # one step: gradients of the loss, clipped, then the optimizer.  Nothing in it reads a number back from
+                # the GPU, so the host is ahead with the next steps, and the GPU never waits for it
                 batch = stream.next(side)
                 # all randomness comes from these: no random state is saved, and any number of processes may resume
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
                 optimizer.zero_grad()  # otherwise gradients accumulate
-                loss, scale = engine.gradients(model, batch, loop, autocast=autocast, seed=seed)
-                grad_norm = engine.clip_gradients(parameters, loop.grad_clip)
+                options = {"autocast": autocast, "seed": seed, "loss_scale": skips.loss_scale}
+                loss, scale = engine.gradients(model, batch, loop, **options)
+                grad_norm = engine.clip_gradients(parameters, loop.grad_clip, loss_scale=skips.loss_scale)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
                 before = [parameter.detach().clone() for parameter in parameters] if logged else []
-                finite = bool((loss + grad_norm).isfinite())
-                if finite:
-                    optimizer.step()
-                    clip.clamp_logit_scale()  # so that no step begins with a scale above 100
-                    if ema:
-                        ema.update(step)
-                    skipped_in_a_row = 0
-                else:  # a bad update would ruin the weights; the bad batch is already in BatchNorm's statistics
-                    for buffer, good in zip(clip.buffers(), good_buffers):
-                        buffer.copy_(good)
-                    skipped, skipped_in_a_row = skipped + 1, skipped_in_a_row + 1
+                finite = (loss + grad_norm).isfinite()
+                optimizer.found_inf = (~finite).float()  # a bad update would ruin the weights: it is skipped
+                optimizer.step()
+                clip.clamp_logit_scale()  # so that no step begins with a scale above 100
+                skips.count(finite)
+                if ema:
+                    ema.update(step, finite)
                 step += 1
                 # every log_every steps: log
                 if logged:
                     now = time.perf_counter()
                     rate = loop.batch_size * (step - logged_step) / (now - logged_at)
-                    good_buffers = [buffer.clone() for buffer in clip.buffers()]
                     if side not in flops:
                         flops[side] = watch.flops_per_pair(clip, batch, autocast=autocast)
                     peak = watch.peak_flops(device, autocast=autocast) * distributed.world_size()
@@ -167,7 +163,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         "images_per_s": rate,
                         "mfu": flops[side] * rate / peak,
                         "memory_gb": watch.memory_gb(device),
-                        "skipped": skipped,
+                        "skipped": int(skips.total),
                         **({"bad_samples": stream.tally.skipped} if stream.tally else {}),
                         "seconds": now - started,
                     }
@@ -180,11 +176,13 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         tqdm.write(f"skipped {reason}")
                         reasons_told += 1
                     logged_at, logged_step = time.perf_counter(), step
+                    if (in_a_row := int(skips.in_a_row)) >= MAX_SKIPPED and skips.loss_scale < 2:
+                        what = f"the gradient was not finite {in_a_row} times in a row (loss {loss}, norm {grad_norm})"
+                        how = (
+                            f"resume with a lower train.lr ({loop.lr:g}), or start anew without a state.pt in {folder}"
+                        )
+                        raise MinclipError(f"step {step}: {what}: {how}")
                 bar.update()
-                if skipped_in_a_row == MAX_SKIPPED:
-                    what = f"the gradient was not finite {MAX_SKIPPED} times in a row (loss {loss}, norm {grad_norm})"
-                    how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt yet"
-                    raise MinclipError(f"step {step}: {what}: {how}")
                 # now and then: validate, save
                 paused = time.perf_counter()
                 if loop.eval_every and step % loop.eval_every == 0:

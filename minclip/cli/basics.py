@@ -42,10 +42,14 @@ class Info:
     """Print the version, the device, the presets, and the runs in this folder."""
 
     def run(self) -> dict[str, Any]:
-        device, bf16 = pick_device("auto", "auto")
+        device, autocast = pick_device("auto", "auto")
         runs = [*Path("runs").glob("**/config.json"), *data_folder().glob("*/config.json")]
         facts = {"minclip": __version__, "python": platform.python_version(), "torch": torch.__version__}
-        facts |= {"device": str(device), "precision": "bf16" if bf16 else "fp32", "threads": torch.get_num_threads()}
+        facts |= {
+            "device": str(device),
+            "precision": str(autocast or torch.float32).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+        }
         facts |= {"data": str(data_folder()), "presets": list(PRESETS), "runs": sorted(str(p.parent) for p in runs)}
         for name, value in facts.items():
             console.print(f"{name:10} {', '.join(value) if isinstance(value, list) else value}")

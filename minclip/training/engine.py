@@ -20,9 +20,14 @@ from ..model import CLIP
 from .distributed import all_reduce_sum, world_size
 from .parallel import frozen_statistics, is_sharded, local
 
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
-    """The device, and whether the towers run in bf16 on it; "auto" takes bf16 where that is faster."""
+
+def pick_device(device: str, precision: str) -> tuple[torch.device, torch.dtype | None]:
+    """The device, and autocast's dtype in the towers, None for fp32.
+
+    "auto" takes bf16 where that is faster, and fp16 on a GPU that lacks it, such as Colab's T4.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -31,7 +36,13 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
         torch.zeros(1, device=kind)
     except (RuntimeError, AssertionError, MinclipError) as error:
         raise MinclipError(f"train.device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
-    return kind, fast_bf16(kind.type) if precision == "auto" else precision == "bf16"
+    gpu = kind.type == "cuda"
+    if precision == "auto":
+        precision = "bf16" if fast_bf16(kind.type) else "fp16" if gpu else "fp32"
+    need(precision != "fp16" or gpu, f"train.precision fp16 needs a CUDA GPU, not {kind.type}: choose bf16 or fp32")
+    lacks = gpu and precision == "bf16" and not fast_bf16("cuda")
+    need(not lacks, "train.precision bf16: this GPU has no bf16; choose fp16, or auto")
+    return kind, PRECISIONS[precision]
 
 
 @functools.cache
@@ -81,13 +92,22 @@ LOSSES = {
 }
 
 
-def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
+def gradients(
+    model: nn.Module,
+    batch: Batch,
+    loop: LoopConfig,
+    *,
+    autocast: torch.dtype | None,
+    seed: int,
+    loss_scale: Tensor | float = 1.0,
+) -> tuple[Tensor, Tensor]:
     """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
 
     `model` is a CLIP, or what `wrap` made of it.  With `loop.micro_batch`, only so many pairs are embedded at a time
     (gradient caching, Gao et al. 2021; so one GPU trains with the paper's batch of 32,768): first all features, without
     a graph; then the loss over all of them and its gradient at each feature; then each micro-batch again, with the same
-    dropout, backward from its features' gradients.  `seed` determines everything random.
+    dropout, backward from its features' gradients.  `seed` determines everything random.  The gradients, not the loss,
+    are `loss_scale` times as large: see `Skips`.
     """
     clip = model.module if isinstance(model, DistributedDataParallel) else model
     size = loop.micro_batch or len(batch.ids)
@@ -98,7 +118,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
     def embed(number: int) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + number)
         attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
-        with torch.autocast(kind, torch.bfloat16, enabled=autocast), attention:
+        with torch.autocast(kind, autocast, enabled=autocast is not None), attention:
             image, text, scale = model(*micro_batches[number])
         # a bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
         return image, text, scale, *([clip.logit_bias + 0.0] if LOSSES[clip.config.loss].bias else [])
@@ -106,7 +126,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
     if len(micro_batches) == 1:
         image, text, *numbers = embed(0)
         loss = contrastive_loss(clip, image, text, numbers=numbers, loop=loop)
-        loss.backward()
+        (loss * loss_scale).backward()
     else:
         with torch.no_grad():
             features = [embed(number) for number in range(len(micro_batches))]
@@ -114,7 +134,7 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
         numbers = [number.requires_grad_() for number in features[0][2:]]
         del features  # the copies in image and text are enough
         loss = contrastive_loss(clip, image, text, numbers=numbers, loop=loop)
-        loss.backward()
+        (loss * loss_scale).backward()
         feature_grads = list(zip(image.grad.split(size), text.grad.split(size)))
         with frozen_statistics(clip):  # BatchNorm counted this batch in the first pass
             for number, grads in enumerate(feature_grads):
@@ -150,12 +170,49 @@ def norm(tensors: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
-    """Scales the gradients down to the norm `max_norm` if theirs is larger; returns their norm before."""
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float, *, loss_scale: Tensor | float = 1.0) -> Tensor:
+    """Scales gradients back from `loss_scale`, and to the norm `max_norm` if theirs is larger; returns their norm."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    total = norm(grads)
-    torch._foreach_mul_([local(grad) for grad in grads], (max_norm / (total + 1e-6)).clamp(max=1.0))
+    total = norm(grads) / loss_scale
+    torch._foreach_mul_([local(grad) for grad in grads], (max_norm / (total + 1e-6)).clamp(max=1.0) / loss_scale)
     return total
+
+
+class Skips:
+    """What happens on the device after a step: was it skipped, because its loss or gradient was not finite?
+
+    The host never asks, because it would wait for the GPU each time; it reads the counts at logged steps.  With fp16,
+    `loss_scale` follows from them: smaller gradients than 6e-8 would be rounded to 0, so they are those of the loss
+    times a scale as large as possible, halved after an overflow, doubled after 2,000 steps without (Micikevicius et
+    al. 2018, section 3.2).
+    """
+
+    def __init__(self, clip: CLIP, *, fp16: bool, saved: dict[str, float]) -> None:
+        scale = (saved["loss_scale"] or 2.0**16) if fp16 else 1.0
+        self.fp16, self.loss_scale = fp16, torch.tensor(scale, device=clip.device)
+        self.total, self.since, self.in_a_row = torch.tensor([saved["skipped"], saved["since"], 0], device=clip.device)
+        self.buffers = [buffer for buffer in clip.buffers() if buffer.is_floating_point()]
+        self.good = torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else None
+
+    @torch.no_grad()
+    def count(self, finite: Tensor) -> None:
+        """After each step: `finite` () bool."""
+        self.total += ~finite
+        self.in_a_row.add_(1).mul_(~finite)
+        if self.fp16:
+            self.since.add_(1).mul_(finite)
+            grows = self.since == 2000
+            self.loss_scale *= torch.where(finite, 1.0 + grows, 0.5)
+            self.since *= ~grows
+        if self.buffers:  # a batch with a NaN is in BatchNorm's averages, and would stay there
+            now = torch.cat([buffer.flatten() for buffer in self.buffers])
+            self.good.copy_(torch.where(now.isfinite(), now, self.good))
+            parts = self.good.split([buffer.numel() for buffer in self.buffers])
+            torch._foreach_copy_(self.buffers, [part.view(x.shape) for part, x in zip(parts, self.buffers)])
+
+    def progress(self) -> dict[str, float]:
+        """What a checkpoint keeps of it."""
+        return {"skipped": int(self.total), "loss_scale": float(self.loss_scale) * self.fp16, "since": int(self.since)}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
 from .distributed import all_gather_object, rank
 from .optim import EMA
 
-PROGRESS = {"step": int, "seconds": float, "skipped": int}  # of a run; none is below 0
+PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
 FREE = {  # fields that may differ from those that a run began with
     *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
     *("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing"),
@@ -166,7 +166,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {"loss_scale": 0.0, "since": 0} | torch.load(path, map_location="cpu", weights_only=True)  # of old runs
         progress = _checked({name: state[name] for name in PROGRESS}, "it")
         weights, of_optimizer, averages = (dict(state[name]) for name in ("model", "optimizer", "average"))
         stepped = progress["step"] > progress["skipped"]  # else no step was taken, whatever an earlier version saved

@@ -24,7 +24,7 @@ from .run import Run
 MEMORIZED = 0.1  # a loss below it counts as near 0
 
 
-def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
+def flops_per_pair(model: CLIP, batch: Batch, *, autocast: torch.dtype | None) -> float:
     """Floating-point operations of the matrix products and convolutions for one pair, forward and backward.
 
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
@@ -36,7 +36,7 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
     with (
         torch.no_grad(),
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
-        torch.autocast(model.device.type, torch.bfloat16, enabled=autocast),
+        torch.autocast(model.device.type, autocast, enabled=autocast is not None),
         torch.compiler.set_stance("force_eager"),  # compiled kernels aren't counted
         sdpa_kernel(SDPBackend.MATH),  # nor is every fused attention kernel
         frozen_statistics(model),

@@ -31,7 +31,7 @@ def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[s
     images = torch.randn(batch, 3, 224, 224, device=device)
     ids = captions("L")[torch.arange(batch) % 8].to(device)
     short = trim(ids, 49407)
-    flops = watch.flops_per_pair(ours, Batch(images, short), autocast=True)
+    flops = watch.flops_per_pair(ours, Batch(images, short), autocast=torch.bfloat16)
     if compiled:
         check_compiler(device)
         ours.vision.compile(), ours.text.compile(), theirs.compile()
@@ -72,7 +72,7 @@ def main() -> None:
             torch.cuda.empty_cache()
             runs, flops = both_steps(batch, device, compiled=True)
             break
-    peak = watch.peak_flops(device, autocast=True)
+    peak = watch.peak_flops(device, autocast=torch.bfloat16)
     seconds = interleaved(runs, args.rounds)
     results = {"steps": report(f"ViT-B/32, bf16, {batch} pairs", seconds, batch, "images"), "peak": peak}
     for name, values in seconds.items():

@@ -78,7 +78,7 @@ def test_micro_batches_give_the_gradients_of_the_big_batch(config, micro_batch):
     model = CLIP(config).train()
     twin = copy.deepcopy(model)
     wanted = all_graphs_at_once(twin, pairs, loop, seed=7)
-    loss, scale = gradients(model, pairs, loop, autocast=False, seed=7)
+    loss, scale = gradients(model, pairs, loop, autocast=None, seed=7)
     torch.testing.assert_close(loss, wanted)
     assert scale == model.logit_scale.exp()
     close(grads_of(model), grads_of(twin))
@@ -94,7 +94,7 @@ def test_a_common_beginning_of_all_captions_is_dropped_out_row_by_row():
     model = CLIP(MODEL).train()
     twin = copy.deepcopy(model)
     wanted = all_graphs_at_once(twin, pairs, loop, seed=7)
-    torch.testing.assert_close(gradients(model, pairs, loop, autocast=False, seed=7)[0], wanted)
+    torch.testing.assert_close(gradients(model, pairs, loop, autocast=None, seed=7)[0], wanted)
     close(grads_of(model), grads_of(twin))
 
 
@@ -102,27 +102,27 @@ def test_without_dropout_micro_batches_give_the_gradients_of_the_whole():
     config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
     pairs, model = batch(), CLIP(config).train()
     twin = copy.deepcopy(model)
-    gradients(twin, pairs, LoopConfig(batch_size=12), autocast=False, seed=7)
-    gradients(model, pairs, LoopConfig(batch_size=12, micro_batch=4), autocast=False, seed=7)
+    gradients(twin, pairs, LoopConfig(batch_size=12), autocast=None, seed=7)
+    gradients(model, pairs, LoopConfig(batch_size=12, micro_batch=4), autocast=None, seed=7)
     close(grads_of(model), grads_of(twin))
 
 
 def test_dropouts_do_something_and_the_seed_decides_them():
     model, pairs, loop = CLIP(MODEL).train(), batch(), LoopConfig(batch_size=12)
-    losses = [gradients(model, pairs, loop, autocast=False, seed=seed)[0] for seed in (1, 1, 2)]
+    losses = [gradients(model, pairs, loop, autocast=None, seed=seed)[0] for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_the_loss_and_the_scale_come_without_a_graph():
     for loop in (LoopConfig(batch_size=12), LoopConfig(batch_size=12, micro_batch=4)):
-        assert not any(x.requires_grad for x in gradients(CLIP(MODEL), batch(), loop, autocast=False, seed=7))
+        assert not any(x.requires_grad for x in gradients(CLIP(MODEL), batch(), loop, autocast=None, seed=7))
 
 
 @pytest.mark.parametrize("micro_batch", [0, 4])
 def test_under_autocast_the_towers_alone_are_bf16(micro_batch):
     config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
     model, pairs, loop = CLIP(config), batch(), LoopConfig(batch_size=12, micro_batch=micro_batch)
-    exact, rounded = (gradients(model, pairs, loop, autocast=autocast, seed=7)[0] for autocast in (False, True))
+    exact, rounded = (gradients(model, pairs, loop, autocast=autocast, seed=7)[0] for autocast in (None, torch.bfloat16))
     assert rounded.dtype == torch.float32 and 0 < abs(exact - rounded) < 0.01 * exact
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         image, text, scale = model(pairs.images, pairs.ids)
@@ -133,7 +133,7 @@ def test_under_autocast_the_towers_alone_are_bf16(micro_batch):
 def test_processes_exchange_gradients_with_the_last_micro_batch():
     model, said = CLIP(MODEL), []
     model.set_requires_gradient_sync = said.append  # as FSDP's have it
-    gradients(model, batch(), LoopConfig(batch_size=12, micro_batch=4), autocast=False, seed=7)
+    gradients(model, batch(), LoopConfig(batch_size=12, micro_batch=4), autocast=None, seed=7)
     assert said == [False, False, True]
 
 
@@ -154,8 +154,8 @@ def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, 
 def test_chunks_of_the_loss_change_no_gradient(loss):
     model, pairs = CLIP(replace(MODEL, loss=loss)).train(), batch()
     twin = copy.deepcopy(model)
-    gradients(twin, pairs, LoopConfig(batch_size=12), autocast=False, seed=7)
-    gradients(model, pairs, LoopConfig(batch_size=12, loss_chunk=5), autocast=False, seed=7)
+    gradients(twin, pairs, LoopConfig(batch_size=12), autocast=None, seed=7)
+    gradients(model, pairs, LoopConfig(batch_size=12, loss_chunk=5), autocast=None, seed=7)
     close(grads_of(model), grads_of(twin))
 
 
@@ -168,7 +168,7 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(config):
     model = CLIP(config).train()
     twin = wrap(copy.deepcopy(model), replace(loop, grad_checkpointing=True))
     for x in (model, twin):
-        gradients(x, pairs, loop, autocast=False, seed=7)
+        gradients(x, pairs, loop, autocast=None, seed=7)
     close(grads_of(twin), grads_of(model))
     assert all(torch.equal(a, b) for a, b in zip(model.buffers(), twin.buffers()))
 
@@ -245,7 +245,7 @@ def test_a_compiled_model_has_the_same_gradients_and_the_same_names():
     model, pairs, loop = CLIP(config).train(), batch(), LoopConfig(batch_size=12)
     twin = wrap(copy.deepcopy(model), replace(loop, compile=True))
     for x in (model, twin):
-        gradients(x, pairs, loop, autocast=False, seed=7)
+        gradients(x, pairs, loop, autocast=None, seed=7)
     assert list(model.state_dict()) == list(twin.state_dict())  # mistake 26: no _orig_mod.
     close(grads_of(twin), grads_of(model))
 
@@ -276,7 +276,7 @@ def test_pictures_grow_in_three_parts_to_their_size():
 
 def test_label_smoothing_reaches_the_loss():
     model, data = CLIP(MODEL).eval(), batch()
-    loss, _ = gradients(model, data, LoopConfig(batch_size=12, label_smoothing=0.3), autocast=False, seed=0)
+    loss, _ = gradients(model, data, LoopConfig(batch_size=12, label_smoothing=0.3), autocast=None, seed=0)
     with torch.no_grad():
         expected = clip_loss(*model(data.images, data.ids), label_smoothing=0.3)
         assert abs(expected - clip_loss(*model(data.images, data.ids))) > 0.01

@@ -68,7 +68,13 @@ def new():
 def save(folder, model, optimizer, step, seconds):
     if step and not optimizer.state:
         steps(model, optimizer, 1)
-    save_checkpoint(folder, model, optimizer, ema=None, progress={"step": step, "seconds": seconds, "skipped": 0})
+    save_checkpoint(
+        folder,
+        model,
+        optimizer,
+        ema=None,
+        progress={"step": step, "seconds": seconds, "skipped": 0, "loss_scale": 0.0, "since": 0},
+    )
 
 
 def load(folder, model, optimizer):
@@ -110,7 +116,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(folder):
 def test_step_and_seconds_come_back(folder):
     model, optimizer = new()
     save(folder, model, optimizer, 7, 12.5)
-    assert load(folder, *new()) == {"step": 7, "seconds": 12.5, "skipped": 0}
+    assert load(folder, *new()) == {"step": 7, "seconds": 12.5, "skipped": 0, "loss_scale": 0.0, "since": 0}
 
 
 def test_the_optimizer_comes_back(folder):
@@ -164,9 +170,13 @@ def test_the_config_decides_an_optimizers_options_and_not_the_file(folder):
 def test_without_a_state_a_run_starts_at_zero(folder):
     model, optimizer = new()
     before = weights(model)
-    assert load(folder, model, optimizer) == {"step": 0, "seconds": 0, "skipped": 0} and torch.equal(
-        weights(model), before
-    )
+    assert load(folder, model, optimizer) == {
+        "step": 0,
+        "seconds": 0,
+        "skipped": 0,
+        "loss_scale": 0.0,
+        "since": 0,
+    } and torch.equal(weights(model), before)
 
 
 def test_the_state_holds_the_weights_too(folder):

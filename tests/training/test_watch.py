@@ -89,7 +89,7 @@ PROJECTIONS = 2 * (32 * 16 + 32 * 16)
 def test_flops_are_those_counted_by_hand(frozen, by_hand):
     model = CLIP(plain_vit()).train()
     model.freeze(*frozen)
-    assert watch.flops_per_pair(model, batch(4, 16), autocast=False) == pytest.approx(by_hand)
+    assert watch.flops_per_pair(model, batch(4, 16), autocast=None) == pytest.approx(by_hand)
 
 
 RESNET = replace(MODEL, vision=VisionConfig(tower="resnet", image_size=32, width=4, heads=4, stages=(1, 1, 1, 1)))
@@ -98,7 +98,7 @@ RESNET = replace(MODEL, vision=VisionConfig(tower="resnet", image_size=32, width
 def test_flops_of_a_pair_are_the_same_in_any_batch():
     few = batch(4, 32)
     many = Batch(few.images.repeat(3, 1, 1, 1), few.ids.repeat(3, 1))
-    one, other = (watch.flops_per_pair(CLIP(RESNET), pairs, autocast=False) for pairs in (few, many))
+    one, other = (watch.flops_per_pair(CLIP(RESNET), pairs, autocast=None) for pairs in (few, many))
     assert one == other > 0
 
 
@@ -107,7 +107,7 @@ def test_counting_leaves_no_trace():
     model, pairs = CLIP(config).train(), batch(4, 32)
     pairs.images[0] = math.nan  # which BatchNorm's statistics would keep for ever
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    assert watch.flops_per_pair(model, pairs, autocast=False) > 0
+    assert watch.flops_per_pair(model, pairs, autocast=None) > 0
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
     assert torch.equal(state, torch.get_rng_state()) and all(p.grad is None for p in model.parameters())
 
@@ -116,14 +116,14 @@ def test_counting_leaves_no_trace():
 def test_the_peak_is_measured_once_and_quickly(monkeypatch):
     watch.peak_flops.cache_clear()
     start = time.perf_counter()
-    peak = watch.peak_flops(torch.device("cpu"), autocast=False)
+    peak = watch.peak_flops(torch.device("cpu"), autocast=None)
     assert 1e8 < peak < 1e16 and time.perf_counter() - start < 5
     monkeypatch.setattr("minclip.training.watch.seconds_of_product", lambda *_, **__: 1 / 0)
-    assert watch.peak_flops(torch.device("cpu"), autocast=False) == peak
+    assert watch.peak_flops(torch.device("cpu"), autocast=None) == peak
 
 
 @pytest.mark.measures_peak
-@pytest.mark.parametrize(("autocast", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
+@pytest.mark.parametrize(("autocast", "dtype"), [(None, torch.float32), (torch.bfloat16, torch.bfloat16)])
 def test_the_peak_is_that_of_a_product_of_matrices_in_the_towers_precision(monkeypatch, autocast, dtype):
     watch.peak_flops.cache_clear()
     seen = []
@@ -135,7 +135,7 @@ def test_the_peak_is_that_of_a_product_of_matrices_in_the_towers_precision(monke
 
 
 def test_in_tests_no_peak_is_measured():
-    assert watch.peak_flops(torch.device("cpu"), autocast=True) == 1e12
+    assert watch.peak_flops(torch.device("cpu"), autocast=torch.bfloat16) == 1e12
 
 
 def test_tensorboard_gets_numbers_alone():
