@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
+from small_world import few_scenes
+
 from minclip.training import distributed
 
 
@@ -41,9 +43,9 @@ def _run(rank: int, count: int, port: int, answers: Any, function: Callable, arg
     torch.set_num_threads(1)
     try:
         distributed.start("cpu", timeout=120)
-        answers.put(
-            (rank, (True, pickle.dumps(function(*args))))
-        )  # as bytes: a tensor would be left behind in this process
+        with few_scenes():
+            answer = function(*args)
+        answers.put((rank, (True, pickle.dumps(answer))))  # as bytes: a tensor would be left behind in this process
     except BaseException:
         answers.put((rank, (False, traceback.format_exc())))
     finally:
