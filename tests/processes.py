@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-
 from small_world import few_scenes
 
 from minclip.training import distributed

@@ -33,7 +33,6 @@ from minclip.training.engine import pick_device, schedule
 from minclip.training.optim import parameter_groups
 from minclip.training.run import Run, is_finished, read_metrics, write_metrics
 
-
 pytestmark = pytest.mark.usefixtures("small_world")
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 from shard_files import folder, sample
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
-from minclip.data import shapes
 from minclip.data.stream import Stream
 from minclip.loop import train
 from minclip.tokenizer import Tokenizer
