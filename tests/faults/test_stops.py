@@ -129,13 +129,20 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_like_one_that_ran_throug
     process = start(tmp_path, *LONG)
     wait_for_step(tmp_path, 4)
     folder, end = tmp_path / "runs" / "a", time.time() + 60
+
+    def half_written():
+        return any(name.startswith(".state.pt") for name in os.listdir(folder))
+
     while time.time() < end:
-        if any(name.startswith(".state.pt") for name in os.listdir(folder)):
-            process.kill()
-            break
+        if half_written():
+            process.send_signal(signal.SIGSTOP)  # so that it can't end the file before the kill comes
+            os.waitpid(process.pid, os.WUNTRACED)
+            if half_written():
+                break
+            process.send_signal(signal.SIGCONT)
+    process.kill()
     process.communicate()
-    half_written = [name for name in os.listdir(folder) if name.startswith(".state.pt")]
-    assert half_written, "the kill came too late"
+    assert half_written()
     torch.load(folder / "state.pt", weights_only=True)
     ends_alike(tmp_path, ran_through)
 
