@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from .config import MinclipError, TrainConfig
 from .data.stream import Stream
 from .evaluate import evaluate, final_figures
-from .losses import siglip_bias
 from .model import CLIP
 from .training import distributed, engine, watch
 from .training import run as runs
@@ -69,8 +68,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
             with distributed.on_each_machine_once():
                 fetch_weights(clip)
-        if config.model.loss == "siglip":
-            clip.logit_bias.data.fill_(siglip_bias(loop.batch_size))
+        if first_bias := engine.LOSSES[config.model.loss].bias:
+            clip.logit_bias.data.fill_(first_bias(loop.batch_size))
         clip = clip.to(device).train()
         clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
         model = wrap(clip, loop)  # `clip` remains the bare model inside any wrapper

@@ -49,7 +49,7 @@ def clip_loss(
         from .training.big_losses import big_clip_loss  # only needed for chunked or distributed computation
 
         return big_clip_loss(image, text, scale, image_ids, label_smoothing, chunk_size or len(image), distributed)
-    logits = scale * similarity(image, text)  # (B, B)
+    logits = similarity(scale * image.float(), text)  # (B, B); autograd would keep the cosines for a scale outside
     if image_ids is None:
         target = torch.arange(len(logits), device=logits.device)  # the class of row i is column i: the diagonal
     else:
@@ -69,7 +69,7 @@ def siglip_loss(
         from .training.big_losses import big_siglip_loss
 
         return big_siglip_loss(image, text, scale, bias, chunk_size or len(image), distributed)
-    logits = scale * similarity(image, text) + bias
+    logits = similarity(scale * image.float(), text) + bias
     sign = 2 * torch.eye(len(logits), device=logits.device) - 1  # +1 on the diagonal, -1 for the B² - B wrong pairs
     # divided by B, not by B²: the many wrong pairs would drown the gradient of the few right ones
     return -F.logsigmoid(sign * logits).sum() / len(logits)

@@ -20,7 +20,7 @@ import torch
 
 from .config import MinclipError
 from .weights.config_json import parse_json
-from .weights.openai_merges import openai_merges
+from .weights.openai import openai_merges
 
 SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 

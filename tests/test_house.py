@@ -25,7 +25,7 @@ CORE = [
 # From the ground up: a file imports from its own floor and from those below.  The longest name that fits decides.
 FLOORS = [
     ["config"],
-    ["presets", "weights.hub", "weights.files", "weights.config_json", "weights.openai_merges", "training.distributed"],
+    ["presets", "weights.hub", "weights.files", "weights.config_json", "weights.openai", "training.distributed"],
     ["tokenizer", "transformer", "losses", "training.big_losses", "preprocess"],
     ["vision", "resnet", "text", "weights.towers"],
     ["model"],
@@ -94,7 +94,7 @@ def test_the_package_stays_small():
         rooms[file.split("/")[0] if "/" in file else "the core"] += lines
     del rooms["course"]
     # the plan says 7,500; this holds what was reached, so that it shrinks further and never grows
-    assert rooms.total() <= 8100, f"{rooms.total()} lines: {dict(rooms)}"
+    assert rooms.total() <= 7820, f"{rooms.total()} lines: {dict(rooms)}"
 
 
 def test_no_file_is_longer_than_300_lines():

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from minclip.config import MinclipError
 from minclip.tokenizer import END, EOT, SOT, Tokenizer, byte_characters, spell, split_words
-from minclip.weights import openai_merges
+from minclip.weights.openai import MERGES, MERGES_FILE
 
 CORPUS = [
     "a red circle",
@@ -423,7 +423,7 @@ def test_openais_decode_gives_back_the_words(openai):
 
 @pytest.fixture(scope="module")
 def openai_file():
-    return Path(pytest.importorskip("open_clip").__file__).parent / openai_merges.FILE
+    return Path(pytest.importorskip("open_clip").__file__).parent / MERGES_FILE
 
 
 @pytest.mark.slow
@@ -435,7 +435,7 @@ def test_openais_file_is_found_without_importing_open_clip(openai_file):
 
 
 def test_hugging_faces_merges_give_the_same(openai, openai_file, tmp_path):
-    lines = gzip.decompress(openai_file.read_bytes()).decode().split("\n")[: 1 + openai_merges.COUNT]
+    lines = gzip.decompress(openai_file.read_bytes()).decode().split("\n")[: 1 + MERGES]
     (tmp_path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert Tokenizer.from_openai(tmp_path / "merges.txt").merges == openai[0].merges
 
@@ -448,7 +448,7 @@ def test_openais_clean_up_is_saved(openai, tmp_path):
 
 def test_openais_file_is_taken_from_the_data_folder(openai_file, data_home, no_open_clip):
     data_home.mkdir()
-    shutil.copy(openai_file, data_home / openai_merges.FILE)
+    shutil.copy(openai_file, data_home / MERGES_FILE)
     assert Tokenizer.from_openai().vocab_size == 49408
 
 
@@ -465,9 +465,9 @@ def no_open_clip(monkeypatch):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_a_cut_off_merges_file_is_refused(openai_file, tmp_path, share):
     data = openai_file.read_bytes()
-    (tmp_path / openai_merges.FILE).write_bytes(data[: int(share * len(data))])
+    (tmp_path / MERGES_FILE).write_bytes(data[: int(share * len(data))])
     with pytest.raises(MinclipError, match=r"bpe_simple_vocab_16e6\.txt\.gz"):
-        Tokenizer.from_openai(tmp_path / openai_merges.FILE)
+        Tokenizer.from_openai(tmp_path / MERGES_FILE)
 
 
 def test_other_merges_than_openais_are_refused(openai_file, tmp_path):

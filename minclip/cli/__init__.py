@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dispatch(arguments: list[str]) -> dict[str, Any]:
     """Parses the options and runs the command; only its own module is imported."""
     from .. import __version__
-    from ..config import MinclipError, nearest
+    from ..config import nearest, need
     from ..data.kaggle import SOURCES
     from ..presets import PRESETS, preset
 
@@ -93,23 +93,21 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     if verb in ("-h", "--help", "--version") or arguments[:2] in (["train", "-h"], ["train", "--help"]):
         print(__version__ if verb == "--version" else usage)
         return {"minclip": __version__}
-    if verb not in VERBS:
-        raise MinclipError(f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
+    need(verb in VERBS, f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
     module = import_module(f".{VERBS[verb]}", __name__)
     command = getattr(module, verb.title())
     if verb != "train":
         return fill(command, arguments[1:], f"minclip {verb}").run()
-    if len(arguments) < 2 or arguments[1].startswith("-"):
-        raise MinclipError(f"minclip train needs a preset: {', '.join(PRESETS)}")
+    name = arguments[1] if len(arguments) > 1 else "-"
+    need(name[:1] != "-", f"minclip train needs a preset: {', '.join(PRESETS)}")
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
     options = [re.sub("^--overfit(?=$|=)", "--train.overfit", option) for option in options]
-    if any(re.match("--model.text.eot.id", option) for option in options):
-        raise MinclipError("model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
+    of_run = any(re.match("--model.text.eot.id", option) for option in options)
+    need(not of_run, "model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
     towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
-    config = module.for_towers(preset(arguments[1]), **towers)  # without the fields that these towers don't have
-    program = f"minclip train {arguments[1]}"
-    return fill(command, options, program, default=command(**vars(config))).run(arguments[1], options)
+    config = module.for_towers(preset(name), **towers)  # without the fields that these towers don't have
+    return fill(command, options, f"minclip train {name}", default=command(**vars(config))).run(name, options)
 
 
 def fill(command: type, options: list[str], program: str, **more: Any) -> Any:

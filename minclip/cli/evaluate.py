@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import MinclipError
+from ..config import need
 from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
 from ..evaluate import few_shot, final_figures, linear_probe
@@ -31,8 +31,7 @@ class Eval:
     def run(self) -> dict[str, Any]:
         if self.tasks:
             return self.run_tasks()
-        if self.download or self.out:
-            raise MinclipError("--download and --out belong to --tasks: minclip eval RUN --tasks cifar10 --download")
+        need(not (self.download or self.out), "--download and --out belong to --tasks: name some, --tasks cifar10")
         run = Run.load(self.run_folder)
         opened = open_data(replace(run.config.data, root=self.root or run.config.data.root))
         splits = {split: opened.load(split) for split in opened.evaluation_splits}
@@ -43,14 +42,12 @@ class Eval:
 
     def run_tasks(self) -> dict[str, Any]:
         names = task_names(self.tasks, self.root)
-        results = run_tasks(open_model(self.run_folder), names, root=self.root, download=self.download)
-        rows = []
-        for name, r in results.items():
-            rows.append((name, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", str(r.classes)))
+        done = run_tasks(open_model(self.run_folder), names, root=self.root, download=self.download)
+        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in done.items()]
         print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
-        console.print(*(f"{note}\n" for r in results.values() for note in r.notes), sep="", end="")
-        picture = save_picture(task_bars(results), "tasks.png", self.out, run=self.run_folder)
-        return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in results.items()}, "file": picture}
+        console.print(*(f"{note}\n" for r in done.values() for note in r.notes), sep="", end="")
+        picture = save_picture(task_bars(done), "tasks.png", self.out, run=self.run_folder)
+        return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in done.items()}, "file": picture}
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,8 @@ class Probe:
 
     def run(self) -> dict[str, Any]:
         ks = sorted({int(k) if k.strip().isdecimal() else 0 for k in self.shots.split(",")})
-        if ks[0] < 1 or self.repeats < 1:
-            given = f"--shots {self.shots!r} --repeats {self.repeats}"
-            raise MinclipError(f"{given}: both take whole numbers of at least 1, --shots several: 1,2,4")
+        given = f"--shots {self.shots!r} --repeats {self.repeats}"
+        need(min(*ks, self.repeats) > 0, f"{given}: both take whole numbers of at least 1, --shots several: 1,2,4")
         model = open_model(self.run_folder)
         sets, zero_shot = probe_sets(model, self.task, root=self.root, download=self.download, shots=ks[-1])
         few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)

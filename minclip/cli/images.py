@@ -13,7 +13,7 @@ import tyro
 from jinja2 import Environment
 from PIL import Image
 
-from ..config import MinclipError
+from ..config import MinclipError, need
 from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
 from ..data.photos.images import open_image
@@ -48,16 +48,14 @@ class Classify:
 
     def run(self) -> dict[str, Any]:
         labels = [label.strip() for label in self.labels.split(",") if label.strip()]
-        if not labels or not self.images:
-            raise MinclipError('classify needs an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
-        if self.none_below not in ("auto", "off") and not -1 <= self.none_below <= 1:
-            raise MinclipError(f"--none-below {self.none_below} is not a cosine: give one from -1 to 1, auto or off")
+        need(labels and self.images, 'give an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
+        cosine = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
+        need(cosine, f"--none-below {self.none_below} is not a cosine: give one from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
-        if below is None and len(labels) == 1:
-            raise MinclipError("one label alone gets 100 %: give two or more, or a threshold such as --none-below 0.2")
+        need(len(labels) > 1 or below is not None, "one label alone gets 100 %: give two, or --none-below 0.2")
         with torch.no_grad():
             images = torch.stack([preprocess(picture) for picture in pictures]).to(classifier.device)
             cosines = model.encode_image(images, normalize=True) @ classifier
@@ -67,20 +65,19 @@ class Classify:
         for path, c, p in zip(self.images, cosines.tolist(), probabilities.tolist()):
             order = sorted(range(len(labels)), key=lambda i: -c[i])
             nearest, cosine = labels[order[0]], c[order[0]]
-            result = {"image": str(path), "label": nearest, "probabilities": dict(zip(labels, p))}
-            result["cosines"] = dict(zip(labels, c))
+            result = {"image": str(path), "label": nearest}
             if not (below is None or cosine >= below):
                 why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
                 result |= {"label": None, "why": why}
-            results.append(result)
+            results.append(result | {"probabilities": dict(zip(labels, p)), "cosines": dict(zip(labels, c))})
             names = (path.name, *[""] * len(labels))  # once, before its labels
             rows += [(name, labels[i], f"{p[i]:.1%}", f"{c[i]:.3f}") for name, i in zip(names, order)]
         print_table(("image", "label", "probability", "cosine"), rows)
-        says = [f"{path.name}: {result['label'] or result['why']}" for path, result in zip(self.images, results)]
-        console.print("", *says, origin, sep="\n")
-        answers = [f"{path.name}: {result['label'] or 'none of these'}" for path, result in zip(self.images, results)]
+        named = [(path.name, result) for path, result in zip(self.images, results)]
+        console.print("", *(f"{name}: {result['label'] or result['why']}" for name, result in named), origin, sep="\n")
         for image in pictures[:24]:
             image.thumbnail((480, 480))
+        answers = [f"{name}: {result['label'] or 'none of these'}" for name, result in named]
         cosines, probabilities = ([result[key] for result in results] for key in ("cosines", "probabilities"))
         figure = classified(pictures[:24], answers, cosines, probabilities=probabilities, below=below)
         picture = save_picture(figure, "classify.png", self.out)
@@ -93,12 +90,11 @@ class Classify:
         if isinstance(self.none_below, float):
             return self.none_below, f"none of these: below {self.none_below:.2f}, as requested"
         try:
-            if (folder := look_up(self.run_folder)) is None or folder.is_file():
-                raise MinclipError(f"{self.run_folder} is not a run")
+            folder = look_up(self.run_folder)
+            need(folder and folder.is_dir(), f"{self.run_folder} is not a run")
             data = read_run_config(folder).data
             pairs = open_data(data).load("val", size=1000)
-            if len(pairs) < FEWEST:
-                raise MinclipError(f"{len(pairs)} validation images are too few")
+            need(len(pairs) >= FEWEST, f"{len(pairs)} validation images are too few")
         except MinclipError as error:
             why = f"off, without validation pairs ({error}); --none-below 0.2 sets a threshold of your own"
             return None, as_options(f"none of these: {why}")
@@ -126,10 +122,8 @@ class Search:
 
     def run(self) -> dict[str, Any]:
         query = self.query.strip()
-        if bool(query) == bool(self.image):
-            raise MinclipError('search needs either --query "two dogs in the snow" or --image photo.jpg')
-        if self.top < 1:
-            raise MinclipError(f"--top must be at least 1, got {self.top}")
+        need(bool(query) != bool(self.image), 'search needs either --query "two dogs in the snow" or --image photo.jpg')
+        need(self.top > 0, f"--top must be at least 1, got {self.top}")
         loaded = open_model(self.run_folder, reads_text=bool(query))
         asked = data_uri(open_image(self.image, 480)) if self.image else None
         index = Index.of(self.images, loaded)
@@ -139,8 +133,7 @@ class Search:
         milliseconds = 1000 * (time.perf_counter() - start)
 
         names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
-        rows = [(str(i), f"{cosine:.3f}", name) for i, (name, cosine) in enumerate(zip(names, cosines), 1)]
-        print_table(("", "cosine", "image"), rows)
+        print_table(("", "cosine", "image"), [(i, f"{c:.3f}", n) for i, (n, c) in enumerate(zip(names, cosines), 1)])
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
         left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
         console.print(*index.notes, *[left_out][: len(index.broken)], sep="\n")
@@ -150,9 +143,9 @@ class Search:
         pictures = [index.picture(hit.path) for hit in hits]
         sheet = save_picture(contact_sheet(pictures[:48], names, cosines, title=title), "search.png", self.out)
         found = [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]
+        drawn = [{**hit, "picture": data_uri(picture)} for hit, picture in zip(found, pictures)]
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
-        shown_hits = [{**hit, "picture": data_uri(picture)} for hit, picture in zip(found, pictures)]
-        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=shown_hits)
+        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=drawn)
         page = Path(self.out, "search.html")
         atomic_write(page, html.encode())
         console.print(f"saved: {page}")

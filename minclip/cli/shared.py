@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..config import MinclipError, TrainConfig
+from ..config import TrainConfig, need
 from ..evaluate import Loaded
 from ..training.engine import pick_device
+from ..training.run import leaves
+from ..weights.config_json import to_dict
 from ..weights.folder import look_up
 from ..weights.hub import data_folder
 from ..weights.load import load
@@ -39,27 +40,21 @@ console = Terminal(highlight=False, soft_wrap=True)
 
 def as_options(message: str) -> str:
     """Spells the config's fields in a message as options: `data.image_size` -> `--data.image-size`."""
-
-    def spelled(found: re.Match) -> str:
-        *groups, field = found[0].split(".")
-        known = hasattr(reduce(lambda config, name: getattr(config, name, None), groups, TrainConfig()), field)
-        return "--" + found[0].replace("_", "-") if known else found[0]
-
-    return FIELD.sub(spelled, message)
+    known = leaves(to_dict(TrainConfig()))
+    return FIELD.sub(lambda m: f"--{m[0].replace('_', '-')}" if m[0] in known else m[0], message)
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str | None = None) -> None:
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title: str | None = None) -> None:
     table = Table(*columns, title=title, title_justify="left", box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(str, row))
     console.print(table)
 
 
 def open_model(run: str, *, reads_text: bool = True) -> Loaded:
     """`load` on the best device; a MinclipError if the model has no tokenizer but needs one."""
     loaded = load(run, pick_device("auto", "fp32")[0])
-    if reads_text and loaded[2] is None:
-        raise MinclipError(f"{run} has no tokenizer.json, so it can't read text")
+    need(loaded[2] is not None or not reads_text, f"{run} has no tokenizer.json, so it can't read text")
     return loaded
 
 

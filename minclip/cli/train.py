@@ -5,13 +5,13 @@ import errno
 import itertools
 import math
 import shlex
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from ..config import TRANSFORMERS, MinclipError, TrainConfig, nearest, unused_fields
+from ..config import TRANSFORMERS, MinclipError, TrainConfig, nearest, need, unused_fields
 from ..course import plots
 from ..loop import train
 from ..training import distributed
@@ -36,7 +36,7 @@ class Train(TrainConfig):
         name = distributed.all_gather_object(self.name or (default if self.resume else free_name(default)))[0]
         folder = RUNS / name
         check_folder(folder, self.resume)
-        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        config = TrainConfig(self.data, self.model, self.train)
         named = any(option.split("=")[0] == "--name" for option in options)
         more = [*([] if named else ["--name", name]), *([] if self.resume else ["--resume"])]
         resume = f"continue with: {shlex.join(['minclip', 'train', preset_name, *options, *more])}"
@@ -54,10 +54,10 @@ class Train(TrainConfig):
             return {}
         plots.save(plots.curves(run), folder / "curves.png")
         losses, last, b = [line["loss"] for line in run.steps], run.metrics[-1], config.train.batch_size
-        result = "No logged step had a finite loss and gradient: lower train.lr."
+        finding = "No logged step had a finite loss and gradient: lower --train.lr."
         if losses:
-            result = f"Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at the end."
-        console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  {as_options(result)}\n")
+            finding = f"Loss {losses[0]:.3f} at first (ln {b} = {math.log(b):.3f}), {losses[-1]:.3f} at the end."
+        console.print(f"\n{last['step']} steps in {last['seconds']:.0f} s.  {finding}\n")
         if self.train.overfit:
             console.print(as_options(verdict(run)))
         else:
@@ -81,8 +81,8 @@ def check_folder(folder: Path, resume: bool) -> None:
     if not sees[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
         raise MinclipError(f"{folder} holds no run to resume{nearest(folder.as_posix().removeprefix('runs/'), runs)}")
-    if blind := ", ".join(str(rank) for rank, there in enumerate(sees) if not there):
-        raise MinclipError(f"process {blind} can't see {folder}, which every machine needs to resume: share or copy it")
+    blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
+    need(not blind, f"process {blind} can't see {folder}, which every machine needs to resume: share or copy it")
     machines = distributed.all_gather_object(distributed.local_rank()).count(0)
     if machines > 1:
         needed = "Every machine needs the data; to continue with --resume, every machine needs that folder, too"

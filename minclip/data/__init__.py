@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ..batches import Pairs, Task
-from ..config import DataConfig, MinclipError, nearest
+from ..config import DataConfig, MinclipError, nearest, need
 from .kaggle import fetched
 from .photos.photographs import find_photographs
 from .shapes import load_shapes
@@ -48,8 +48,7 @@ def load_pairs(
     `size` takes the first images only.  `image_column` and `caption_column` name the columns of your own table, if
     they have unusual names.  Raises MinclipError if there is no such data set, root, split or column.
     """
-    if size is not None and size < 1:  # a config's 0 means all
-        raise MinclipError(f"size must be at least 1, or None for all images, got {size}")
+    need(size is None or size > 0, f"size must be at least 1, or None for all images, got {size}")  # a config's 0: all
     data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size, size)
     return open_data(data, seed=seed).load(split, size=size)
 
@@ -62,14 +61,10 @@ def open_data(data: DataConfig, *, seed: int = 0) -> OpenData:
     if name == "shards":  # the last one is for validation
         *shards, last = find_shards(data.root)
         return OpenData(partial(load_shards, [last], **size), ("val",), tuple(shards))
-    if name not in NAMES:
-        raise MinclipError(
-            f"data.name {name!r} is not a data set{nearest(name, NAMES)}: choose from {', '.join(NAMES)}"
-        )
+    need(name in NAMES, f"data.name {name!r} is not a data set{nearest(name, NAMES)}: choose from {', '.join(NAMES)}")
     if not (root := data.root or fetched(name)):
-        if name == "own":
-            raise MinclipError("data set 'own' needs data.root: a folder, a zip or a table (CSV, TSV or parquet)")
-        how = f"run minclip fetch {name}, or set data.root to a folder or zip as Kaggle delivers it"
-        raise MinclipError(f"{name} needs its photographs: {how}")
+        own = "set data.root to a folder, a zip or a table (CSV, TSV or parquet)"
+        flickr = f"run minclip fetch {name}, or set data.root to a folder or zip as Kaggle delivers it"
+        raise MinclipError(f"data set {name} needs photographs: {own if name == 'own' else flickr}")
     found = find_photographs(name, root, (data.image_column, data.caption_column))
     return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits else ("val",))

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-import time
 import zipfile
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -19,15 +18,14 @@ from unittest import mock
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from ..config import MinclipError, nearest
+from ..config import MinclipError, nearest, need
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
 
 SOURCES = {name: f"adityajn105/{name}" for name in ("flickr8k", "flickr30k")}
 SOURCES |= {"karpathy-splits": "shtvkumar/karpathy-splits"}
 MARK = ".fetched.json"  # in a complete folder: what it was made of
-TIMEOUT, PAUSES = 60, (1, 2, 4, 8, 16)  # seconds until a silent server is given up, and before it is asked again
-LONGEST = 300  # seconds: a server that asks for a longer pause is given up
+TIMEOUT = 60  # seconds until a silent server is given up
 PAGE = "https://www.kaggle.com/datasets/"
 TOKENS = "https://www.kaggle.com/settings/api"
 AGAIN = "run the same command again"
@@ -53,14 +51,11 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
     """Brings a data set of Kaggle to the folder `to`, by default the data folder's `name`, and describes it.
 
     `name` is a key of SOURCES; `source`, "owner/name", another data set in its place.  Returns `folder`, `new` (False
-    where it was there already, and nothing was downloaded), and of its zip `source`, `bytes`, `sha256`, and `date`.
-    Everything is made in a hidden folder beside `to` and then moved: what is there is complete.  MinclipError where it
-    can't be had; what was downloaded is kept, and the next call continues from there.
+    where it was there already), and of its zip `source`, `bytes`, `sha256`, and `date`.  Everything is made in a hidden
+    folder beside `to` and then moved.  Where that fails with MinclipError, the next call continues the download.
     """
-    if name not in SOURCES:
-        raise MinclipError(f"no data set is named {name!r}{nearest(name, SOURCES)}: choose from {', '.join(SOURCES)}")
-    if source and source.count("/") != 1:
-        raise MinclipError(f"the source {source!r} is not a data set of Kaggle's: give OWNER/NAME")
+    need(name in SOURCES, f"no data set is named {name!r}{nearest(name, SOURCES)}: choose from {', '.join(SOURCES)}")
+    need(not source or source.count("/") == 1, f"the source {source!r} is no data set of Kaggle's: give OWNER/NAME")
     folder = Path(to or data_folder() / name).absolute()
     if (folder / MARK).exists():
         return _there(folder, source)
@@ -75,7 +70,8 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
         if not (folder / MARK).exists():  # otherwise another process was faster
             if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
                 raise MinclipError(f"{folder} is there, but not from minclip fetch: move it away, or set to=FOLDER")
-            _download(source, archive)
+            if not archive.exists() or Path(f"{archive}.kaggle-partial").exists():  # the client's mark
+                _download(source, archive)
             _unpack(source, archive, folder)
     except Timeout:
         raise MinclipError(f"another process is fetching {folder}: wait until it is finished") from None
@@ -109,74 +105,54 @@ def _check_client() -> None:
 
 
 def _download(source: str, archive: Path) -> None:
-    """Asks for the zip until it is complete, which it is when the client's mark of an unfinished one is gone."""
+    """Completes the zip.  Kaggle's client repeats what breaks off and knows whether a part is of the same zip."""
     import requests
     from requests.adapters import HTTPAdapter
 
     def send(adapter: HTTPAdapter, request: Any, stream: bool = False, timeout: Any = None, **options: Any) -> Any:
         return without(adapter, request, stream, timeout or TIMEOUT, **options)
 
-    without, unfinished, failures = HTTPAdapter.send, Path(f"{archive}.kaggle-partial"), 0
-    while unfinished.exists() or not archive.exists():
-        before = _size(archive)
-        try:
-            # the client sets no timeout for its first requests, and has no option for it
-            with mock.patch.object(HTTPAdapter, "send", send):
-                _ask(source, archive)
-        except requests.RequestException as error:
-            answer, text = error.response, str(error)
-            status = 0 if answer is None else answer.status_code
-            # anybody but Kaggle's service is the store, whose signed address may have expired
-            if status and "Service/" in answer.url and status != 429 and status < 500:
-                refusal = REFUSALS.get(status, f"Kaggle refuses {{source}} with the answer {status}")
-                raise MinclipError(refusal.format(source=source)) from None
-            if _size(archive) > before:
-                failures = 0  # a bad connection, but one that makes progress
-            cut = "it broke off" if "IncompleteRead" in text or "abort" in text else type(error).__name__
-            why = f"no answer for {TIMEOUT} s" if "timed out" in text else cut
-            reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
-            asked = answer.headers.get("Retry-After", "") if status else ""
-            pause = int(asked) if asked.isdigit() else PAUSES[min(failures, len(PAUSES) - 1)]
-            if failures == len(PAUSES) or pause > LONGEST:
-                when = f"in {pause} s, as it asks" if pause > LONGEST else "later"
-                raise MinclipError(f"{reason}: {AGAIN} {when}; what was downloaded so far is kept") from None
-            failures += 1
-            print(f"minclip: {reason}; trying again in {pause} s", file=sys.stderr)
-            time.sleep(pause)
+    without = HTTPAdapter.send
+    try:
+        # the client sets no timeout for its first requests, and has no option for it
+        with mock.patch.object(HTTPAdapter, "send", send):
+            _ask(source, archive)
+    except SystemExit:
+        raise MinclipError(NO_CREDENTIALS) from None
+    except requests.RequestException as error:
+        answer, status = error.response, getattr(error.response, "status_code", 0)
+        # anybody but Kaggle's service is the store, whose signed address may have expired
+        if status in REFUSALS and "Service/" in answer.url:
+            raise MinclipError(REFUSALS[status].format(source=source)) from None
+        why = f"no answer for {TIMEOUT} s" if "timed out" in str(error) else type(error).__name__
+        reason = f"Kaggle answers {status}" if status else f"the connection to Kaggle failed ({why})"
+        raise MinclipError(f"{reason}: {AGAIN} later; what was downloaded so far is kept") from None
 
 
 def _ask(source: str, archive: Path) -> None:
-    """One attempt: signs in, asks for the zip, and continues where the last attempt stopped, if it is the same zip."""
-    import requests
+    with contextlib.redirect_stdout(io.StringIO()):  # its help page
+        import kaggle  # signs in, and hides what goes wrong
+        from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its help page
-            import kaggle  # signs in, and hides what goes wrong
-            from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
-
-            kaggle.api.authenticate()
-    except SystemExit:
-        raise MinclipError(NO_CREDENTIALS) from None
+        kaggle.api.authenticate()
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = source.split("/")
-    with kaggle.api.build_kaggle_client() as client, contextlib.redirect_stdout(io.StringIO()):
+    with kaggle.api.build_kaggle_client() as client, contextlib.redirect_stdout(sys.stderr):
         response = client.datasets.dataset_api_client.download_dataset(request)
         if "html" in response.headers.get("Content-Type", ""):
             login = f"does this network need a login?  Open {PAGE}{source} in a browser, and {AGAIN}"
             raise MinclipError(f"a web page came instead of the zip of {source}: {login}")
-        size = int(response.headers.get("Content-Length", 0))
-        _need_space(archive.parent, 2 * size - min(_size(archive), size), f"the zip of {source} and its contents")
+        size, free = int(response.headers.get("Content-Length", 0)), shutil.disk_usage(archive.parent).free
+        had = archive.stat().st_size if archive.exists() else 0
+        missing = 2 * size - min(had, size)  # photographs take as much room in their zip as outside
+        room = f"needs {missing / 1e6:,.1f} MB in {archive.parent.parent}, and {free / 1e6:,.1f} MB are free"
+        need(missing <= free, f"the zip of {source}, unpacked, {room}: free some, or set to=FOLDER on another disk")
         try:
-            # no retries of its own: each would ask the same address again, which is signed for a while only
-            options = {"quiet": False, "resume": True, "max_retries": 0, "timeout": TIMEOUT}
+            options = {"quiet": False, "resume": True, "timeout": TIMEOUT}
             kaggle.api.download_file(response, str(archive), client.http_client(), **options)
         except ValueError:  # another size than announced: an error page was taken for the rest of the file
             archive.unlink()
-            raise requests.ConnectionError("the rest of the file could not be had") from None
-
-
-def _size(archive: Path) -> int:
-    return archive.stat().st_size if archive.exists() else 0
+            raise MinclipError(f"the rest of the zip of {source} could not be had: {AGAIN} later") from None
 
 
 def _unpack(source: str, archive: Path, folder: Path) -> None:
@@ -192,28 +168,19 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
             for path in (PureWindowsPath(file.filename) for file in files):  # knows every system's dangers: C:, \ and /
                 if path.drive or path.root or ".." in path.parts:
                     raise zipfile.BadZipFile(f"the name {str(path)!r} leads out of its folder")
-            # a file fills its last block of the disk
-            _need_space(archive.parent, sum(f.file_size + 4096 for f in files), f"the contents of the zip of {source}")
             for file in tqdm(files, "unpacking", unit=" files", leave=False):
                 name = f"{file.filename!r}: "
                 zipped.extract(file, unpacked)  # checks its CRC
-        mark = {"source": source, "bytes": _size(archive), "sha256": sha256(archive), "date": str(date.today())}
+        mark = {"source": source, "bytes": archive.stat().st_size, "sha256": sha256(archive), "date": str(date.today())}
         (unpacked / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()  # empty: Windows moves nothing onto it
         os.replace(unpacked, folder)
     except BROKEN as error:
-        if isinstance(error, MinclipError) or (isinstance(error, OSError) and error.errno):
+        if isinstance(error, OSError) and error.errno:
             raise  # the disk's fault
         archive.unlink()
         todo = f"{AGAIN}, and tell the data set's owner at {PAGE}{source} if that ends the same way"
         raise MinclipError(f"the zip of {source} is damaged ({name}{error}) and was deleted: {todo}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
-
-
-def _need_space(place: Path, need: int, what: str) -> None:
-    free = shutil.disk_usage(place).free
-    if need > free:
-        room = f"needs {need / 1e6:,.1f} MB in {place.parent}, and {free / 1e6:,.1f} MB are free"
-        raise MinclipError(f"{what} {room}: free some and {AGAIN}, or set to=FOLDER on another disk")

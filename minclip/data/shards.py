@@ -1,6 +1,7 @@
 """WebDataset shards, as img2dataset writes them: found, opened, and read sample by sample."""
 
 import itertools
+import math
 import re
 import tarfile
 import time
@@ -15,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 
 from ..batches import Pairs
-from ..config import MinclipError
+from ..config import MinclipError, need
 from ..weights.config_json import parse_json
 from .photos.images import decode
 
@@ -36,8 +37,7 @@ def find_shards(root: str) -> list[str]:
     URLs are not requested here.  Raises MinclipError if a shard is missing or the pattern names too many.
     """
     give = "give a folder with *.tar, one tar, or a pattern such as {00000..00099}.tar, of files or of http(s) URLs"
-    if not root:
-        raise MinclipError(f"data set 'shards' needs data.root: {give}")
+    need(bool(root), f"data set 'shards' needs data.root: {give}")
     shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
         expand = webdataset().shardlists.expand_urls
@@ -55,15 +55,10 @@ def find_shards(root: str) -> list[str]:
 
 def _count(pattern: str) -> int:
     """The number of shards that `pattern` names, or an upper bound, without writing them out."""
-    count, group = 1, re.compile(r"\{(?:(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?|([^{}]*))\}")
-    while found := group.search(pattern):
-        first, last, step, other = found.groups()
-        if first:
-            count *= abs(int(last) - int(first)) // (int(step or 1) or 1) + 1
-        else:
-            count *= 52 if ".." in other else 1 + other.count(",")  # {a..z}, or {left,right}
-        pattern = pattern.replace(found[0], "", 1)
-    return count
+    ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?\}", pattern)
+    numbers = (abs(int(last) - int(first)) // (int(step or 1) or 1) + 1 for first, last, step in ranges)
+    lists = (1 + part.count(",") for part in re.split("[{}]", pattern))  # {left,right}
+    return math.prod(numbers) * math.prod(lists) * 52 ** len(re.findall(r"\{[A-Za-z]\.\.", pattern))  # {a..z}
 
 
 def load_shards(shards: Sequence[str], split: str = "val", *, image_size: int, size: int | None = None) -> Pairs:
@@ -71,8 +66,7 @@ def load_shards(shards: Sequence[str], split: str = "val", *, image_size: int, s
 
     Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample, or the split isn't "val".
     """
-    if split != "val":
-        raise MinclipError(f"shards have no split {split!r} that can be held in memory: only 'val'")
+    need(split == "val", f"shards have no split {split!r} that can be held in memory: only 'val'")
     tally = Tally()
     decoded = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
     first = _first(decoded, size or SIZE, shards, tally)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..batches import Batch, Captions, Pairs, RawBatch, assemble, raw_batches, tokenize
-from ..config import MinclipError, TrainConfig
+from ..config import MinclipError, TrainConfig, need
 from ..tokenizer import Tokenizer
 from ..training.distributed import on_each_machine_once, world_size
 from . import open_data, shards
@@ -34,14 +34,11 @@ class Stream:
         data, loop = config.data, config.train
         streamed, painted = data.name == "shards", data.name == "shapes"
         each, rest = divmod(loop.batch_size, world_size())
-        if rest:
-            raise MinclipError(f"train.batch_size {loop.batch_size} is not divisible by the {world_size()} processes")
+        need(not rest, f"train.batch_size {loop.batch_size} is not divisible by the {world_size()} processes")
         if loop.micro_batch and each % loop.micro_batch:
             raise MinclipError(f"train.micro_batch {loop.micro_batch} does not divide the {each} pairs of each process")
         if streamed and (data.size or loop.overfit):
-            raise MinclipError(
-                "data.size and train.overfit work with in-memory data only: name fewer shards in data.root"
-            )
+            raise MinclipError("data.size and train.overfit are for data in memory: name fewer shards in data.root")
         # photographs are packed by each machine's first process, and found by the others
         with nullcontext() if streamed or painted else on_each_machine_once():
             self.config, self.opened = config, open_data(data)
@@ -110,13 +107,11 @@ def all_different(pairs: Pairs, count: int) -> Pairs:
     """The first `count` pairs, one caption each, no caption twice: a model can learn these without an error."""
     chosen: dict[str, int] = {}  # caption -> image
     for i, captions in enumerate(pairs.captions):
-        new = next((caption for caption in captions if caption not in chosen), None)
-        if new is not None and len(chosen) < count:
-            chosen[new] = i
-    if len(chosen) < count:
-        raise MinclipError(f"train.overfit {count}: only {len(chosen)} pairs have a caption of their own: lower it")
-    index = list(chosen.values())
-    return Pairs(pairs.images[index], [[text] for text in chosen], [pairs.names[i] for i in index], notes=pairs.notes)
+        if new := [caption for caption in captions if caption not in chosen][:1]:
+            chosen[new[0]] = i
+    need(len(chosen) >= count, f"train.overfit {count}: only {len(chosen)} pairs have a caption of their own: lower it")
+    texts, index = list(chosen)[:count], list(chosen.values())[:count]
+    return Pairs(pairs.images[index], [[text] for text in texts], [pairs.names[i] for i in index], notes=pairs.notes)
 
 
 def prefetch(items: Iterable[T], *, count: int = 2) -> Iterator[T]:

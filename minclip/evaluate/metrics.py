@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import need
 from ..zeroshot import accuracy, hits
 
 Array = Tensor | np.ndarray
@@ -31,10 +31,9 @@ def mean_average_precision(scores: Array, labels: Array) -> float:
     best precision at a recall of at least 0, 0.1, … 1 (Everingham et al. 2010, section 4.2); equal scores tie.
     """
     scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu().bool()
-    if scores.ndim != 2 or scores.shape != labels.shape:
-        raise MinclipError(f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)} must be (N, C)")
-    if not labels.any():
-        raise MinclipError("mean average precision needs at least one image with a label")
+    shapes = f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}"
+    need(scores.ndim == 2 and scores.shape == labels.shape, f"{shapes} must be (N, C)")
+    need(labels.any(), "mean average precision needs at least one image with a label")
     values = [_average_precision(x, y) for x, y in zip(scores.T, labels.T) if y.any()]
     return sum(values) / len(values)
 
@@ -58,9 +57,9 @@ def roc_auc(scores: Array, labels: Array) -> float:
     `scores` (N, 2) float, of which the difference decides, as in a softmax; `labels` (N,) of 0 and 1, both present.
     """
     scores, labels = torch.as_tensor(scores).cpu().double(), torch.as_tensor(labels).cpu()
-    if scores.shape != (*labels.shape, 2) or labels.is_floating_point() or labels.unique().tolist() != [0, 1]:
-        told = f"{tuple(scores.shape)}, {tuple(labels.shape)} with {labels.unique().tolist()[:5]}"
-        raise MinclipError(f"ROC AUC takes scores (N, 2) and labels that must be (N,) of both 0 and 1: got {told}")
+    fits = scores.shape == (*labels.shape, 2) and not labels.is_floating_point() and labels.unique().tolist() == [0, 1]
+    got = f"{tuple(scores.shape)}, {tuple(labels.shape)} with {labels.unique().tolist()[:5]}"
+    need(fits, f"ROC AUC takes scores (N, 2) and labels that must be (N,) of both 0 and 1: got {got}")
     margin = scores[:, 1] - scores[:, 0]
     groups = margin[labels == 1], margin[labels == 0]
     positive, negative = (x[~x.isnan()].sort().values for x in groups)

@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import MinclipError, need
 from ..zeroshot import accuracy
 
 Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of whole numbers
-Val = Set | None
-Names = Sequence[str]
-Score = Callable[[Tensor, Tensor], float]
+Val, Names, Score = Set | None, Sequence[str], Callable[[Tensor, Tensor], float]
 
 
 def linear_probe(
@@ -28,16 +26,14 @@ def linear_probe(
     Once C is chosen or given, the model is fitted to the training and validation images together.
 
     Returns "scores" (N, classes) of the test images; "accuracy", their `metric(scores, labels)`; "c"; "validated", C ->
-    metric on the validation images (empty where C was given).  MinclipError: features and labels that don't fit, or
-    not finite ones; a training set with only one class; another set with a class of its own.
+    metric on the validation images (empty where C was given).  MinclipError: features that don't fit their labels or
+    aren't finite; a training set with only one class; another set with a class of its own.
     """
     (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
-    validated: dict[float, float] = {}
     if val is None and c is None:
         held_out = _fifth(y)
         x, y, val = x[~held_out], y[~held_out], (x[held_out], y[held_out])
-    if c is None:
-        c, validated = choose_c(x, y, val, metric=metric)
+    c, validated = choose_c(x, y, val, metric=metric) if c is None else (c, {})
     if val is not None:
         x, y = torch.cat([x, val[0]]), torch.cat([y, val[1]])
     scores = predict(test_x, fit(x, y, c))
@@ -64,8 +60,7 @@ def few_shot(
     MinclipError as for `linear_probe`, and where a class has fewer than k training images.
     """
     (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
-    if not ks or min(ks) < 1 or repeats < 1:
-        raise MinclipError(f"ks and repeats must each be at least 1, got {tuple(ks)} and {repeats}")
+    need(ks and min(*ks, repeats) >= 1, f"ks and repeats must each be at least 1, got {tuple(ks)} and {repeats}")
     check_shots(train[1], max(ks), class_names)
     generator, classes = torch.Generator().manual_seed(seed), range(int(y.max()) + 1)
     # (repeats + 1, classes, largest k) rows of x: each draw of k is the first k columns
@@ -83,9 +78,8 @@ def few_shot(
 def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] = ()) -> None:
     """A MinclipError names the class with the fewest images, of the training labels (N,), where it has fewer than k."""
     classes, count = torch.as_tensor(labels).unique(return_counts=True)
-    if int(count.min()) < k:
-        name = _name(classes[count.argmin()], class_names)
-        raise MinclipError(f"class {name} has {int(count.min())} training images, too few for {k} shots")
+    name, fewest = _name(classes[count.argmin()], class_names), int(count.min())
+    need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots")
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
@@ -128,8 +122,7 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None) -> Tenso
     scikit-learn's objective: intercepts are not penalized, and two classes share one column.  `y` (N,) counts from 0
     and every class occurs.  L-BFGS on all images with a line search, from zeros or `start`.
     """
-    if not (c > 0 and math.isfinite(c)):
-        raise MinclipError(f"c must be a positive number, got {c}")
+    need(0 < c < math.inf, f"c must be a positive number, got {c}")
     # a small C makes the weights small and their minimum narrow: they are scaled to their own size
     unit = x.new_ones(x.shape[1] + 1, 1)
     unit[:-1] = min(1.0, math.sqrt(c * len(x)))
@@ -164,18 +157,16 @@ def _checked(train: Set, test: Set, val: Val, names: Names) -> list[Any]:
         if x is None:
             return [*sets, None]
         x, y = torch.as_tensor(x).double(), torch.as_tensor(() if y is None else y)
-        if x.ndim != 2 or y.shape != x.shape[:1] or len(x) == 0 or y.is_floating_point():
-            told = f"{what} features {tuple(x.shape)} and labels {tuple(y.shape)} of {y.dtype}"
-            raise MinclipError(f"{told}: they must be (N, D) and (N,) whole numbers, N at least 1")
+        fits = x.ndim == 2 and y.shape == x.shape[:1] and len(x) and not y.is_floating_point()
+        got = f"{what} features {tuple(x.shape)} and labels {tuple(y.shape)} of {y.dtype}"
+        need(fits, f"{got}: they must be (N, D) and (N,) whole numbers, N at least 1")
         if bad := (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist():
             raise MinclipError(f"{len(bad)} of {len(x)} {what} images have features that aren't finite, first {bad[0]}")
         if not sets:
             width, device, classes = x.shape[1], x.device, y.long().to(x.device).unique()
         x, y = x.to(device), y.long().to(device)
-        if len(classes) < 2:
-            raise MinclipError(f"all {len(x)} training images have label {classes[0]}: a probe needs two classes")
-        if x.shape[1] != width:
-            raise MinclipError(f"training features have {width} numbers, {what} features {x.shape[1]}")
+        need(len(classes) > 1, f"all {len(x)} training images have label {classes[0]}: a probe needs two classes")
+        need(x.shape[1] == width, f"training features have {width} numbers, {what} features {x.shape[1]}")
         if len(new := y[~torch.isin(y, classes)]):
             name, count = _name(new[0], names), int((y == new[0]).sum())
             raise MinclipError(f"class {name} has {count} {what} images and no training image")
@@ -198,6 +189,5 @@ def _fifth(y: Tensor) -> Tensor:
     generator, held_out = torch.Generator().manual_seed(0), torch.zeros_like(y, dtype=torch.bool)
     for i, count in enumerate(y.bincount().tolist()):
         held_out[_draw(y == i, count // 5, generator)] = True
-    if not held_out.any():
-        raise MinclipError("no class has five training images, so none can validate: give val or c")
+    need(held_out.any(), "no class has five training images, so none can validate: give val or c")
     return held_out

@@ -5,15 +5,15 @@ import os
 import re
 import sqlite3
 import zipfile
-from dataclasses import dataclass, field
+from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import MinclipError, need
 from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
 from ..data.photos.source import Source
 from ..data.stream import prefetch
@@ -23,14 +23,12 @@ from . import Loaded, decoded, embed_texts
 
 _VERSION = 2  # of the index's table and of how an image is read; raise it and indexes are rebuilt
 # SQLite refuses other types and lengths; "vector" is NULL for a file that is no whole image, "why" says what is wrong
-_TABLE = """CREATE TABLE images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
+_TABLE = """images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
     CHECK (typeof(path) = 'blob' AND typeof(stamp) = 'text' AND typeof(why) = 'text'
     AND (vector IS NULL AND why != '' OR typeof(vector) = 'blob' AND length(vector) = %d)))"""
 
 
-class Hit(NamedTuple):
-    path: str  # below the index's root
-    cosine: float
+Hit = namedtuple("Hit", "path cosine")  # the path below the index's root
 
 
 @dataclass
@@ -41,8 +39,8 @@ class Index:
     paths: list[str]  # below the root, in the order of `vectors`
     vectors: Tensor  # (N, D) float32 of length 1, on the CPU
     loaded: Loaded  # model, preprocess, tokenizer
-    broken: list[str] = field(default_factory=list)  # "path (why)" of the files that are no whole image
-    notes: list[str] = field(default_factory=list)  # what happened to the index file
+    broken: list[str]  # "path (why)" of the files that are no whole image
+    notes: list[str]  # what happened to the index file
 
     @classmethod
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
@@ -53,19 +51,16 @@ class Index:
         written.  It is saved after each batch: after an interrupt, the next call continues there.
         """
         root, notes = Path(images), []
-        if not (root.is_dir() or zipfile.is_zipfile(root)):
-            what = "neither a folder nor a whole zip file" if root.exists() else "not there"
-            raise MinclipError(f"{root} is {what}: give a folder or a zip of photographs")
+        what = "neither a folder nor a whole zip file" if root.exists() else "not there"
+        need(root.is_dir() or zipfile.is_zipfile(root), f"{root} is {what}: give a folder or a zip of photographs")
         source = Source.open(root)
         stamps = {os.fsencode(path): " ".join(map(str, source.stamp(path))) for path in source.images}
-        if not stamps:
-            raise MinclipError(f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
+        need(stamps, f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
         file = _open(root, loaded, notes)
         try:
             known = dict(file.execute("SELECT path, stamp FROM images"))
             with file:
-                gone = [(path,) for path in known.keys() - stamps.keys()]
-                file.executemany("DELETE FROM images WHERE path = ?", gone)
+                file.executemany("DELETE FROM images WHERE path = ?", zip(known.keys() - stamps.keys()))
             new = {path: stamp for path, stamp in stamps.items() if known.get(path) != stamp}
             _embed(file, source, new, loaded, batch_size)
             rows = file.execute("SELECT path, vector, why FROM images ORDER BY path").fetchall()
@@ -77,15 +72,13 @@ class Index:
             file.close()
         broken = [f"{os.fsdecode(path)} ({why})" for path, vector, why in rows if vector is None]
         vectors = {os.fsdecode(path): vector for path, vector, _ in rows if vector is not None}
-        if not vectors:
-            raise MinclipError(f"none of the {len(stamps)} images in {root} can be read: {'; '.join(broken[:5])}")
+        need(vectors, f"none of the {len(stamps)} images in {root} can be read: {'; '.join(broken[:5])}")
         joined = torch.frombuffer(bytearray().join(vectors.values()), dtype=torch.float32)
         return cls(source, list(vectors), joined.view(len(vectors), -1), loaded, broken, notes)
 
     def search(self, query: str | Path | Image.Image | Tensor, k: int = 12) -> list[Hit]:
         """The k nearest photographs, best first: to a text, a photograph (a path or an image) or a vector (D,)."""
-        if k < 1:
-            raise MinclipError(f"k must be at least 1, got {k}")
+        need(k >= 1, f"k must be at least 1, got {k}")
         if not isinstance(query, Tensor):
             query = self.embed_text(query) if isinstance(query, str) else self.embed_image(query)
         cosines, rows = (self.vectors @ query.float().cpu()).topk(min(k, len(self.paths)))
@@ -94,10 +87,8 @@ class Index:
     def embed_text(self, text: str) -> Tensor:
         """(D,) vector of length 1."""
         model, _, tokenizer = self.loaded
-        if not text.strip():
-            raise MinclipError('the query is empty: say what the picture should show, as in "two dogs in the snow"')
-        if tokenizer is None:
-            raise MinclipError("this model has no tokenizer, so it can't read a query: search with an image instead")
+        need(text.strip(), 'the query is empty: say what the picture should show, as in "two dogs in the snow"')
+        need(tokenizer, "this model has no tokenizer, so it can't read a query: search with an image instead")
         return embed_texts(model, tokenizer, [text])[0]
 
     @torch.no_grad()
@@ -151,14 +142,12 @@ def _table(path: Path, table: str) -> sqlite3.Connection:
     """Opens or makes the file, which SQLite keeps whole through kill -9 and two searches at once, or raises."""
     file = sqlite3.connect(path)
     try:
-        file.execute("BEGIN IMMEDIATE")
-        schema = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
-        if not file.execute(schema).fetchall():
-            file.execute(table)
+        file.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
-        if state != "ok" or file.execute(schema).fetchall() != [(table,)]:
+        tables = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if state != "ok" or tables != [(f"CREATE TABLE {table}",)]:
             raise sqlite3.DatabaseError(state if state != "ok" else "its tables were changed")
-        file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, where BEGIN does not
+        file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, where the others do not
         file.commit()
     except sqlite3.Error:
         file.close()  # or it can't be deleted on Windows

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..batches import Task
-from ..config import MinclipError
+from ..config import need
 from ..data import load_pairs
 from ..data.stream import prefetch
 from . import Loaded, Root, decoded, task_scores
@@ -48,9 +48,8 @@ def task_names(asked: str, root: Root = None) -> list[str]:
     for name in names:
         if name not in groups["shapes"]:
             benchmark(name, (*groups, *groups["shapes"]))  # which suggests the nearest name
-    if not names:
-        known = f"none of the {len(BENCHMARKS)} data sets is in {root or default_root()}: {', '.join(BENCHMARKS)}"
-        raise MinclipError(f'tasks {asked!r} names nothing: "cifar10,shapes" names some; {known}')
+    known = f"none of the {len(BENCHMARKS)} data sets is in {root or default_root()}: {', '.join(BENCHMARKS)}"
+    need(names, f'tasks {asked!r} names nothing: "cifar10,shapes" names some; {known}')
     return names
 
 
@@ -76,10 +75,8 @@ def probe_sets(
     opened = {split: _open(loaded, name, split, root, download) for split in splits}
     names = opened["test"][0].class_names
     for split, (data, _, _) in opened.items():
-        if data.labels.ndim == 2:
-            raise MinclipError(f"{name} shows several classes in one image: a probe of it would be one for each class")
-        if data.class_names != names:
-            raise MinclipError(f"{name} has other classes in {split} than in test: give both the same folders")
+        need(data.labels.ndim == 1, f"{name} shows several classes in one image: a probe would be one for each class")
+        need(data.class_names == names, f"{name} has other classes in {split} than in test: give both the same folders")
     check_shots(opened["train"][0].labels, shots, names)
     sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
     zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])

@@ -55,67 +55,57 @@ class _WithGradients(torch.autograd.Function):
 
 def _clip(
     image: Tensor, text: Tensor, scale: Float, image_ids: Tensor | None, smoothing: float, size: int, distributed: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Loss and gradients for image, text and scale: four products of matrices, where autograd needs six.
 
-    Rows are this process's b images, columns all B texts: a column's softmax is shared, its maxima and sums travel.
+    Rows are this process's b images, columns all B texts: a row's softmax is complete here, a column's is shared.
     """
     b, texts, ids, first = len(image), text, image_ids, 0  # first: the column of this process's first pair
     if distributed:
         texts, first = all_gather(text), rank() * b  # (B, D)
         ids = None if image_ids is None else all_gather(image_ids)  # (B,)
-    n, chunks = len(texts), [slice(start, min(start + size, b)) for start in range(0, b, size)]
-    # one pair of buffers for all chunks: fresh memory for each costs a CPU as much as the exponentials
-    buffers = image.new_empty(2, min(size, b), n)
+    n, chunks = len(texts), [slice(start, start + size) for start in range(0, b, size)]
 
-    # First pass: the softmaxes, exp(logit - top) / total.  One log-sum-exp for both would be rounded like a logit.
-    row_top, row_total = image.new_empty(2, b, 1)
+    # First pass: the softmax of a column is exp(logit - top) / total; its log-sum-exp would be rounded like a logit.
     top, total = image.new_full((n,), -math.inf), image.new_zeros(n)
     for rows in chunks:
-        logits, exponentials = buffers[:, : rows.stop - rows.start]
-        torch.mm(scale * image[rows], texts.T, out=logits)
-        row_top[rows] = logits.amax(dim=1, keepdim=True)
-        row_total[rows] = torch.sub(logits, row_top[rows], out=exponentials).exp_().sum(dim=1, keepdim=True)
+        logits = scale * image[rows] @ texts.T  # (size, B)
         old, top = top, torch.maximum(top, logits.amax(dim=0))
-        total = total * (old - top).exp() + torch.sub(logits, top, out=exponentials).exp_().sum(dim=0)
+        total = total * (old - top).exp() + logits.sub_(top).exp_().sum(dim=0)
     if distributed:
         old, top = top, all_reduce_max(top.clone())
         total = all_reduce_sum(total * (old - top).exp())
 
     # Second pass: the gradient g of each chunk's logits, here without its factor 1 / 2B.
-    matched, grad_image, grad_texts = image.new_zeros(()), torch.empty_like(image), torch.zeros_like(texts)
+    loss, grad_image, grad_texts = image.new_zeros(()), torch.empty_like(image), torch.zeros_like(texts)
     for rows in chunks:
-        logits, g = buffers[:, : rows.stop - rows.start]
-        torch.mm(scale * image[rows], texts.T, out=logits)
-        torch.sub(logits, row_top[rows], out=g).exp_().div_(row_total[rows])  # the softmax of the rows
+        logits = scale * image[rows] @ texts.T
+        loss += logits.logsumexp(dim=1).sum()
+        g = logits.softmax(dim=1)
         if ids is None:  # a row's only positive is its own column
-            matched += (1 - smoothing) * logits.diagonal(first + rows.start).sum()
+            loss -= 2 * (1 - smoothing) * logits.diagonal(first + rows.start).sum()
             g.diagonal(first + rows.start).sub_(2 * (1 - smoothing))
         else:
             same = (image_ids[rows, None] == ids).float()
             target = same * ((1 - smoothing) / same.sum(dim=1, keepdim=True))
-            matched += (target * logits).sum()
+            loss -= 2 * (target * logits).sum()
             g -= 2 * target
-        g += logits.sub_(top).exp_().div_(total)  # and that of the columns
-        torch.mm(g, texts, out=grad_image[rows])
+        g += logits.sub_(top).exp_().div_(total)  # the softmax of the columns
+        grad_image[rows] = g @ texts
         grad_texts.addmm_(g.T, image[rows])
 
     # The smoothed part of the target is one number everywhere, a matrix of rank 1: it needs no pass over the logits.
     everywhere, image_sum, text_sum = smoothing / n, image.sum(dim=0), texts.sum(dim=0)
-    matched += everywhere * torch.vdot(scale * image_sum, text_sum)
+    loss -= 2 * everywhere * torch.vdot(scale * image_sum, text_sum)
     grad_image -= 2 * everywhere * text_sum
     grad_texts -= 2 * everywhere * image_sum
-
-    loss = (row_top + row_total.log()).sum() - 2 * matched
     if distributed:
         loss, grad_texts = all_reduce_sum(loss), reduce_scatter_rows(grad_texts)  # (B, D) -> (b, D)
     loss = (loss + (top + total.log()).sum()) / (2 * n)
     return loss, *_scaled(1 / (2 * b), scale, image, grad_image, grad_texts)
 
 
-def _siglip(
-    image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, distributed: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _siglip(image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, distributed: bool) -> tuple[Tensor, ...]:
     """Loss and gradients for image, text, scale, bias.  Texts go round in a ring with their gradients (section 3.3)."""
     b, processes = len(image), world_size() if distributed else 1
     loss, grad_bias = image.new_zeros(()), image.new_zeros(())

@@ -1,7 +1,4 @@
-"""Several processes under torchrun: rank, collectives, and decisions that all processes share.
-
-Without torchrun, every function here works on the one process that there is.
-"""
+"""Several processes under torchrun, or the one that there is: rank, collectives, and decisions that all share."""
 
 import atexit
 import os
@@ -14,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..config import MinclipError
+from ..config import need
 
 
 def start(device: str, timeout: float = 1800) -> str:
@@ -27,12 +24,10 @@ def start(device: str, timeout: float = 1800) -> str:
         return device
     if device in ("auto", "cuda") and torch.cuda.is_available():
         number, gpus = local_rank() + 1, torch.cuda.device_count()
-        if number > gpus:
-            raise MinclipError(f"torchrun started {number} processes on a machine with {gpus} GPUs: start one per GPU")
+        need(number <= gpus, f"torchrun started {number} processes on a machine with {gpus} GPUs: start one per GPU")
         device = f"cuda:{local_rank()}"
         torch.cuda.set_device(device)
-    elif device == "auto":
-        device = "cpu"
+    device = "cpu" if device == "auto" else device
     if not dist.is_initialized():
         # gloo beside NCCL: a clock or a decision is a CPU tensor, which doesn't wait for the GPU
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"

@@ -1,9 +1,10 @@
-"""The parts of a training step: device, parameter groups, learning rate, gradients of whole and of cached batches."""
+"""The parts of a training step: device, learning rate, losses, gradients of whole and of cached batches."""
 
 import functools
 import math
 import signal
 import timeit
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
@@ -13,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from ..batches import Batch
-from ..config import DataConfig, LoopConfig, MinclipError
-from ..losses import clip_loss, siglip_loss
+from ..config import DataConfig, LoopConfig, MinclipError, need
+from ..losses import clip_loss, siglip_bias, siglip_loss
 from ..model import CLIP
 from .distributed import all_reduce_sum, world_size
 from .parallel import frozen_statistics, is_sharded, local
@@ -26,10 +27,9 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, bool]:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         kind = torch.device(device)
-        if kind.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("choose auto, cpu, cuda or mps")
+        need(kind.type in ("cpu", "cuda", "mps"), "choose auto, cpu, cuda or mps")
         torch.zeros(1, device=kind)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, MinclipError) as error:
         raise MinclipError(f"train.device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
     return kind, fast_bf16(kind.type) if precision == "auto" else precision == "bf16"
 
@@ -46,10 +46,10 @@ def fast_bf16(kind: str) -> bool:
     return seconds_of_product(torch.bfloat16) < 0.8 * seconds_of_product(torch.float32)
 
 
-def seconds_of_product(dtype: torch.dtype) -> float:
-    """The shortest of five products of 512 × 512 matrices on the CPU."""
-    x = torch.ones(512, 512, dtype=dtype)
-    return min(timeit.repeat(lambda: x @ x, number=1, repeat=5))
+def seconds_of_product(dtype: torch.dtype, *, size: int = 512, device: torch.device | str = "cpu") -> float:
+    """The shortest time of five products of (size, size) matrices."""
+    x = torch.randn(size, size, device=device, dtype=dtype)
+    return min(timeit.repeat(lambda: (x @ x)[0, 0].item(), number=1, repeat=5))  # a GPU has a number when it is done
 
 
 def schedule(progress: float, warmup: float) -> float:
@@ -70,7 +70,15 @@ def picture_size(progress: float, data: DataConfig) -> int:
     return round((data.first_size + part * (data.image_size - data.first_size)) / 16) * 16
 
 
-# ---- gradients
+# ---- the loss and its gradients
+
+# For each `model.loss` the function; its value for a model that knows nothing and, if it has a bias, where that starts,
+# both by batch size.
+Loss = namedtuple("Loss", "function uninformed bias")
+LOSSES = {
+    "clip": Loss(clip_loss, math.log, None),
+    "siglip": Loss(siglip_loss, lambda b: math.log(b) + (b - 1) * math.log(b / (b - 1)), siglip_bias),
+}
 
 
 def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: bool, seed: int) -> tuple[Tensor, Tensor]:
@@ -92,8 +100,8 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
         attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
         with torch.autocast(kind, torch.bfloat16, enabled=autocast), attention:
             image, text, scale = model(*micro_batches[number])
-        # SigLIP's bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
-        return image, text, scale, *([clip.logit_bias + 0.0] if clip.config.loss == "siglip" else [])
+        # a bias is treated like the scale; adding 0 makes it part of this micro-batch's graph
+        return image, text, scale, *([clip.logit_bias + 0.0] if LOSSES[clip.config.loss].bias else [])
 
     if len(micro_batches) == 1:
         image, text, *numbers = embed(0)
@@ -126,13 +134,12 @@ def gradients(model: nn.Module, batch: Batch, loop: LoopConfig, *, autocast: boo
 
 
 def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[Tensor], loop: LoopConfig) -> Tensor:
-    """The model's loss over the features of all processes, fp32; `numbers` are the scale and, for SigLIP, the bias."""
+    """The model's loss over the features of all processes, fp32; `numbers` are the scale and, if there is one, bias."""
     pairs = len(image) * world_size()
     chunk = loop.loss_chunk or (max(64, 2**22 // pairs) if pairs > 4096 else None)  # 16 MB of logits
-    size = {"chunk_size": chunk, "distributed": world_size() > 1}
-    if clip.config.loss == "siglip":
-        return siglip_loss(image, text, *numbers, **size)
-    return clip_loss(image, text, numbers[0], label_smoothing=loop.label_smoothing, **size)
+    smoothing = {"label_smoothing": loop.label_smoothing} if loop.label_smoothing else {}  # TrainConfig checks who can
+    function = LOSSES[clip.config.loss].function
+    return function(image, text, *numbers, chunk_size=chunk, distributed=world_size() > 1, **smoothing)
 
 
 def norm(tensors: list[Tensor]) -> Tensor:

@@ -101,10 +101,6 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.model = decay, model
-        self.restart()
-
-    def restart(self) -> None:
-        """Starts again from the model's present weights."""
         self.values = [x.clone() for x in self._tensors()]
 
     def _tensors(self) -> list[Tensor]:

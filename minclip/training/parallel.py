@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from ..config import LoopConfig, MinclipError
+from ..config import LoopConfig, MinclipError, need
 from ..model import CLIP
 from ..weights.towers import synchronize_norms
 from .distributed import world_size
@@ -20,9 +20,8 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     """The model as it is trained: recomputed and compiled by config, in DDP or FSDP2 if there are several processes."""
     device, towers = model.device, (model.vision, model.text)
     if loop.grad_checkpointing:
-        if loop.compile and batch_norms(model):  # the compiler can't trace the frozen statistics
-            both = "train.compile and train.grad_checkpointing"
-            raise MinclipError(f"{both} exclude each other in a model with BatchNorm: choose one")
+        both = loop.compile and batch_norms(model)  # the compiler can't trace the frozen statistics
+        need(not both, "train.compile excludes train.grad_checkpointing in a model with BatchNorm: choose one")
         for tower in towers:
             recompute_blocks(tower)
     if world_size() > 1 and device.type == "cuda":
@@ -69,8 +68,7 @@ def recompute_blocks(tower: nn.Module) -> None:
 def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*inputs, **options)
-    # BatchNorm counts a batch in the forward pass; the second computation must not count it again
-    if batch_norms(block):
+    if batch_norms(block):  # they count a batch in the forward pass; the second computation must not count it again
         options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
     return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from ..config import LoopConfig, MinclipError, TrainConfig
+from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
@@ -31,6 +31,7 @@ FREE = {  # fields that may differ from those that a run began with
     *("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing"),
     *("lr", "grad_clip"),  # the rescue of a run that has become unstable
 }
+FOUND = ("vocab_size", "eot_id", "hf_config")  # by the run when it began, with its tokenizer and its text tower
 
 
 @dataclass
@@ -49,8 +50,7 @@ class Run:
         folder = folders.find_folder(folder)
         config = read_run_config(folder)
         model, tokenizer = folders.read_folder(folder)
-        if tokenizer is None:
-            raise MinclipError(f"{folder} has no tokenizer.json")
+        need(tokenizer is not None, f"{folder} has no tokenizer.json")
         return cls(folder, config, tokenizer, model, read_metrics(folder))
 
     @property
@@ -72,9 +72,9 @@ class Run:
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training in `folder`, until it is left or this process ends, however it ends.
+    """Keeps other processes from training in `folder` until this one leaves it or ends; MinclipError: who holds it.
 
-    A MinclipError says who holds it.  Under torchrun only process 0 may call this.
+    Under torchrun only process 0 may call this.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, holder = folder / ".lock", folder / ".lock.json"
@@ -101,8 +101,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str]) -> None:
     """Creates the files of a new run in a folder without one; `names` are those of its photographs, for learnt.json."""
-    if (folder / "config.json").exists():
-        raise MinclipError(f"{folder} holds a run already: resume it, or train in another folder")
+    need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
@@ -112,7 +111,7 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
 
 def write_run_config(folder: Path, config: TrainConfig) -> None:
     versions = {"format": FORMAT, "minclip": folders.package_version()}
-    folders.write_json(folder / "config.json", {**versions, **to_dict(config)})
+    folders.write_json(folder / "config.json", versions | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -135,19 +134,18 @@ def read_learnt(folder: Path) -> list[str]:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None, progress: dict) -> None:
-    """Writes `state.pt`, all that resuming needs in one file, and then `model.safetensors` for everybody else.
+    """Writes `state.pt`, all that resuming needs, and then `model.safetensors`, which may thus be of an earlier step.
 
-    The state holds the weights too: if the machine stops between the two files, these are of different steps.
     `progress` has the keys of PROGRESS.  All processes must call this, any number may load it; process 0 writes.
     """
     from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
 
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    averages: dict[str, Tensor] = {}
+    averages, of_optimizer = {}, {}
     if ema:
         with ema.applied():  # copies, because in a moment the model has its own weights again
             averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
-    weights, of_optimizer = state_dict.get_model_state_dict(model, options=options), {}
+    weights = state_dict.get_model_state_dict(model, options=options)
     if optimizer.state:  # else torch would take a step to read it, which Adam would count
         of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
     if rank() == 0:
@@ -172,18 +170,17 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
         progress = _checked({name: state[name] for name in PROGRESS}, "it")
         weights, of_optimizer, averages = (dict(state[name]) for name in ("model", "optimizer", "average"))
         stepped = progress["step"] > progress["skipped"]  # else no step was taken, whatever an earlier version saved
-        if not weights or (stepped and not of_optimizer["state"]):
-            raise MinclipError("the weights or the optimizer's state are missing")
+        need(weights and (not stepped or of_optimizer["state"]), "the weights or the optimizer's state are missing")
         if ema:
-            state_dict.set_model_state_dict(model, averages or weights, options=options)
-            ema.restart()
+            with ema.applied():
+                state_dict.set_model_state_dict(model, averages or weights, options=options)
         state_dict.set_model_state_dict(model, weights, options=options)
         if stepped:
             state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
         for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
             group.update(options_of_group)
-        if any(x.ndim and x.shape != w.shape for w, values in optimizer.state.items() for x in values.values()):
-            raise MinclipError("the optimizer's state has other shapes than the model")
+        fits = all(not x.ndim or x.shape == w.shape for w, values in optimizer.state.items() for x in values.values())
+        need(fits, "the optimizer's state has other shapes than the model")
         return progress
     except torch.OutOfMemoryError:
         raise
@@ -203,8 +200,7 @@ def _checked(values: Any, where: str) -> dict[str, Any]:
         fits = _is_figure(value, {"val": 1, "final": 2}.get(name, 0))
         if name in PROGRESS:
             fits = type(value) in (int, PROGRESS[name]) and 0 <= value <= 1e12  # NaN lies outside
-        if not fits:
-            raise MinclipError(f"{where} is damaged: {name} can't be {value!r:.40}")
+        need(fits, f"{where} is damaged: {name} can't be {value!r:.40}")
     return fields
 
 
@@ -240,9 +236,8 @@ def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
 
 def rewind(folder: Path, step: int) -> None:
     """Removes what was logged after the checkpoint at `step`, and the half-written files of a killed process."""
-    for name in ("state.pt", "model.safetensors", "config.json", "tokenizer.json", "learnt.json", "metrics.jsonl"):
-        for litter in folder.glob(f".{name}.*"):
-            litter.unlink()
+    for litter in folder.glob(".*.*.[0-9]*"):  # .state.pt.4711: see `atomic_write`
+        litter.unlink()
     _write_lines(folder, [line for line in read_metrics(folder) if line["step"] <= step and "final" not in line])
 
 
@@ -251,38 +246,31 @@ def rewind(folder: Path, step: int) -> None:
 
 def check_agreement(mine: dict[str, Any]) -> None:
     """A MinclipError unless all processes were started with the same options."""
-    everyones = all_gather_object(mine)
-    for number, values in enumerate(everyones):
-        if different := [name for name, value in values.items() if value != everyones[0].get(name)]:
-            what = f"process {number} was started with other values of {', '.join(different)} than process 0"
-            raise MinclipError(f"{what}: give all the same options")
+    for number, values in enumerate(everyones := all_gather_object(mine)):
+        different = ", ".join(name for name, value in values.items() if value != everyones[0].get(name))
+        what = f"process {number} was started with other values of {different} than process 0"
+        need(not different, f"{what}: give all the same options")
 
 
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
     """`config` for the run in `folder`; a MinclipError names the fields that may not differ from the saved ones."""
     saved = read_run_config(folder)
+    free = {*FREE, *FOUND, *(("mean", "std") if saved.model.vision.tower.startswith("timm:") else ())}
     # a tower's own rate is free, too, but a tower can't get or lose one: the optimizer would have other groups
-    free = FREE | {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
-    # decided when the run began: the vocabulary by its tokenizer, the rest by a pretrained tower's owner
-    vision, text = config.model.vision, saved.model.text
-    text = replace(config.model.text, vocab_size=text.vocab_size, eot_id=text.eot_id, hf_config=text.hf_config)
-    if vision.tower.startswith("timm:"):
-        vision = replace(vision, mean=saved.model.vision.mean, std=saved.model.vision.std)
-    config = replace(config, model=replace(config.model, vision=vision, text=text))
+    free |= {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
     before, now = leaves(to_dict(saved)), leaves(to_dict(config))
     changed = [n for n, value in now.items() if before[n] != value and n.split(".")[-1] not in free]
-    if changed:
-        what = ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in changed)
-        raise MinclipError(f"{folder} was started with other values of {what}: use these, or train in another folder")
-    return config
+    what = ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in changed)
+    need(not changed, f"{folder} was started with other values of {what}: use these, or train in another folder")
+    return replace(config, model=saved.model)
 
 
 def check_images(folder: Path, names: list[str]) -> None:
     """A MinclipError if a run would be resumed with other photographs, because a list of splits came or went."""
     before, now = set(read_learnt(folder)), set(names)
-    if before and before != now:
-        what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
-        raise MinclipError(f"{folder}: {what}: restore them and their list of splits, or train in another folder")
+    what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
+    how = "restore them and their list of splits, or train in another folder"
+    need(not before or before == now, f"{folder}: {what}: {how}")
 
 
 def is_finished(folder: Path, loop: LoopConfig) -> bool:

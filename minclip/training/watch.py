@@ -4,7 +4,6 @@ import functools
 import math
 import statistics
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from ..batches import Batch
 from ..config import LoopConfig, MinclipError, TrainConfig
 from ..model import CLIP
 from .distributed import world_size
-from .engine import contrastive_loss
+from .engine import LOSSES, contrastive_loss, seconds_of_product
 from .parallel import frozen_statistics
 from .run import Run
 
 MEMORIZED = 0.1  # a loss below it counts as near 0
-LEARNED = 0.03  # a loss that fell by this fraction has begun to fall: batches of 32 and more vary by less
 
 
 def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
@@ -53,18 +51,12 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: bool) -> float:
 @functools.cache
 def peak_flops(device: torch.device, *, autocast: bool) -> float:
     """Operations per second that the device reaches in a large matrix product, in the precision of the towers."""
-    size = 8192 if device.type == "cuda" else 1024
-    x = torch.randn(size, size, device=device, dtype=torch.bfloat16 if autocast else torch.float32)
-    out, seconds = torch.empty_like(x), []
-    while len(seconds) < 6 and sum(seconds) < 0.5:  # a CPU that emulates bf16 takes seconds for one
-        start = time.perf_counter()
-        torch.mm(x, x, out=out)[0, 0].item()  # a number is there when the product is
-        seconds.append(time.perf_counter() - start)
-    del x, out
-    if device.type == "cuda":  # these two matrices are not part of the run's memory
+    size, dtype = 8192 if device.type == "cuda" else 1024, torch.bfloat16 if autocast else torch.float32
+    seconds = seconds_of_product(dtype, size=size, device=device)
+    if device.type == "cuda":  # its matrices are not part of the run's memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    return 2 * size**3 / statistics.median(seconds[1:] or seconds)  # the first product warms up
+    return 2 * size**3 / seconds
 
 
 def memory_gb(device: torch.device) -> float:
@@ -122,21 +114,19 @@ class Watcher:
     """Checks each logged line and reports once: a first loss that is far too high, or a loss that doesn't fall."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config, self.lines, self.reported = config, [], False
-        b, self.sigmoid = config.train.batch_size, config.model.loss == "siglip"
-        # the loss of a model that knows nothing: ln B; for SigLIP, of probability 1/B for every pair
-        self.uninformed = math.log(b) + (b - 1) * math.log(b / (b - 1)) * self.sigmoid
+        self.config, self.lines, self.reported, self.loss = config, [], False, LOSSES[config.model.loss]
 
     def check(self, line: dict[str, Any], *, progress: float, model: CLIP, batch: Batch) -> str:
         """A hint or ""; `line` is what was logged, `progress` the fraction of the run that is over."""
         if self.reported or not math.isfinite(line["loss"] + line["grad_norm"]):
             return ""
         self.lines.append(line)
-        level, first, recent = self.uninformed, self.lines[0]["loss"], [line["loss"] for line in self.lines[-10:]]
-        if not self.sigmoid and first > 1.5 * level + 1:
+        level = self.loss.uninformed(self.config.train.batch_size)
+        first, recent = self.lines[0]["loss"], [line["loss"] for line in self.lines[-10:]]
+        if not self.loss.bias and first > 1.5 * level + 1:  # with a bias, a sound model may begin far above
             what = f"the first loss is {first:.2f}, far above ln B = {level:.2f}"
             causes = ["the features are not of length 1, or the scale is far above 14.3"]
-        elif progress > 0.25 and len(self.lines) >= 12 and min(recent) > (1 - LEARNED) * level:
+        elif progress > 0.25 and len(self.lines) >= 12 and min(recent) > 0.97 * level:  # batches of 32 vary by less
             what = f"step {line['step']}: the loss is {recent[-1]:.3f}; a model that knows nothing has {level:.3f}"
             causes = causes_in_log(self.lines, self.config)
         else:
@@ -176,7 +166,7 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
     with torch.enable_grad(), frozen_statistics(model):  # a check must not change the run
         image, text, scale = model(images, ids)
-        numbers = [scale, getattr(model, "logit_bias", None)]
+        numbers = [scale, model.logit_bias] if LOSSES[model.config.loss].bias else [scale]
         loss = contrastive_loss(model, image, text, numbers=numbers, loop=LoopConfig())
         grads = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)))
     reached = [name for name, x in grads.items() if x is not None and x.any()]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,14 @@ def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "")
         need(name in kinds, f"{where}: {group}{name} is unknown{nearest(name, kinds)}")
         if dataclasses.is_dataclass(kinds[name]):
             value = from_dict(kinds[name], value, where, group=f"{group}{name}.")
-        kept[name] = tuple(value) if typing.get_origin(kinds[name]) is tuple and isinstance(value, list) else value
-    groups = (name for name, kind in kinds.items() if dataclasses.is_dataclass(kind))
-    missing = [f"{group}{name}" for name in groups if name not in kept]
+        kept[name] = tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+    missing = [group + name for name, kind in kinds.items() if dataclasses.is_dataclass(kind) and name not in kept]
     need(not missing, f"{where} lacks {', '.join(missing)}")
     try:
-        if cls in (VisionConfig, TextConfig) and "tower" in values:  # earlier versions saved fields without effect
-            unused = unused_fields("vision" if cls is VisionConfig else "text", values["tower"])
+        if cls in (VisionConfig, TextConfig):  # earlier versions saved fields without effect
+            unused = unused_fields("vision" if cls is VisionConfig else "text", kept.get("tower", cls.tower))
             kept = {name: value for name, value in kept.items() if name not in unused}
-        if cls is CLIPConfig and not {kept["vision"].tower, kept["text"].tower} & TRANSFORMERS:
+        elif cls is CLIPConfig and not {kept["vision"].tower, kept["text"].tower} & TRANSFORMERS:
             kept.pop("activation", None)
         return cls(**kept)
     except MinclipError as error:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import pickle
 import re
 import zipfile
@@ -19,12 +18,10 @@ from ..config import MinclipError, need
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a safetensors file, a state dict (`torch.save`), a TorchScript archive or a `*.index.json`.
+    """Name -> tensor of a safetensors file, a state dict (`torch.save`) or a TorchScript archive.
 
     MinclipError: the file is missing or damaged, holds more than data, or would take far more memory than it has bytes.
     """
-    if path.name.endswith(".index.json"):
-        return {name: t for shard in shards(path) for name, t in read_tensors(path.with_name(shard)).items()}
     with one_error(path, "is cut off, or not a weights file"):
         try:
             tensors = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
@@ -38,12 +35,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             if all(name.startswith(prefix) for name in tensors):
                 tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         return tensors
-
-
-def shards(index: Path) -> list[str]:
-    """The files that a `*.index.json` lists: transformers splits large models."""
-    with one_error(index):
-        return sorted({Path(file).name for file in json.loads(index.read_bytes())["weight_map"].values()})
 
 
 @contextlib.contextmanager
@@ -68,13 +59,13 @@ def _check_memory(path: Path, size: int) -> None:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     file, safe = _without_code(path)
     with torch.serialization.safe_globals(safe):
-        found = loaded = torch.load(file, map_location="cpu", weights_only=True)
-    if isinstance(found, SimpleNamespace):
-        return _tensors_of(found, "", set())
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    if isinstance(loaded, SimpleNamespace):
+        return dict(_tensors_of(loaded, "", set()))
+    found = loaded if isinstance(loaded, dict) else {}
     for key in ("state_dict", "model_state_dict", "model"):  # a checkpoint around it
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
+        found = found[key] if isinstance(found.get(key), dict) else found
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     need(tensors, f"{path} has no named tensors: it holds a {type(loaded).__name__}")
     return tensors
 
@@ -103,11 +94,11 @@ def _without_code(path: Path) -> tuple[Path | io.BytesIO, list[tuple[Any, str]]]
     return copy, modules + [(lambda x, *_: x, name) for name in classes if name.startswith("torch.jit._pickle.")]
 
 
-def _tensors_of(module: SimpleNamespace, prefix: str, seen: set[int]) -> dict[str, Tensor]:
+def _tensors_of(module: SimpleNamespace, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     """The tensors below `module` by their dotted names; a shared module counts once."""
     seen.add(id(module))
-    found = {prefix + name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
     for name, value in vars(module).items():
-        if isinstance(value, SimpleNamespace) and id(value) not in seen:
-            found |= _tensors_of(value, f"{prefix}{name}.", seen)
-    return found
+        if isinstance(value, Tensor):
+            yield prefix + name, value
+        elif isinstance(value, SimpleNamespace) and id(value) not in seen:
+            yield from _tensors_of(value, f"{prefix}{name}.", seen)

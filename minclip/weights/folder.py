@@ -1,9 +1,8 @@
 """A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written whole, read, found by name."""
 
-import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, read_fields, to_dict
 from .files import one_error, read_tensors
 from .hub import data_folder
+from .names import IGNORED, to_theirs
 from .towers import check_memory, read_tokenizer
 
 
@@ -48,10 +48,9 @@ def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], *, dtype: torch.dtype = torch.float32) -> None:
-    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    kept = {n: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous() for n, t in tensors.items()}
     # as bytes, not with safetensors' own file writer: a full disk is then an OSError like any other
-    atomic_write(path, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    atomic_write(path, safetensors.torch.save(kept, metadata={"format": "pt"}))
 
 
 def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtype: torch.dtype = torch.float32) -> None:
@@ -69,9 +68,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
     fields = read_fields(path)
-    theirs = f"format {fields.get('format')!r:.60} (minclip {fields.get('minclip', 'unknown')!s:.60})"
-    how = f"minclip {package_version()} reads format {FORMAT}: use that version, or train the model again"
-    need(fields.get("format") == FORMAT, f"{path} has {theirs}; {how}")
+    theirs = f"format {fields.get('format')!r:.60} of minclip {fields.get('minclip', '?')!s:.60}, not format {FORMAT}"
+    need(fields.get("format") == FORMAT, f"{path} has {theirs}: use that version, or train the model again")
     return fields
 
 
@@ -85,26 +83,31 @@ def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, T
     return model, read_tokenizer(file, config.text) if file.exists() else None
 
 
-def build(config: CLIPConfig, tensors: dict[str, Tensor], where: Path) -> CLIP:
-    """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit."""
+def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, names: Mapping | None = None) -> CLIP:
+    """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit.
+
+    `names` is the table in `names.py` of the names that they have; None stands for minclip's own.
+    """
     with one_error(where):
         with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
             model = CLIP(config)
         check_memory(model)
-        wanted, values, wrong = model.state_dict(), {}, []
-        check_names(wanted, tensors)
-        for name, x in tensors.items():
-            plain = x.layout == torch.strided and x.device.type == "cpu" and not x.is_complex()
-            if not plain or not (x.is_floating_point() or name.endswith("num_batches_tracked")):
-                wrong.append(f"{name} is no plain tensor of floating-point numbers")
-            elif x.shape != wanted[name].shape:
-                wrong.append(f"{name} {tuple(x.shape)}, not {tuple(wanted[name].shape)}")
-            else:  # BatchNorm's counter stays an integer, the rest is fp32: low precision lives in the training loop
-                x = x.float() if x.is_floating_point() else x
-                # a tensor that is not aligned in the file's memory is multiplied slower and rounds differently: copy it
-                values[name] = x if x.data_ptr() % 64 == 0 else x.clone()
-        need(not wrong, f"the tensors do not fit the config: {some(wrong)}")
-        model.load_state_dict(values, assign=True)
+        ours = {name: torch.zeros(x.shape, dtype=x.dtype) for name, x in model.state_dict().items()}
+        wanted, ignored = (to_theirs(ours, names), IGNORED) if names else (ours, ())
+        wrong = {"missing": wanted.keys() - tensors.keys(), "unknown": tensors.keys() - wanted.keys()}
+        wrong = {what: [name for name in found if not name.endswith(ignored)] for what, found in wrong.items()}
+        for name in wanted.keys() & tensors.keys():
+            x, place = tensors[name], wanted[name]
+            number = x.is_floating_point() or name.endswith("num_batches_tracked")
+            if not (number and x.layout == torch.strided and x.device.type == "cpu"):
+                wrong.setdefault("no plain tensors of numbers", []).append(name)
+            elif x.shape != place.shape and not x.numel() == place.numel() == 1:  # some keep the scale as a vector
+                wrong.setdefault("of another shape", []).append(f"{name} {tuple(x.shape)}, not {tuple(place.shape)}")
+            else:  # fp32, whatever the file has: low precision lives in the training loop
+                place.copy_(x.detach().reshape(place.shape))
+        listed = [f"{len(found)} {what}: {some(sorted(found))}" for what, found in wrong.items() if found]
+        need(not listed, f"the tensors do not fit the config; {'; '.join(listed)}")
+        model.load_state_dict(ours, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
 
 
@@ -114,38 +117,23 @@ def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
         check_memory(CLIP(config), copies=copies)
 
 
-def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
-    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    both = {"missing": missing, "unknown": unknown}
-    parts = [f"{len(names)} {what}: {some(names)}" for what, names in both.items() if names]
-    need(not parts, f"the tensors do not fit the config; {'; '.join(parts)}")
-
-
 def some(names: Sequence[str]) -> str:
     """At most ten names, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def find_folder(name_or_path: str | Path) -> Path:
-    """A folder by path, or by name in `runs/` or the data folder; a MinclipError suggests the nearest name."""
-    folder = look_up(name_or_path)
-    if folder is None or not folder.is_dir():
-        raise unknown_name(str(name_or_path))
-    return folder
-
-
 def look_up(name_or_path: str | Path) -> Path | None:
     """The file or folder of that path, or of that name in `runs/` or the data folder; None where there is none."""
-    places = [Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path]
-    with contextlib.suppress(OSError):  # a name that is too long for the system
-        return next((place for place in places if place.exists()), None)
-    return None
+    places = (Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path)
+    return next((place for place in places if os.path.exists(place)), None)  # Path.exists raises for a name too long
 
 
-def unknown_name(name: str, others: Iterable[str] = ()) -> MinclipError:
-    """The error for a name that is neither a run nor a model: it has the nearest name, and those that exist."""
+def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path:
+    """The folder that `look_up` finds; otherwise a MinclipError with the nearest name, and all names that exist."""
+    if (folder := look_up(name_or_path)) and folder.is_dir():
+        return folder
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
-    there = f"there are {', '.join(here)}" if here else "there is none yet: minclip train shapes makes one"
-    also = f"; others are {', '.join(others)}" if others else ""
+    named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
+    there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
     looked = f"in the current folder, in runs and in {data_folder()}"
-    return MinclipError(f"no run or model is named {name!r}{nearest(name, [*here, *others])} {looked}: {there}{also}")
+    raise MinclipError(f"no run or model is named {named} {looked}; there are {there}")

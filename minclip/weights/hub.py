@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 from pathlib import Path
 
@@ -18,38 +17,39 @@ def data_folder() -> Path:
     for place in (Path(__file__).parents[2] / "data", Path("data"), Path("../data")):
         if (place / ".minclip-data").exists():  # nobody else's data/ has this file
             return place.resolve()
+    return user_cache("minclip")
+
+
+def user_cache(name: str) -> Path:
     try:
-        return Path.home() / ".cache" / "minclip"
+        return Path.home() / ".cache" / name
     except RuntimeError:  # a container's user may have no home
-        return Path(tempfile.gettempdir()) / "minclip"
+        return Path(tempfile.gettempdir()) / name
 
 
-class NoSuchFile(MinclipError):
-    """The repository exists on the hub, but has no file of that name."""
-
-
-def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
+def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bool = False) -> Path | None:
     """The path of the file `name` of a repository "owner/name", in the user's cache of `huggingface_hub`.
 
-    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  NoSuchFile where the
-    repository lacks the file; MinclipError without a network, with `by_hand` as advice, and for another hash.
+    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  None where the repository
+    lacks the file and `missing_ok`; MinclipError without a network, with `by_hand` as advice, and for another hash.
     """
     # imported here: it takes a quarter of a second, which `import minclip` should not cost
     from huggingface_hub import constants, errors, hf_hub_download
 
-    page = f"https://huggingface.co/{repo}/tree/main"
-    by_hand = by_hand or f"On a machine with a network, download config and weights from {page}; then load their folder"
     # without a home directory, as in some containers, the library would make a folder named "~"
-    cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE.startswith("~") else None
+    cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE[0] == "~" else constants.HF_HUB_CACHE
+    copy = f"run `hf download {repo}`, and copy that machine's ~/.cache/huggingface/hub to {cache}"
+    by_hand = by_hand or f"On a machine with a network, {copy}"
     try:
         path = Path(hf_hub_download(repo, name, cache_dir=cache))
     except errors.LocalEntryNotFoundError:
-        where = f"the cache {cache or constants.HF_HUB_CACHE}, and the hub can't be reached (no network?)"
+        where = f"the cache {cache}, and the hub can't be reached (no network?)"
         raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
     except errors.RepositoryNotFoundError:
         raise MinclipError(f"the hub has no repository {repo!r}, or it is private or gated: set HF_TOKEN") from None
     except errors.EntryNotFoundError:
-        raise NoSuchFile(f"the hub's repository {repo} has no file {name}") from None
+        need(missing_ok, f"the hub's repository {repo} has no file {name}")
+        return None
     except (OSError, ValueError) as error:  # a full disk, an error of the server, an invalid name
         raise MinclipError(f"{repo}/{name} can't be downloaded: {str(error).strip()}  {by_hand}") from None
     check_hub_hash(path)
@@ -59,27 +59,25 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None) -> Path:
 def check_hub_hash(path: Path) -> None:
     """Refuses a file of the hub's cache, which names files by the hub's hash of them, if its hash is another one."""
     blob = path.resolve()
-    found = blob.name  # in a cache without links (Windows), where names are no hashes
+    same = True  # in a cache without links (Windows), where names are no hashes
     if len(blob.name) == 64:
-        found = remembered_sha256(blob)
+        same = has_sha256(blob, blob.name)
     elif len(blob.name) == 40:  # git's SHA-1, of small files
-        found = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest()
-    hashes = f"{found[:12]}…, not {blob.name[:12]}…"
-    need(found == blob.name, f"{path} was changed or cut off: its hash is {hashes}.  Delete {blob} and try again")
+        same = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest() == blob.name
+    need(same, f"{path} was changed or cut off, as its hash says: delete {blob} and try again")
 
 
-def remembered_sha256(path: Path) -> str:
-    """`sha256`, remembered by path, size and times (no program can set ctime): reading 1.7 GB would take seconds."""
+def has_sha256(path: Path, wanted: str) -> bool:
+    """Whether that is the file's hash; a mark for path, size and times (no program can set ctime) spares reading it."""
     state = path.stat()
-    key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
-    note = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
-    found = note.read_text(encoding="ascii", errors="replace") if note.is_file() else ""
-    if not re.fullmatch("[0-9a-f]{64}", found):
-        found = sha256(path)
+    key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {wanted}"
+    mark = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
+    same = mark.exists() or sha256(path) == wanted  # reading 1.7 GB takes seconds
+    if same:
         with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(found, encoding="ascii")
-    return found
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    return same
 
 
 def sha256(path: Path) -> str:

@@ -1,20 +1,16 @@
-"""Other people's CLIPs as ours and back: a table of names, tensors, sizes read from the weights, and configs."""
+"""Other people's CLIPs: a table of names, tensors in their shapes, sizes read from the weights, and configs."""
 
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..config import CLIPConfig, TextConfig, VisionConfig, need
-from ..model import CLIP
 from .config_json import read_fields
 from .files import one_error
-from .folder import check_names
 
 # Parts of names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": as ours, "-": none).
 # QKV stands for three tensors, which we keep as one; {0} counts from 0 where {1} counts from 1.
@@ -55,27 +51,17 @@ vision.                      visual.                       -
 ROWS = [line.format(i, i + 1).split() for line in TABLE.strip().splitlines() for i in range(4 if "{" in line else 1)]
 OPEN_CLIP_NAMES = {ours: theirs for ours, theirs, _ in ROWS}
 TRANSFORMERS_NAMES = {ours: theirs for ours, _, theirs in ROWS if theirs not in "=-"}
-# what lies beside the weights and follows from the config
+# may be missing or there: it follows from the config, or is a counter of BatchNorm's that nothing reads
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 # OpenAI and OpenCLIP keep projections as x @ P, so (W, D); a Linear keeps (D, W)
 TRANSPOSED = ("image_projection.weight", "text_projection.weight")
 
 
-@dataclass(frozen=True)
-class Hints:
-    """What a config says about weights beyond their shapes: activation, fields of VisionConfig and of TextConfig."""
+def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], said: Mapping[str, Any]) -> CLIPConfig:
+    """The config: sizes are read from the shapes of the weights; `said` is what a config says that shapes can't.
 
-    activation: str | None = None
-    vision: dict[str, Any] = field(default_factory=dict)
-    text: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:  # refuses values of a wrong type here, where it is known which file has them
-        VisionConfig(**self.vision, width=self.vision.get("heads", 12))
-        TextConfig(**self.text, width=self.text.get("heads", 8), vocab_size=10**7)
-
-
-def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints: Hints) -> CLIPConfig:
-    """The config whose sizes are read from the shapes of the weights; `hints` has what shapes can't say."""
+    It has "activation" and, optionally, fields of "vision" and of "text".
+    """
 
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
         (name,) = their_names(ours, names)
@@ -90,16 +76,15 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
         (before,) = their_names(ours, names)
         indices = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
         layers = 1 + max((int(i) for i in indices if i.isdecimal() and len(i) < 6), default=-1)
-        known = 0 < layers <= len(tensors)
-        need(known, f"this is not a CLIP that minclip knows: it has {layers} blocks named {before}…")
+        need(0 < layers <= len(tensors), f"this is not a CLIP that minclip knows: it has {layers} blocks {before}…")
         return layers
 
-    def side(positions: str) -> int:
+    def side(ours: str) -> int:
         """The side of the square of patches; the first position is the class token's (in a ResNet, the mean's)."""
-        patches = shape(positions, 2)[0] - 1
-        square = patches > 0 and math.isqrt(patches) ** 2 == patches
-        need(square, f"{their_names(positions, names)[0]} is for {patches} patches, which make no square")
-        return math.isqrt(patches)
+        patches = shape(ours, 2)[0] - 1
+        found = math.isqrt(patches)
+        need(found**2 == patches > 0, f"{their_names(ours, names)[0]}: {patches} patches make no square")
+        return found
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
     text = {"vocab_size": vocab_size, "width": width, "heads": max(1, width // 64)}
@@ -118,8 +103,9 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], *, hints:
             vision["mlp_width"] = up.numel()
     embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    vision, text = VisionConfig(**vision | {"width": width} | hints.vision), TextConfig(**text | hints.text)
-    return CLIPConfig(embed_dim, vision, text, activation=hints.activation, loss=loss)
+    vision = VisionConfig(**vision | {"width": width} | said.get("vision", {}))
+    text = TextConfig(**text | said.get("text", {}))
+    return CLIPConfig(embed_dim, vision, text, activation=said["activation"], loss=loss)
 
 
 def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
@@ -129,37 +115,17 @@ def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
     return [ours.replace("QKV", letter) for letter in "qkv"] if "QKV" in ours else [ours]
 
 
-def to_ours(tensors: Mapping[str, Tensor], names: Mapping[str, str], config: CLIPConfig) -> dict[str, Tensor]:
-    """Their tensors under our names and in our shapes; a MinclipError lists missing and unknown ones."""
-    with torch.device("meta"):
-        wanted = {ours: their_names(ours, names) for ours in CLIP(config).state_dict()}
-    needed = [name for theirs in wanted.values() for name in theirs]
-    check_names(*([name for name in some if not name.endswith(IGNORED)] for some in (needed, tensors)))
+def to_theirs(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Our tensors under their names and in their shapes, as views: what is written into these is in ours."""
     out = {}
-    for ours, theirs in wanted.items():
-        parts = [tensors.get(name, torch.tensor(0)) for name in theirs]  # some files lack BatchNorm's counters
-        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if ours.endswith("num_batches_tracked"):
-            tensor = tensor.long()
-        elif ours == "vision.stem.projection.weight":
-            tensor = tensor.flatten(1)  # (W, 3, P, P) of a convolution -> (W, 3PP) of a Linear
-        elif ours in ("logit_scale", "logit_bias") and tensor.numel() == 1:
-            tensor = tensor.reshape(())
-        out[ours] = tensor.T if ours in TRANSPOSED and names is OPEN_CLIP_NAMES else tensor
-    return out
-
-
-def to_theirs(model: CLIP, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """The inverse of `to_ours`."""
-    out, patch = {}, model.config.vision.patch_size
-    for ours, tensor in model.state_dict().items():
+    for ours, tensor in tensors.items():
         theirs = their_names(ours, names)
         if ours in TRANSPOSED and names is OPEN_CLIP_NAMES:
             tensor = tensor.T
-        elif ours == "vision.stem.projection.weight":
-            tensor = tensor.unflatten(1, (3, patch, patch))
-        parts = tensor.chunk(len(theirs)) if tensor.ndim else [tensor]
-        out |= {name: part.contiguous() for name, part in zip(theirs, parts)}
+        elif ours == "vision.stem.projection.weight":  # (W, 3PP) of a Linear -> (W, 3, P, P) of a convolution
+            side = math.isqrt(tensor.shape[1] // 3)
+            tensor = tensor.unflatten(1, (3, side, side))
+        out |= zip(theirs, tensor.chunk(len(theirs)) if len(theirs) > 1 else [tensor])
     return out
 
 
@@ -175,10 +141,10 @@ OPEN_CLIP_FIELDS = {
 }
 
 
-def open_clip_hints(path: Path) -> Hints | None:
+def said_by_open_clip(path: Path) -> dict[str, Any]:
     """What `open_clip_config.json` says; a MinclipError where it is damaged or describes another architecture."""
     if not path.exists():
-        return None
+        return {}
     with one_error(path):
         values = read_fields(path)
         model, images = values["model_cfg"], values.get("preprocess_cfg", {})
@@ -190,30 +156,28 @@ def open_clip_hints(path: Path) -> Hints | None:
         # where the file leaves a field out, OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
-        activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-        heads = width // vision.get("head_width", 64)
-        return Hints(activation, {"heads": heads, **colors}, {"heads": text.get("heads", 8)})
+        vision, text = {"heads": width // vision.get("head_width", 64), **colors}, {"heads": text.get("heads", 8)}
+        return {"activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "vision": vision, "text": text}
 
 
-def transformers_hints(path: Path) -> Hints | None:
-    """What a `CLIPModel`'s config.json and preprocessor_config.json say; None if `path` isn't transformers' config."""
+def said_by_transformers(path: Path) -> dict[str, Any]:
+    """What a `CLIPModel`'s config.json and preprocessor_config.json say; {} if `path` isn't transformers' config."""
     values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
     if "model_type" not in values:
-        return None
+        return {}
     with one_error(path):
         need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
         # where the file leaves a field out, the library's default
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
-        known = found in (["gelu"], ["quick_gelu"])
-        need(known, f"hidden_act is {found}; minclip has gelu and quick_gelu, the same in both towers")
+        need(found in (["gelu"], ["quick_gelu"]), f"hidden_act is {found}, not gelu or quick_gelu in both towers")
         same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
         need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
         colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
-        eot_id = text.get("eos_token_id", 49407)
-        eot_id = -1 if eot_id == 2 else eot_id  # old files say 2, and mean the last token, too
+        eot_id = -1 if text.get("eos_token_id", 2) == 2 else text["eos_token_id"]  # old files say 2 for the last token
         vision = {"heads": vision.get("num_attention_heads", 12), **colors}
-        return Hints(found[0], vision, {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id})
+        text = {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id}
+        return {"activation": found[0], "vision": vision, "text": text}
 
 
 def _colors(path: Path, images: dict[str, Any], prefix: str = "", **of_clip: Any) -> dict[str, tuple[float, ...]]:
@@ -226,18 +190,16 @@ def _colors(path: Path, images: dict[str, Any], prefix: str = "", **of_clip: Any
 
 def for_open_clip(config: CLIPConfig) -> dict[str, Any]:
     vision, resnet = config.vision, config.vision.tower == "resnet"
-    layers, patch_size = (list(vision.stages), None) if resnet else (vision.layers, vision.patch_size)
-    size = {"image_size": vision.image_size, "width": vision.width, "layers": layers, "patch_size": patch_size}
-    size["head_width"] = (32 if resnet else 1) * vision.width // vision.heads
+    head_width = (32 if resnet else 1) * vision.width // vision.heads
+    size = {"image_size": vision.image_size, "width": vision.width, "head_width": head_width}
+    size |= {"layers": vision.stages} if resnet else {"layers": vision.layers, "patch_size": vision.patch_size}
     if vision.mlp_width:
         size["mlp_ratio"] = (vision.mlp_width + 0.5) / vision.width  # OpenCLIP multiplies and rounds down
     text = {name: getattr(config.text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
     model = {"embed_dim": config.embed_dim, "quick_gelu": config.activation == "quick_gelu"}
-    if config.loss == "siglip":
-        model["init_logit_bias"] = 0.0  # so that OpenCLIP's model has a bias to load
+    model |= {"init_logit_bias": 0.0} if config.loss == "siglip" else {}  # so that OpenCLIP's model has a bias to load
     model |= {"vision_cfg": size, "text_cfg": text}
-    images = {"mean": list(vision.mean), "std": list(vision.std)}
-    return {"open_clip_config.json": {"model_cfg": model, "preprocess_cfg": images}}
+    return {"open_clip_config.json": {"model_cfg": model, "preprocess_cfg": {"mean": vision.mean, "std": vision.std}}}
 
 
 def for_transformers(config: CLIPConfig) -> dict[str, Any]:
@@ -246,13 +208,15 @@ def for_transformers(config: CLIPConfig) -> dict[str, Any]:
         sizes["intermediate_size"] = getattr(of, "mlp_width", None) or 4 * of.width
         return {**sizes, "hidden_act": config.activation, "projection_dim": config.embed_dim}
 
-    text, last, side = config.text, config.text.vocab_size - 1, config.vision.image_size
-    vision = tower(config.vision) | {"image_size": side, "patch_size": config.vision.patch_size}
+    vision, text, last = config.vision, config.text, config.text.vocab_size - 1
     tokens = {"vocab_size": last + 1, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": last}
-    text = tower(text) | tokens | {"max_position_embeddings": text.context_length}
     whole = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config.embed_dim}
-    whole |= {"vision_config": vision, "text_config": text}
-    colors = {"image_mean": list(config.vision.mean), "image_std": list(config.vision.std), "resample": 3}  # 3: bicubic
-    crop = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-    images = {"image_processor_type": "CLIPImageProcessor", **crop, **colors}
+    whole["vision_config"] = tower(vision) | {"image_size": vision.image_size, "patch_size": vision.patch_size}
+    whole["text_config"] = tower(text) | tokens | {"max_position_embeddings": text.context_length}
+    images = {"image_processor_type": "CLIPImageProcessor", "image_mean": vision.mean, "image_std": vision.std}
+    images |= {"resample": 3, "size": {"shortest_edge": vision.image_size}}  # 3: bicubic
+    images["crop_size"] = {"height": vision.image_size, "width": vision.image_size}
     return {"config.json": whole, "preprocessor_config.json": images}
+
+
+SAID = {"open_clip": said_by_open_clip, "transformers": said_by_transformers}

@@ -23,11 +23,7 @@ from ..text import find_end
 from ..tokenizer import Tokenizer
 from .config_json import parse_json
 from .files import one_error, read_tensors
-from .hub import NoSuchFile, hub_file
-
-MAX_LAYERS = 1000  # of a text model: to count the parameters of more would take for ever
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+from .hub import hub_file
 
 
 def library(name: str) -> ModuleType:
@@ -68,10 +64,9 @@ def synchronize_norms(clip: nn.Module) -> None:
 def check_memory(model: nn.Module, *, copies: int = 1) -> None:
     """Refuses a model on device "meta" of whose fp32 weights memory can't hold `copies`; training needs 4."""
     numbers = sum(parameter.numel() for parameter in model.parameters())
-    gb, memory = 4 * copies * numbers / 1e9, memory_gb()
+    gb, has = 4 * copies * numbers / 1e9, memory_gb()
     needs = f"{numbers:,} parameters, {gb:,.1f} GB{' to train' if copies > 1 else ''}"
-    has = f"this machine has {memory:,.1f} GB"
-    need(gb <= memory, f"this model would have {needs}, and {has}: lower its widths or layers")
+    need(gb <= has, f"this model would have {needs}; this machine has {has:,.1f} GB: lower its widths or layers")
 
 
 def memory_gb() -> float:
@@ -114,8 +109,7 @@ class TimmTower(nn.Module):
         """Downloads the weights that the name stands for; positions are interpolated to the image size."""
         repo = timm_config(self.config).hf_hub_id
         need(repo, f"the hub has no weights for {self.config.tower}: choose another of timm's models")
-        by_hand = f"On a machine with a network, run `hf download {repo}`; copy its ~/.cache/huggingface to this one"
-        path = hub_file(repo, "model.safetensors", by_hand=by_hand)
+        path = hub_file(repo, "model.safetensors")
         with one_error(path, f"does not fit {self.config.tower}"):
             overlay = {"state_dict": read_tensors(path)}
             model = self.create(self.config, pretrained=True, pretrained_cfg_overlay=overlay)
@@ -143,12 +137,9 @@ def hf_folder(config: TextConfig) -> Path:
     name = config.tower.removeprefix("hf:")
     if Path(name).is_dir():
         return Path(name)
-    files = f"config.json, tokenizer.json and model.safetensors from https://huggingface.co/{name}/tree/main"
-    by_hand = f"On a machine with a network, download {files}; then name their folder, hf:FOLDER"
-    folder = hub_file(name, "config.json", by_hand=by_hand).parent
-    for file in TOKENIZER_FILES:
-        with contextlib.suppress(NoSuchFile):
-            hub_file(name, file)
+    folder = hub_file(name, "config.json").parent
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        hub_file(name, file, missing_ok=True)
     return folder
 
 
@@ -158,31 +149,27 @@ class HuggingFaceTower(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         transformers, where = library("transformers"), f"model.text.hf_config of {config.tower}"
-        values = parse_json(config.hf_config, where)
         with one_error(where):
-            shape = transformers.AutoConfig.for_model(**values)
+            shape = transformers.AutoConfig.for_model(**parse_json(config.hf_config, where))
             sizes = ("hidden_size", "max_position_embeddings", "num_hidden_layers")
             width, longest, layers = (getattr(shape, name, None) for name in sizes)
             encoder = width is not None and not shape.is_encoder_decoder
             need(encoder, f"{config.tower} is a {shape.model_type}, not an encoder of texts such as bert")
             length = config.context_length
             need(length <= (longest or length), f"model.text.context_length {length} is over its {longest} positions")
-            need((layers or 1) <= MAX_LAYERS, f"it has {layers:,} layers, more than {MAX_LAYERS:,}")
+            need((layers or 1) <= 1000, f"it has {layers:,} layers, too many to count their parameters: at most 1,000")
             for device in ("meta", "cpu"):  # counted before it takes memory; "cpu" as in TimmTower.create
                 with torch.device(device):
                     model = transformers.AutoModel.from_config(shape, trust_remote_code=False)
                 check_memory(model)
-        if hasattr(model, "pooler"):
-            model.pooler = None  # pools the first token: this feature is a mean
+        model.pooler = None  # it would pool the first token: this feature is a mean
         self.config, self.width, self.model = config, width, model.float()
 
     def fetch(self) -> None:
         """Reads the weights of the repository or the folder, which must fill the whole model."""
         name, folder = self.config.tower.removeprefix("hf:"), hf_folder(self.config)
-        for file in () if Path(name).is_dir() else WEIGHTS_FILES:
-            with contextlib.suppress(NoSuchFile):
-                hub_file(name, file)
-                break
+        if not Path(name).is_dir():
+            hub_file(name, "model.safetensors", missing_ok=True) or hub_file(name, "pytorch_model.bin")
         options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
         with one_error(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
@@ -210,10 +197,9 @@ class HuggingFaceTokenizer:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        backend.no_truncation()
         backend.encode_special_tokens = True
-        ends, fits = backend.encode("").ids, "this tokenizer adds no end token or has no padding, so it doesn't fit"
-        need(ends and backend.padding, f"{fits} a text tower")
+        ends = backend.encode("").ids
+        need(ends and backend.padding, "a text tower needs a tokenizer that adds an end token and has padding")
         self.eot_id, self.pad_id = ends[-1], backend.padding["pad_id"]
         self.vocab_size, self.context_length, self.truncated = backend.get_vocab_size(), 77, 0
 
@@ -224,8 +210,6 @@ class HuggingFaceTokenizer:
             rows = self.backend.encode_batch([texts] if isinstance(texts, str) else list(texts))
         except (TypeError, UnicodeError) as error:
             raise MinclipError(f"texts must be str's that UTF-8 can encode ({error}): {texts!r:.60}") from None
-        finally:
-            self.backend.no_truncation()
         cut = sum(bool(row.overflowing) for row in rows)
         if cut and not self.truncated:
             warnings.warn(f"a text was cut to {length} tokens; tokenizer.truncated counts them", stacklevel=2)
@@ -234,6 +218,7 @@ class HuggingFaceTokenizer:
         return torch.tensor(ids, dtype=torch.int64).view(-1, length)
 
     def to_json(self) -> str:
+        self.backend.no_truncation()
         return self.backend.to_str()
 
 
@@ -245,8 +230,7 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
     with one_error(f"{folder}'s tokenizer"):
         theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         backend = getattr(theirs, "backend_tokenizer", None)
-        fast = backend is not None and theirs.pad_token is not None
-        need(fast, "it is not of the fast kind (tokenizer.json), or has no padding token")
+        need(backend and theirs.pad_token, "it is not of the fast kind (tokenizer.json), or has no padding token")
         backend.enable_padding(pad_id=theirs.pad_token_id, pad_token=theirs.pad_token)
         return with_context(HuggingFaceTokenizer(backend), config)
 

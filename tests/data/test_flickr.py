@@ -18,7 +18,7 @@ from PIL import Image
 from minclip.config import DataConfig, MinclipError
 from minclip.data import load_pairs, open_data
 from minclip.data.photos import pack as packing
-from minclip.data.photos.photographs import bucket, by_hash, find_photographs, read_splits
+from minclip.data.photos.photographs import bucket, find_photographs, read_splits
 from minclip.data.photos.source import Source
 
 
@@ -134,8 +134,19 @@ def test_line_ends_byte_order_marks_and_empty_lines_do_no_harm(tmp_path, end):
     assert find_photographs("flickr30k", tmp_path).captions == {"a.jpg": ["One ."], "b.jpg": ["Zwei Hündchen ."]}
 
 
-def test_a_header_is_not_needed(tmp_path):
-    assert read("a.jpg,One .\n", tmp=tmp_path) == {"a.jpg": ["One ."]}
+def test_without_a_header_the_columns_are_missed(tmp_path):
+    with pytest.raises(MinclipError, match=r"captions\.txt has no column 'image'.*: it has a\.jpg, One \."):
+        read("a.jpg,One .\n", tmp=tmp_path)
+
+
+def test_columns_may_stand_in_any_order_among_others(tmp_path):
+    text = 'id,caption,image\n1,One .,a.jpg\n2,"Two, three .",a.jpg\n'
+    assert read(text, tmp=tmp_path) == {"a.jpg": ["One .", "Two, three ."]}
+
+
+def test_in_results_csv_a_quote_is_text(tmp_path):
+    text = 'image_name| comment_number| comment\na.jpg| 0| "Stop" says a sign .\na.jpg| 1| "open\n'
+    assert read(text, "results.csv", tmp_path) == {"a.jpg": ['"Stop" says a sign .', '"open']}
 
 
 @given(
@@ -292,8 +303,9 @@ def test_the_hash_split_never_changes():
     # a model that was trained on one split and is tried on another has seen the answers
     names = ["1000092795.jpg", "10002456.jpg", "1000268201.jpg", "2199200615.jpg", "1000268201_693b08cb0e.jpg"]
     assert [bucket(name) for name in names] == [22, 69, 9, 74, 73]
-    last_and_first = ["188.jpg", "110.jpg", "69.jpg", "90.jpg"]
-    assert [by_hash(name) for name in last_and_first] == ["train", "val", "val", "test"]
+    last_and_first = ["188.jpg", "110.jpg", "69.jpg", "90.jpg"]  # 89, 90, 94, 95
+    splits = read_splits(Source(Path("/nowhere/at/all"), ()), last_and_first)
+    assert splits == {"train": ["188.jpg"], "val": ["110.jpg", "69.jpg"], "test": ["90.jpg"]}
     few = [f"{i}.jpg" for i in range(100)]
     splits = read_splits(Source(Path("/nowhere/at/all"), ()), few)
     assert {s: [int(n[:-4]) for n in splits[s]] for s in ("val", "test")} == {

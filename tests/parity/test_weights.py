@@ -16,7 +16,6 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg  # noqa: E402
 from minclip import CLIP, load  # noqa: E402
 from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig  # noqa: E402
 from minclip.losses import clip_loss, siglip_loss  # noqa: E402
-from minclip.weights import names  # noqa: E402
 from minclip.weights.load import save  # noqa: E402
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, their_names, to_theirs  # noqa: E402
 
@@ -156,7 +155,7 @@ def test_gradients_of_every_parameter_are_equal(both):
     graded.load_state_dict(both.ours.state_dict())
     for name, parameter in both.ours.named_parameters():
         graded.get_parameter(name).data = parameter.grad
-    ours = to_theirs(graded, both.names)
+    ours = to_theirs(graded.state_dict(), both.names)
     for name, expected in theirs.items():
         size = expected.abs().max()
         assert size > 0, name  # or the comparison would be empty
@@ -285,7 +284,7 @@ def test_an_archive_of_a_resnet_is_read(here):
         name: tensor.half().float() for name, tensor in theirs.state_dict().items() if tensor.is_floating_point()
     }
     torchscript(theirs, here / "RN.pt")
-    ours = to_theirs(load(here / "RN.pt")[0], OPEN_CLIP_NAMES)
+    ours = to_theirs(load(here / "RN.pt")[0].state_dict(), OPEN_CLIP_NAMES)
     assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items() if name != "attn_mask")
 
 
@@ -294,15 +293,6 @@ def test_transformers_pickles_are_read(here):
     theirs.save_pretrained(here / "hf")
     (here / "hf" / "model.safetensors").unlink()
     torch.save(theirs.state_dict(), here / "hf" / "pytorch_model.bin")
-    images, _ = batch(32)
-    expected = theirs.get_image_features(pixel_values=images).pooler_output
-    torch.testing.assert_close(load(here / "hf")[0].encode_image(images), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_weights_in_several_files_are_read(here):
-    theirs = transformers_model("gelu")
-    theirs.save_pretrained(here / "hf", max_shard_size="500KB")
-    assert len(list((here / "hf").glob("*.safetensors"))) > 1
     images, _ = batch(32)
     expected = theirs.get_image_features(pixel_values=images).pooler_output
     torch.testing.assert_close(load(here / "hf")[0].encode_image(images), expected, rtol=1e-5, atol=1e-5)
@@ -401,7 +391,7 @@ def test_the_sizes_of_a_model_are_read_from_its_shapes(name):
     theirs = open_clip.get_model_config(name)
     with torch.device("meta"):
         tensors = open_clip.model.CLIP(**theirs).state_dict()
-        config = config_of(tensors, OPEN_CLIP_NAMES, hints=names.Hints("gelu"))
+        config = config_of(tensors, OPEN_CLIP_NAMES, {"activation": "gelu"})
         ours = CLIP(config).state_dict()
     vision, text = theirs["vision_cfg"], theirs["text_cfg"]
     layers = config.vision.stages if "RN" in name else config.vision.layers
@@ -438,7 +428,7 @@ def test_the_real_size_is_equal(name, here):
     ours.logit_scale.grad = theirs.logit_scale.grad = torch.zeros(())  # no part of the features
     for parameter in ours.parameters():
         parameter.data = parameter.grad
-    gradients = to_theirs(ours, OPEN_CLIP_NAMES)
+    gradients = to_theirs(ours.state_dict(), OPEN_CLIP_NAMES)
     for name, parameter in theirs.named_parameters():
         tolerance = max(1e-4 * float(parameter.grad.abs().max()), 1e-6)
         torch.testing.assert_close(

@@ -11,7 +11,7 @@ from minclip.batches import Batch
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, VisionConfig
 from minclip.losses import clip_loss, siglip_loss
 from minclip.model import CLIP
-from minclip.training.engine import clip_gradients, contrastive_loss, gradients, norm, pick_device, picture_size
+from minclip.training.engine import LOSSES, clip_gradients, contrastive_loss, gradients, norm, pick_device, picture_size
 from minclip.training.parallel import check_compiler, frozen_statistics, wrap
 
 VISION = VisionConfig(image_size=16, patch_size=4, width=32, layers=2, heads=2, patch_dropout=0.5, dropout=0.2)
@@ -143,7 +143,8 @@ def test_processes_exchange_gradients_with_the_last_micro_batch():
 )
 def test_rows_of_a_large_matrix_are_computed_16_mb_at_a_time(monkeypatch, loss, size, loop_chunk, chunk):
     model, seen = CLIP(replace(MODEL, loss=loss)), []
-    monkeypatch.setattr(f"minclip.training.engine.{loss}_loss", lambda *features, **options: seen.append(options))
+    spy = LOSSES[loss]._replace(function=lambda *features, **options: seen.append(options))
+    monkeypatch.setitem(LOSSES, loss, spy)
     features, numbers = torch.zeros(size, 2), [torch.ones(())] * (1 + (loss == "siglip"))
     contrastive_loss(model, features, features, numbers=numbers, loop=LoopConfig(loss_chunk=loop_chunk))
     assert [(options["chunk_size"], options["distributed"]) for options in seen] == [(chunk, False)]

@@ -118,25 +118,20 @@ def test_the_peak_is_measured_once_and_quickly(monkeypatch):
     start = time.perf_counter()
     peak = watch.peak_flops(torch.device("cpu"), autocast=False)
     assert 1e8 < peak < 1e16 and time.perf_counter() - start < 5
-    monkeypatch.setattr("minclip.training.watch.time.perf_counter", lambda: 1 / 0)
+    monkeypatch.setattr("minclip.training.watch.seconds_of_product", lambda *_, **__: 1 / 0)
     assert watch.peak_flops(torch.device("cpu"), autocast=False) == peak
 
 
 @pytest.mark.measures_peak
-@pytest.mark.parametrize(
-    ("clock", "seconds"),
-    [
-        ([0, 0.02, 1, 1.03, 2, 2.04, 3, 3.04, 4, 4.04, 5, 5.04], 0.04),  # the first product warms up
-        ([0, 9], 9),  # one is enough where it takes seconds
-    ],
-)
-def test_the_peak_is_that_of_a_product_of_matrices(monkeypatch, clock, seconds):
+@pytest.mark.parametrize(("autocast", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_the_peak_is_that_of_a_product_of_matrices_in_the_towers_precision(monkeypatch, autocast, dtype):
     watch.peak_flops.cache_clear()
-    times = iter(clock)
-    monkeypatch.setattr("minclip.training.watch.time.perf_counter", lambda: next(times))
-    peak = watch.peak_flops(torch.device("cpu"), autocast=False)
+    seen = []
+    monkeypatch.setattr(watch, "seconds_of_product", lambda *given, **named: seen.append((given, named)) or 0.04)
+    peak = watch.peak_flops(torch.device("cpu"), autocast=autocast)
     watch.peak_flops.cache_clear()
-    assert peak == pytest.approx(2 * 1024**3 / seconds) and not list(times)
+    assert peak == pytest.approx(2 * 1024**3 / 0.04)
+    assert seen == [((dtype,), {"size": 1024, "device": torch.device("cpu")})]
 
 
 def test_in_tests_no_peak_is_measured():

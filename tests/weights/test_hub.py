@@ -7,7 +7,7 @@ import pytest
 from local_hub import CONTENT, go_to
 
 from minclip.config import MinclipError
-from minclip.weights.hub import NoSuchFile, check_hub_hash, hub_file, sha256
+from minclip.weights.hub import check_hub_hash, hub_file, sha256
 
 
 def test_a_file_comes_whole(hub):
@@ -22,20 +22,21 @@ def test_a_file_is_fetched_once(hub):
 
 def test_other_content_than_announced_is_refused(hub):
     hub.announced = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(MinclipError, match=r"weights\.bin.*Delete"):
+    with pytest.raises(MinclipError, match=r"weights\.bin.*delete"):
         hub_file("owner/name", "weights.bin")
 
 
 def test_a_file_that_was_changed_in_the_cache_is_refused(hub):
     path = hub_file("owner/name", "weights.bin")
     path.resolve().write_bytes(CONTENT[:-1])
-    with pytest.raises(MinclipError, match=r"weights\.bin.*Delete"):
+    with pytest.raises(MinclipError, match=r"weights\.bin.*delete"):
         hub_file("owner/name", "weights.bin")
 
 
 def test_a_file_that_the_repository_lacks_is_told(hub):
-    with pytest.raises(NoSuchFile, match=r"owner/name.*other\.bin"):
+    with pytest.raises(MinclipError, match=r"owner/name.*other\.bin"):
         hub_file("owner/name", "other.bin")
+    assert hub_file("owner/name", "other.bin", missing_ok=True) is None
 
 
 def test_a_repository_that_is_not_there_is_told(hub):
@@ -50,9 +51,9 @@ def test_without_a_network_the_message_tells_what_to_fetch(hub, monkeypatch):
         hub_file("owner/name", "weights.bin", by_hand="ask a friend")
 
 
-def test_the_message_without_a_network_tells_the_folders_way(monkeypatch):
+def test_the_message_without_a_network_tells_what_to_copy(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(MinclipError, match=r"https://huggingface\.co/owner/name/tree/main"):
+    with pytest.raises(MinclipError, match=r"`hf download owner/name`"):
         hub_file("owner/name", "weights.bin")
 
 

@@ -179,6 +179,7 @@ def test_cut_texts_are_counted_and_told_once(bert):
     tokenizer = new_tokenizer(of_bert(bert), list)
     with pytest.warns(UserWarning, match=r"cut to 6 tokens; tokenizer\.truncated counts them") as caught:
         tokenizer(TEXTS, 6), tokenizer(TEXTS, 6)
+    tokenizer.backend.no_truncation()
     assert len(caught) == 1 and tokenizer.truncated == 2 * sum(len(tokenizer.backend.encode(t).ids) > 6 for t in TEXTS)
 
 
@@ -224,7 +225,7 @@ def test_without_a_network_the_message_tells_what_to_fetch(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(MinclipError, match=rf"no network.*`hf download {HUB_VIT}`"):
         towers.TimmTower(VIT).fetch()
-    with pytest.raises(MinclipError, match=r"no network.*huggingface\.co/no/body/tree/main.*hf:FOLDER"):
+    with pytest.raises(MinclipError, match=r"no network.*`hf download no/body`"):
         complete_config(CLIPConfig(24, VIT, of_bert("no/body")))
 
 

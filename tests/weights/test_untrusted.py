@@ -17,7 +17,7 @@ import minclip.weights.hub
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
 from minclip.training.run import Run
 from minclip.weights.files import read_tensors
-from minclip.weights.hub import check_hub_hash, hub_file
+from minclip.weights.hub import hub_file
 from minclip.weights.load import OPENAI, save
 from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, to_theirs
 from minclip.weights.towers import complete_config, new_tokenizer
@@ -99,27 +99,18 @@ def test_a_file_of_the_hub_is_hashed_once_until_it_changes(hub, hashed):
     with pytest.raises(MinclipError, match=r"weights\.bin"):
         hub_file("owner/name", "weights.bin")
     with pytest.raises(MinclipError, match=r"weights\.bin"):
-        hub_file("owner/name", "weights.bin")  # a wrong hash is remembered no less
+        hub_file("owner/name", "weights.bin")  # and again
 
 
 def test_openais_file_is_hashed_once(model, data_home, monkeypatch, hashed):
     data_home.mkdir(exist_ok=True)
     path = data_home / "ViT-B-32.pt"
-    torch.save(to_theirs(model, OPEN_CLIP_NAMES), path)
+    torch.save(to_theirs(model.state_dict(), OPEN_CLIP_NAMES), path)
     monkeypatch.setitem(OPENAI, "ViT-B/32", (minclip.weights.hub.sha256(path), "none"))
     hashed.clear()
     for name in ("ViT-B/32", path, "ViT-B/32"):
         load(name)
     assert hashed == ["ViT-B-32.pt"]
-
-
-def test_a_remembered_hash_that_is_damaged_is_not_believed(hub, hashed, data_home):
-    path = hub_file("owner/name", "weights.bin")
-    marks = [file for file in data_home.rglob("*") if file.is_file()]
-    for mark in marks:
-        mark.write_bytes(b"\xff")
-    check_hub_hash(path)
-    assert marks and len(hashed) == 2
 
 
 def test_a_data_folder_that_can_not_be_written_costs_the_memory_only(hub, hashed, data_home):
@@ -141,13 +132,10 @@ NESTED = "[" * 100_000 + "]" * 100_000
         ("open_clip", "minclip_tokenizer.json"),
         ("transformers", "config.json"),
         ("transformers", "preprocessor_config.json"),
-        ("transformers", "model.safetensors.index.json"),
     ],
 )
 def test_json_that_is_nested_without_end_is_named(model, here, format, file):
     model.save_pretrained(here / "there", format=format, tokenizer=TOKENIZER)
-    if "index" in file:
-        (here / "there" / "model.safetensors").unlink()
     (here / "there" / file).write_text(NESTED)
     with pytest.raises(MinclipError, match=file):
         load(here / "there")
@@ -244,7 +232,7 @@ def test_an_archive_that_is_merely_compressed_is_read(here):
 @pytest.mark.parametrize("names", [OPEN_CLIP_NAMES, TRANSFORMERS_NAMES], ids=["open_clip", "transformers"])
 @pytest.mark.parametrize("shape", [(), (2, 2, 2)])
 def test_any_tensor_of_another_shape_is_told_by_its_file(model, here, names, shape):
-    right = to_theirs(model, names)
+    right = {name: x.contiguous() for name, x in to_theirs(model.state_dict(), names).items()}
     for name in right:
         if right[name].shape == shape:
             continue
@@ -254,9 +242,9 @@ def test_any_tensor_of_another_shape_is_told_by_its_file(model, here, names, sha
 
 
 def test_a_tensor_without_values_is_refused(model, here):
-    tensors = to_theirs(model, OPEN_CLIP_NAMES)
+    tensors = to_theirs(model.state_dict(), OPEN_CLIP_NAMES)
     torch.save(tensors | {"ln_final.weight": torch.empty(64, device="meta")}, here / "weights.pt")
-    with pytest.raises(MinclipError, match=r"weights\.pt.*norm_final\.weight"):
+    with pytest.raises(MinclipError, match=r"weights\.pt.*ln_final\.weight"):
         load(here / "weights.pt", activation="gelu")
 
 

@@ -10,10 +10,10 @@ from ...config import MinclipError
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
 from .source import TABLES, Row, Source
-from .tables import MissingColumn, csv_rows, read_table
+from .tables import MissingColumn, read_table
 
 KARPATHY = "dataset_*.json"
-FLICKR = ("captions.txt", "results.csv")
+FLICKR = {"captions.txt": ("image", "caption"), "results.csv": ("image_name", "comment")}  # and their columns
 WORDS = {
     **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": what Karpathy left of COCO's validation
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -33,37 +33,16 @@ def split_of(row: Row) -> str:
     raise MinclipError(f"{row.place}: the split {row.split!r} is none of train, val, test")
 
 
-def read_flickr(source: Source, names: Collection[str]) -> list[Row]:
+def read_flickr(source: Source) -> list[Row]:
     """From captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, at any depth below the root."""
-    for layout in FLICKR:
+    for layout, columns in FLICKR.items():
         for path in [path for path in source.files if basename(path) == layout][:1]:
-            if rows := list(rows_of_flickr(source.text(path), path)):
-                return rows
-            raise MinclipError(f"{path} in {source.root} holds no caption: download it again")
-    if rows := read_karpathy(source, names):
+            return list(read_table(source, path, columns=columns))
+    if rows := read_karpathy(source, source.images):
         return rows
     looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.glance()}"
     own = 'for other pictures with captions set data.name to "own"'
     raise MinclipError(f"{source.root} has no known layout of Flickr: {looked}; {own}")
-
-
-def rows_of_flickr(text: str, path: str) -> Iterator[Row]:
-    bar = basename(path) == "results.csv"
-    hint = "" if bar else "; a caption with a comma needs quotes"
-    delimiter, columns = ("|", ["image_name", "comment_number", "comment"]) if bar else (",", ["image", "caption"])
-    for number, cells in csv_rows(text, path, delimiter, strict=False, quotes=not bar):
-        row = delimiter.join(cells)[:80]
-        if not bar and any("\n" in cell for cell in cells):
-            raise MinclipError(f"{path} line {number}: a quote is not closed: {row!r}")
-        if (cells := [cell.strip() for cell in cells]) == columns:
-            continue
-        # Flickr30k's row 19999 lacks a bar: its second column reads "4   A dog runs across the grass ."
-        if bar and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
-            cells[1:] = run_together.groups()
-        if len(cells) != len(columns):
-            what = f"expected {len(columns)} columns ({delimiter.join(columns)}), found {len(cells)}"
-            raise MinclipError(f"{path} line {number}: {what}{hint}: {row!r}")
-        yield Row(path, f"line {number}", cells[0], [cells[-1]])
 
 
 def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
@@ -93,13 +72,13 @@ def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
         try:
             name = "/".join([*filter(None, [image.get("filepath")]), image["filename"]])
             captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
-            yield Row(path, f"images[{number}]", name, captions, image["split"].strip())
+            yield Row(path, f"{path} images[{number}]", name, captions, image["split"].strip())
         except (KeyError, TypeError, AttributeError) as error:
             what = f"{type(error).__name__} {error}; expected filename, split and sentences[].raw"
             raise MinclipError(f"{path} images[{number}] is not in Karpathy's format: {what}") from None
 
 
-def read_own(source: Source, names: Collection[str], columns: tuple[str, str]) -> list[Row]:
+def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     """From tables with an image and a caption column, else from a text beside each image, else from Karpathy's JSON.
 
     Tables named train, val and test give their rows that split.
@@ -113,15 +92,11 @@ def read_own(source: Source, names: Collection[str], columns: tuple[str, str]) -
         except MissingColumn as error:  # a table of something else
             refused = refused or error
     if not rows and not (refused and any(columns)):
-        rows = read_texts(source) or read_karpathy(source, names)
+        texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
+        beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
+        rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
+        rows = rows or read_karpathy(source, source.images)
     looked = f"a .csv, .tsv or .parquet with an image and a caption column, a .txt beside each image, or {KARPATHY}"
     if not rows:
         raise refused or MinclipError(f"{source.root} has no captions: looked for {looked}, found {source.glance()}")
     return rows
-
-
-def read_texts(source: Source) -> list[Row]:
-    """Each image with the `.txt` of its name in its folder, each line of which is a caption."""
-    texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
-    beside = [(image, texts.get(splitext(image)[0])) for image in source.images]
-    return [Row(path, "line 1", basename(image), source.text(path).splitlines()) for image, path in beside if path]

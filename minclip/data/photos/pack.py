@@ -33,9 +33,8 @@ def pack(
     `read(name)` gives the encoded bytes, to several threads at once.  `stamps` change with the images' contents; a new
     pack replaces the earlier ones of the same `place` and size.  MinclipError: too little disk, or nothing to decode.
 
-    A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) of checksums
-    and broken images.  At each start the size is checked, and a small file's pixels; a pack that is damaged, or that a
-    killed process left without its list, is made anew.
+    A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) of checksum
+    and broken images.  A pack that is damaged, or that a killed process left without its list, is made anew.
     """
     about = ([place, image_size], [_VERSION, *names, *stamps])
     group, key = (hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] for values in about)
@@ -114,8 +113,7 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
 def _alone(folder: Path) -> contextlib.AbstractContextManager:
     """One process packs at a time, the others wait; the system takes the lock from one that was killed."""
     lock = FileLock(folder / "packing.lock")
-    try:
+    with contextlib.suppress(Timeout):
         return lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write("note: another process is packing photographs: waiting for it")
-        return lock.acquire()
+    tqdm.write("note: another process is packing photographs: waiting for it")
+    return lock.acquire()

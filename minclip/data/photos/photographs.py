@@ -1,14 +1,15 @@
 """Photographs with captions, Flickr's or your own: found once, split by lists or by hash, loaded split by split."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from posixpath import basename, dirname, splitext
 
 from ...batches import Pairs
-from ...config import MinclipError
+from ...config import MinclipError, need
 from .captions import WORDS, read_flickr, read_karpathy, read_own, split_in, split_of
 from .pack import pack
 from .source import Finder, Row, Source
@@ -20,7 +21,8 @@ class Photographs:
 
     source: Source
     captions: dict[str, list[str]]  # by the image's name, at least one each
-    places: dict[str, str | Row]  # a path below the root, or the row that holds the image; a missing image has none
+    places: dict[str, str]  # the path of the file that is the image, or holds it; a missing image has none
+    stored: dict[str, Callable[[], bytes]]  # how to read those images that a table holds
     told: dict[str, str]  # the splits that the caption file gives
     notes: tuple[str, ...]  # about captions whose image is missing, and images without captions
 
@@ -28,16 +30,13 @@ class Photographs:
     def splits(self) -> dict[str, list[str]]:
         """Split -> names, missing images among them."""
         # folders named after splits count where all images lie in such: "train" alone may hold railways
-        folders = {}
-        for name, place in self.places.items():
-            above = place.lower().split("/")[:-1] if isinstance(place, str) else []
-            folders[name] = next((WORDS[folder] for folder in above if folder in WORDS), "")
+        above = {name: place.lower().split("/")[:-1] for name, place in self.places.items()}
+        folders = {name: next((WORDS[f] for f in path if f in WORDS), "") for name, path in above.items()}
         folders = folders if all(folders.values()) else {}
         return read_splits(self.source, list(self.captions), told=self.told, folders=folders)
 
     def read(self, name: str) -> bytes:
-        place = self.places[name]
-        return self.source.read(place) if isinstance(place, str) else place.read()
+        return self.stored[name]() if name in self.stored else self.source.read(self.places[name])
 
     def load(self, split: str, *, image_size: int, size: int | None = None) -> Pairs:
         """The photographs of one split at `image_size` (packed), with all captions; `size` takes only the first ones.
@@ -46,16 +45,14 @@ class Photographs:
         can't be decoded.  MinclipError where the split is unknown or empty.
         """
         splits, root = self.splits, self.source.root
-        if split not in splits:
-            has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
-            raise MinclipError(f"{root} has no split {split!r}: it has {has}")
+        has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
+        need(split in splits, f"{root} has no split {split!r}: it has {has}")
         names = [name for name in splits[split] if name in self.places][: size or None]
         if not names:
             none = f"{root}: of the {len(self.captions)} captioned images none is there for the split {split!r}"
             raise MinclipError("; ".join([none, *self.notes]))
-        files = [place if isinstance(place, str) else place.file for place in map(self.places.get, names)]
-        stamps = list(map({file: str(self.source.stamp(file)) for file in set(files)}.get, files))
-        place = f"{root.resolve()} {split} {size or ''}"
+        files = dict.fromkeys(self.places[name] for name in names)
+        place, stamps = f"{root.resolve()} {split} {size or ''}", [str(self.source.stamp(file)) for file in files]
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
         listed = f"; all of them in {Path(images.filename).with_suffix('.json')}" if broken else ""
         notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
@@ -69,34 +66,33 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     """
     source = Source.open(Path(root))
     if name == "own":
-        finder = Finder(source.images)
-        rows = read_own(source, finder.keys.values(), columns or ("", ""))
+        rows = read_own(source, columns or ("", ""))
         if source.archive is None and Path(root).is_file():  # a table
-            finder = Finder((source := source.including(row.image for row in rows if not row.read)).images)
+            source = source.including(row.image for row in rows if not row.read)
+        finder = Finder(source.images)
     else:
         # Flickr's names are numbers: one name is one photograph, though hsankesara's zip may hold it twice
         finder = Finder({basename(path): path for path in source.images}.values())
-        rows = sorted(read_flickr(source, finder.keys.values()), key=lambda row: row.image)
+        rows = sorted(read_flickr(source), key=lambda row: row.image)
 
-    places: dict[str, str | Row] = {row.image: row for row in rows if row.read}
+    stored = {row.image: row.read for row in rows if row.read}
+    places = {row.image: row.file for row in rows if row.read}
     names = _names(rows, finder, places)
-    captions: dict[str, list[str]] = {}
-    told: dict[str, str] = {}
+    texts, told = defaultdict(list), {}
     for row in rows:
         key = row.image if row.read else names[dirname(row.file), row.image]
-        captions.setdefault(key, []).extend(text.strip() for text in row.captions if text.strip())
+        texts[key] += [text.strip() for text in row.captions if text.strip()]
         if row.split and told.setdefault(key, split_of(row)) != split_of(row):
             raise MinclipError(f"{row.place}: {key} is for {split_of(row)} here and for {told[key]} above")
-    captions = {key: texts for key, texts in captions.items() if texts}
-    if not captions:
-        raise MinclipError(f"{root}: none of {len(rows)} captions has a word in it, as {rows[0].place}")
+    captions = {key: some for key, some in texts.items() if some}
+    need(bool(captions), f"{root}: none of {len(rows)} captions has a word in it, as {rows[0].place}")
     missing = sorted(captions.keys() - places.keys())
     silent = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
     notes = [_note(missing, "captioned images are missing"), _note(silent, "images have no caption")]
-    return Photographs(source, captions, places, told, tuple(filter(None, notes)))
+    return Photographs(source, captions, places, stored, told, tuple(filter(None, notes)))
 
 
-def _names(rows: list[Row], finder: Finder, places: dict[str, str | Row]) -> dict[tuple[str, str], str]:
+def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
     """(folder of the caption file, image as written there) -> name; adds the files that are there to `places`."""
     first = {(dirname(row.file), row.image): row for row in reversed(rows) if not row.read}
     alike = Counter(basename(image) for _, image in first)
@@ -136,7 +132,8 @@ def read_splits(
         return lists
     rows = [] if told else read_karpathy(source, names)
     listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
-    told = told or listed or folders or {name: by_hash(name) for name in names}
+    if not (told := told or listed or folders):
+        told = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
     splits = {split: [name for name in names if told.get(name) == split] for split in ("train", "val", "test")}
     if not splits["train"]:
         has = ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
@@ -149,20 +146,17 @@ def read_splits(
 
 
 def bucket(name: str) -> int:
+    """A percentage that depends on the name alone, so that a photograph never changes its split."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
 
 
-def by_hash(name: str) -> str:
-    return "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test"
-
-
 def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[str]]:
-    folder, images = source.root.absolute().parent, {splitext(path)[0] for path in source.images}
-    around = Source(folder, tuple(sorted(path.name for path in folder.glob("*.txt"))))
+    beside, images = source.root.absolute().parent, {splitext(path)[0] for path in source.images}
     # below the root, a text beside an image is its caption
     texts = [(source, p) for p in source.files if p.endswith(".txt") and splitext(p)[0] not in images]
+    texts += [(Source(beside, ()), path.name) for path in sorted(beside.glob("*.txt"))]
     splits: dict[str, list[str]] = {}
-    for place, path in texts + [(around, path) for path in around.files]:
+    for place, path in texts:
         split = split_in(basename(path))
         # no list of these images is longer; another text named "train" may be as large as the disk
         if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):

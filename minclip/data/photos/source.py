@@ -11,7 +11,7 @@ from pathlib import Path
 from posixpath import basename, splitext  # pathlib takes seconds for 30,000 paths
 from typing import NamedTuple
 
-from ...config import MinclipError
+from ...config import MinclipError, need
 from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -29,8 +29,7 @@ class Source:
     @classmethod
     def open(cls, root: Path) -> "Source":
         """Of a table, its folder without what lies below it (see `including`), and without other tables."""
-        if not root.exists():
-            raise MinclipError(f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
+        need(root.exists(), f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
@@ -102,15 +101,11 @@ class Row(NamedTuple):
     """What a caption file says about one image."""
 
     file: str
-    line: str  # "line 7"
+    place: str  # "captions.csv line 7", for messages
     image: str  # a name or a path, as written there
     captions: list[str]
     split: str = ""
     read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
-
-    @property
-    def place(self) -> str:
-        return f"{self.file} {self.line}"
 
 
 class Finder:
@@ -137,7 +132,9 @@ class Finder:
         for place in (posixpath.normpath(posixpath.join(folder, written)), written):
             if exact := [path for path, both in named.items() if place in both]:
                 return exact
-        near = [p for p, both in named.items() if any(_ends(written, x) or _ends(x, written) for x in both)]
+        # "dogs/1.jpg" is the end of "/home/me/dogs/1.jpg"
+        ends = ((path, f"/{written}", f"/{either}") for path, both in named.items() for either in both)
+        near = [path for path, mine, other in ends if mine.endswith(other) or other.endswith(mine)]
         return near or (list(named) if by_name else [])
 
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
@@ -145,8 +142,3 @@ class Finder:
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
             raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder, too")
         return paths[0] if paths else None
-
-
-def _ends(path: str, end: str) -> bool:
-    """Whether one path is the end of the other: "dogs/1.jpg" of "/home/me/dogs/1.jpg"."""
-    return f"/{path}".endswith(f"/{end}")

@@ -8,9 +8,8 @@ many scenes are asked for.  This file decides what is in a scene; `painting` pai
 import numpy as np
 
 from ...batches import Pairs
-from ...config import MinclipError
-from .hashing import below, draws
-from .painting import SHIFTS, paint, shift
+from ...config import need
+from .painting import SHIFTS, below, draws, paint, shift
 from .text import COLORS, FILLS, FRUIT, HELD_OUT, RADII, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
@@ -22,12 +21,10 @@ def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None 
     `split` is "train", "val", "test", "heldout", or "test-" and a shift ("test-sketch"); `size` is N, by default 20,000
     for "train" and 1,000 for the others; `image_size` is S.  Raises MinclipError if there is no such split, or S < 16.
     """
-    base, dash, kind = split.partition("-")
-    if base not in SPLITS or (dash and kind not in SHIFTS):
-        names = ", ".join([*SPLITS, *(f"test-{kind}" for kind in SHIFTS)])
-        raise MinclipError(f"the shapes world has no split {split!r}: choose from {names}")
-    if image_size < 16:
-        raise MinclipError(f"data.image_size {image_size}: scenes need at least 16 pixels")
+    base, _, kind = split.partition("-")
+    names = [*SPLITS, *(f"test-{kind}" for kind in SHIFTS)]
+    need(split in names, f"the shapes world has no split {split!r}: choose from {', '.join(names)}")
+    need(image_size >= 16, f"data.image_size {image_size}: scenes need at least 16 pixels")
     s = scenes(base, size or SPLITS[base], seed=seed)
     images = paint(s, image_size, sketch=kind == "sketch")
     if kind and kind != "sketch":

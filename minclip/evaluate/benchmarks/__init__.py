@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config import MinclipError, nearest
+from ...config import MinclipError, nearest, need
 from ...weights.hub import data_folder
 from .. import Root
 from . import readers
@@ -38,9 +38,8 @@ def default_root() -> Path:
 
 def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     """The entry of that name; a MinclipError suggests the nearest name, also among `others`."""
-    if name not in BENCHMARKS:
-        known = [*BENCHMARKS, *others]
-        raise MinclipError(f"no task is named {name!r}{nearest(name, known)}: choose from {', '.join(known)}")
+    known = [*BENCHMARKS, *others]
+    need(name in BENCHMARKS, f"no task is named {name!r}{nearest(name, known)}: choose from {', '.join(known)}")
     return BENCHMARKS[name]
 
 
@@ -79,13 +78,11 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
             labels = labels[:, None] == np.arange(len(classes))
         return Labeled(images, labels, class_names(name, classes))
     layout = f"{root / name / split}/<class name>/<image>"
-    if not b.kind:
-        raise MinclipError(f"{name} can't be read by torchvision: {b.bring}, laid out as {layout}")
-    if split not in b.splits:
-        raise MinclipError(f"{name} has no split {split!r}: choose from {', '.join(b.splits)}; or bring {layout}")
-    way = b.bring or "download=True fetches it"
-    if not (download := download and not b.bring) and not (root / b.folder).exists():
-        raise MinclipError(f"{name} is not there: looked for {root / b.folder} and {layout}; {way}")
+    need(b.kind, f"{name} can't be read by torchvision: {b.bring}, laid out as {layout}")
+    need(split in b.splits, f"{name} has no split {split!r}: choose from {', '.join(b.splits)}; or bring {layout}")
+    way, download = b.bring or "download=True fetches it", download and not b.bring
+    there = download or (root / b.folder).exists()
+    need(there, f"{name} is not there: looked for {root / b.folder} and {layout}; {way}")
     try:
         images, labels, classes, *notes = readers.read(name, b.kind, root, split=b.splits[split], download=download)
         labels = np.asarray(labels) if name == "voc2007" else np.asarray(labels, np.int64)

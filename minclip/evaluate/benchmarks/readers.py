@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ...config import MinclipError
+from ...config import need
 from ...data.photos.images import open_image
 from ...data.photos.source import Source
 
@@ -34,11 +34,10 @@ class Labeled:
 
     def __post_init__(self) -> None:
         count, names = len(self.labels), len(self.class_names)
-        if len(self.images) != count or count == 0:
-            raise MinclipError(f"{len(self.images)} images and {count} labels: each image needs one")
-        columns = self.labels.shape[1] if self.labels.ndim == 2 else names
-        if columns != names or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < names:
-            raise MinclipError(f"labels up to {self.labels.max()} in {columns} columns don't fit {names} class names")
+        need(len(self.images) == count > 0, f"{len(self.images)} images and {count} labels: each image needs one")
+        columns, most = self.labels.shape[1] if self.labels.ndim == 2 else names, int(self.labels.max())
+        fits = columns == names and 0 <= int(self.labels.min()) <= most < names
+        need(fits, f"labels up to {most} in {columns} columns don't fit {names} class names")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,8 +62,7 @@ def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
     paths = sorted(path for path in Source.open(folder).images if "/" in path)
     names = [path.partition("/")[0] for path in paths]
     classes = sorted(set(names))
-    if len(classes) < 2:
-        raise MinclipError(f"{folder} has {len(classes)} class folders, needs two: {folder}/<class name>/<image>")
+    need(len(classes) > 1, f"{folder} has {len(classes)} class folders, needs two: {folder}/<class name>/<image>")
     return Lazy([folder / path for path in paths]), np.searchsorted(classes, names), classes
 
 
@@ -106,8 +104,7 @@ def _draw(count: int, split: str, test: float, train: float) -> np.ndarray:
 
 def fer2013(d: Any, split: str) -> tuple[Any, ...]:
     labels = [label for _, label in d._samples]
-    if None in labels:
-        raise MinclipError("test.csv has no labels, fer2013.csv and icml_face_data.csv have")
+    need(None not in labels, "test.csv has no labels, fer2013.csv and icml_face_data.csv have")
     return Lazy(d, itemgetter(0)), labels, ()
 
 
