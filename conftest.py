@@ -38,7 +38,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
 def pytest_cmdline_main(config):
-    """Two workers for a folder or for everything, each with whole files; a file alone stays in one process."""
+    """Two workers for a folder or for everything, each with whole files; a file alone, or `-n 0`, stays in one process."""
     option = config.option
     if hasattr(config, "workerinput") or getattr(option, "numprocesses", 0) is not None:
         return  # a worker itself, `-n` was given, or pytest-xdist isn't there
