@@ -28,6 +28,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def small_world():
+    """A shapes world with a few scenes to validate on, where a test is not about their number."""
+    from small_world import few_scenes
+
+    with few_scenes():
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def tyro_as_it_is_used():
     """Under pytest, tyro checks its cache at random, and fails where a `config.Default` equals a plain number."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -32,11 +33,10 @@ from minclip.training.engine import pick_device, schedule
 from minclip.training.optim import parameter_groups
 from minclip.training.run import Run, is_finished, read_metrics, write_metrics
 
+pytestmark = pytest.mark.usefixtures("small_world")
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """A run of seconds, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
+
+def tiny_config():
     vision = VisionConfig(image_size=16, patch_size=8, width=32, layers=1, heads=1, mean=(0.5,) * 3, std=(0.25,) * 3)
     model = CLIPConfig(
         32, vision, TextConfig(context_length=32, vocab_size=600, eot_id=599, width=32, layers=1, heads=1)
@@ -47,6 +47,26 @@ def tiny(tmp_path, monkeypatch):
     return TrainConfig(DataConfig("shapes", image_size=16, size=128), model, loop)
 
 
+@pytest.fixture
+def tiny(here):
+    """The config of a run of a second, in an empty folder."""
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, small_world):
+    """The run of that config, made once: for tests that only look at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minclip.training.watch.peak_flops", lambda device, *, autocast: 1e12)
+        return train(tiny_config(), tmp_path_factory.mktemp("plain") / "run")
+
+
+@pytest.fixture
+def copied(plain, tiny):
+    """Its folder's copy "runs/a", for tests that change it or might."""
+    shutil.copytree(plain.folder, "runs/a")
+
+
 def change(config, **values):
     return replace(config, train=replace(config.train, **values))
 
@@ -55,9 +75,8 @@ def weights(run):
     return torch.cat([p.detach().flatten() for p in run.model.parameters()])
 
 
-def test_a_run_leaves_every_file_of_its_folder(tiny):
-    run = train(tiny)
-    names = {p.name for p in run.folder.iterdir()}
+def test_a_run_leaves_every_file_of_its_folder(plain):
+    names = {p.name for p in plain.folder.iterdir()}
     assert names == {"config.json", "tokenizer.json", "model.safetensors", "state.pt", "metrics.jsonl"}
 
 
@@ -74,10 +93,10 @@ def test_training_learns(tiny):
     assert sum(losses[-5:]) / 5 < math.log(32) - 0.3
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
-    first, again, other = (train(change(tiny, seed=s), f"runs/{i}") for i, s in enumerate((0, 0, 1)))
-    assert torch.equal(weights(first), weights(again))
-    assert not torch.equal(weights(first), weights(other))
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, plain):
+    again, other = (train(change(tiny, seed=s), f"runs/{s}") for s in (0, 1))
+    assert torch.equal(weights(plain), weights(again))
+    assert not torch.equal(weights(plain), weights(other))
 
 
 def small_recipe(tiny):
@@ -117,13 +136,12 @@ def test_muon_moves_the_matrices_and_adamw_the_rest(tiny):
     assert not {"text.token_embedding.weight", "logit_scale", "vision.stem.norm.bias"} & different
 
 
-def test_every_parameter_moves_also_the_temperature(tiny):
-    run = train(tiny)
-    torch.manual_seed(tiny.train.seed)
-    fresh = CLIP(run.config.model)
-    still = [n for (n, a), b in zip(fresh.named_parameters(), run.model.parameters()) if torch.equal(a, b)]
+def test_every_parameter_moves_also_the_temperature(plain):
+    torch.manual_seed(plain.config.train.seed)
+    fresh = CLIP(plain.config.model)
+    still = [n for (n, a), b in zip(fresh.named_parameters(), plain.model.parameters()) if torch.equal(a, b)]
     assert not still
-    assert run.model.logit_scale.item() != pytest.approx(math.log(1 / 0.07), abs=1e-6)
+    assert plain.model.logit_scale.item() != pytest.approx(math.log(1 / 0.07), abs=1e-6)
 
 
 def test_both_towers_and_the_scale_get_the_same_learning_rate(tiny):
@@ -150,16 +168,15 @@ def test_weight_decay_spares_norms_biases_embeddings_and_the_scale(tiny):
     assert decayed and all(n.endswith("weight") and "norm" not in n and "token_embedding" not in n for n in decayed)
 
 
-def test_the_learning_rate_rises_then_falls_to_nothing(tiny):
+def test_the_learning_rate_rises_then_falls_to_nothing(plain):
     rates = [schedule(i / 100, 0.1) for i in range(101)]
     assert rates[0] > 0 and rates[10] == pytest.approx(1) and rates[100] == pytest.approx(0)
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
     assert schedule(0.0, 0.1) == 0.001 / 0.101 and schedule(0.0999, 0.1) < 1
-    run = train(tiny)
-    logged = [line["lr"] for line in run.metrics if "lr" in line]
+    logged = [line["lr"] for line in plain.metrics if "lr" in line]
     assert max(logged) > 3 * logged[-1]
     # and the optimizer really has what was logged, for both towers and the scale
-    groups = torch.load(run.folder / "state.pt", weights_only=True)["optimizer"]["param_groups"]
+    groups = torch.load(plain.folder / "state.pt", weights_only=True)["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == [logged[-1]] * 3
 
 
@@ -187,18 +204,16 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny, monkeypatch,
     assert [line.get("loss") for line in whole.metrics] == [line.get("loss") for line in resumed.metrics]
 
 
-def test_metrics_hold_each_step_once_after_a_resume(tiny):
-    train(tiny, "runs/a")
+def test_metrics_hold_each_step_once_after_a_resume(tiny, copied):
     train(change(tiny, steps=20), "runs/a", resume=True)
     steps = [line["step"] for line in read_metrics(Run.load("a").folder) if "loss" in line]
     assert steps == list(range(1, 21))
 
 
-def test_a_finished_run_is_given_back_as_it_is(tiny, capsys):
+def test_a_finished_run_is_given_back_as_it_is(tiny, copied, capsys):
     # it must not be validated or end twice, whatever of the log or the machine is changed
-    whole = train(tiny, "runs/a")
+    whole = Run.load("a")
     files = {p.name: p.read_bytes() for p in whole.folder.iterdir()}
-    capsys.readouterr()
     again = train(change(tiny, log_every=5), "runs/a", resume=True)
     assert "train.steps" in capsys.readouterr().out
     assert torch.equal(weights(again), weights(whole)) and again.final == whole.final
@@ -213,14 +228,12 @@ def test_a_run_ends_by_its_minutes_where_it_has_some(tmp_path):
     assert not is_finished(tmp_path, LoopConfig(steps=30))
 
 
-def test_a_resume_with_another_model_names_the_fields(tiny):
-    train(tiny, "runs/a")
+def test_a_resume_with_another_model_names_the_fields(tiny, copied):
     with pytest.raises(MinclipError, match=r"other values of model\.embed_dim|other values of model"):
         train(replace(tiny, model=replace(tiny.model, embed_dim=64)), "runs/a", resume=True)
 
 
-def test_a_run_is_never_overwritten(tiny):
-    train(tiny, "runs/a")
+def test_a_run_is_never_overwritten(tiny, copied):
     with pytest.raises(MinclipError, match="runs/a"):
         train(tiny, "runs/a")
 
@@ -261,17 +274,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tiny):
         train(change(tiny, lr=1e30, warmup=0.0, grad_clip=1e30, steps=12))
 
 
-def test_the_final_figures_come_out_again_from_the_saved_run(tiny):
-    run = train(tiny)
-    again, data = Run.load(run.folder), open_data(run.config.data)
+def test_the_final_figures_come_out_again_from_the_saved_run(plain):
+    again, data = Run.load(plain.folder), open_data(plain.config.data)
     splits = {split: data.load(split) for split in data.evaluation_splits}
-    assert final_figures(again.model, again.tokenizer, splits) == run.final
-    assert set(run.final) == {"test", "heldout"}
+    assert final_figures(again.model, again.tokenizer, splits) == plain.final
+    assert set(plain.final) == {"test", "heldout"}
 
 
-def test_metrics_are_one_json_object_a_line(tiny):
-    run = train(tiny)
-    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+def test_metrics_are_one_json_object_a_line(plain):
+    lines = [json.loads(line) for line in (plain.folder / "metrics.jsonl").read_text().splitlines()]
     assert set(lines[0]) == {
         *("step", "loss", "scale", "lr", "grad_norm", "param_norm", "update_norm", "images_per_s"),
         *("mfu", "memory_gb", "skipped", "seconds"),
@@ -327,8 +338,7 @@ def test_the_rate_counts_the_time_that_the_data_took(tiny, monkeypatch):
     assert all(line["images_per_s"] < 32 / 0.2 for line in run.steps)
 
 
-def test_a_run_may_go_on_with_a_lower_learning_rate(tiny):
-    train(tiny, "runs/a")
+def test_a_run_may_go_on_with_a_lower_learning_rate(tiny, copied):
     run = train(change(tiny, lr=1e-5, steps=14), "runs/a", resume=True)
     assert run.steps[-1]["lr"] < 1e-5 and run.config.train.lr == 1e-5
 

@@ -14,13 +14,12 @@ from PIL import Image
 from shard_files import folder, sample
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
-from minclip.data import shapes
 from minclip.data.stream import Stream
 from minclip.loop import train
 from minclip.tokenizer import Tokenizer
 from minclip.training.engine import picture_size
 
-pytestmark = pytest.mark.usefixtures("data_home")
+pytestmark = pytest.mark.usefixtures("data_home", "small_world")
 TOWERS = {  # by the kind of image tower; the text tower changes with it
     "vit": (VisionConfig(patch_size=16, width=16, layers=1, heads=2, patch_dropout=0.5), "transformer"),
     "resnet": (VisionConfig(tower="resnet", width=4, heads=4, stages=(1, 1, 1, 1)), "bag"),
@@ -34,15 +33,6 @@ def config_of(tower, data, **loop):
     text = replace(text, layers=1, heads=2) if text.tower == "transformer" else text
     loop = {"batch_size": 8, "steps": 3, "log_every": 1, "device": "cpu", "precision": "fp32", "warmup": 0.5, **loop}
     return TrainConfig(data, CLIPConfig(16, vision, text), LoopConfig(**loop))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_world():
-    """A shapes world with a few scenes to validate on."""
-    with pytest.MonkeyPatch.context() as patch:
-        for split in ("val", "test", "heldout"):
-            patch.setitem(shapes.SPLITS, split, 8)
-        yield
 
 
 # ---- DataConfig: painted scenes, photographs in memory, shards

@@ -48,6 +48,7 @@ class Lab:
             f"--IdentityProvider.token={self.token}",
             f"--LabApp.app_settings_dir={home / 'settings'}",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            "--LabApp.expose_app_in_browser=True",  # so that single cells can be run by their number
         ]
         env = dict(os.environ, PYTHONPATH=str(ROOT), **{name: str(home / name) for name in FOLDERS})
         env.pop("MPLBACKEND", None)  # conftest.py's, for tests; a learner's notebook draws inline
@@ -77,6 +78,14 @@ class Lab:
                     pytest.fail("JupyterLab did not start:\n" + self.log.read_text()[-2000:])
                 time.sleep(0.2)
 
+    def forget(self, name: str, numbers: list[int]) -> None:
+        """Takes the stored outputs of some cells out of the copy of a notebook."""
+        path = self.course / name
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for number in numbers:
+            notebook["cells"][number].update(outputs=[], execution_count=None)
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+
     def stop_kernels(self) -> None:
         for session in json.loads(self.api("sessions")):
             self.api(f"sessions/{session['id']}", "DELETE")
@@ -103,12 +112,12 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A headless browser.  For a module, not the session: its event loop would be in the way of nbval's."""
+    """A headless browser, whose pages share what was fetched.  For a module, not the session: its event loop would be in the way of nbval's."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"none of {', '.join(NAMES)} is installed (on Debian: apt-get install chromium)")
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        yield browser
+        yield browser.new_context(viewport={"width": 1280, "height": 1400})
         browser.close()

@@ -15,6 +15,7 @@ from command_line import TINY, last_json
 from minclip.cli import main
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
+SMALL_WORLD = str(Path(__file__).parents[1] / "small_world.py")  # the command line, with few scenes
 EVIL = "\x1b[2J\x1b[Hstar\x07"  # clears the screen and rings
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals or file names")
 
@@ -43,7 +44,7 @@ CLASSIFY = ("classify", "demo", "star.png", "--none-below", "off", "--labels")
     "environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}], ids=["ascii", "POSIX"]
 )
 def test_a_training_ends_well_on_a_terminal_that_is_not_utf_8(here, environment):
-    code, out, err = command("train", "shapes", *TINY, "--json", **environment)
+    code, out, err = command("train", "shapes", *TINY, "--json", code=[SMALL_WORLD], **environment)
     assert code == 0 and "Traceback" not in err
     assert set(last_json(out.decode("ascii"))["figures"]) == {"test", "heldout"} and b"recall@5" in out
 
@@ -185,6 +186,7 @@ def test_ctrl_c_during_the_imports_is_one_line(tmp_path, how):
 
 
 @posix
+@pytest.mark.slow
 def test_importing_the_package_leaves_ctrl_c_alone():
     code = "import signal, minclip; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     assert command(code=("-c", code))[1].split() == [b"True"]
@@ -259,7 +261,7 @@ def test_two_machines_need_no_common_disk(tmp_path):
             env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "minclip", "train", "shapes", "--name", "a", *TINY, *options],
+                    [sys.executable, SMALL_WORLD, "train", "shapes", "--name", "a", *TINY, *options],
                     cwd=tmp_path / str(rank),
                     env=env,
                     stdout=subprocess.PIPE,

@@ -17,6 +17,7 @@ from minclip.config import MinclipError
 from minclip.loop import train
 from minclip.training.run import Run, read_metrics
 
+pytestmark = pytest.mark.usefixtures("small_world")
 AVERAGED = {"ema": 0.9, "warmup": 0.95}  # steps that grow to the end, so that the average lags behind
 WAYS = {
     **{f"{loss} by {way}{name}": tiny({"parallel": way, **more}, loss=loss)
