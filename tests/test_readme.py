@@ -75,7 +75,7 @@ def test_all_blocks_are_known():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b[1] == "python"], ids=id_of)
-def test_a_block_of_python_runs(here, block):
+def test_a_block_of_python_runs(place, block):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", block[2]], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,7 @@
-"""The course as a static site that works offline, from the stored outputs: `python tools/pages.py --to build/site`."""
+"""Builds the course as a static site that works offline: `python tools/pages.py --to build/site`.
+
+The pages show the notebooks' stored outputs; nothing is executed.  Needs the extra "site", and npm for three scripts.
+"""
 
 import argparse
 import base64
@@ -14,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What a page loads besides its text and pictures, from npm: package, the version that was tried, its files.
+# Scripts and fonts that the pages load, from npm: package, tested version, files.
 ASSETS = [
     ("mathjax", "3.2.2", ["es5/tex-svg.js"]),
     ("requirejs", "2.3.8", ["require.js"]),
@@ -34,15 +37,15 @@ CONFIG = {
     "html_js_files": [("pages.js", {"defer": "defer"})],
     "html_theme": "sphinx_book_theme",
     "html_theme_options": {"home_page_in_toc": True, "use_download_button": False, "use_fullscreen_button": False},
-    "html_context": {"default_mode": "auto"},  # light or dark, as the reader's system
+    "html_context": {"default_mode": "auto"},  # light or dark, as the reader's system is set
     "html_favicon": "_static/icon.svg",
     "html_static_path": ["_static"],
     "html_css_files": ["pages.css"],
     "html_copy_source": False,
     "html_show_sphinx": False,
-    "highlight_language": "none",  # of blocks that name none: commands, not Python
+    "highlight_language": "none",  # for blocks without a language: these are commands, not Python
 }
-# Written into _static.  Wide content scrolls by itself, so that the text never has to, on a phone or at 200 % zoom.
+# Files written into _static.  Wide content scrolls in its own box, so that the page never does, even at 200 % zoom.
 WRITTEN = {
     "pages.css": """
 .bd-article img, .bd-article .jupyter-widgets { max-width: 100%; height: auto; }
@@ -51,7 +54,7 @@ WRITTEN = {
 .bd-article details { margin-bottom: 1rem; }
 .bd-header { display: none; }
 """,
-    # the widgets' script asks for MathJax 2
+    # the widgets' script calls the API of MathJax 2
     "pages.js": "if (window.MathJax) MathJax.Hub = { Queue: (call) => MathJax.typesetPromise([call[2]]) };\n",
     "icon.svg": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 3 3"><path fill="#00224e" d="M0 0h3v3H0z"/>'
     '<path fill="#fde737" d="M0 0h1v1H0zM1 1h1v1H1zM2 2h1v1H2z"/></svg>\n',
@@ -62,9 +65,9 @@ SEEN = re.compile(r"\*What you see[^*]*\*:?\s*(.{30,}?\.)(?:\s|$)", re.DOTALL)
 
 
 def assets(static: Path) -> None:
-    """Fetches the scripts of `ASSETS` into the folder `static`.  SystemExit without npm or its registry."""
+    """Downloads the files of `ASSETS` into the folder `static`.  SystemExit if npm is missing or the download fails."""
     if shutil.which("npm") is None:
-        raise SystemExit("the site needs npm (Node.js) for MathJax and the widgets' scripts; none is installed")
+        raise SystemExit("the site needs npm to download MathJax and the widgets' scripts: install Node.js")
     static.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         for name, version, patterns in ASSETS:
@@ -82,7 +85,7 @@ def assets(static: Path) -> None:
 
 
 def with_files(markdown: str, folder: Path) -> str:
-    """Drawings inside the text become files in `folder`; links to Python files lead to a page that shows them."""
+    """Moves embedded SVG drawings into files in `folder`; links to Python files lead to pages that show their code."""
 
     def write(drawing: re.Match) -> str:
         name = f"{hashlib.sha256(drawing[1].encode()).hexdigest()[:12]}.svg"
@@ -93,7 +96,7 @@ def with_files(markdown: str, folder: Path) -> str:
 
 
 def described(cells: list[dict]) -> None:
-    """Each stored picture gets, as its alt text, the beginning of the description that follows it."""
+    """Sets the alt text of each stored picture: the first sentence of the description below it."""
     text = ""
     for cell in reversed(cells):
         source = "".join(cell["source"])
@@ -105,7 +108,7 @@ def described(cells: list[dict]) -> None:
 
 
 def gather(source: Path) -> list[str]:
-    """Copies the pages and what they link to into the folder `source`; returns the pages' names in reading order."""
+    """Copies the pages and the files that they link to into the folder `source`; returns the pages in reading order."""
     notebooks = sorted(path.relative_to(ROOT) for path in ROOT.glob("notebooks/*.ipynb"))
     names = ("notebooks/GLOSSARY.md", "notebooks/PAPER.md", "data/README.md", "BENCHMARKS.md")
     others = [*map(Path, names), *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/*.md"))]
@@ -136,9 +139,9 @@ def gather(source: Path) -> list[str]:
 
 
 def build(to: Path) -> None:
-    """Builds the site into the folder `to`.  Every warning is an error.
+    """Builds the site in the folder `to`.  SystemExit if Sphinx or npm is missing, or for any warning of Sphinx.
 
-    Raises SystemExit where Sphinx, npm or one of the pages' parts is missing, or a link leads nowhere.
+    A broken link is such a warning.
     """
     try:
         from sphinx.application import Sphinx
@@ -155,13 +158,15 @@ def build(to: Path) -> None:
         sphinx = Sphinx(source, None, to, Path(place, "doctrees"), "html", CONFIG, status=None, warningiserror=True)
         sphinx.build()
         if sphinx.statuscode:
-            raise SystemExit("the site has warnings: they stand above")
+            raise SystemExit("the site was not built without warnings: fix those printed above")
     shutil.copy(to / "README.html", to / "index.html")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=ROOT / "build" / "site", help="the folder of the site")
+    parser.add_argument(
+        "--to", type=Path, default=ROOT / "build" / "site", help="the folder to write (default: build/site)"
+    )
     to = parser.parse_args(arguments).to.resolve()
     build(to)
     print(f"{len(list(to.rglob('*.html')))} pages: {to / 'index.html'}")

@@ -1,12 +1,12 @@
-"""Writes the course's GitHub address into everything that leads there: Colab's links and every notebook's set-up cell.
+"""Writes the course's GitHub address into the Colab links and the set-up cell of every notebook.
 
-    python tools/retarget.py OWNER/NAME [--ref main]    that is where the course can be fetched
-    python tools/retarget.py ""                         not published: links lead to Colab's own open dialog
-    python tools/retarget.py --check                    does everything agree with pyproject.toml?
+    python tools/retarget.py OWNER/NAME [--ref main]    set the address
+    python tools/retarget.py ""                         remove it: the links then open Colab's own dialog
+    python tools/retarget.py --check                    check that all files agree with pyproject.toml
 
-`[tool.minclip]` in pyproject.toml holds the address; everything else is a copy.  The cells "title" and "setup" of a new
-notebook have to begin as in notebook 00.  `.github/workflows/address.yml` runs this when the course is pushed to a new
-repository.
+The address is defined in pyproject.toml, [tool.minclip]; all others are copies of it.  In a new notebook, the cells
+"title" and "setup" must begin as in notebook 00.  `.github/workflows/address.yml` runs this script whenever the course
+is pushed to GitHub.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PLACEHOLDERS = {
 }
 
 LINK = re.compile(r'<a href="[^"]*" id="colab">Open in Colab</a>(?: \(its [^)]*\))?')
-# the set-up cell's first lines: a condition and its block, or the comment of a new notebook
+# the first lines of the set-up cell: the condition with its block, or the comment of a new notebook
 FIRST_LINES = re.compile(r'\A(?:if "google\.colab" in .*\n(?: +.*\n)+|# On Google Colab.*\n)')
 CONDITION = 'if "google.colab" in str(get_ipython()):  # on Google Colab only: fetch the course (tools/retarget.py)\n'
 UNPUBLISHED = """\
@@ -49,7 +49,7 @@ PUBLISHED = """\
 
 
 def link(repo: str, ref: str, path: str, this: str = "this file") -> str:
-    """The link that opens a notebook in Colab; `this` is what the reader of an unpublished copy has to upload."""
+    """The link that opens a notebook in Colab; `this` names what a reader has to upload if there is no address."""
     if not repo:
         return (
             f'<a href="{COLAB}" id="colab">Open in Colab</a> (its *Open notebook* dialog, where you can upload {this})'
@@ -58,14 +58,14 @@ def link(repo: str, ref: str, path: str, this: str = "this file") -> str:
 
 
 def replaced(pattern: re.Pattern, new: str, text: str, place: str) -> str:
-    """`text` with the one match of `pattern` in it replaced; there must be one."""
+    """`text` with its only match of `pattern` replaced by `new`; exits if there is not exactly one."""
     if len(pattern.findall(text)) != 1:
-        sys.exit(f"{place}: expected one match of {pattern.pattern!r}; make it begin as notebook 00's does")
+        sys.exit(f"{place}: expected one match of {pattern.pattern!r}: write it as in notebook 00")
     return pattern.sub(lambda _: new, text)
 
 
 def rendered(repo: str, ref: str) -> dict[Path, str]:
-    """Every file that holds the address, and the text it should have."""
+    """File -> the text it should have, for all files that contain the address."""
     project, readme = ROOT / "pyproject.toml", ROOT / "README.md"
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     text = project.read_text(encoding="utf-8")
@@ -94,44 +94,44 @@ def home(repo: str, ref: str) -> str:
 
 
 def stated() -> tuple[str, str]:
-    """Repository and branch in pyproject.toml."""
+    """Repository and branch, as written in pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     return tuple(re.search(rf'^{key} = "(.*)"$', text, re.MULTILINE)[1] for key in ("repo", "ref"))
 
 
 def refuse_nobodys(repo: str, ref: str) -> None:
-    """Ends with a sentence where `repo` can't be anybody's, or has no branch `ref` for Colab to fetch."""
+    """Exits if `repo` is not a GitHub repository with a branch `ref` that Colab can fetch."""
     if not BRANCH.fullmatch(ref):
-        sys.exit(f"{ref!r} is no name of a branch that a notebook's cell could hold")
+        sys.exit(f"--ref {ref!r} is not a valid branch name: letters, digits and . _ / - are allowed")
     if not NAME.fullmatch(repo) or repo.split("/")[0].lower() in PLACEHOLDERS:
-        sys.exit(f"{repo!r} is no GitHub repository: give OWNER/NAME as they stand in its address")
+        sys.exit(f"{repo!r} is no GitHub repository: give OWNER/NAME, as in its address")
     url = f"https://github.com/{repo}"
     asked = ["git", "ls-remote", "--exit-code", url, f"refs/heads/{ref}"]
-    env = dict(os.environ, GIT_TERMINAL_PROMPT="0")  # git asks for a password where there is no repository
+    env = dict(os.environ, GIT_TERMINAL_PROMPT="0")  # for a missing repository git would ask for a password
     if subprocess.run(asked, cwd=ROOT, env=env, capture_output=True).returncode:
         sys.exit(f"{url} has no branch {ref!r} that can be read from here: push the course there first")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo", nargs="?", metavar="OWNER/NAME", help='"" where it is not published')
-    parser.add_argument("--ref", help="the branch")
-    parser.add_argument("--check", action="store_true", help="change nothing, say what is stale")
+    parser.add_argument("repo", nargs="?", metavar="OWNER/NAME", help='"" if it is not published')
+    parser.add_argument("--ref", help="the branch (default: as in pyproject.toml)")
+    parser.add_argument("--check", action="store_true", help="change nothing; list the files that are out of date")
     options = parser.parse_args()
     repo, ref = stated()
     if options.check or options.repo is None:
         stale = [path for path, text in rendered(repo, ref).items() if path.read_text(encoding="utf-8") != text]
         if stale:
             names = ", ".join(path.relative_to(ROOT).as_posix() for path in stale)
-            sys.exit(f'stale, run `python tools/retarget.py "{repo}"`: {names}')
-        print(f"everything says: {home(repo, ref)}")
+            sys.exit(f'out of date, run `python tools/retarget.py "{repo}"`: {names}')
+        print(f"all files agree: {home(repo, ref)}")
         return
     repo, ref = options.repo, options.ref or ref
     if repo:
         refuse_nobodys(repo, ref)
     for path, text in rendered(repo, ref).items():
         path.write_text(text, encoding="utf-8", newline="\n")
-    print(f"everything says now: {home(repo, ref)}")
+    print(f"written: {home(repo, ref)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Peak memory of gradient caching: `python tests/bench/caching.py [--batch-size 1024 32768] [--micro-batch 256] [--json PATH]`.
+"""Peak memory of gradient caching.
 
-Size S of tests/bench/training.py.  Each batch repeats a few pairs without a copy, so that the data themselves take no room.
-Each size is measured in a process of its own.
+    python tests/bench/caching.py [--batch-size 1024 32768] [--micro-batch 256] [--json PATH]
+
+The model is size S of tests/bench/training.py. A batch is one pair expanded without copying, so that the data take no
+memory. Each batch size is measured in its own process.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from minclip.training.engine import gradients, pick_device
 
 
 def measure(batch_size: int, micro_batch: int) -> None:
-    """Prints the bytes at the peak of one step's gradients, on top of what was there, and the seconds."""
+    """Prints peak memory in bytes, above what was in use before, and seconds of one step's gradients, as JSON."""
     device, autocast = pick_device("auto", "auto")
     embed_dim, vision, text, _ = SIZES["S"]
     vision = VisionConfig(image_size=64, patch_size=8, width=192, layers=vision["layers"], heads=3)
@@ -31,14 +33,14 @@ def measure(batch_size: int, micro_batch: int) -> None:
     ids = captions("S")[:1].to(device).expand(batch_size, -1)
     batch = Batch(images, ids)
     few = Batch(images[:micro_batch], ids[:micro_batch])
-    gradients(model, few, LoopConfig(), autocast=autocast, seed=0)  # what is set up once
+    gradients(model, few, LoopConfig(), autocast=autocast, seed=0)  # one-time set-up
     loop, start = LoopConfig(batch_size=batch_size, micro_batch=micro_batch), time.perf_counter()
     used = peak_memory(lambda: gradients(model, batch, loop, autocast=autocast, seed=0))
     print(json.dumps({"bytes": used, "seconds": time.perf_counter() - start}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1024, 32_768])
     parser.add_argument("--micro-batch", type=int, default=256)
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine they ran on, interleaved rounds, a table and a JSON file."""
+"""Shared by the benchmarks: interleaved timing, peak memory, result tables, and a JSON file with the machine."""
 
 import ctypes
 import gc
@@ -17,7 +17,7 @@ import torch
 
 
 def machine() -> dict[str, str | int]:
-    """What the times depend on."""
+    """Hardware and library versions, on which all timings depend."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():  # Linux leaves platform.processor() empty
@@ -45,10 +45,10 @@ def installed(package: str) -> str:
 
 
 def interleaved(runs: dict[str, Callable[[], object]], rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
-    """Seconds of each run in each round; within a round they take turns, so that a busy machine slows all alike, and
-    each round begins with another one.
+    """Run name -> its seconds in each round.
 
-    Python's garbage collector is off meanwhile, as in `timeit`: a full collection costs whoever happens to trigger it.
+    Every round times all runs one after the other, so that a busy machine slows them all alike; each round starts with
+    a different run.  As in `timeit`, the garbage collector is off: a collection would count against a random run.
     """
     if warm_up:
         for run in runs.values():
@@ -71,7 +71,7 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int, warm_up: boo
 
 
 def keep_memory() -> None:
-    """Keeps freed blocks in the process, for both sides: glibc gives those above 32 MB back, and each step faults them anew."""
+    """Makes glibc keep freed blocks, for all libraries alike; it would unmap large ones after each step."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
@@ -79,7 +79,7 @@ def keep_memory() -> None:
 
 
 def peak_memory(run: Callable[[], object]) -> int:
-    """Bytes that `run` takes at its peak on top of what is there before; on a CPU Linux tells, elsewhere it is 0."""
+    """Peak memory of `run` in bytes, above what was in use before.  Measured on CUDA and on Linux; elsewhere 0."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -94,20 +94,20 @@ def peak_memory(run: Callable[[], object]) -> int:
     def kilobytes(field: str) -> int:
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
 
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed is not there before
-    reset.write_text("5")  # the peak begins anew
+    ctypes.CDLL(None).malloc_trim(0)  # memory that earlier runs freed must not count as in use
+    reset.write_text("5")  # resets VmHWM
     before = kilobytes("VmRSS")
     run()
     return 1024 * (kilobytes("VmHWM") - before)
 
 
 def report(title: str, seconds: dict[str, list[float]], items: float, unit: str) -> dict[str, object]:
-    """Prints a row a run: median seconds, spread, `unit` a second, and how many times slower it is than the first run.
+    """Prints one row per run: median and range of the seconds, `unit` per second, and time relative to the first run.
 
-    The ratio is the median of the rounds' own ratios.
+    The relative time is the median of the ratios within each round.
     """
     first = next(iter(seconds))
-    print(f"\n{title}\n| run | median s | fastest to slowest s | {unit} a second | times the seconds of {first} |")
+    print(f"\n{title}\n| run | median (s) | range (s) | {unit} per second | time / time of {first} |")
     print("|---|---|---|---|---|")
     out: dict[str, object] = {}
     for name, values in seconds.items():

@@ -1,8 +1,10 @@
-"""Training ViT-B/32 at 224 px on a CUDA GPU beside open_clip: `python tests/bench/gpu.py [--rounds 7] [--json PATH]`.
+"""Training ViT-B/32 at 224 px on a CUDA GPU, minclip against open_clip.
 
-bf16 autocast, both compiled, the largest batch (a power of two) that fits for both: images a second, model FLOPs
-utilisation against the measured peak of a matrix product, and the ratio.  Without a GPU it says so and ends;
-`--smoke` then runs a step of 4 pairs on the CPU, uncompiled, to see that the command works.
+    python tests/bench/gpu.py [--rounds 7] [--json PATH]
+
+Both are compiled and run in bf16 autocast, with the largest power of two as batch size that fits for both. Prints
+images per second, the ratio, and model FLOPs utilization relative to the measured peak of a matrix product. Without a
+GPU nothing is measured; `--smoke` runs one uncompiled step of 4 pairs on the CPU, to check that the script works.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from minclip.training.parallel import check_compiler
 
 
 def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[str, functools.partial], float]:
-    """One training step of each side on the same pairs, and the FLOPs of one pair by our count."""
+    """One training step of each library on the same pairs, and the FLOPs per pair, counted on minclip's model."""
     torch.manual_seed(0)
     theirs, ours = (model.to(device) for model in both_models("L"))
     images = torch.randn(batch, 3, 224, 224, device=device)
@@ -47,14 +49,14 @@ def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.disable()
     if not torch.cuda.is_available() and not args.smoke:
-        print("no CUDA device here: nothing measured")
+        print("no CUDA device found: nothing was measured (--smoke runs one step on the CPU)")
         return
     device, batch = torch.device("cpu" if args.smoke else "cuda"), 4 if args.smoke else 256
     runs, flops = both_steps(batch, device, compiled=not args.smoke)
@@ -76,9 +78,8 @@ def main() -> None:
     seconds = interleaved(runs, args.rounds)
     results = {"steps": report(f"ViT-B/32, bf16, {batch} pairs", seconds, batch, "images"), "peak": peak}
     for name, values in seconds.items():
-        print(
-            f"{name}: {flops * batch / statistics.median(values) / peak:.0%} of {peak / 1e12:.2f} TFLOP/s (FLOPs of our form)"
-        )
+        used = flops * batch / statistics.median(values) / peak  # FLOPs counted on minclip's model, for both
+        print(f"{name}: {used:.0%} of {peak / 1e12:.2f} TFLOP/s")
     write(args.json, results)
 
 

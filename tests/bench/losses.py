@@ -1,7 +1,9 @@
-"""The chunked loss beside open_clip's: `python tests/bench/losses.py [--batch-size 16384] [--chunk-size 256] [--json PATH]`.
+"""The chunked loss against open_clip's.
 
-Forward and backward on features that are there already: seconds, and the memory on top of them (the process's peak; on a
-CUDA device the allocator's).  Values and gradients are compared before they are timed.
+    python tests/bench/losses.py [--batch-size 16384] [--chunk-size 256] [--json PATH]
+
+Measures forward and backward passes on given features: seconds, and peak memory above the features (of the process; on
+CUDA, of the allocator). Values and gradients are checked for equality before anything is timed.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from minclip import clip_loss
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=16_384)
     parser.add_argument("--embed-dim", type=int, default=512)
     parser.add_argument("--chunk-size", type=int, nargs="+", default=[256])

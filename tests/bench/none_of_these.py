@@ -1,7 +1,10 @@
-"""How well "none of these" works: `python tests/bench/none_of_these.py [RUN] [--photographs ZIP] [--json PATH]`.
+"""How often "none of these" is right.
 
-Scenes of the shapes world with one object, half of a task's classes as labels (at most six, drawn several times): how many
-whose class is there get it, how many whose class is not there are none of these; and noise and photographs, which all are.
+    python tests/bench/none_of_these.py [RUN] [--photographs ZIP] [--json PATH]
+
+For each task of the shapes world, half of its classes (at most six) serve as labels, drawn at random several times.
+Counts the one-object scenes whose class is among the labels and that get this label, and the "none of these" answers
+for the other scenes, for noise and for photographs, where this is the right answer.
 """
 
 import argparse
@@ -23,7 +26,7 @@ TASKS = ("colour", "shape", "fill", "size", "colour+shape")
 
 
 def measure(model, tokenizer, pairs, others, below, draws=20):
-    """Task -> shares: right of those whose class is a label, none of those whose class is not, none of each of `others`."""
+    """Task -> fractions: right labels if the class is one of them; "none" if it is not; "none" for each of `others`."""
     image, rng, out = embed_images(model, pairs), np.random.default_rng(0), {}
     for name in TASKS:
         task, rows = pairs.tasks[name], []

@@ -1,9 +1,12 @@
-"""The packer beside a DataLoader: `python tests/bench/packer.py [--photographs ZIP] [--count 2000] [--size 224 64] [--rounds 5] [--json PATH]`.
+"""Packed photographs against a DataLoader.
 
-Decoding: short side resized, centre kept, uint8, by Pillow and torchvision's v2 transforms in a `DataLoader` without workers,
-by `torchvision.io` with two, and by `pack`, which also writes the file.  Delivering, to the device that trains: random-resized
-crop, flip and normalisation, by the first of these loaders and by `batches` out of the pack.  The photographs are made up
-(500×375, about 50 KB: even light, edges, noise) unless a zip of real ones is given.  Results are compared before they are timed.
+    python tests/bench/packer.py [--photographs ZIP] [--count 2000] [--size 224 64] [--json PATH]
+
+Decoding to uint8, short side resized and center cropped: `pack`, which also writes the file, against a `DataLoader`
+with Pillow and torchvision's v2 transforms (no workers), and one with `torchvision.io` (two workers). Delivering
+augmented batches (random resized crop, flip, normalization) to the training device: from the pack, against the first
+of these loaders. The photographs are synthetic (500×375, about 50 KB) unless a zip is given. Results are checked
+before timing.
 """
 
 import argparse
@@ -36,7 +39,7 @@ MIN_CROP = 0.5
 
 
 def photograph(seed: int) -> bytes:
-    """A JPEG of 500×375: smooth light at four scales, a dozen shapes with edges, noise."""
+    """A synthetic JPEG of 500×375: smooth gradients at four scales, a dozen shapes with sharp edges, noise."""
     rng = np.random.default_rng(seed)
     pixels = np.full((375, 500, 3), 128, np.float32)
     for cells, contrast in ((4, 60), (12, 35), (40, 18), (120, 10)):
@@ -55,7 +58,7 @@ def photograph(seed: int) -> bytes:
 
 
 def write_photographs(folder: Path, count: int, archive: Path | None) -> list[str]:
-    """`count` JPEGs in the folder, their paths; of an archive with fewer, all of them."""
+    """Writes `count` JPEGs, synthetic or from the archive (which may hold fewer), and returns their paths."""
     files = (photograph(i) for i in range(count))
     if archive:
         source = zipfile.ZipFile(archive)
@@ -87,12 +90,12 @@ def loaded(dataset: Dataset, workers: int, device: torch.device) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, metavar="ZIP")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--size", type=int, nargs="+", default=[224, 64])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=10, help="of our batches, timed together")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of packed batches that are timed together")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     keep_memory()
@@ -123,7 +126,9 @@ def one_size(paths: list[str], size: int, device: torch.device, rounds: int, epo
         return pack(paths, lambda path: Path(path).read_bytes(), size, place=f"round {len(packs)}")[0]
 
     difference = np.mean([abs(a.astype(int) - pillow[i].numpy()).mean() for i, a in enumerate(packed()[:50])])
-    print(f"\n{size} px: mean difference to Pillow and v2 {difference:.2f} of 255 (crops lie up to half a pixel apart)")
+    print(
+        f"\n{size} px: mean difference from Pillow and v2 {difference:.2f} of 255 (crops differ by up to half a pixel)"
+    )
     decoding = interleaved(
         {
             "pack": packed,
@@ -156,7 +161,7 @@ def one_size(paths: list[str], size: int, device: torch.device, rounds: int, epo
     delivering = interleaved(
         {"batches": delivered, "DataLoader, Pillow, no worker": lambda: loaded(augmented, 0, device)}, rounds
     )
-    # an epoch leaves out what fills no batch
+    # an epoch drops its incomplete last batch
     share = len(paths) / (epochs * (len(pairs) // min(BATCH, len(pairs))) * min(BATCH, len(pairs)))
     delivering["batches"] = [seconds * share for seconds in delivering["batches"]]
     return {

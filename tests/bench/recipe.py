@@ -1,18 +1,23 @@
-"""The recipe for few photographs beside open_clip's default one, for equally long: `python tests/bench/recipe.py --photographs ZIP [--minutes 30]`.
+"""The preset flickr8k against open_clip's default recipe in equal time.
 
-Both see the same training photographs on the same machine, ours by the preset `flickr8k`, theirs by `open_clip_train.main`
-with its own settings (ViT, crops of 0.9 to 1, weight decay 0.2, learning rate 5e-4), but a batch, a picture and a model of
-our size and a warm-up that fits the run: its 10,000 steps would outlast it.  Its number of epochs comes from the time of
-one.  Recall is counted by ours for both, over the development images with all their captions.  open_clip_train needs `pip install pandas`.
+    python tests/bench/recipe.py --photographs ZIP [--minutes 30]
+
+Both train on the same photographs and the same machine: minclip with its preset, open_clip with `open_clip_train.main`
+and that script's defaults (ViT, crops of 0.9 to 1, weight decay 0.2, learning rate 5e-4), except for batch, image and
+model size, which match the preset, and the warm-up, which is shortened because its 10,000 steps would exceed the run.
+The time of one epoch determines open_clip's number of epochs. minclip's `retrieval` computes recall for both, over the
+development images with all their captions. open_clip's training script needs pandas.
 """
 
 import argparse
 import functools
 import json
 import math
+import sys
 import tempfile
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import open_clip
@@ -33,7 +38,7 @@ MODEL = {
 
 
 def write_table(pairs: Pairs, folder: Path) -> Path:
-    """A row an image and caption, with tabs between: what open_clip's CSV loader reads."""
+    """Writes the images and a table for open_clip's CSV loader: tab-separated, one row per image and caption."""
     rows = ["filepath\ttitle"]
     for i, captions in enumerate(pairs.captions):
         Image.fromarray(pairs.images[i].transpose(1, 2, 0)).save(folder / f"{i}.png")
@@ -43,7 +48,7 @@ def write_table(pairs: Pairs, folder: Path) -> Path:
 
 
 def train_theirs(table: Path, captions: int, minutes: float, batch: int, folder: Path) -> tuple[Path, int]:
-    """The last checkpoint and the number of epochs, in each of which all captions are seen."""
+    """Returns the last checkpoint and the number of epochs; every epoch uses all captions."""
     from open_clip_train.main import main
 
     (folder / "few_photographs_vit.json").write_text(json.dumps(MODEL))
@@ -60,7 +65,7 @@ def train_theirs(table: Path, captions: int, minutes: float, batch: int, folder:
         main([part for name, value in options.items() for part in (f"--{name}", str(value))])
         return time.perf_counter() - start
 
-    epochs = max(1, math.ceil(60 * minutes / run("one", 1)))  # in their favour
+    epochs = max(1, math.ceil(60 * minutes / run("one", 1)))  # rounded up, in open_clip's favor
     run("all", epochs)
     return folder / "all" / "checkpoints" / f"epoch_{epochs}.pt", epochs
 
@@ -68,7 +73,7 @@ def train_theirs(table: Path, captions: int, minutes: float, batch: int, folder:
 @torch.no_grad()
 def recall_of_theirs(checkpoint: Path, pairs: Pairs) -> dict[str, float]:
     model, _, preprocess = open_clip.create_model_and_transforms("few_photographs_vit")
-    weights = torch.load(checkpoint, weights_only=False)["state_dict"]  # our own, of a minute ago
+    weights = torch.load(checkpoint, weights_only=False)["state_dict"]  # safe: written by this script a moment ago
     model.load_state_dict({name.removeprefix("module."): x for name, x in weights.items()})
     model.eval()
     images = torch.stack([preprocess(Image.fromarray(x.transpose(1, 2, 0))) for x in pairs.images])
@@ -79,12 +84,14 @@ def recall_of_theirs(checkpoint: Path, pairs: Pairs) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photographs", required=True, help="Flickr8k as Kaggle delivers it, folder or zip")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", required=True, help="Flickr8k as Kaggle delivers it: a folder or a zip")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["ours", "theirs"], help="one of the two")
+    parser.add_argument("--only", choices=["ours", "theirs"], help="train only one of the two")
     options = parser.parse_args()
+    if options.only != "ours" and find_spec("pandas") is None:  # before half an hour of training
+        sys.exit("open_clip's training script needs pandas: pip install pandas, or give --only ours")
     load = functools.partial(load_pairs, "flickr8k", image_size=SIZE, root=options.photographs)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:

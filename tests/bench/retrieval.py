@@ -1,8 +1,10 @@
-"""Retrieval and search at real sizes: `python tests/bench/retrieval.py [--images 31783] [--peer-images 1000] [--json PATH]`.
+"""Retrieval and search at realistic sizes.
 
-First Flickr30k whole, five captions an image: seconds and peak memory on top of the features.  Then beside clip_benchmark's
-evaluator, on features that are there already, at a size whose one-hot matrices it can hold; the recalls are compared
-before they are timed.  Last, one query over 100,000 vectors.
+    python tests/bench/retrieval.py [--images 31783] [--peer-images 1000] [--json PATH]
+
+First, recall on random features of Flickr30k's size, with five captions per image: seconds, and peak memory above the
+features. Second, the same against clip_benchmark's evaluator, at a size at which its one-hot matrices fit into memory;
+the recalls are checked for equality before anything is timed. Last, single queries over 100,000 vectors.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from minclip.evaluate.search import Index
 
 
 def features(images: int, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Vectors of images and of five captions each, near enough to them that many are found."""
+    """Random image vectors, and five caption vectors near each of them, so that many captions are retrieved."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(images, dim, generator=generator)
     owner = torch.arange(images).repeat_interleave(5)
@@ -30,7 +32,7 @@ def features(images: int, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 
 def peer(image: torch.Tensor, text: torch.Tensor, owner: torch.Tensor) -> dict[str, float]:
-    """What `zeroshot_retrieval.evaluate` does once it has the features, line by line, in batches of 64."""
+    """The steps of `zeroshot_retrieval.evaluate` after the features are computed, in batches of 64."""
     scores = text @ image.t()
     positive = torch.zeros_like(scores, dtype=torch.bool)
     positive[torch.arange(len(scores)), owner] = True
@@ -42,9 +44,10 @@ def peer(image: torch.Tensor, text: torch.Tensor, owner: torch.Tensor) -> dict[s
 
 
 def latency(count: int, dim: int, rounds: int) -> list[float]:
-    """Seconds of one query at a time over `count` vectors."""
+    """Seconds of single queries over `count` vectors."""
     vectors = F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(0)), dim=1)
-    index, seconds = Index(None, [f"{i:06}.jpg" for i in range(count)], vectors, (None, None, None)), []
+    paths, seconds = [f"{i:06}.jpg" for i in range(count)], []
+    index = Index(None, paths, vectors, loaded=(None, None, None), broken=[], notes=[])
     for i in range(rounds):
         start = time.perf_counter()
         hits = index.search(vectors[i])
@@ -54,7 +57,7 @@ def latency(count: int, dim: int, rounds: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=31_783)
     parser.add_argument("--peer-images", type=int, default=1000)
     parser.add_argument("--search-images", type=int, default=100_000)
@@ -70,9 +73,7 @@ def main() -> None:
     results["whole"] = report(title, seconds, len(image) * len(text), "scores")
     results["peak bytes"] = peak_memory(lambda: retrieval(image, text, owner))
     held = image.nbytes + text.nbytes
-    print(
-        f"\npeak memory on top of the features' {held / 1e6:,.0f} MB: {results['peak bytes'] / 1e6:,.0f} MB", flush=True
-    )
+    print(f"\npeak memory above the features' {held / 1e6:,.0f} MB: {results['peak bytes'] / 1e6:,.0f} MB", flush=True)
 
     image, text, owner = features(args.peer_images, args.embed_dim)
     ours, theirs = retrieval(image, text, owner), peer(image, text, owner)
@@ -84,7 +85,7 @@ def main() -> None:
     seconds = latency(args.search_images, args.embed_dim, 200)
     results["search"] = report(f"one query over {args.search_images:,} images", {"minclip": seconds}, 1, "queries")
     slowest = float(np.quantile(seconds, 0.95))
-    print(f"median {1000 * statistics.median(seconds):.2f} ms, 19 of 20 below {1000 * slowest:.2f} ms")
+    print(f"median {1000 * statistics.median(seconds):.2f} ms, 95 % below {1000 * slowest:.2f} ms")
     write(args.json, results)
 
 

@@ -1,4 +1,7 @@
-"""How long the shapes world takes: `python tests/bench/shapes.py [--scenes 20000] [--repeats 3] [--json PATH]`."""
+"""Time to generate the shapes world.
+
+python tests/bench/shapes.py [--scenes 20000] [--repeats 3] [--json PATH]
+"""
 
 import argparse
 import json
@@ -12,7 +15,7 @@ from minclip.data.shapes import load_shapes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=20_000)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
@@ -27,7 +30,7 @@ def main() -> None:
     assert len(pairs) == args.scenes
     median, where = statistics.median(seconds), machine()
 
-    print("| what | scenes | pixels | median s | fastest to slowest s | scenes a second | CPU | threads |")
+    print("| what | scenes | pixels | median (s) | range (s) | scenes/s | CPU | threads |")
     print("|---|---|---|---|---|---|---|---|")
     print(
         f"| shapes, with captions and tasks | {args.scenes} | {args.image_size} | {median:.2f} "

@@ -1,8 +1,10 @@
-"""Our tokenizer beside others, one thread: `python tests/bench/tokenizer.py --captions FLICKR8K.zip [--rounds 7] [--json PATH]`.
+"""minclip's tokenizer against others, on one thread.
 
-`encode` with OpenAI's vocabulary against open_clip's Python tokenizer (and OpenAI's own, where `clip` is installed), on a
-first pass and on a second, which finds its words in the cache; training 4,096 merges against Hugging Face's Rust trainer.
-Without `--captions` the captions of the shapes world stand in.
+    python tests/bench/tokenizer.py [--captions FLICKR8K.zip] [--rounds 7] [--json PATH]
+
+Times `encode` with OpenAI's vocabulary against open_clip's Python tokenizer (and OpenAI's, if `clip` is installed), in
+a first pass and in a second one, which finds all words in the cache; and the training of 4,096 merges against Hugging
+Face's Rust trainer. Without `--captions`, the captions of the shapes world are used.
 """
 
 import os
@@ -45,7 +47,7 @@ def openai_tokenizer() -> object | None:
 
 
 def train_rust(texts: list[str]) -> tokenizers.Tokenizer:
-    """Hugging Face's trainer with the same splitting and spelling."""
+    """Hugging Face's trainer with the same normalization and word splitting."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = tokenizers.normalizers.Lowercase()
     pre = tokenizers.pre_tokenizers
@@ -62,7 +64,7 @@ def train_rust(texts: list[str]) -> tokenizers.Tokenizer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, help="a zip with captions.txt, as Kaggle delivers flickr8k")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
@@ -74,9 +76,11 @@ def main() -> None:
     makers = {"minclip": Tokenizer.from_openai, "open_clip": open_clip.tokenizer.SimpleTokenizer}
     if openai_tokenizer():
         makers["openai"] = openai_tokenizer
-    known = {name: make() for name, make in makers.items()}  # on its second pass from the first round on
+    known = {name: make() for name, make in makers.items()}  # they see all words before the first timed round
     ids = {name: [tokenizer.encode(text) for text in texts] for name, tokenizer in known.items()}
-    assert all(rows == ids["minclip"] for rows in ids.values()), "the tokenizers differ: their times mean nothing"
+    assert all(rows == ids["minclip"] for rows in ids.values()), (
+        "the tokenizers give different ids, so their times can't be compared"
+    )
 
     fresh = {name: iter([make() for _ in range(args.rounds)]) for name, make in makers.items()}
     first = interleaved(

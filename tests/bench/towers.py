@@ -1,8 +1,11 @@
-"""Our towers beside open_clip's, same weights, same inputs: `python tests/bench/towers.py [--rounds 7] [--json PATH]`.
+"""minclip's towers against open_clip's, same weights, same inputs.
 
-Images a second of ViT-B/32 in fp32 and bf16 (weights in bf16, as open_clip's `precision="bf16"` has them, and ours under
-autocast, too) and a zero-shot classifier of 1,000 class names × 7 prompts.  On a CUDA device when
-there is one.  `--classes 100` makes the classifier a tenth as long.  Results are compared before they are timed.
+    python tests/bench/towers.py [--rounds 7] [--json PATH]
+
+Times ViT-B/32 in fp32 and bf16 (with weights in bf16, as in open_clip's `precision="bf16"`, and under autocast), and a
+zero-shot classifier for 1,000 class names × 7 prompts, on CUDA if available. `--classes 100` shortens the classifier
+to a tenth. Results are checked for equality before anything is timed. `--rounds 1 --classes 2 --batch-size 2` only
+checks that the script works.
 """
 
 import argparse
@@ -29,8 +32,8 @@ TEMPLATES = (
 
 
 def both_models(device: str) -> tuple[torch.nn.Module, CLIP]:
-    """open_clip's ViT-B/32 with random weights, and ours with the same ones."""
-    logging.disable()  # "no pretrained weights": on purpose
+    """open_clip's ViT-B/32 with random weights, and minclip's with the same weights."""
+    logging.disable()  # open_clip warns that there are no pretrained weights, which is intended
     torch.manual_seed(0)
     theirs = open_clip.create_model("ViT-B-32-quickgelu").eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -52,9 +55,9 @@ def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--text-rounds", type=int, default=1, help="of the classifier, minutes each on a CPU")
+    parser.add_argument("--text-rounds", type=int, default=1, help="rounds of the classifier, minutes each on a CPU")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--json", type=Path)
@@ -73,7 +76,7 @@ def main() -> None:
     runs = {"minclip": lambda: ours.encode_image(images), "open_clip": lambda: theirs.encode_image(images)}
     results["images, fp32"] = report("ViT-B/32, images, fp32", interleaved(runs, args.rounds), len(images), "images")
     half = images.bfloat16()
-    exact = ours.encode_image(images)  # bf16 has 8 bits: both must point where fp32 does
+    exact = ours.encode_image(images)  # bf16 has 8 bits: the directions must still agree with fp32
     for features in (ours16.encode_image(half), theirs16.encode_image(half), autocast(ours.encode_image, images)):
         assert cosines(features, exact).min() > 0.99
     runs = {
@@ -84,7 +87,7 @@ def main() -> None:
     }
     results["images, bf16"] = report("ViT-B/32, images, bf16", interleaved(runs, args.rounds), len(images), "images")
 
-    # two of its thousand names stand there twice, and ours must differ
+    # two names occur twice in open_clip's list; minclip requires unique names
     names = [*open_clip.IMAGENET_CLASSNAMES, *(f"small {name}" for name in open_clip.IMAGENET_CLASSNAMES)]
     names = list(dict.fromkeys(names))[: args.classes]
     tokenizer, peers = Tokenizer.from_openai(), open_clip.get_tokenizer("ViT-B-32")

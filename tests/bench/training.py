@@ -1,8 +1,11 @@
-"""A whole training step beside open_clip's: `python tests/bench/training.py [--size S M L] [--rounds 7] [--json PATH]`.
+"""A whole training step against open_clip's.
 
-Same weights, same images, same captions of 9 to 20 tokens: forward, loss, backward, AdamW.  open_clip in its own bf16
-autocast and in its fp32 default, its captions padded to the context as its tokenizer does, its optimizer as its training
-script makes it.  Loss and gradients are compared in fp32 before anything is timed.
+    python tests/bench/training.py [--size S M L] [--rounds 7] [--json PATH]
+
+Forward pass, loss, backward pass and AdamW, with the same weights, images and captions of 9 to 20 tokens. open_clip
+runs in fp32, its default, and in bf16 autocast; its captions are padded to the context length, as its tokenizer does,
+and its optimizer is set up as in its training script. Loss and gradients are compared in fp32 before anything is
+timed. `--size S --rounds 1 --batch-size 8` only checks that the script works.
 """
 
 import argparse
@@ -41,9 +44,10 @@ def both_models(size: str) -> tuple[torch.nn.Module, CLIP]:
     return theirs.train(), ours.train()
 
 
-def captions(size: str) -> torch.Tensor:
-    """(B, context) ids of 9 to 20 tokens, SOT and EOT among them, padded with 0."""
-    *_, text, batch = SIZES[size]
+def captions(size: str, batch: int | None = None) -> torch.Tensor:
+    """(B, context) random ids of 9 to 20 tokens, SOT and EOT included, padded with 0."""
+    *_, text, default = SIZES[size]
+    batch = batch or default
     ids = torch.zeros(batch, text["context_length"], dtype=torch.long)
     for row, length in enumerate(torch.randint(9, 21, (batch,)).tolist()):
         ids[row, :length] = torch.randint(1, text["vocab_size"] - 2, (length,))
@@ -62,9 +66,10 @@ def step(model: torch.nn.Module, loss: Callable, optimizer: torch.optim.Optimize
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, help="instead of the sizes' own: S 128, M 64, L 8")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.disable()
@@ -72,9 +77,10 @@ def main() -> None:
     results = {}
     for size in args.size:
         runs, values, grads = {}, {}, {}
-        image_size, batch, eot = SIZES[size][1]["image_size"], SIZES[size][3], SIZES[size][2]["vocab_size"] - 1
+        image_size, eot = SIZES[size][1]["image_size"], SIZES[size][2]["vocab_size"] - 1
+        batch = args.batch_size or SIZES[size][3]
         torch.manual_seed(1)
-        images, ids = torch.randn(batch, 3, image_size, image_size), captions(size)
+        images, ids = torch.randn(batch, 3, image_size, image_size), captions(size, batch)
         for precision in ("bf16", "fp32"):
             theirs, ours = both_models(size)
             groups = [

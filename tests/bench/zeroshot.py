@@ -1,9 +1,11 @@
-"""Zero-shot beside the bare image tower: `python tests/bench/zeroshot.py [--images 100000] [--classes 1000] [--json PATH]`.
+"""Zero-shot classification against the bare image tower.
 
-Images a second of a whole data set (the classifier built from its class names, uint8 pixels normalized, embedded, compared
-with every class, top-1 and top-5 counted), and of the tower alone on batches that are normalized already.  Both see the
-same random images, of which one batch is kept and given out again and again.  The tower is small enough for a laptop;
-`--width 768 --layers 12 --image-size 224` is about ViT-B/16.
+    python tests/bench/zeroshot.py [--images 100000] [--classes 1000] [--json PATH]
+
+Compares images per second of a whole evaluation (building the classifier, normalizing uint8 pixels, embedding,
+comparing with every class, top-1 and top-5 accuracy) with those of the tower alone on normalized batches. Both use one
+batch of random images again and again. The tower is small enough for a laptop; ViT-B/16 is about
+`--width 768 --layers 12 --image-size 224`.
 """
 
 import argparse
@@ -25,7 +27,7 @@ TEMPLATES = ("a photo of a {}", "a drawing of a {}", "one {} among others")
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=256)
@@ -61,7 +63,7 @@ def main() -> None:
 
     def zero_shot() -> None:
         classifier = zero_shot_classifier(model, tokenizer, names, templates=TEMPLATES)
-        batches = (pixels[:size].copy() for size in sizes())  # as one that is read from a disk
+        batches = (pixels[:size].copy() for size in sizes())  # a new array, as if read from disk
         scores = torch.cat([(features @ classifier).cpu() for features in embed_batches(model, batches)])
         assert accuracy(scores, labels) <= accuracy(scores, labels, k=5)
 
@@ -70,7 +72,7 @@ def main() -> None:
     title = f"{args.images:,} images × {args.classes:,} classes"
     results: dict[str, object] = {"speed": report(title, seconds, args.images, "images")}
     speed = 1 / results["speed"]["zero-shot"]["ratio"]
-    print(f"\nzero-shot runs at {speed:.3f} of the bare tower's images a second")
+    print(f"\nzero-shot runs at {speed:.3f} of the bare tower's images per second")
     results["peak bytes"] = peak_memory(zero_shot)
     held = 4 * args.images * args.classes
     print(f"peak memory {results['peak bytes'] / 1e6:,.0f} MB, of which the scores are {held / 1e6:,.0f} MB")
