@@ -106,12 +106,13 @@ def random_numbers(count: int, *seeds: int) -> Tensor:
 
 
 def raw_batches(
-    pairs: Pairs, captions: Captions, *, batch_size: int, epoch: int, seed: int, start: int = 0
+    pairs: Pairs, captions: Captions, *, batch_size: int, epoch: int, seed: int, start: int = 0, multiple: int = 1
 ) -> Iterator[RawBatch]:
     """The batches of one epoch from number `start` on: each image once, with one of its captions.
 
     Each process gets its rows of each batch: together they see the batch that a single process would see.
-    The incomplete last batch is dropped; its images appear in other epochs.  Raises MinclipError if there is no batch.
+    The incomplete last batch is dropped; its images appear in other epochs.  `multiple` is that of `trim`.  Raises
+    MinclipError if there is no batch.
     """
     if batch_size > len(pairs):
         raise MinclipError(f"train.batch_size {batch_size} exceeds the data set's {len(pairs)} images: lower it")
@@ -126,7 +127,8 @@ def raw_batches(
         place = to_device(torch.from_numpy(index), pairs.images.device) if on_gpu else index
         images = torch.as_tensor(pairs.images[place])
         numbers = random_numbers(batch_size, seed, epoch, number)[:, mine]
-        yield RawBatch(images, trim(captions.ids[texts], captions.eot_id), captions.may_flip[texts], numbers)
+        ids = trim(captions.ids[texts], captions.eot_id, multiple=multiple)
+        yield RawBatch(images, ids, captions.may_flip[texts], numbers)
 
 
 @dataclass(frozen=True)

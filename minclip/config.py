@@ -182,6 +182,7 @@ class DataConfig:
     min_crop: Annotated[float, "(0, 1]"] = 1.0  # smallest fraction of the area that a random crop keeps; 1 is no crop
     flip: bool = False  # mirror half of the images, but never those whose caption says left or right
     color: Share = 0.0  # largest relative change of brightness, contrast and saturation
+    on_gpu: Literal["auto", "yes", "no"] = "auto"  # all images in the GPU's memory; "auto": if they take half of it
     workers: Annotated[int, "[0, 1024]"] = 2  # shards only: processes that read and decode, for each training process
 
     def __post_init__(self) -> None:
@@ -189,6 +190,7 @@ class DataConfig:
         own = self.name == "own" or not (self.image_column or self.caption_column)
         need(own, "data.image_column and data.caption_column belong to an own table, data.name own")
         need(self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes, which are painted")
+        need(self.name != "shards" or self.on_gpu == "auto", "data.on_gpu has no effect with data.name shards")
         need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
         first = self.first_size or 0
         grows = first <= self.image_size and first % 16 == 0
@@ -220,9 +222,7 @@ class LoopConfig:
     eval_every: Count | None = None  # steps between validations; None validates at the end only
     checkpoint_every: Count = 200  # steps
     device: str = "auto"  # "auto" takes the first available of cuda, mps, cpu
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = (
-        "auto"  # of the towers; "auto" takes the fastest, not always bf16
-    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of the towers; "auto" takes the fastest one
     parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a shard of them
     compile: bool = False  # torch.compile the towers: minutes at first, faster steps on a GPU
     grad_checkpointing: bool = False  # recompute activations in the backward pass instead of storing them

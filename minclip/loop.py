@@ -74,7 +74,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
         model = wrap(clip, loop)  # `clip` remains the bare model inside any wrapper
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = make_optimizer(clip, loop)
+        optimizer = make_optimizer(clip, loop, autocast=autocast)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # those of the towers may differ
         ema = EMA(model, loop.ema) if loop.ema else None
         saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
@@ -96,7 +96,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 watch.log_scalars(writer, line)
 
         def validate() -> None:
-            with ema.applied() if ema else nullcontext():
+            eager = torch.compiler.set_stance("force_eager")  # its shapes are others: nothing is compiled for them
+            with ema.applied() if ema else nullcontext(), eager:
                 whole = whole_model(model)
                 if first:
                     log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})

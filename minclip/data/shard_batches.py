@@ -40,6 +40,7 @@ class ShardBatches(IterableDataset):
     rank: int = field(default_factory=distributed.rank)
     world_size: int = field(default_factory=distributed.world_size)
     tally: Tally = field(default_factory=Tally)
+    multiple: int = 1  # of the batches' text length: see `trim`
 
     def __post_init__(self) -> None:
         n, processes = len(self.shards), self.world_size
@@ -73,7 +74,8 @@ class ShardBatches(IterableDataset):
                 may_flip = torch.tensor([not SIDED.search(caption) for caption in captions])
                 numbers = random_numbers(len(samples), self.seed, self.worker + self.made * workers, self.rank)
                 images = torch.from_numpy(np.stack([s.pixels for s in samples]))
-                batch = RawBatch(images, trim(ids, self.tokenizer.eot_id), may_flip, numbers)
+                ids = trim(ids, self.tokenizer.eot_id, multiple=self.multiple)
+                batch = RawBatch(images, ids, may_flip, numbers)
                 yield batch, self.tally.skipped, self.tally.reasons
                 self.tally.skipped, self.tally.reasons = 0, []
         except MinclipError as error:

@@ -60,13 +60,16 @@ class Stream:
     def start(self, tokenizer: Tokenizer, device: torch.device, step: int) -> None:
         """From now on, `next` gives this process's batches from `step` on, as if never stopped."""
         self.device, loop = device, self.config.train
+        # few lengths of text on a GPU: its products like multiples of 8, and each new shape costs something there
+        multiple = 8 if device.type == "cuda" or loop.compile else 1
         if not self.pairs:
-            streamed = ShardBatches(self.opened.shards, tokenizer, self.config, step=step)
+            streamed = ShardBatches(self.opened.shards, tokenizer, self.config, step=step, multiple=multiple)
             self.raw, self.tally = streamed.stream(), streamed.tally
         else:
             captions = tokenize(self.pairs, tokenizer, self.config.model.text.context_length)
-            pairs = replace(self.pairs, images=move_to_gpu_once(self.pairs.images, device))
-            self.raw = endless(pairs, captions, batch_size=loop.batch_size, seed=loop.seed, step=step)
+            images = move_to_gpu_once(self.pairs.images, device, on_gpu=self.config.data.on_gpu)
+            pairs, options = replace(self.pairs, images=images), {"batch_size": loop.batch_size, "seed": loop.seed}
+            self.raw = endless(pairs, captions, step=step, multiple=multiple, **options)
             if device.type == "cuda" and pairs.images is self.pairs.images:  # on a CPU a thread would save no time
                 self.raw = prefetch(x.pin_memory() for x in self.raw)
 
@@ -85,18 +88,26 @@ class Stream:
         return {split: self.validation if split == "val" else self.opened.load(split) for split in splits}
 
 
-def endless(pairs: Pairs, captions: Captions, *, batch_size: int, seed: int, step: int) -> Iterator[RawBatch]:
+def endless(pairs: Pairs, captions: Captions, *, batch_size: int, step: int, **options: int) -> Iterator[RawBatch]:
     """`raw_batches` of all epochs, from `step` on."""
     epoch, start = divmod(step, len(pairs) // batch_size)
     while True:
-        yield from raw_batches(pairs, captions, batch_size=batch_size, epoch=epoch, seed=seed, start=start)
+        yield from raw_batches(pairs, captions, batch_size=batch_size, epoch=epoch, start=start, **options)
         epoch, start = epoch + 1, 0
 
 
-def move_to_gpu_once(images: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
-    """All images on the GPU if they take at most half of its free memory, else (and on other devices) as they are."""
-    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+def move_to_gpu_once(images: np.ndarray, device: torch.device, *, on_gpu: str = "auto") -> np.ndarray | Tensor:
+    """All images on the GPU, or (`on_gpu` "no", and on other devices) as they are.
+
+    "auto" leaves half of the free memory to the step.  MinclipError: "yes", and they don't fit.
+    """
+    if device.type != "cuda" or on_gpu == "no":
         return images
+    free = torch.cuda.mem_get_info(device)[0]
+    if on_gpu == "auto" and images.nbytes > free // 2:
+        return images
+    size = f"{images.nbytes / 1e9:.1f} GB of images, and the GPU has {free / 1e9:.1f} GB free"
+    need(images.nbytes < free, f"data.on_gpu yes: {size}; choose auto or no")
     out = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for i in range(0, len(images), 1024):  # a memory map may be larger than the memory
         out[i : i + 1024] = torch.from_numpy(np.array(images[i : i + 1024]))

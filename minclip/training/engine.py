@@ -112,6 +112,8 @@ def gradients(
     clip = model.module if isinstance(model, DistributedDataParallel) else model
     size = loop.micro_batch or len(batch.ids)
     micro_batches = list(zip(batch.images.split(size), batch.ids.split(size)))
+    for _, ids in micro_batches if loop.compile else ():
+        torch._dynamo.maybe_mark_dynamic(ids, 1)  # compiled once for all lengths of text
     kind = batch.images.device.type
     plain = autocast and kind == "cpu"  # the fused attention's backward pass is several times slower there in bf16
 

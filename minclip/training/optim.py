@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..config import LoopConfig
 from ..model import CLIP
-from .engine import fast_bf16
 from .parallel import local
 
 
@@ -20,6 +19,8 @@ class Muon(torch.optim.AdamW):
     so that all directions learn at the same pace.  The update has the length of AdamW's (0.2 · √max(out, rest), Liu et
     al. 2025), so that one learning rate suits both kinds.
     """
+
+    dtype = torch.float32  # of the iteration in `orthogonal`
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -47,7 +48,7 @@ class Muon(torch.optim.AdamW):
         grads = torch.where(used > 0, grads, 0.0)
         momenta = [self.state[weight]["momentum"] for weight in weights]
         momentum = torch.stack([x.flatten(1) for x in momenta]).lerp(grads, (1 - beta) * used)
-        updates = orthogonal(grads.lerp(momentum, beta))  # Nesterov momentum
+        updates = orthogonal(grads.lerp(momentum, beta), dtype=self.dtype)  # Nesterov momentum
         updates *= -0.2 * lr * max(updates.shape[1:]) ** 0.5 * used
         shape = weights[0].shape
         torch._foreach_copy_(momenta, [x.view(shape) for x in momentum])
@@ -55,12 +56,12 @@ class Muon(torch.optim.AdamW):
         torch._foreach_add_(weights, [x.view(shape) for x in updates])
 
 
-def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonal(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
     """Matrices (…, m, n) with singular values of about 1 (0.7 to 1.2), in fp32, by a Newton-Schulz iteration.
 
     Jordan's quintic polynomial has a slope of 3.4445 at 0, so five steps are enough, and bf16 is exact enough.
     """
-    x = matrices.bfloat16() if fast_bf16(matrices.device.type) else matrices.float()
+    x = matrices.to(dtype)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x  # the smaller square
@@ -98,11 +99,13 @@ def parameter_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def make_optimizer(model: CLIP, loop: LoopConfig) -> torch.optim.AdamW:
+def make_optimizer(model: CLIP, loop: LoopConfig, *, autocast: torch.dtype | None = None) -> torch.optim.AdamW:
     """AdamW or Muon over the model's `parameter_groups`; fused: one kernel for all parameters."""
     groups = parameter_groups(model, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr)
     kind = Muon if loop.optimizer == "muon" else torch.optim.AdamW
-    return kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=True)
+    optimizer = kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=True)
+    optimizer.dtype = torch.bfloat16 if autocast == torch.bfloat16 else torch.float32  # fp16's numbers end too soon
+    return optimizer
 
 
 class EMA:

@@ -29,7 +29,9 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     if loop.compile:
         check_compiler(device)
         for tower in towers:
-            tower.compile()  # in place: names in the state stay what they are
+            # in place: names in the state stay what they are.  Shapes are compiled as they come, but for the texts'
+            # length, which `gradients` marks as one that changes
+            tower.compile(dynamic=False)
     if world_size() == 1:
         return model
     if loop.parallel == "ddp":

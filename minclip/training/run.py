@@ -28,7 +28,8 @@ from .optim import EMA
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
 FREE = {  # fields that may differ from those that a run began with
     *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
-    *("root", "device", "precision", "parallel", "compile", "micro_batch", "loss_chunk", "grad_checkpointing"),
+    *("root", "device", "precision", "on_gpu", "compile"),  # where it runs, and how fast
+    *("parallel", "micro_batch", "loss_chunk", "grad_checkpointing"),  # the same numbers in another order or place
     *("lr", "grad_clip"),  # the rescue of a run that has become unstable
 }
 FOUND = ("vocab_size", "eot_id", "hf_config")  # by the run when it began, with its tokenizer and its text tower

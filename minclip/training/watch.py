@@ -164,7 +164,8 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
         return ["(start it in one process to have a batch and its gradients checked)"]
     images, ids = batch.images[:64], batch.ids[:64]
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
-    with torch.enable_grad(), frozen_statistics(model):  # a check must not change the run
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.enable_grad(), frozen_statistics(model), eager:  # a check must not change the run
         image, text, scale = model(images, ids)
         numbers = [scale, model.logit_bias] if LOSSES[model.config.loss].bias else [scale]
         loss = contrastive_loss(model, image, text, numbers=numbers, loop=LoopConfig())

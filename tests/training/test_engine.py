@@ -122,7 +122,9 @@ def test_the_loss_and_the_scale_come_without_a_graph():
 def test_under_autocast_the_towers_alone_are_bf16(micro_batch):
     config = replace(MODEL, vision=replace(VISION, patch_dropout=0.0, dropout=0.0), text=replace(TEXT, dropout=0.0))
     model, pairs, loop = CLIP(config), batch(), LoopConfig(batch_size=12, micro_batch=micro_batch)
-    exact, rounded = (gradients(model, pairs, loop, autocast=autocast, seed=7)[0] for autocast in (None, torch.bfloat16))
+    exact, rounded = (
+        gradients(model, pairs, loop, autocast=autocast, seed=7)[0] for autocast in (None, torch.bfloat16)
+    )
     assert rounded.dtype == torch.float32 and 0 < abs(exact - rounded) < 0.01 * exact
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         image, text, scale = model(pairs.images, pairs.ids)
