@@ -224,6 +224,7 @@ class LoopConfig:
     device: str = "auto"  # "auto" takes the first available of cuda, mps, cpu
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of the towers; "auto" takes the fastest one
     parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a shard of them
+    cuda_graph: Literal["auto", "off"] = "auto"  # on one GPU, a small model's step is recorded and replayed
     compile: bool = False  # torch.compile the towers: minutes at first, faster steps on a GPU
     grad_checkpointing: bool = False  # recompute activations in the backward pass instead of storing them
     ema: Fraction = 0.0  # decay of a moving average of the weights, which is then validated and saved; 0 is off

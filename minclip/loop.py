@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from .batches import Batch
 from .config import MinclipError, TrainConfig
 from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .model import CLIP
-from .training import distributed, engine, watch
+from .training import distributed, engine, graph, watch
 from .training import run as runs
+from .training.checkpoint import Checkpoints, load_checkpoint
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
 from .weights.config_json import to_dict
@@ -77,7 +80,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         optimizer = make_optimizer(clip, loop, autocast=autocast)
         peak_lrs = [group["lr"] for group in optimizer.param_groups]  # those of the towers may differ
         ema = EMA(model, loop.ema) if loop.ema else None
-        saved = runs.load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
+        saved = load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skips = saved["step"], engine.Skips(clip, fp16=autocast == torch.float16, saved=saved)
         if first and resume:
             runs.write_run_config(folder, config)
@@ -87,6 +90,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder until process 0 has prepared it
+        checkpoints = Checkpoints(folder, model, optimizer, ema=ema)
         writer = watch.tensorboard(folder, step) if loop.tensorboard and first else None
 
         def log(line: dict[str, Any]) -> None:
@@ -103,16 +107,31 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})
 
         def save() -> None:
-            progress = {"step": step, "seconds": time.perf_counter() - started, **skips.progress()}
-            runs.save_checkpoint(folder, model, optimizer, ema=ema, progress=progress)
+            checkpoints.save({"step": step, "seconds": time.perf_counter() - started, **skips.progress()})
+
+        def update(batch: Batch, seed: int | None) -> tuple[Tensor, Tensor, Tensor]:
+            """One step.  It reads nothing back from the GPU, so the host runs ahead and the GPU never waits for it."""
+            optimizer.zero_grad()  # otherwise gradients accumulate
+            options = {"autocast": autocast, "loss_scale": skips.loss_scale}
+            loss, scale = engine.gradients(model, batch, loop, seed=seed, **options)
+            grad_norm = engine.clip_gradients(parameters, loop.grad_clip, loss_scale=skips.loss_scale)
+            finite = (loss + grad_norm).isfinite()
+            optimizer.found_inf = (~finite).float()  # a bad update would ruin the weights: it is skipped
+            optimizer.step()
+            clip.clamp_logit_scale()  # so that no step begins with a scale above 100
+            if ema:
+                ema.update(skips.step, finite)
+            skips.count(finite)
+            return loss, scale, grad_norm
 
         # ---- training
+        take_step = graph.Recorded(update, clip, optimizer) if graph.pays(clip, loop) else update
         stream.start(tokenizer, device, step)
         watcher, reasons_told, flops = watch.Watcher(config), 0, {}  # flops by image size
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
         started = time.perf_counter() - saved["seconds"]  # train.minutes counts from the first step on
         logged_at, logged_step = time.perf_counter(), step
-        with bar, engine.deferred_interrupt() as interrupted:
+        with bar, engine.explained_memory(config), engine.deferred_interrupt() as interrupted:
             while True:
                 # one clock and one decision for all processes
                 seconds, stop = distributed.synchronize_clock(time.perf_counter() - started, interrupted())
@@ -122,32 +141,22 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 # the schedules: learning rate, size of the images, patch dropout
                 fraction = engine.schedule(progress, loop.warmup)
                 for group, peak_lr in zip(optimizer.param_groups, peak_lrs):
-                    group["lr"] = peak_lr * fraction
+                    engine.set_lr(group, peak_lr * fraction)
                 side = engine.picture_size(progress, config.data)
                 if loop.unmasked_last and progress >= 1 - loop.unmasked_last and clip.vision.patch_dropout:
                     clip.vision.patch_dropout = 0.0
                     flops.clear()  # without patch dropout a step costs more: count again
-                # one step: gradients of the loss, clipped, then the optimizer.  Nothing in it reads a number back from
-                # the GPU, so the host is ahead with the next steps, and the GPU never waits for it
+                # one step
                 batch = stream.next(side)
                 # all randomness comes from these: no random state is saved, and any number of processes may resume
                 seed = int(np.random.SeedSequence([loop.seed, step, distributed.rank()]).generate_state(1)[0])
-                optimizer.zero_grad()  # otherwise gradients accumulate
-                options = {"autocast": autocast, "seed": seed, "loss_scale": skips.loss_scale}
-                loss, scale = engine.gradients(model, batch, loop, **options)
-                grad_norm = engine.clip_gradients(parameters, loop.grad_clip, loss_scale=skips.loss_scale)
                 logged = step == 0 or (step + 1) % loop.log_every == 0
                 before = [parameter.detach().clone() for parameter in parameters] if logged else []
-                finite = (loss + grad_norm).isfinite()
-                optimizer.found_inf = (~finite).float()  # a bad update would ruin the weights: it is skipped
-                optimizer.step()
-                clip.clamp_logit_scale()  # so that no step begins with a scale above 100
-                skips.count(finite)
-                if ema:
-                    ema.update(step, finite)
+                loss, scale, grad_norm = take_step(batch, seed)
                 step += 1
                 # every log_every steps: log
                 if logged:
+                    loss, scale, grad_norm = (x.item() for x in (loss, scale, grad_norm))  # now the GPU has come so far
                     now = time.perf_counter()
                     rate = loop.batch_size * (step - logged_step) / (now - logged_at)
                     if side not in flops:
@@ -155,10 +164,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     peak = watch.peak_flops(device, autocast=autocast) * distributed.world_size()
                     line = {
                         "step": step,
-                        "loss": loss.item(),
-                        "scale": scale.item(),
+                        "loss": loss,
+                        "scale": scale,
                         "lr": loop.lr * fraction,  # of the groups without a rate of their own
-                        "grad_norm": grad_norm.item(),
+                        "grad_norm": grad_norm,
                         "param_norm": engine.norm(parameters).item(),
                         "update_norm": engine.norm([after - old for after, old in zip(parameters, before)]).item(),
                         "images_per_s": rate,
@@ -179,9 +188,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     logged_at, logged_step = time.perf_counter(), step
                     if (in_a_row := int(skips.in_a_row)) >= MAX_SKIPPED and skips.loss_scale < 2:
                         what = f"the gradient was not finite {in_a_row} times in a row (loss {loss}, norm {grad_norm})"
-                        how = (
-                            f"resume with a lower train.lr ({loop.lr:g}), or start anew without a state.pt in {folder}"
-                        )
+                        how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt"
                         raise MinclipError(f"step {step}: {what}: {how}")
                 bar.update()
                 # now and then: validate, save
@@ -194,6 +201,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
 
         # ---- the end: save, validate, evaluate on splits that were not used for any choice
         save()
+        checkpoints.wait()
         if stop:
             raise KeyboardInterrupt(f"stopped after step {step}; everything is saved in {folder}")
         if not loop.eval_every or step % loop.eval_every:  # otherwise the loop has just validated

@@ -28,7 +28,7 @@ from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.resnet import SmallResNet
 from minclip.training import engine, watch
-from minclip.training import run as run_folder
+from minclip.training.checkpoint import Checkpoints
 from minclip.training.engine import pick_device, schedule
 from minclip.training.optim import parameter_groups
 from minclip.training.run import Run, is_finished, read_metrics, write_metrics
@@ -381,14 +381,14 @@ def test_an_averaged_run_resumes_exactly(tiny):
 def stopped_after(config, step, folder):
     """Trains until the checkpoint of `step`, and breaks."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
-        save = run_folder.save_checkpoint
+        save = Checkpoints.save
 
-        def save_and_break(*args, progress, **kwargs):
-            save(*args, progress=progress, **kwargs)
+        def save_and_break(checkpoints, progress):
+            save(checkpoints, progress)
             if progress["step"] == step:
                 raise RuntimeError("the machine stops")
 
-        patch.setattr(run_folder, "save_checkpoint", save_and_break)
+        patch.setattr(Checkpoints, "save", save_and_break)
         train(config, folder)
 
 

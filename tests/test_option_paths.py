@@ -17,6 +17,7 @@ from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, Tex
 from minclip.data.stream import Stream
 from minclip.loop import train
 from minclip.tokenizer import Tokenizer
+from minclip.training.checkpoint import Checkpoints
 from minclip.training.engine import picture_size
 
 pytestmark = pytest.mark.usefixtures("data_home", "small_world")
@@ -82,6 +83,7 @@ DATA = {
     "min_crop": (0.3, ALWAYS),
     "flip": (True, ALWAYS),
     "color": (0.4, ALWAYS),
+    "on_gpu": ("no", {"shapes": set(), "own": set(), "shards": REFUSED}),  # on a CPU it changes nothing
     "workers": (3, {"shapes": REFUSED, "own": REFUSED, "shards": {"images", "ids"}}),
 }
 
@@ -159,7 +161,7 @@ LOOP = {
     "tensorboard": ({"tensorboard": True}, {"files"}),
     "overfit": ({"overfit": 12}, WEIGHTS),
 }
-ELSEWHERE = {"parallel", "compile"}  # in tests of several processes, and of minutes
+ELSEWHERE = {"parallel", "compile", "cuda_graph"}  # in tests of several processes, and of minutes
 # what works inside the towers, or by their parameters, is tried on each; the rest of the loop sees no difference
 BY_TOWER = {"micro_batch", "optimizer", "weight_decay", "freeze", "precision", "ema", "unmasked_last"}
 BY_TOWER |= {"vision_lr", "text_lr", "grad_checkpointing"}
@@ -173,9 +175,7 @@ def test_every_field_of_the_loop_has_a_row():
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """`outcome(tower, **loop)`: what a run of three steps leaves behind; each is trained once."""
-    import minclip.training.run as module
-
-    done, saves, save = {}, [], module.save_checkpoint
+    done, saves, save = {}, [], Checkpoints.save
 
     def of(tower, **loop):
         key = (tower, *loop.items())
@@ -192,7 +192,7 @@ def outcome(tmp_path_factory):
         return done[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "save_checkpoint", lambda *given, **named: saves.append(1) or save(*given, **named))
+        patch.setattr(Checkpoints, "save", lambda *given: saves.append(1) or save(*given))
         yield of
 
 

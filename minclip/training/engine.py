@@ -7,6 +7,7 @@ import timeit
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from ..batches import Batch
-from ..config import DataConfig, LoopConfig, MinclipError, need
+from ..config import DataConfig, LoopConfig, MinclipError, TrainConfig, need
 from ..losses import clip_loss, siglip_bias, siglip_loss
 from ..model import CLIP
 from .distributed import all_reduce_sum, world_size
@@ -42,6 +43,9 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, torch.dtype 
     need(precision != "fp16" or gpu, f"train.precision fp16 needs a CUDA GPU, not {kind.type}: choose bf16 or fp32")
     lacks = gpu and precision == "bf16" and not fast_bf16("cuda")
     need(not lacks, "train.precision bf16: this GPU has no bf16; choose fp16, or auto")
+    if gpu:  # products of fp32 by the tensor cores, in TF32; and the fastest convolution, tried once for each shape
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     return kind, PRECISIONS[precision]
 
 
@@ -68,6 +72,11 @@ def schedule(progress: float, warmup: float) -> float:
     if progress < warmup:
         return (progress + 1e-3) / (warmup + 1e-3)  # never 0: the first step should learn something
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def set_lr(group: dict[str, Any], lr: float) -> None:
+    """In place where it is a tensor, from which a recorded step reads it."""
+    group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
 
 
 def picture_size(progress: float, data: DataConfig) -> int:
@@ -98,7 +107,7 @@ def gradients(
     loop: LoopConfig,
     *,
     autocast: torch.dtype | None,
-    seed: int,
+    seed: int | None,
     loss_scale: Tensor | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Adds the gradients of the batch's loss to `.grad`, averaged over all processes; returns the loss and the scale.
@@ -106,8 +115,8 @@ def gradients(
     `model` is a CLIP, or what `wrap` made of it.  With `loop.micro_batch`, only so many pairs are embedded at a time
     (gradient caching, Gao et al. 2021; so one GPU trains with the paper's batch of 32,768): first all features, without
     a graph; then the loss over all of them and its gradient at each feature; then each micro-batch again, with the same
-    dropout, backward from its features' gradients.  `seed` determines everything random.  The gradients, not the loss,
-    are `loss_scale` times as large: see `Skips`.
+    dropout, backward from its features' gradients.  `seed` determines everything random; None leaves that to
+    the generator as it is.  The gradients, not the loss, are `loss_scale` times as large: see `Skips`.
     """
     clip = model.module if isinstance(model, DistributedDataParallel) else model
     size = loop.micro_batch or len(batch.ids)
@@ -118,7 +127,8 @@ def gradients(
     plain = autocast and kind == "cpu"  # the fused attention's backward pass is several times slower there in bf16
 
     def embed(number: int) -> tuple[Tensor, ...]:
-        torch.manual_seed(seed + number)
+        if seed is not None:
+            torch.manual_seed(seed + number)
         attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
         with torch.autocast(kind, autocast, enabled=autocast is not None), attention:
             image, text, scale = model(*micro_batches[number])
@@ -192,13 +202,15 @@ class Skips:
     def __init__(self, clip: CLIP, *, fp16: bool, saved: dict[str, float]) -> None:
         scale = (saved["loss_scale"] or 2.0**16) if fp16 else 1.0
         self.fp16, self.loss_scale = fp16, torch.tensor(scale, device=clip.device)
-        self.total, self.since, self.in_a_row = torch.tensor([saved["skipped"], saved["since"], 0], device=clip.device)
+        counts = [saved["step"], saved["skipped"], saved["since"], 0]
+        self.step, self.total, self.since, self.in_a_row = torch.tensor(counts, device=clip.device)
         self.buffers = [buffer for buffer in clip.buffers() if buffer.is_floating_point()]
         self.good = torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else None
 
     @torch.no_grad()
     def count(self, finite: Tensor) -> None:
         """After each step: `finite` () bool."""
+        self.step += 1
         self.total += ~finite
         self.in_a_row.add_(1).mul_(~finite)
         if self.fp16:
@@ -215,6 +227,24 @@ class Skips:
     def progress(self) -> dict[str, float]:
         """What a checkpoint keeps of it."""
         return {"skipped": int(self.total), "loss_scale": float(self.loss_scale) * self.fp16, "since": int(self.since)}
+
+
+@contextmanager
+def explained_memory(config: TrainConfig) -> Iterator[None]:
+    """Within it, a GPU's memory that is full is a MinclipError, which names what would make a step smaller."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        loop, peak = config.train, torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_initialized() else 0
+        ways = {
+            f"train.micro_batch (now {loop.micro_batch})": True,
+            "train.grad_checkpointing": not loop.grad_checkpointing,
+            "data.on_gpu no": config.data.on_gpu != "no" and config.data.name != "shards",
+            f"a smaller train.batch_size than {loop.batch_size}": True,
+        }
+        asked = str(error).split(". ")[1:2] or [str(error)]
+        what = f"the GPU's memory is full, after a peak of {peak:.1f} GB ({asked[0]:.100})"
+        raise MinclipError(f"{what}: try {', '.join(way for way, helps in ways.items() if helps)}") from None
 
 
 @contextmanager

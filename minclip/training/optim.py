@@ -123,9 +123,9 @@ class EMA:
         return [local(x.detach()) for x in tensors if x.is_floating_point()]
 
     @torch.no_grad()
-    def update(self, step: int, finite: Tensor | bool = True) -> None:
+    def update(self, step: int | Tensor, finite: Tensor | bool = True) -> None:
         """Moves the averages towards the weights after step number `step`, counted from 0, unless it was skipped."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = torch.as_tensor((1 + step) / (10 + step)).clamp(max=self.decay)
         moves = torch._foreach_sub(self._tensors(), self.values)
         torch._foreach_mul_(moves, (1 - decay) * finite)
         torch._foreach_add_(self.values, moves)

@@ -1,6 +1,5 @@
 """A run's folder: its files, how they are written so that nothing is lost, read back, checked, and resumed from."""
 
-import io
 import json
 import math
 import os
@@ -14,21 +13,18 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
-from torch.optim import Optimizer
 
 from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
 from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
-from .distributed import all_gather_object, rank
-from .optim import EMA
+from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
 FREE = {  # fields that may differ from those that a run began with
     *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
-    *("root", "device", "precision", "on_gpu", "compile"),  # where it runs, and how fast
+    *("root", "device", "precision", "on_gpu", "compile", "cuda_graph"),  # where it runs, and how fast
     *("parallel", "micro_batch", "loss_chunk", "grad_checkpointing"),  # the same numbers in another order or place
     *("lr", "grad_clip"),  # the rescue of a run that has become unstable
 }
@@ -131,70 +127,10 @@ def read_learnt(folder: Path) -> list[str]:
     raise MinclipError(f"{path} is not a list of names: delete it, but {lost}")
 
 
-# ---- checkpoints
-
-
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None, progress: dict) -> None:
-    """Writes `state.pt`, all that resuming needs, and then `model.safetensors`, which may thus be of an earlier step.
-
-    `progress` has the keys of PROGRESS.  All processes must call this, any number may load it; process 0 writes.
-    """
-    from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
-
-    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    averages, of_optimizer = {}, {}
-    if ema:
-        with ema.applied():  # copies, because in a moment the model has its own weights again
-            averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
-    weights = state_dict.get_model_state_dict(model, options=options)
-    if optimizer.state:  # else torch would take a step to read it, which Adam would count
-        of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
-    if rank() == 0:
-        buffer = io.BytesIO()  # torch.save reports a full disk as a RuntimeError; writing bytes raises an OSError
-        torch.save({**progress, "model": weights, "optimizer": of_optimizer, "average": averages}, buffer)
-        folders.atomic_write(folder / "state.pt", buffer.getbuffer())
-        del buffer  # as large as four models
-        folders.write_weights(folder / "model.safetensors", averages or weights)
-
-
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> dict[str, float]:
-    """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
-    path = folder / "state.pt"
-    if not path.exists():
-        return dict.fromkeys(PROGRESS, 0)
-    from torch.distributed.checkpoint import state_dict
-
-    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    try:
-        state = {"loss_scale": 0.0, "since": 0} | torch.load(path, map_location="cpu", weights_only=True)  # of old runs
-        progress = _checked({name: state[name] for name in PROGRESS}, "it")
-        weights, of_optimizer, averages = (dict(state[name]) for name in ("model", "optimizer", "average"))
-        stepped = progress["step"] > progress["skipped"]  # else no step was taken, whatever an earlier version saved
-        need(weights and (not stepped or of_optimizer["state"]), "the weights or the optimizer's state are missing")
-        if ema:
-            with ema.applied():
-                state_dict.set_model_state_dict(model, averages or weights, options=options)
-        state_dict.set_model_state_dict(model, weights, options=options)
-        if stepped:
-            state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
-        for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
-            group.update(options_of_group)
-        fits = all(not x.ndim or x.shape == w.shape for w, values in optimizer.state.items() for x in values.values())
-        need(fits, "the optimizer's state has other shapes than the model")
-        return progress
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # of any kind: what torch raises depends on what is wrong
-        why = str(error) if isinstance(error, MinclipError) else repr(error)
-        what = f"{path} is cut off or damaged ({why:.150}) and can't be resumed"
-        raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None
-
-
 # ---- metrics
 
 
-def _checked(values: Any, where: str) -> dict[str, Any]:
+def checked(values: Any, where: str) -> dict[str, Any]:
     """`values`, if they are fields, "step" among them, and each is what a run writes there."""
     fields = {"step": None, **(values if isinstance(values, dict) else {})}
     for name, value in fields.items():
@@ -228,7 +164,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             parse_json(rest, "it")
             lines.append(rest)
     places = (f"{path} line {number}" for number in range(1, len(lines) + 1))
-    return [_checked(parse_json(line, where), where) for line, where in zip(lines, places)]
+    return [checked(parse_json(line, where), where) for line, where in zip(lines, places)]
 
 
 def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:

@@ -17,19 +17,18 @@ from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, Tex
 from minclip.losses import clip_loss
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
+from minclip.training.checkpoint import Checkpoints, load_checkpoint
 from minclip.training.optim import EMA, Muon
 from minclip.training.run import (
     Run,
     check_images,
     is_finished,
-    load_checkpoint,
     lock_run,
     read_learnt,
     read_metrics,
     read_run_config,
     resumed_config,
     rewind,
-    save_checkpoint,
     start_run,
     write_metrics,
 )
@@ -68,13 +67,8 @@ def new():
 def save(folder, model, optimizer, step, seconds):
     if step and not optimizer.state:
         steps(model, optimizer, 1)
-    save_checkpoint(
-        folder,
-        model,
-        optimizer,
-        ema=None,
-        progress={"step": step, "seconds": seconds, "skipped": 0, "loss_scale": 0.0, "since": 0},
-    )
+    progress = {"step": step, "seconds": seconds, "skipped": 0, "loss_scale": 0.0, "since": 0}
+    Checkpoints(folder, model, optimizer, ema=None).save(progress)
 
 
 def load(folder, model, optimizer):

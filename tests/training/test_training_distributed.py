@@ -83,15 +83,15 @@ def test_a_run_goes_on_in_another_number_of_processes(tmp_path, alone, before, a
 
 def stopped_at_10(folder):
     """Trains until the checkpoint of step 10, and breaks."""
-    from minclip.training import run
+    from minclip.training.checkpoint import Checkpoints
 
-    save = run.save_checkpoint
+    save = Checkpoints.save
 
     def save_and_break(*args, **named):
         save(*args, **named)
         raise RuntimeError("the machine stops")
 
-    run.save_checkpoint = save_and_break
+    Checkpoints.save = save_and_break
     with pytest.raises(RuntimeError, match="machine stops"):
         train(tiny(), folder)
 

@@ -5,14 +5,21 @@ the same seed gives the same bytes on every machine, Python and NumPy.  Scene `i
 many scenes are asked for.  This file decides what is in a scene; `painting` paints it, `text` writes about it.
 """
 
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
 import numpy as np
 
 from ...batches import Pairs
 from ...config import need
+from ...weights.hub import data_folder
 from .painting import SHIFTS, below, draws, paint, shift
 from .text import COLORS, FILLS, FRUIT, HELD_OUT, RADII, SHAPES, WORDS, Scenes, captions_of, tasks_of
 
 SPLITS = {"train": 20_000, "val": 1_000, "test": 1_000, "heldout": 1_000}
+CACHED = 5_000  # so many scenes take seconds to paint: they are kept
 
 
 def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None = None, seed: int = 0) -> Pairs:
@@ -26,10 +33,31 @@ def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None 
     need(split in names, f"the shapes world has no split {split!r}: choose from {', '.join(names)}")
     need(image_size >= 16, f"data.image_size {image_size}: scenes need at least 16 pixels")
     s = scenes(base, size or SPLITS[base], seed=seed)
-    images = paint(s, image_size, sketch=kind == "sketch")
+    images = painted(s, image_size) if not kind else paint(s, image_size, sketch=kind == "sketch")
     if kind and kind != "sketch":
         images = shift(images, kind, seed=seed)
     return Pairs(images, captions_of(s), [f"{split}/{i:05d}" for i in s.index], tasks=tasks_of(s))
+
+
+def painted(s: Scenes, image_size: int) -> np.ndarray:
+    """`paint`; many scenes are painted once, into the data folder's cache, for as long as this code stays the same."""
+    if len(s.index) < CACHED:
+        return paint(s, image_size)
+    key = hashlib.sha256(f"{s.seed} {s.split} {len(s.index)} {image_size}".encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        key.update(file.read_bytes())
+    path = data_folder() / "cache" / f"shapes-{key.hexdigest()[:16]}.npy"
+    with contextlib.suppress(OSError, ValueError):  # not there, or cut off
+        return np.load(path, mmap_mode="r")
+    images = paint(s, image_size)
+    with contextlib.suppress(OSError):  # a full disk, or one that can't be written: painted again next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("shapes-*.npy"):
+            old.unlink()
+        unfinished = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(unfinished, images)
+        os.replace(unfinished, path)
+    return images
 
 
 def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:

@@ -1,0 +1,108 @@
+"""Checkpoints of a run: all that resuming needs in one file, copied from a GPU at once, written while training goes on."""
+
+import io
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
+
+from ..config import MinclipError, need
+from ..weights import folder as folders
+from .distributed import rank, world_size
+from .optim import EMA
+from .run import PROGRESS, checked
+
+
+class Checkpoints:
+    """Writes the checkpoints of the run in `folder`; what goes wrong is raised by the next call."""
+
+    def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> None:
+        self.folder, self.model, self.optimizer, self.ema = folder, model, optimizer, ema
+        self.thread, self.writing = ThreadPoolExecutor(1), Future()
+        self.writing.set_result(None)
+
+    def save(self, progress: dict[str, float]) -> None:
+        """`progress` has the keys of PROGRESS.  All processes must call this; process 0 writes."""
+        state = {**progress, **_state(self.model, self.optimizer, self.ema)}
+        self.wait()
+        copied = torch.cuda.Event() if torch.cuda.is_initialized() else None
+        if copied:
+            copied.record()
+        if rank() == 0:
+            self.writing = self.thread.submit(_write, self.folder, state, copied)
+        if not copied:
+            self.wait()  # on a CPU nothing was copied: the next step would change what is being written
+
+    def wait(self) -> None:
+        """Until the last one is on the disk."""
+        self.writing.result()
+
+
+def _state(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str, Any]:
+    """Weights, optimizer and averages; from a GPU as copies, which are complete when the GPU has come so far."""
+    from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
+
+    # under FSDP a GPU could not hold the whole state
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=world_size() > 1)
+    averages, of_optimizer = {}, {}
+    if ema:
+        with ema.applied():  # copies, because in a moment the model has its own weights again
+            averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
+    weights = state_dict.get_model_state_dict(model, options=options)
+    if optimizer.state:  # else torch would take a step to read it, which Adam would count
+        of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
+    return tree_map_only(Tensor, _to_host, {"model": weights, "optimizer": of_optimizer, "average": averages})
+
+
+def _to_host(x: Tensor) -> Tensor:
+    """A copy in page-locked memory, for which the host doesn't wait; a CPU's tensor itself."""
+    return torch.empty_like(x, device="cpu", pin_memory=True).copy_(x, non_blocking=True) if x.is_cuda else x
+
+
+def _write(folder: Path, state: dict[str, Any], copied: torch.cuda.Event | None) -> None:
+    """Writes `state.pt`, and then `model.safetensors` for everybody else, which may thus be of an earlier step."""
+    if copied:
+        copied.synchronize()
+    buffer = io.BytesIO()  # torch.save reports a full disk as a RuntimeError; writing bytes raises an OSError
+    torch.save(state, buffer)
+    folders.atomic_write(folder / "state.pt", buffer.getbuffer())
+    del buffer  # as large as four models
+    folders.write_weights(folder / "model.safetensors", state["average"] or state["model"])
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> dict[str, float]:
+    """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
+    path = folder / "state.pt"
+    if not path.exists():
+        return dict.fromkeys(PROGRESS, 0)
+    from torch.distributed.checkpoint import state_dict
+
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    try:
+        state = {"loss_scale": 0.0, "since": 0} | torch.load(path, map_location="cpu", weights_only=True)  # of old runs
+        progress = checked({name: state[name] for name in PROGRESS}, "it")
+        weights, of_optimizer, averages = (dict(state[name]) for name in ("model", "optimizer", "average"))
+        stepped = progress["step"] > progress["skipped"]  # else no step was taken, whatever an earlier version saved
+        need(weights and (not stepped or of_optimizer["state"]), "the weights or the optimizer's state are missing")
+        if ema:
+            with ema.applied():
+                state_dict.set_model_state_dict(model, averages or weights, options=options)
+        state_dict.set_model_state_dict(model, weights, options=options)
+        if stepped:
+            state_dict.set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
+        for group, options_of_group in zip(optimizer.param_groups, chosen):  # the config decides these
+            group.update(options_of_group)
+        fits = all(not x.ndim or x.shape == w.shape for w, values in optimizer.state.items() for x in values.values())
+        need(fits, "the optimizer's state has other shapes than the model")
+        return progress
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any kind: what torch raises depends on what is wrong
+        why = str(error) if isinstance(error, MinclipError) else repr(error)
+        what = f"{path} is cut off or damaged ({why:.150}) and can't be resumed"
+        raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None
