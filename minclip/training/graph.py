@@ -49,7 +49,7 @@ class Recorded:
                 self.recordings[shape] = self.record(batch)
             except RuntimeError as error:  # a tower of timm's, for example, that reads a value back
                 self.failed = True
-                tqdm.write(f"note: this model's steps can't be recorded, and will be slower: {str(error):.200}")
+                tqdm.write(f"note: this model's steps can't be recorded, and will be slower: {error!s:.200}")
                 return self.step(batch, seed)
         graph, inputs, results = self.recordings[shape]
         inputs.images.copy_(batch.images)
