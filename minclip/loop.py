@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import Batch
-from .config import MinclipError, TrainConfig
+from .config import TrainConfig
 from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .model import CLIP
@@ -24,8 +24,6 @@ from .training.parallel import whole_model, wrap
 from .weights.config_json import to_dict
 from .weights.folder import check_size
 from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
-
-MAX_SKIPPED = 5  # steps in a row without a finite gradient, with which a run gives up when it next logs
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
@@ -39,8 +37,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
     loop, first = config.train, distributed.rank() == 0
-    options = {**runs.leaves(to_dict(config)), "--resume": resume}
-    runs.check_agreement(options)
+    runs.check_agreement({**runs.leaves(to_dict(config)), "--resume": resume})
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
         if resume:
@@ -186,10 +183,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                         tqdm.write(f"skipped {reason}")
                         reasons_told += 1
                     logged_at, logged_step = time.perf_counter(), step
-                    if (in_a_row := int(skips.in_a_row)) >= MAX_SKIPPED and skips.loss_scale < 2:
-                        what = f"the gradient was not finite {in_a_row} times in a row (loss {loss}, norm {grad_norm})"
-                        how = f"resume with a lower train.lr ({loop.lr:g}), or start anew if {folder} has no state.pt"
-                        raise MinclipError(f"step {step}: {what}: {how}")
+                    skips.check(f"{folder}: step {step} with loss {loss}, norm {grad_norm} and train.lr {loop.lr:g}")
                 bar.update()
                 # now and then: validate, save
                 paused = time.perf_counter()

@@ -76,8 +76,7 @@ def find_end(ids: Tensor, config: TextConfig) -> Tensor:
     if ids.shape[1] > config.context_length:
         raise MinclipError(f"texts of {ids.shape[1]} tokens: this tower has {config.context_length} positions")
     is_end = ids == config.eot_id % config.vocab_size  # eot_id -1 is the last id of the vocabulary
-    # Reading a value makes the host wait for the GPU, and cuts a compiled tower in two: not in training, where the
-    # tokenizer has put an EOT in each row.
+    # Reading a value makes the host wait for the GPU, and cuts a compiled tower in two: not in training
     unread = torch.compiler.is_compiling() or (ids.is_cuda and torch.is_grad_enabled())
     if not unread and not is_end.any(dim=1).all():
         row = int(is_end.any(dim=1).int().argmin())
@@ -91,10 +90,7 @@ def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
 
 
 def trim(ids: Tensor, eot_id: int, *, multiple: int = 1) -> Tensor:
-    """Cuts the padding after the longest text, (B, L) -> (B, L'): nothing reads it, and its cost grows with L.
-
-    L' is the next `multiple`, at most L: on a GPU, few different shapes are faster than the shortest ones.
-    """
+    """Cuts the padding after the longest text, (B, L) -> (B, L'): nothing reads it.  L' is the next `multiple`."""
     if len(ids) == 0:
         return ids
     longest = int((ids == eot_id).int().argmax(dim=1).max()) + 1

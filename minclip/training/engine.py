@@ -21,6 +21,7 @@ from ..model import CLIP
 from .distributed import all_reduce_sum, world_size
 from .parallel import frozen_statistics, is_sharded, local
 
+MAX_SKIPPED = 5  # steps in a row without a finite gradient, with which a run gives up when it next logs
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -223,6 +224,12 @@ class Skips:
             self.good.copy_(torch.where(now.isfinite(), now, self.good))
             parts = self.good.split([buffer.numel() for buffer in self.buffers])
             torch._foreach_copy_(self.buffers, [part.view(x.shape) for part, x in zip(parts, self.buffers)])
+
+    def check(self, where: str) -> None:
+        """A MinclipError where a run can't go on: the last steps were all skipped, with no scale left to lower."""
+        hopeless = int(self.in_a_row) >= MAX_SKIPPED and self.loss_scale < 2
+        what = f"the gradient was not finite {int(self.in_a_row)} times in a row"
+        need(not hopeless, f"{where}: {what}: resume with a lower train.lr, or start anew if there is no state.pt yet")
 
     def progress(self) -> dict[str, float]:
         """What a checkpoint keeps of it."""
