@@ -94,4 +94,4 @@ def trim(ids: Tensor, eot_id: int, *, multiple: int = 1) -> Tensor:
     if len(ids) == 0:
         return ids
     longest = int((ids == eot_id).int().argmax(dim=1).max()) + 1
-    return ids[:, : -(-longest // multiple) * multiple]
+    return ids[:, : -(-longest // multiple) * multiple].contiguous()  # all of one kind, for a compiled tower

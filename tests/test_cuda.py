@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from training_runs import stopped_after
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from minclip.data.stream import Stream
@@ -23,7 +25,7 @@ needs_gpu = pytest.mark.skipif(not CUDA, reason="no CUDA GPU")
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 VIT = VisionConfig(image_size=32, patch_size=8, width=64, layers=2, heads=2, patch_dropout=0.25)
 TEXT = TextConfig(context_length=30, vocab_size=600, width=64, layers=2, heads=2)
-RESNET = VisionConfig("small_resnet", image_size=32, width=16, stages=(1, 1), dropout=0.1)
+RESNET = VisionConfig("small_resnet", image_size=32, width=16, stages=(1, 1, 1, 1), dropout=0.1)
 TOWERS = {
     "transformers": CLIPConfig(32, VIT, TEXT),
     "resnet and bag": CLIPConfig(
@@ -112,7 +114,7 @@ def test_images_that_do_not_fit_are_refused_by_name(monkeypatch):
 def test_a_resumed_run_ends_as_an_uninterrupted_one(precision):
     base = config(precision=precision, ema=0.9, checkpoint_every=8)
     whole = train(base, "whole")
-    train(replace(base, train=replace(base.train, steps=8)), "cut")
+    stopped_after(base, 8, "cut")
     resumed = train(base, "cut", resume=True)
     assert losses(resumed)[-1] == pytest.approx(losses(whole)[-1], rel=1e-3)
 
@@ -189,11 +191,11 @@ def test_a_full_memory_says_what_to_change():
 
 @needs_gpu
 def test_one_process_under_torchrun_trains_with_nccl():
-    code = "import torch.distributed as d; from tests.test_cuda import *; r = train(config(device='auto'), 'one')"
+    code = "import torch.distributed as d; from test_cuda import *; r = train(config(device='auto'), 'one')"
     code += "; print(d.get_backend(), losses(r)[-1])"
     own = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29533"}
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {**os.environ, **own, "PYTHONPATH": root}
+    here = Path(__file__).parent
+    environment = {**os.environ, **own, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "nccl" in done.stdout

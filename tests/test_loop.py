@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training_runs import stopped_after
 
 from minclip import vision
 from minclip.config import (
@@ -28,7 +29,6 @@ from minclip.model import CLIP
 from minclip.presets import PRESETS
 from minclip.resnet import SmallResNet
 from minclip.training import engine, watch
-from minclip.training.checkpoint import Checkpoints
 from minclip.training.engine import pick_device, schedule
 from minclip.training.optim import parameter_groups
 from minclip.training.run import Run, is_finished, read_metrics, write_metrics
@@ -376,20 +376,6 @@ def test_an_averaged_run_resumes_exactly(tiny):
     whole = train(config, "runs/whole")
     stopped_after(config, 6, "runs/cut")
     assert torch.equal(weights(train(config, "runs/cut", resume=True)), weights(whole))
-
-
-def stopped_after(config, step, folder):
-    """Trains until the checkpoint of `step`, and breaks."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
-        save = Checkpoints.save
-
-        def save_and_break(checkpoints, progress):
-            save(checkpoints, progress)
-            if progress["step"] == step:
-                raise RuntimeError("the machine stops")
-
-        patch.setattr(Checkpoints, "save", save_and_break)
-        train(config, folder)
 
 
 def test_tensorboard_gets_every_figure(tiny):

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, TextConfig, TrainConfig, VisionConfig
 from minclip.loop import train
 from minclip.training import distributed
+from minclip.training.checkpoint import Checkpoints
 
 
 def tiny(loop: dict[str, Any] | None = None, **model: Any) -> TrainConfig:
@@ -59,3 +61,17 @@ def same(ours, wanted, tolerance=1e-5):
             # step makes as large as any other
             mine, value = (x.unflatten(0, (3, -1))[[0, 2]] for x in (mine, value))
         torch.testing.assert_close(mine, value, rtol=tolerance, atol=tolerance)
+
+
+def stopped_after(config, step, folder):
+    """Trains until the checkpoint of `step`, and breaks."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="machine stops"):
+        save = Checkpoints.save
+
+        def save_and_break(checkpoints, progress):
+            save(checkpoints, progress)
+            if progress["step"] == step:
+                raise RuntimeError("the machine stops")
+
+        patch.setattr(Checkpoints, "save", save_and_break)
+        train(config, folder)

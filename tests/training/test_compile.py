@@ -21,7 +21,7 @@ TOWERS = {
     "vit": CLIPConfig(8, VIT, TEXT),
     "conv stem": CLIPConfig(8, replace(VIT, stem="conv", stem_width=4, pool="mean", patch_dropout=0.0), TEXT),
     "resnet": CLIPConfig(8, VisionConfig("resnet", image_size=32, width=4, heads=4, stages=(1, 1, 1, 1)), BAG),
-    "small resnet": CLIPConfig(8, VisionConfig("small_resnet", image_size=32, width=8, stages=(1, 1)), BAG),
+    "small resnet": CLIPConfig(8, VisionConfig("small_resnet", image_size=32, width=8, stages=(1, 1, 1, 1)), BAG),
 }
 
 

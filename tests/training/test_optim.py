@@ -72,6 +72,33 @@ def test_without_a_gradient_a_weight_stays():
     assert torch.equal(weight.detach(), torch.ones(3, 3))
 
 
+def test_weights_of_one_shape_are_one_batch():
+    """Twelve matrices take as many operations as two, and move as they would alone."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        operations = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.operations += not any(tag in str(function) for tag in ("view", "select", "unbind", "detach", "transp"))
+            return function(*args, **(kwargs or {}))
+
+    counts, moved = [], []
+    for together in (2, 12):
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(6, 9)) for _ in range(together)]
+        optimizer = Muon([{"params": weights, "muon": True}], lr=0.02, weight_decay=0.1)
+        for _ in range(3):
+            for weight in weights:
+                weight.grad = weight.detach().sin()
+            with Count() as counter:
+                optimizer.step()
+        counts.append(counter.operations)
+        moved.append(weights[0].detach())
+    assert counts[0] == counts[1]
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(6, 6), (3, 30), (30, 3)])
 def test_orthogonal_pulls_all_singular_values_to_one(shape):
     torch.manual_seed(0)
