@@ -1,4 +1,4 @@
-"""Checkpoints of a run: all that resuming needs in one file, copied from a GPU at once, written while training goes on."""
+"""Checkpoints of a run: all that resuming needs in one file, copied from a GPU and written while training goes on."""
 
 import io
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -30,18 +30,18 @@ class Muon(torch.optim.AdamW):
             super().step(closure)
         finally:
             self.param_groups = groups
+        # 1, or 0 where `found_inf` says that the gradients are not finite: nothing changes then, as in fused AdamW
+        used = 1 - torch.as_tensor(getattr(self, "found_inf", 0.0), device=groups[0]["params"][0].device)
         for group in (group for group in groups if group.get("muon")):
             by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for weight in (weight for weight in group["params"] if weight.grad is not None):
                 by_shape.setdefault(weight.shape, []).append(weight)
             for weights in by_shape.values():
-                self._update(weights, group)
+                self._update(weights, group, used)
 
-    def _update(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _update(self, weights: list[nn.Parameter], group: dict[str, Any], used: Tensor) -> None:
         """One step of weights of one shape, as one batch of matrices: a GPU spends longer on launching than on one."""
         lr, beta = group["lr"], group["betas"][0]
-        # 1, or 0 where `found_inf` says that the gradients are not finite: nothing changes then, as in fused AdamW
-        used = 1 - getattr(self, "found_inf", torch.zeros((), device=weights[0].device))
         for state, weight in ((self.state[weight], weight) for weight in weights if not self.state[weight]):
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)  # AdamW reads the step back
         grads = torch.stack([weight.grad.flatten(1) for weight in weights])  # (K, out, rest)
@@ -61,14 +61,14 @@ def orthogonal(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.f
 
     Jordan's quintic polynomial has a slope of 3.4445 at 0, so five steps are enough, and bf16 is exact enough.
     """
-    x = matrices.to(dtype)
+    x = matrices.to(dtype).view(-1, *matrices.shape[-2:])
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x  # the smaller square
-    for _ in range(steps):
-        square = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return (x.mT if tall else x).float()
+    for _ in range(steps):  # x = 3.4445 x + (-4.7750 s + 2.0315 s s) x with s = x xᵀ, a product and a sum in one call
+        s = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return (x.mT if tall else x).float().view(matrices.shape)
 
 
 EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding") + (
