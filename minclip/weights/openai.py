@@ -68,10 +68,8 @@ def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:
 
 def _find_merges() -> Path:
     peer = importlib.util.find_spec("open_clip")  # located, not imported, which takes seconds
-    places = [
-        *([Path(peer.origin).with_name(MERGES_FILE)] if peer and peer.origin else []),
-        data_folder() / MERGES_FILE,
-    ]
+    places = [Path(peer.origin).with_name(MERGES_FILE)] if peer and peer.origin else []
+    places.append(data_folder() / MERGES_FILE)
     address = f"https://github.com/openai/CLIP/raw/main/clip/{MERGES_FILE}"
     by_hand = f"pip install open_clip_torch, or put {address} into {data_folder()}"
     found = next((place for place in places if place.exists()), None)
