@@ -27,6 +27,7 @@ OPENAI_SIZE = Default(224)  # side of ViT-B/32's images in pixels
 
 
 def need(condition: bool, message: str) -> None:
+    """Raises MinclipError with the message unless the condition holds."""
     if not condition:
         raise MinclipError(message)
 
@@ -99,7 +100,7 @@ class VisionConfig:
 
     tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
     image_size: Pixels = OPENAI_SIZE  # side in pixels; in training always equal to data.image_size
-    width: Width = 768  # numbers per token; for a ResNet, channels of its first stage
+    width: Width = 768  # dimension of the tokens; for a ResNet, channels of its first stage
     heads: Width = 12  # attention heads; for a ModifiedResNet, those of its attention pooling
     stages: tuple[Layers, Layers, Layers, Layers] = (3, 4, 6, 3)  # blocks in each stage of a ResNet
     patch_size: Pixels = 32  # side of a patch in pixels
@@ -137,7 +138,7 @@ class TextConfig:
     context_length: Annotated[int, "[3, 1e6]"] = 77  # longest text in tokens, SOT and EOT included
     vocab_size: Annotated[int, "[1, 1e7]"] = 49408  # at most; the tokenizer learns fewer tokens from few captions
     eot_id: Annotated[int, "[-1, 1e7]"] = -1  # id of the end token, whose feature is the text's; -1 is the last id
-    width: Width = 512  # numbers per token
+    width: Width = 512  # dimension of the tokens
     layers: Layers = 12  # Transformer blocks
     heads: Width = 8  # attention heads
     dropout: BelowOne = 0.0  # in training, on each residual branch; for a bag, on its tokens
@@ -214,11 +215,11 @@ class LoopConfig:
     beta2: BelowOne = 0.98  # AdamW: decay of the mean squared gradient
     label_smoothing: BelowOne = 0.0  # fraction of the target spread over all pairs of the batch; model.loss clip only
     grad_clip: Positive = 1.0  # maximum gradient norm
-    steps: Count = 1000
-    minutes: Annotated[float, "(0, 525600]"] | None = None  # time budget, which replaces steps in the schedule, too
-    log_every: Count = 10  # steps
+    steps: Count = 1000  # of the optimizer
+    minutes: Annotated[float, "(0, 525600]"] | None = None  # time budget in place of steps; the schedule follows it
+    log_every: Count = 10  # steps between log lines
     eval_every: Count | None = None  # steps between validations; None validates at the end only
-    checkpoint_every: Count = 200  # steps
+    checkpoint_every: Count = 200  # steps between checkpoints
     device: str = "auto"  # "auto" takes the first available of cuda, mps, cpu
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the towers; "auto" takes bf16 where it is faster
     parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a shard of them

@@ -20,7 +20,7 @@ def retrieval(
     text -> image: the fraction of texts whose image is among the k nearest.  image -> text: the fraction of images with
     at least one of their texts among the k nearest; images without a text are left out.  A wrong answer that ties with
     the right one counts half: a model that maps everything to one point gets middle ranks, not recall 1.  A NaN score
-    never improves a rank.  Scores are computed `block` rows at a time.  MinclipError: arguments that don't match.
+    never improves a rank.  `block` rows of scores are computed at a time.  MinclipError: bad `text_to_image` or `ks`.
     """
     owner = torch.as_tensor(text_to_image, device=image.device)  # (M,)
     if len(owner) != len(text) or len(owner) == 0:

@@ -27,8 +27,7 @@ class ModifiedResNet(nn.Module):
     def __init__(self, config: VisionConfig, embed_dim: int) -> None:
         super().__init__()
         self.config, self.width = config, embed_dim
-        width = config.width
-        half = width // 2
+        width, half = config.width, config.width // 2
         self.stem = nn.Sequential(ConvNorm(3, half, 3, stride=2), ConvNorm(half, half, 3), ConvNorm(half, width, 3))
         self.stages, channels = nn.ModuleList(), width
         for i, blocks in enumerate(config.stages):
@@ -65,9 +64,8 @@ class ModifiedResNet(nn.Module):
     def resize(self, image_size: int) -> None:
         """Switches to another image size; the pooling's learned positions are interpolated."""
         self.config = replace(self.config, image_size=image_size)
-        self.pool.positional_embedding = nn.Parameter(
-            resize_positions(self.pool.positional_embedding, image_size // 32, 1)
-        )
+        positions = resize_positions(self.pool.positional_embedding, image_size // 32, 1)
+        self.pool.positional_embedding = nn.Parameter(positions)
 
 
 class ConvNorm(nn.Sequential):

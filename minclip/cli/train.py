@@ -80,7 +80,8 @@ def check_folder(folder: Path, resume: bool) -> None:
     ready = distributed.all_gather_object(not resume or (folder / "config.json").exists())
     if not ready[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
-        raise MinclipError(f"{folder} holds no run to resume{nearest(folder.as_posix().removeprefix('runs/'), runs)}")
+        hint = nearest(folder.as_posix().removeprefix("runs/"), runs)
+        raise MinclipError(f"{folder} holds no run to resume{hint}: to start one, leave out --resume")
     lacking = ", ".join(str(rank) for rank, there in enumerate(ready) if not there)
     need(not lacking, f"process {lacking} can't see {folder}, which every machine needs to resume: share or copy it")
     machines = distributed.all_gather_object(distributed.local_rank()).count(0)

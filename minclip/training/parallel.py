@@ -86,7 +86,8 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for norm, norm.momentum, count in before:
+        for norm, momentum, count in before:
+            norm.momentum = momentum
             norm.num_batches_tracked.copy_(count)
 
 

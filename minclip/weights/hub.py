@@ -33,8 +33,7 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bo
     That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  None if the repository
     lacks the file and `missing_ok`.  MinclipError: no network (with `by_hand` as advice), no such file, a wrong hash.
     """
-    # imported here, because it takes a quarter of a second that `import minclip` should not cost
-    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download  # takes 0.25 s, which `import minclip` shouldn't
 
     # without a home directory, as in some containers, the library would make a folder named "~"
     cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE[0] == "~" else constants.HF_HUB_CACHE

@@ -152,7 +152,7 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
         for group, known in OPEN_CLIP_FIELDS.items():
             for name, value in model.get(group, {}).items():
                 fine = not value or {name, f"{name}={value}"} & set(known.split())
-                need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
+                need(fine, f"{group}.{name} = {value!r:.60} belongs to an architecture other than CLIP's")
         # a field that the file leaves out has OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         mean_std = _mean_and_std(path, images, resize_mode="shortest", interpolation="bicubic")
@@ -172,7 +172,7 @@ def read_transformers_config(path: Path) -> dict[str, Any]:
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
         need(found in (["gelu"], ["quick_gelu"]), f"hidden_act is {found}, not gelu or quick_gelu in both towers")
         same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
-        need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
+        need(same, "a layer_norm_eps other than 1e-05 belongs to an architecture other than CLIP's")
         mean_std = _mean_and_std(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = -1 if text.get("eos_token_id", 2) == 2 else text["eos_token_id"]  # old files say 2 for the last token
         vision = {"heads": vision.get("num_attention_heads", 12), **mean_std}
@@ -181,7 +181,7 @@ def read_transformers_config(path: Path) -> dict[str, Any]:
 
 
 def _mean_and_std(path: Path, images: dict[str, Any], prefix: str = "", **clip: Any) -> dict[str, tuple[float, ...]]:
-    """The mean and std in a config of preprocessing; a warning if the other steps are not `clip`, those of CLIP."""
+    """The mean and std in a preprocessing config; warns if its other fields differ from those of CLIP, `clip`."""
     if any(images.get(name, value) != value for name, value in clip.items()):
         how = "short side, bicubic, center crop"
         warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=5)

@@ -168,8 +168,8 @@ class HuggingFaceTower(nn.Module):
     def fetch(self) -> None:
         """Loads the weights of the repository or the folder, which must cover the whole model."""
         name, folder = self.config.tower.removeprefix("hf:"), hf_folder(self.config)
-        if not Path(name).is_dir():
-            hub_file(name, "model.safetensors", missing_ok=True) or hub_file(name, "pytorch_model.bin")
+        if not Path(name).is_dir() and hub_file(name, "model.safetensors", missing_ok=True) is None:
+            hub_file(name, "pytorch_model.bin")
         options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
         with one_error(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
