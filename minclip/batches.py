@@ -122,11 +122,11 @@ def raw_batches(
     mine = slice(rank() * rows, (rank() + 1) * rows)
     for number in range(start, len(pairs) // batch_size):
         index = order[number * batch_size : (number + 1) * batch_size][mine]
-        texts, on_gpu = torch.from_numpy(chosen[index]), isinstance(pairs.images, Tensor)  # see move_to_gpu_once
-        place = to_device(torch.from_numpy(index), pairs.images.device) if on_gpu else index
-        images = torch.as_tensor(pairs.images[place])
+        chosen_rows, on_gpu = torch.from_numpy(chosen[index]), isinstance(pairs.images, Tensor)  # see move_to_gpu_once
+        image_rows = to_device(torch.from_numpy(index), pairs.images.device) if on_gpu else index
+        images, ids = torch.as_tensor(pairs.images[image_rows]), trim(captions.ids[chosen_rows], captions.eot_id)
         numbers = random_numbers(batch_size, seed, epoch, number)[:, mine]
-        yield RawBatch(images, trim(captions.ids[texts], captions.eot_id), captions.may_flip[texts], numbers)
+        yield RawBatch(images, ids, captions.may_flip[chosen_rows], numbers)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Eval:
 
     run_folder: RunArgument
     root: str = ""  # where the photographs are, if they were moved; with --tasks, the folder of the data sets
-    # names of the paper's data sets (cifar10,food101); shapes: all tasks of the shapes world; all: all that --root has
+    # the paper's data sets (cifar10,food101), shapes (all tasks of the shapes world), or all (all data sets in --root)
     tasks: str = ""
     download: Download = False
     out: str = ""  # the folder for tasks.png; by default the run's folder, or the current one

@@ -22,7 +22,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     MinclipError: the file is missing or damaged, holds more than data, or needs far more memory than its size on disk.
     """
-    with one_error(path, "is cut off, or not a weights file"):
+    with errors_naming(path, "is cut off, or not a weights file"):
         try:
             tensors = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
         except pickle.UnpicklingError as error:
@@ -38,8 +38,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def one_error(where: object, what: str = "is damaged") -> Iterator[None]:
-    """Turns any exception from reading a bad file into one MinclipError that names the file."""
+def errors_naming(where: object, what: str = "is damaged") -> Iterator[None]:
+    """Turns any exception from reading a bad file into a MinclipError that names the file, `where`."""
     try:
         yield
     except MinclipError as error:

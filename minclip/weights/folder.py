@@ -16,7 +16,7 @@ from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, read_fields, to_dict
-from .files import one_error, read_tensors
+from .files import errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
 from .towers import check_memory, read_tokenizer
@@ -88,7 +88,7 @@ def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, nam
 
     `names` is the table in `names.py` that translates the tensors' names; None means that they are minclip's own.
     """
-    with one_error(where):
+    with errors_naming(where):
         with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
             model = CLIP(config)
         check_memory(model)
@@ -105,7 +105,7 @@ def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, nam
                 wrong.setdefault("of another shape", []).append(f"{name} {tuple(x.shape)}, not {tuple(place.shape)}")
             else:  # fp32, whatever the file has: only the training loop uses low precision
                 place.copy_(x.detach().reshape(place.shape))
-        listed = [f"{len(found)} {what}: {some(sorted(found))}" for what, found in wrong.items() if found]
+        listed = [f"{len(found)} {what}: {at_most_ten(sorted(found))}" for what, found in wrong.items() if found]
         need(not listed, f"the tensors do not fit the config; {'; '.join(listed)}")
         model.load_state_dict(ours, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
@@ -117,7 +117,7 @@ def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
         check_memory(CLIP(config), copies=copies)
 
 
-def some(names: Sequence[str]) -> str:
+def at_most_ten(names: Sequence[str]) -> str:
     """The first ten names as text, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 

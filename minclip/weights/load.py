@@ -12,7 +12,7 @@ from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import names
 from .config_json import read_fields
-from .files import one_error, read_tensors
+from .files import errors_naming, read_tensors
 from .folder import atomic_write, build, find_folder, look_up, read_folder, write_folder, write_json, write_weights
 from .hub import hub_file
 from .openai import OPENAI, check_openai, find_openai
@@ -95,7 +95,7 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
         what = "records neither its activation nor its number of heads: minclip assumes GELU and heads of 64 channels"
         advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
         warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
-    with one_error(f"{path} with {beside}" if declared else path):
+    with errors_naming(f"{path} with {beside}" if declared else path):
         config = names.config_of(tensors, table, {**declared, "activation": activation or "gelu"})
     return build(config, tensors, path, names=table), tokenizer_beside(path, config.text)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import CLIPConfig, TextConfig, VisionConfig, need
 from .config_json import read_fields
-from .files import one_error
+from .files import errors_naming
 
 # Parts of tensor names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": like ours, "-":
 # none).  QKV stands for three tensors, which we keep as one; {0} counts from 0 and {1} from 1.
@@ -145,7 +145,7 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
     """`config_of`'s `declared` from open_clip_config.json; a MinclipError if it is damaged or isn't plain CLIP."""
     if not path.exists():
         return {}
-    with one_error(path):
+    with errors_naming(path):
         values = read_fields(path)
         model, images = values["model_cfg"], values.get("preprocess_cfg", {})
         vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
@@ -165,7 +165,7 @@ def read_transformers_config(path: Path) -> dict[str, Any]:
     values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
     if "model_type" not in values:
         return {}
-    with one_error(path):
+    with errors_naming(path):
         need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
         # a field that the file leaves out has the library's default

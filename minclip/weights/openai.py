@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from ..config import need
-from .files import one_error
+from .files import errors_naming
 from .hub import data_folder, has_sha256, hub_file, user_cache
 
 # Each model's name, the SHA-256 of OpenAI's file, and X if the hub has the same weights as timm/X.openai
@@ -57,7 +57,7 @@ def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:
     an installed open_clip_torch, minclip's data folder, or the hub.  MinclipError: the file is missing or differs.
     """
     path = Path(path) if path else _find_merges()
-    with one_error(path):
+    with errors_naming(path):
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
         lines = text.split("\n")[1 : 1 + MERGES]  # the first line is the version

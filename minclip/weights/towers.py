@@ -22,7 +22,7 @@ from ..config import CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest
 from ..text import find_end
 from ..tokenizer import Tokenizer
 from .config_json import parse_json
-from .files import one_error, read_tensors
+from .files import errors_naming, read_tensors
 from .hub import hub_file
 
 
@@ -43,7 +43,7 @@ def complete_config(config: CLIPConfig) -> CLIPConfig:
         vision = replace(vision, mean=tuple(known.mean), std=tuple(known.std))
     if text.tower.startswith("hf:"):
         path = hf_folder(text) / "config.json"
-        with one_error(path, "can't be read"):
+        with errors_naming(path, "can't be read"):
             text = replace(text, hf_config=json.dumps(parse_json(path.read_bytes(), str(path))))
     return replace(config, vision=vision, text=text)
 
@@ -110,7 +110,7 @@ class TimmTower(nn.Module):
         repo = timm_config(self.config).hf_hub_id
         need(repo, f"the hub has no weights for {self.config.tower}: choose another of timm's models")
         path = hub_file(repo, "model.safetensors")
-        with one_error(path, f"does not fit {self.config.tower}"):
+        with errors_naming(path, f"does not fit {self.config.tower}"):
             overlay = {"state_dict": read_tensors(path)}
             model = self.create(self.config, pretrained=True, pretrained_cfg_overlay=overlay)
             self.model.load_state_dict(model.state_dict())
@@ -123,7 +123,7 @@ class TimmTower(nn.Module):
     def resize(self, image_size: int) -> None:
         """Switches to another image size; learned positions are interpolated."""
         if timm_config(self.config).fixed_input_size:
-            with one_error(self.config.tower, f"can't be resized: build it for images of {image_size} pixels"):
+            with errors_naming(self.config.tower, f"can't be resized: build it for images of {image_size} pixels"):
                 self.model.set_input_size(img_size=image_size)
         self.config = replace(self.config, image_size=image_size)
 
@@ -149,7 +149,7 @@ class HuggingFaceTower(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         transformers, where = library("transformers"), f"model.text.hf_config of {config.tower}"
-        with one_error(where):
+        with errors_naming(where):
             shape = transformers.AutoConfig.for_model(**parse_json(config.hf_config, where))
             sizes = ("hidden_size", "max_position_embeddings", "num_hidden_layers")
             width, longest, layers = (getattr(shape, name, None) for name in sizes)
@@ -171,7 +171,7 @@ class HuggingFaceTower(nn.Module):
         if not Path(name).is_dir() and hub_file(name, "model.safetensors", missing_ok=True) is None:
             hub_file(name, "pytorch_model.bin")
         options = {"config": self.model.config, "trust_remote_code": False, "output_loading_info": True}
-        with one_error(folder):
+        with errors_naming(folder):
             model, report = library("transformers").AutoModel.from_pretrained(folder, **options)
         missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
         need(not missing, f"{folder} has no weights for {', '.join(missing[:5])}, which its config requires")
@@ -227,7 +227,7 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
     if not config.tower.startswith("hf:"):
         return with_context(Tokenizer.train(texts(), config.vocab_size), config)
     folder, transformers = hf_folder(config), library("transformers")
-    with one_error(f"{folder}'s tokenizer"):
+    with errors_naming(f"{folder}'s tokenizer"):
         theirs = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         backend = getattr(theirs, "backend_tokenizer", None)
         need(backend and theirs.pad_token, "it is not a fast tokenizer (tokenizer.json), or has no padding token")
@@ -237,7 +237,7 @@ def new_tokenizer(config: TextConfig, texts: Callable[[], list[str]]) -> Tokeniz
 
 def read_tokenizer(path: Path, config: TextConfig) -> Tokenizer | HuggingFaceTokenizer:
     """Reads the tokenizer.json of a run or a model, in the format that belongs to its text tower."""
-    with one_error(path):
+    with errors_naming(path):
         if not config.tower.startswith("hf:"):
             return with_context(Tokenizer.load(path), config)
         return with_context(HuggingFaceTokenizer(library("tokenizers").Tokenizer.from_file(str(path))), config)
