@@ -161,7 +161,7 @@ class CLIPConfig:
     text: TextConfig = field(default_factory=TextConfig)
     activation: Literal["gelu", "quick_gelu"] = "gelu"  # of the Transformers; OpenAI trained with quick_gelu
     logit_scale_init: Annotated[float, "[-20, 20]"] = math.log(1 / 0.07)  # ln of the initial scale (paper, section 2.5)
-    loss: Literal["clip", "siglip"] = "clip"  # "siglip" adds a learned bias to the scale
+    loss: Literal["clip", "siglip"] = "clip"  # a softmax over the batch, or SigLIP's sigmoid of each pair
 
     def __post_init__(self) -> None:
         _check(self, "model")
@@ -215,7 +215,7 @@ class LoopConfig:
     beta2: BelowOne = 0.98  # AdamW: decay of the mean squared gradient
     label_smoothing: BelowOne = 0.0  # fraction of the target spread over all pairs of the batch; model.loss clip only
     grad_clip: Positive = 1.0  # maximum gradient norm
-    steps: Count = 1000  # of the optimizer
+    steps: Count = 1000  # length of the run, in optimizer steps
     minutes: Annotated[float, "(0, 525600]"] | None = None  # time budget in place of steps; the schedule follows it
     log_every: Count = 10  # steps between log lines
     eval_every: Count | None = None  # steps between validations; None validates at the end only

@@ -36,10 +36,10 @@ class VisionTransformer(nn.Module):
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patches plus their positions, after the class token where there is one: (B, 3, S, S) -> (B, L, W)."""
+        """Patches plus their positions, after the class token if there is one: (B, 3, S, S) -> (B, L, W)."""
         check_images(images, self.config.image_size)
         x = self.stem(images)  # (B, P, W)
-        x = x + self.positional_embedding[-x.shape[1] :]  # the class token's position stands first
+        x = x + self.positional_embedding[-x.shape[1] :]  # the class token's position comes first
         if self.training and self.patch_dropout > 0:
             x = drop_patches(x, self.patch_dropout)  # after the positions: a patch that stays keeps its own
         if self.config.pool == "cls":

@@ -1,4 +1,4 @@
-"""Pretrained towers: timm's image models and Hugging Face's text models, a good start where there is little data.
+"""Pretrained towers: timm's image models and Hugging Face's text models, a good start if you have little data.
 
 `model.vision.tower` is "timm:NAME" and `model.text.tower` "hf:NAME", a repository of the hub or a folder.  A new run
 takes its configs, tokenizer and weights from there; afterwards the run's folder holds all of them.
