@@ -96,7 +96,7 @@ def _check_value(value: Any, kind: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image tower; the defaults are OpenAI's ViT-B/32.  UNUSED lists the fields that each tower doesn't use."""
+    """The image tower; this class's defaults are OpenAI's ViT-B/32.  A tower refuses fields that it doesn't use."""
 
     tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
     image_size: Pixels = OPENAI_SIZE  # side in pixels; in training always equal to data.image_size
@@ -111,7 +111,7 @@ class VisionConfig:
     pool: Literal["cls", "mean"] = "cls"  # the feature: the class token, as in the paper, or the mean of the patches
     patch_dropout: BelowOne = 0.0  # fraction of patches to drop in training (FLIP, Li et al. 2023)
     dropout: BelowOne = 0.0  # in training, on each residual branch; for a SmallResNet, on its feature
-    # normalization of RGB values from 0 to 1; by default with the statistics of OpenAI's 400 million images
+    # normalization of RGB values from 0 to 1, (x - mean) / std; OpenAI's are the statistics of its 400 million images
     mean: tuple[Channel, Channel, Channel] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
 
@@ -132,11 +132,11 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower; the defaults are OpenAI's.  UNUSED lists the fields that each tower doesn't use."""
+    """The text tower; this class's defaults are OpenAI's.  A tower refuses fields that it doesn't use."""
 
     tower: str = "transformer"  # "transformer", "bag", or "hf:NAME" for a pretrained one (weights/towers.py)
     context_length: Annotated[int, "[3, 1e6]"] = 77  # longest text in tokens, SOT and EOT included
-    vocab_size: Annotated[int, "[1, 1e7]"] = 49408  # at most; the tokenizer learns fewer tokens from few captions
+    vocab_size: Annotated[int, "[1, 1e7]"] = 49408  # largest vocabulary; few captions give a smaller one
     eot_id: Annotated[int, "[-1, 1e7]"] = -1  # id of the end token, whose feature is the text's; -1 is the last id
     width: Width = 512  # dimension of the tokens
     layers: Layers = 12  # Transformer blocks
@@ -159,7 +159,7 @@ class CLIPConfig:
     embed_dim: Width = 512  # dimension of the shared space
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
-    activation: Literal["gelu", "quick_gelu"] = "gelu"  # of the Transformers; OpenAI trained with quick_gelu
+    activation: Literal["gelu", "quick_gelu"] = "gelu"  # function in the MLPs; OpenAI trained with quick_gelu
     logit_scale_init: Annotated[float, "[-20, 20]"] = math.log(1 / 0.07)  # ln of the initial scale (paper, section 2.5)
     loss: Literal["clip", "siglip"] = "clip"  # a softmax over the batch, or SigLIP's sigmoid of each pair
 
@@ -175,8 +175,8 @@ class DataConfig:
 
     name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; shapes needs none
-    image_column: str = ""  # in your own table; "" looks for the usual names: image, file_name, path, …
-    caption_column: str = ""  # in your own table; "" looks for the usual names: caption, text, title, …
+    image_column: str = ""  # of your own table; "" looks for the usual names: image, file_name, path, …
+    caption_column: str = ""  # of your own table; "" looks for the usual names: caption, text, title, …
     image_size: Pixels = 64  # side in pixels
     size: Count | None = None  # number of training images; None takes all
     first_size: Pixels | None = None  # image size at the start of training, which grows to image_size in three stages
@@ -200,7 +200,7 @@ class DataConfig:
 class LoopConfig:
     """The training loop."""
 
-    seed: Annotated[int, "[0, 4294967295]"] = 0  # of all random numbers in training
+    seed: Annotated[int, "[0, 4294967295]"] = 0  # decides all random numbers in training
     batch_size: Pairs = 256  # pairs in one contrastive loss, over all processes
     micro_batch: Count | None = None  # pairs that a process embeds at a time (gradient caching); None embeds all
     loss_chunk: Count | None = None  # rows of the similarity matrix at a time; None: all, or 16 MB above 4,096 pairs

@@ -38,7 +38,7 @@ class Classify:
     """
 
     run_folder: RunArgument
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="image files")]
     labels: str = ""  # the choices, separated by commas: "a dog, a cat"
     template: str = "a picture of {}"  # the prompt; {} stands for the label
     # an image whose best label has a lower cosine is none of these; auto: the 90th percentile of the cosines of wrong
