@@ -51,7 +51,7 @@ class ShardBatches(IterableDataset):
 
     def stream(self) -> Iterator[RawBatch]:
         """The batches, made by the workers, or in this process if there are none."""
-        # with its own generator, since the loader would draw from the global one; the reader is a copy: it has a state
+        # a generator of its own, since the loader would use the global one; a copy of self, since reading changes it
         options = {"num_workers": self.workers, "generator": torch.Generator(), "worker_init_fn": _ignore_interrupts}
         reader = replace(self, tally=Tally())
         for read in DataLoader(reader, batch_size=None, pin_memory=torch.cuda.is_available(), **options):

@@ -120,8 +120,8 @@ def batch_and_scale(
 
 
 def _histogram(axis: Any, probabilities: Tensor) -> None:
-    share = np.full(len(probabilities), 100 / len(probabilities))
-    axis.hist(probabilities.numpy(), bins=np.linspace(0, 1, 11), weights=share, color=PALETTE[4], edgecolor="white")
+    percent = np.full(len(probabilities), 100 / len(probabilities))
+    axis.hist(probabilities.numpy(), bins=np.linspace(0, 1, 11), weights=percent, color=PALETTE[4], edgecolor="white")
     mean = probabilities.mean().item()
     axis.axvline(mean, color=PALETTE[5], linewidth=2)
     axis.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])

@@ -81,9 +81,9 @@ def gradient_norms(scales: Sequence[float], norms: Tensor | np.ndarray, title: s
     norms = np.maximum(np.asarray(norms), 1e-6)  # an axis of powers of ten has no 0
     figure = new_figure(6.8, 3.4)
     axis = axes_grid(figure)[0, 0]
-    for share, color in ((90, "#d5e7f3"), (50, "#9cc7e3")):
-        low, high = np.percentile(norms, [50 - share / 2, 50 + share / 2], axis=1)
-        axis.fill_between(scales, low, high, color=color, label=f"{share} % of the images", linewidth=0)
+    for middle, color in ((90, "#d5e7f3"), (50, "#9cc7e3")):
+        low, high = np.percentile(norms, [50 - middle / 2, 50 + middle / 2], axis=1)
+        axis.fill_between(scales, low, high, color=color, label=f"{middle} % of the images", linewidth=0)
     axis.plot(scales, np.median(norms, axis=1), color=PALETTE[0], linewidth=2, label="median")
     axis.plot(scales, norms.max(axis=1), color=PALETTE[5], linestyle="--", linewidth=2, label="largest")
     axis.axvline(100, color="black", linestyle=":")

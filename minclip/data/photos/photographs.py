@@ -23,7 +23,7 @@ class Photographs:
     captions: dict[str, list[str]]  # name -> captions, at least one
     places: dict[str, str]  # name -> path of the image file, or of the table that holds the image; not for missing ones
     stored: dict[str, Callable[[], bytes]]  # name -> how to read an image that a table holds
-    given: dict[str, str]  # name -> split, if the caption file names splits
+    row_splits: dict[str, str]  # name -> split, if the caption file names splits
     notes: tuple[str, ...]  # about captions whose image is missing, and images without captions
 
     @cached_property
@@ -33,7 +33,7 @@ class Photographs:
         above = {name: place.lower().split("/")[:-1] for name, place in self.places.items()}
         folders = {name: next((SPLIT_WORDS[f] for f in path if f in SPLIT_WORDS), "") for name, path in above.items()}
         folders = folders if all(folders.values()) else {}
-        return read_splits(self.source, list(self.captions), given=self.given, folders=folders)
+        return read_splits(self.source, list(self.captions), row_splits=self.row_splits, folders=folders)
 
     def read(self, name: str) -> bytes:
         return self.stored[name]() if name in self.stored else self.source.read(self.places[name])
@@ -78,18 +78,18 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     stored = {row.image: row.read for row in rows if row.read}
     places = {row.image: row.file for row in rows if row.read}
     names = _names(rows, finder, places)
-    texts, given = defaultdict(list), {}
+    texts, row_splits = defaultdict(list), {}
     for row in rows:
         key = row.image if row.read else names[dirname(row.file), row.image]
         texts[key] += [text.strip() for text in row.captions if text.strip()]
-        if row.split and given.setdefault(key, split_of(row)) != split_of(row):
-            raise MinclipError(f"{row.place}: {key} is in split {split_of(row)} here, but in {given[key]} above")
+        if row.split and row_splits.setdefault(key, split_of(row)) != split_of(row):
+            raise MinclipError(f"{row.place}: {key} is in split {split_of(row)} here, but in {row_splits[key]} above")
     captions = {key: some for key, some in texts.items() if some}
     need(bool(captions), f"{root}: none of {len(rows)} captions has any text, see {rows[0].place}")
     missing = sorted(captions.keys() - places.keys())
     uncaptioned = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
     notes = [_note(missing, "captioned images are missing"), _note(uncaptioned, "images have no caption")]
-    return Photographs(source, captions, places, stored, given, tuple(filter(None, notes)))
+    return Photographs(source, captions, places, stored, row_splits, tuple(filter(None, notes)))
 
 
 def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
@@ -112,11 +112,11 @@ def _note(names: list[str], what: str) -> str:
 
 
 def read_splits(
-    source: Source, names: list[str], *, given: dict[str, str] | None = None, folders: dict[str, str] | None = None
+    source: Source, names: list[str], *, row_splits: dict[str, str] | None = None, folders: dict[str, str] | None = None
 ) -> dict[str, list[str]]:
     """Split -> names of images, by the first of these that exists:
 
-    1. `given`, name -> split: what the caption file says;
+    1. `row_splits`, name -> split: what the caption file says;
     2. .txt files in the root or beside it with one name per line, named after their split (train and val at least);
     3. Karpathy's JSON;
     4. `folders`, name -> split;
@@ -124,15 +124,15 @@ def read_splits(
 
     If no image is left for validation, it gets one in twenty of the training images, at least one.
     """
-    if given and (without := [name for name in names if name not in given]):
+    if row_splits and (without := [name for name in names if name not in row_splits]):
         some = f"{len(without)} of {len(names)} captioned images have no split, the others do"
         raise MinclipError(f"{source.root}: {some}: give all of them one: {', '.join(without[:5])}")
     finder = Finder(names)
-    if not given and (lists := _lists(source, names, finder)):
+    if not row_splits and (lists := _lists(source, names, finder)):
         return lists
-    rows = [] if given else read_karpathy(source, names)
+    rows = [] if row_splits else read_karpathy(source, names)
     listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
-    if not (chosen := given or listed or folders):
+    if not (chosen := row_splits or listed or folders):
         chosen = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
     splits = {split: [name for name in names if chosen.get(name) == split] for split in ("train", "val", "test")}
     if not splits["train"]:

@@ -78,7 +78,7 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
         return Labeled(images, labels, class_names(name, classes))
     layout = f"{root / name / split}/<class name>/<image>"
     need(b.kind, f"{name} can't be read by torchvision: {b.bring}, laid out as {layout}")
-    need(split in b.splits, f"{name} has no split {split!r}: choose from {', '.join(b.splits)}; or bring {layout}")
+    need(split in b.splits, f"{name} has no split {split!r}: choose from {', '.join(b.splits)}; or add {layout}")
     fix, download = b.bring or "download=True fetches it", download and not b.bring
     present = download or (root / b.folder).exists()
     need(present, f"{name} was not found: looked for {root / b.folder} and {layout}; {fix}")
