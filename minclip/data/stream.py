@@ -25,7 +25,7 @@ TOKENIZER_TEXTS = 200_000  # most captions of shards to train a tokenizer on: re
 class Stream:
     """A run's data, opened once; raises MinclipError if the batch size doesn't fit them or the number of processes.
 
-    `names` are those of the training photographs; empty for shapes and shards, whose splits can't change.
+    `names` are those of the training photographs; empty for shapes and shards, which are split without lists.
     """
 
     tally: shards.Tally | None = None  # the skipped samples, for shards only
@@ -50,7 +50,7 @@ class Stream:
         if not streamed and loop.overfit:
             self.pairs = all_different(self.pairs, loop.overfit)
         if not streamed and loop.batch_size > len(self.pairs):
-            raise MinclipError(f"train.batch_size {loop.batch_size} exceeds the data set's {len(self.pairs)} images")
+            raise MinclipError(f"train.batch_size {loop.batch_size} exceeds the {len(self.pairs)} images: lower it")
         self.names = [] if streamed or painted else self.pairs.names
 
     def texts(self) -> list[str]:

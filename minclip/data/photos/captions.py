@@ -82,7 +82,7 @@ def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     """The rows of tables with an image and a caption column, else of a .txt beside each image, else of Karpathy's JSON.
 
-    Rows of tables named train, val and test get that split.
+    Rows of tables named train, val and test get that split, if there is one named train.
     """
     rows, refused = [], None
     paths = [p for p in source.files if p.lower().endswith(TABLES) or basename(p) == "captions.txt"]
