@@ -38,7 +38,7 @@ def find_shards(root: str) -> list[str]:
     """
     give = "give a folder with *.tar, one tar, or a pattern such as {00000..00099}.tar, of files or of http(s) URLs"
     need(bool(root), f"data set 'shards' needs data.root: {give}")
-    shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
+    shards = (sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"]) if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
         expand = webdataset().shardlists.expand_urls
         try:

@@ -37,7 +37,7 @@ def split_of(row: Row) -> str:
 def read_flickr(source: Source) -> list[Row]:
     """The rows of captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, in any folder."""
     for layout, columns in FLICKR.items():
-        for path in [path for path in source.files if basename(path) == layout][:1]:
+        if path := next((path for path in source.files if basename(path) == layout), ""):
             return list(read_table(source, path, columns=columns))
     if rows := read_karpathy(source, source.images):
         return rows

@@ -60,8 +60,8 @@ def _plain(name: str) -> str:
 
 def _column(path: str, header: list[str], what: str, asked: str) -> int:
     plain, known = [_plain(name) for name in header], [_plain(asked)] if asked else KNOWN[what].split()
-    if there := [name for name in known if name in plain]:
-        return plain.index(there[0])
+    if present := [name for name in known if name in plain]:
+        return plain.index(present[0])
     has = f"it has {', '.join(header)}" if header else "it is empty"
     if asked:
         raise MissingColumn(f"{path} has no column {asked!r}{nearest(asked, header)}: {has}")
