@@ -48,11 +48,9 @@ def label_probabilities(
     """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
     names = separate_labels(labels)
     classifier = zero_shot_classifier(model, tokenizer, names, templates=(template if "{}" in template else "{}",))
+    pixels = normalize(torch.from_numpy(image)[None].to(model.device), model.config.vision)
     with torch.no_grad():
-        cosines = (
-            model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True)
-            @ classifier
-        )
+        cosines = model.encode_image(pixels, normalize=True) @ classifier
     values = (scale * cosines).softmax(dim=1)[0].tolist()
     return plots.probabilities(image, names, values, title=f"closest: {names[int(np.argmax(values))]}")
 
