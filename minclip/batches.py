@@ -1,4 +1,4 @@
-"""Pairs become batches: order, captions and crops drawn from the seed, images augmented one whole batch at a time."""
+"""Turns pairs into batches: draws order, captions and crops from the seed, and augments a whole batch at once."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import DataConfig, MinclipError, VisionConfig
+from .config import DataConfig, MinclipError, VisionConfig, need
 from .text import trim
 from .tokenizer import Tokenizer
 from .training.distributed import rank, world_size
@@ -19,9 +19,9 @@ SIDED = re.compile(r"\b(left|right)(ward|wards|most|side|hand|handed)?\b", re.IG
 
 @dataclass(frozen=True)
 class Task:
-    """A zero-shot question: which of `class_names` does image `indices[i]` of a data set show?  `labels[i]` is right.
+    """A zero-shot task: which of `class_names` does image `indices[i]` of a data set show?  The answer is `labels[i]`.
 
-    Each template holds one `{}` for the class name, and may hold named fields ("{a} {} {b}") that `subjects[i]` fills.
+    Each template has one `{}` for the class name, and may have named fields ("{a} {} {b}") that `subjects[i]` fills.
     """
 
     class_names: tuple[str, ...]
@@ -37,20 +37,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N images and the captions of each, at least one.  MinclipError if the lengths differ or nothing is there."""
+    """N images, each with one or more captions.  MinclipError: the lengths differ, no image, or a missing caption."""
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB, an array or a memory map
     captions: list[list[str]]  # several people may have described the same photograph
     names: list[str]  # file names or numbers
     tasks: dict[str, Task] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  # sentences about what was left out
+    notes: tuple[str, ...] = ()  # sentences about images and captions that were left out
 
     def __post_init__(self) -> None:
         n, captions, names = len(self.images), len(self.captions), len(self.names)
         if not n == captions == names:
             raise MinclipError(f"{n} images, {captions} lists of captions, {names} names: all need the same number")
-        if n == 0:
-            raise MinclipError("a data set needs at least one image with a caption")
+        need(n > 0, "a data set needs at least one image with a caption")
         if not all(self.captions):
             raise MinclipError(f"image {self.names[self.captions.index([])]} has no caption: leave it out")
 
@@ -70,7 +69,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Captions:
-    """The ids of all captions, made once, before training: image i owns rows `first[i]:first[i + 1]`."""
+    """The token ids of all captions, computed once before training; image i has rows `first[i]:first[i + 1]`."""
 
     ids: Tensor  # (M, L) int64
     first: np.ndarray  # (N + 1,) int64
@@ -86,7 +85,7 @@ def tokenize(pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> Caption
 
 @dataclass(frozen=True)
 class RawBatch:
-    """What `assemble` makes a Batch of; in bytes, a quarter of what floats take to copy to a GPU."""
+    """The input of `assemble`; its images are bytes, so copying them to a GPU takes a quarter of the time of floats."""
 
     images: Tensor  # (B, 3, H, W) uint8
     ids: Tensor  # (B, L) int64, trimmed to the longest caption
@@ -94,12 +93,12 @@ class RawBatch:
     random_numbers: Tensor  # (8, B) in [0, 1): area, shape, x, y, flip, brightness, contrast, saturation
 
     def pin_memory(self) -> "RawBatch":
-        """A copy in page-locked memory, from where a GPU fetches it while both go on; a DataLoader calls this, too."""
+        """A copy in page-locked memory, from which a GPU copies asynchronously; a DataLoader calls this method, too."""
         return RawBatch(*(x.pin_memory() for x in vars(self).values()))
 
 
 def random_numbers(count: int, *seeds: int) -> Tensor:
-    """(8, count) in [0, 1), drawn from `seeds` alone: a resumed run draws what an uninterrupted one would draw."""
+    """(8, count) in [0, 1), determined by `seeds`: a resumed run draws the same numbers as an uninterrupted one."""
     seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
     # always on the CPU, whose generator gives the same numbers on every machine
     return torch.rand(8, count, generator=torch.Generator().manual_seed(seed))
@@ -108,27 +107,26 @@ def random_numbers(count: int, *seeds: int) -> Tensor:
 def raw_batches(
     pairs: Pairs, captions: Captions, *, batch_size: int, epoch: int, seed: int, start: int = 0, multiple: int = 1
 ) -> Iterator[RawBatch]:
-    """The batches of one epoch from number `start` on: each image once, with one of its captions.
+    """Yields the batches of one epoch from number `start` on: each image once, with one of its captions.
 
     Each process gets its rows of each batch: together they see the batch that a single process would see.
-    The incomplete last batch is dropped; its images appear in other epochs.  `multiple` is that of `trim`.  Raises
-    MinclipError if there is no batch.
+    An incomplete last batch is dropped.  `multiple` is that of `trim`.  MinclipError: too few images for a batch.
     """
     if batch_size > len(pairs):
         raise MinclipError(f"train.batch_size {batch_size} exceeds the data set's {len(pairs)} images: lower it")
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(pairs))  # no image twice in a batch: the second copy would count as a wrong answer
+    order = rng.permutation(len(pairs))  # no image twice in a batch: the second copy would be a false negative
     chosen = captions.first[:-1] + np.floor(rng.random(len(pairs)) * np.diff(captions.first)).astype(np.int64)  # (N,)
     rows = batch_size // world_size()
     mine = slice(rank() * rows, (rank() + 1) * rows)
     for number in range(start, len(pairs) // batch_size):
         index = order[number * batch_size : (number + 1) * batch_size][mine]
-        texts, on_gpu = torch.from_numpy(chosen[index]), isinstance(pairs.images, Tensor)  # see move_to_gpu_once
-        place = to_device(torch.from_numpy(index), pairs.images.device) if on_gpu else index
-        images = torch.as_tensor(pairs.images[place])
+        chosen_rows, on_gpu = torch.from_numpy(chosen[index]), isinstance(pairs.images, Tensor)  # see move_to_gpu_once
+        image_rows = to_device(torch.from_numpy(index), pairs.images.device) if on_gpu else index
+        images = torch.as_tensor(pairs.images[image_rows])
+        ids = trim(captions.ids[chosen_rows], captions.eot_id, multiple=multiple)
         numbers = random_numbers(batch_size, seed, epoch, number)[:, mine]
-        ids = trim(captions.ids[texts], captions.eot_id, multiple=multiple)
-        yield RawBatch(images, ids, captions.may_flip[texts], numbers)
+        yield RawBatch(images, ids, captions.may_flip[chosen_rows], numbers)
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ class Batch:
 def assemble(
     raw: RawBatch, data: DataConfig, vision: VisionConfig, *, image_size: int | None = None, device: Device = "cpu"
 ) -> Batch:
-    """The one place where batches are made, from memory and from shards; S is `image_size` or `data.image_size`."""
+    """Makes every batch, from memory and from shards; S is `image_size` or else `data.image_size`."""
     # all copies start at once, and nothing below reads a value back from the GPU, so the host never waits
     images, ids, may_flip, numbers = (to_device(x, device) for x in vars(raw).values())
     size, may_flip = image_size or data.image_size, may_flip if data.flip else None
@@ -151,7 +149,7 @@ def assemble(
 
 
 def to_device(x: Tensor, device: Device) -> Tensor:
-    """A copy on the device; to a GPU through page-locked memory, which it fetches while both go on."""
+    """A copy on the device; to a GPU, an asynchronous one through page-locked memory."""
     to_gpu = torch.device(device).type == "cuda" and not x.is_cuda
     return x.pin_memory().to(device, non_blocking=True) if to_gpu else x.to(device)
 
@@ -159,10 +157,10 @@ def to_device(x: Tensor, device: Device) -> Tensor:
 def augment(
     images: Tensor, random_numbers: Tensor, *, image_size: int, min_crop: float = 1.0, may_flip: Tensor | None = None
 ) -> Tensor:
-    """Random-resized crops of (B, 3, H, H) uint8, half of `may_flip` (B,) mirrored: (B, 3, S, S) float, 0 to 255.
+    """Random-resized crops, (B, 3, H, H) uint8 -> (B, 3, S, S) float32 from 0 to 255; S is `image_size`.
 
     `random_numbers` (5, B) in [0, 1) decide area, shape, x, y and flip.  As in torchvision's RandomResizedCrop, a box
-    covers `min_crop` to 1 of the area, and its sides are 3:4 to 4:3.
+    has `min_crop` to 1 of the area, and sides of 3:4 to 4:3.  Half of the images with `may_flip` (B,) are mirrored.
     """
     area, ratio, x, y, flip = random_numbers
     pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
@@ -171,9 +169,9 @@ def augment(
         return torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
     area = min_crop + (1 - min_crop) * area
     ratio = (1 / area).clamp(max=4 / 3) ** (2 * ratio - 1)  # a large box must be nearly square to fit inside
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # (B,) parts of the side
-    # A resize is linear in the pixels, first along y, then along x: one matrix an image for each, no loop over images,
-    # and a crop lands on its final size at once.  Mirroring is the same matrix with its rows in reverse.
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # (B,) fractions of the side
+    # Resizing is linear in the pixels along y and along x: one matrix per image and direction, without a loop over
+    # images, crops and resizes in one step.  Mirroring reverses the rows of a matrix.
     rows = resize_matrices(y * (1 - height), height, images.shape[-1], image_size=image_size)  # (B, S, H)
     columns = resize_matrices(x * (1 - width), width, images.shape[-1], image_size=image_size)
     columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
@@ -181,31 +179,31 @@ def augment(
 
 
 def resize_matrices(start: Tensor, length: Tensor, size: int, *, image_size: int) -> Tensor:
-    """(B, S, H): what each of `size` = H pixels adds to each of S, from `start` over `length` (B,), parts of H."""
+    """(B, S, H): weights of H = `size` pixels in S output pixels; a crop's `start`, `length` (B,) are parts of H."""
     step = (length * size / image_size)[:, None, None]  # pixels from one output pixel to the next
     center = (start * size)[:, None, None] + (torch.arange(image_size, device=step.device)[:, None] + 0.5) * step
     distance = (center - torch.arange(size, device=step.device) - 0.5).abs()
-    # bilinear: a tent over the two nearest pixels; over more of them when shrinking, or fine patterns would alias
+    # bilinear: a tent over the two nearest pixels; when shrinking, over more of them, to avoid aliasing
     tent = (1 - distance / step.clamp(min=1)).clamp(min=0)
     return tent / tent.sum(dim=-1, keepdim=True)
 
 
 def recolor(images: Tensor, random_numbers: Tensor, *, strength: float) -> Tensor:
-    """Brightness, contrast and saturation of each image (B, 3, S, S), 0 to 255, times a factor in 1 ± `strength`.
+    """Multiplies brightness, contrast and saturation of images (B, 3, S, S), 0 to 255, by factors in 1 ± `strength`.
 
     `random_numbers` (3, B) in [0, 1) decide the factors.  Contrast is the distance from the image's mean, saturation
-    that from the mean of a pixel's colors.
+    the distance from the pixel's gray, the mean of its colors.
     """
     brightness, contrast, saturation = (1 + strength * (2 * random_numbers - 1))[:, :, None, None, None]
-    # all three are linear, so one sum does: of the pixels, of their gray, and of a number for each image
+    # all three are linear, so one weighted sum is enough: of the pixels, their gray, and the image's mean
     mean, gray = images.mean(dim=(1, 2, 3), keepdim=True), images.mean(dim=1, keepdim=True)
     gain = brightness * contrast
     return (gain * saturation * images + gain * (1 - saturation) * gray + (brightness - gain) * mean).clamp(0, 255)
 
 
 def normalize(images: Tensor, vision: VisionConfig) -> Tensor:
-    """(B, 3, S, S) from 0 to 255 to the range that the image tower expects: (x / 255 - mean) / std."""
+    """(B, 3, S, S) from 0 to 255 -> the values that the image tower expects, (x / 255 - mean) / std, as a copy."""
     x = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     for channel, mean, std in zip(x.unbind(1), vision.mean, vision.std):
-        channel.mul_(1 / (255 * std)).sub_(mean / std)  # plain numbers: a tensor of them would have to be copied
+        channel.mul_(1 / (255 * std)).sub_(mean / std)  # Python floats: a tensor would have to be copied to the GPU
     return x

@@ -14,19 +14,20 @@ class MinclipError(ValueError):
 
 
 def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
-    """`" (did you mean 'shapes'?)"`, or "" if no word of `words` is at least `cutoff` similar (1 means identical)."""
+    """`" (did you mean 'shapes'?)"`, or "" if no word of `words` has a similarity of at least `cutoff` (at most 1)."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class Default(int):
-    """An integer that is still the default, so it may be changed to match a value that the user chose."""
+    """An integer that is still the default, so it may change to match a value that the user chose."""
 
 
-OPENAI_SIZE = Default(224)  # side length of ViT-B/32's images
+OPENAI_SIZE = Default(224)  # side of ViT-B/32's images in pixels
 
 
 def need(condition: bool, message: str) -> None:
+    """Raises MinclipError with the message unless the condition holds."""
     if not condition:
         raise MinclipError(message)
 
@@ -45,14 +46,14 @@ UNUSED = {  # for each tower, the config fields that have no effect and must kee
 def unused_fields(part: str, tower: str) -> set[str]:
     """Fields of the part "vision" or "text" that this tower doesn't use, so that they must keep their defaults."""
     kind = str(tower)[: str(tower).find(":") + 1] or tower  # "timm:" of "timm:NAME"
-    need(kind in UNUSED[part], f"model.{part}.tower {tower!r} is none of {', '.join(UNUSED[part])}")
+    need(kind in UNUSED[part], f"model.{part}.tower {tower!r} is not one of {', '.join(UNUSED[part])}")
     return {*UNUSED[part][kind].split()}
 
 
-# A number and the interval that it must lie in, in mathematical notation; the upper bounds exceed any use.
+# Number types with the interval of valid values, in mathematical notation; the upper bounds exceed any practical use.
 Count, Layers, Channel = Annotated[int, "[1, 1e9]"], Annotated[int, "[1, 1000]"], Annotated[float, "[-1e9, 1e9]"]
 Pixels, Width, Pairs = Annotated[int, "[1, 8192]"], Annotated[int, "[1, 65536]"], Annotated[int, "[2, 1e7]"]
-Share, Fraction, Positive = Annotated[float, "[0, 1]"], Annotated[float, "[0, 1)"], Annotated[float, "(0, 1e300]"]
+Fraction, BelowOne, Positive = Annotated[float, "[0, 1]"], Annotated[float, "[0, 1)"], Annotated[float, "(0, 1e300]"]
 
 
 def _check(config: Any, group: str) -> None:
@@ -72,11 +73,11 @@ def _check(config: Any, group: str) -> None:
                 object.__setattr__(config, this.name, None)
                 continue
         if get_origin(kind) is Literal:
-            need(value in get_args(kind), f"{name} {value!r} is none of {', '.join(get_args(kind))}")
+            need(value in get_args(kind), f"{name} {value!r} is not one of {', '.join(get_args(kind))}")
             continue
         kinds, values = (get_args(kind), value) if get_origin(kind) is tuple else ((kind,), (value,))
         fits = isinstance(values, tuple) and len(values) == len(kinds)
-        need(fits, f"{name} should hold {len(kinds)} numbers, not {value!r:.60}")
+        need(fits, f"{name} must hold {len(kinds)} numbers, not {value!r:.60}")
         for one, kind in zip(values, kinds):
             _check_value(one, kind, name)
 
@@ -85,8 +86,8 @@ def _check_value(value: Any, kind: Any, name: str) -> None:
     plain = getattr(kind, "__origin__", kind)  # int of Count
     wanted = {int: numbers.Integral, float: numbers.Real}.get(plain, plain)
     right = isinstance(value, wanted) and (plain is bool) == isinstance(value, bool)  # Python's bool is an int
-    need(right, f"{name} should be of type {plain.__name__}, not {value!r:.60}")
-    if get_origin(kind) is Annotated:  # NaN lies in no interval
+    need(right, f"{name} must be of type {plain.__name__}, not {value!r:.60}")
+    if get_origin(kind) is Annotated:  # no interval contains NaN
         interval = kind.__metadata__[0]
         low, high = map(float, interval[1:-1].split(","))
         inside = low <= value <= high and (value > low or interval[0] == "[") and (value < high or interval[-1] == "]")
@@ -95,22 +96,22 @@ def _check_value(value: Any, kind: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image tower; the defaults are OpenAI's ViT-B/32.  UNUSED lists what each tower doesn't use."""
+    """The image tower; this class's defaults are OpenAI's ViT-B/32.  A tower refuses fields that it doesn't use."""
 
     tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
-    image_size: Pixels = OPENAI_SIZE  # in training always equal to data.image_size
-    width: Width = 768  # of the tokens; of a ResNet, the channels of its first stage
+    image_size: Pixels = OPENAI_SIZE  # side in pixels; in training always equal to data.image_size
+    width: Width = 768  # dimension of the tokens; for a ResNet, channels of its first stage
     heads: Width = 12  # attention heads; for a ModifiedResNet, those of its attention pooling
     stages: tuple[Layers, Layers, Layers, Layers] = (3, 4, 6, 3)  # blocks in each stage of a ResNet
-    patch_size: Pixels = 32
+    patch_size: Pixels = 32  # side of a patch in pixels
     layers: Layers = 12  # Transformer blocks
     mlp_width: Count | None = None  # hidden width of each MLP; None is four times the width, as in the paper
     stem: Literal["patch", "conv"] = "patch"  # the paper's linear patches, or convolutions, which need less data
     stem_width: Width = 16  # channels of the convolutional stem's first layer
     pool: Literal["cls", "mean"] = "cls"  # the feature: the class token, as in the paper, or the mean of the patches
-    patch_dropout: Fraction = 0.0  # of the patches, in training (FLIP, Li et al. 2023)
-    dropout: Fraction = 0.0  # on each residual branch, in training; of a SmallResNet, on its feature
-    # RGB in 0 to 1; of OpenAI's 400 million images
+    patch_dropout: BelowOne = 0.0  # fraction of patches to drop in training (FLIP, Li et al. 2023)
+    dropout: BelowOne = 0.0  # in training, on each residual branch; for a SmallResNet, on its feature
+    # normalization of RGB values from 0 to 1, (x - mean) / std; OpenAI's are the statistics of its 400 million images
     mean: tuple[Channel, Channel, Channel] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
 
@@ -123,25 +124,25 @@ class VisionConfig:
         stride = {"vit": patch, "resnet": 32, "small_resnet": 16}.get(self.tower, 1)  # timm checks its own
         what = f"{'model.vision.patch_size' if self.tower == 'vit' else 'the stride of the tower,'} {stride}"
         need(self.image_size % stride == 0, f"the image size {self.image_size} is not a multiple of {what}")
-        channels = {"vit": width, "resnet": 32 * width}.get(self.tower, heads)  # that the heads of the attention share
+        channels = {"vit": width, "resnet": 32 * width}.get(self.tower, heads)  # divided among the attention heads
         need(channels % heads == 0, f"model.vision.heads {heads} doesn't divide {channels} (from model.vision.width)")
-        half = self.tower != "resnet" or width % 2 == 0  # of the width is what the stem begins with
-        need(half, f"model.vision.width {width} is odd: a ModifiedResNet needs an even one")
+        even = self.tower != "resnet" or width % 2 == 0  # the stem's first convolutions have half the width
+        need(even, f"model.vision.width {width} is odd: a ModifiedResNet needs an even width")
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower; the defaults are OpenAI's.  UNUSED lists what each tower doesn't use."""
+    """The text tower; this class's defaults are OpenAI's.  A tower refuses fields that it doesn't use."""
 
     tower: str = "transformer"  # "transformer", "bag", or "hf:NAME" for a pretrained one (weights/towers.py)
-    context_length: Annotated[int, "[3, 1e6]"] = 77  # tokens, SOT and EOT included
-    vocab_size: Annotated[int, "[1, 1e7]"] = 49408
-    eot_id: Annotated[int, "[-1, 1e7]"] = -1  # id of the token whose feature stands for the text; -1 is the last id
-    width: Width = 512
+    context_length: Annotated[int, "[3, 1e6]"] = 77  # longest text in tokens, SOT and EOT included
+    vocab_size: Annotated[int, "[1, 1e7]"] = 49408  # largest vocabulary; few captions give a smaller one
+    eot_id: Annotated[int, "[-1, 1e7]"] = -1  # id of the end token, whose feature is the text's; -1 is the last id
+    width: Width = 512  # dimension of the tokens
     layers: Layers = 12  # Transformer blocks
-    heads: Width = 8
-    dropout: Fraction = 0.0  # on each residual branch, in training; of a bag, on its tokens
-    hf_config: str = ""  # the configuration of a Hugging Face model as JSON, which a run fills in
+    heads: Width = 8  # attention heads
+    dropout: BelowOne = 0.0  # in training, on each residual branch; for a bag, on its tokens
+    hf_config: str = ""  # configuration of a Hugging Face model as JSON; filled in when a run starts
 
     def __post_init__(self) -> None:
         _check(self, "model.text")
@@ -155,41 +156,43 @@ class TextConfig:
 class CLIPConfig:
     """Two towers, a shared space and a temperature."""
 
-    embed_dim: Width = 512  # of the shared space
+    embed_dim: Width = 512  # dimension of the shared space
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
-    activation: Literal["gelu", "quick_gelu"] = "gelu"  # of the Transformers; OpenAI trained with quick_gelu
-    logit_scale_init: Annotated[float, "[-20, 20]"] = math.log(1 / 0.07)  # paper, section 2.5
-    loss: Literal["clip", "siglip"] = "clip"  # SigLIP's has a learned bias beside the scale
+    activation: Literal["gelu", "quick_gelu"] = "gelu"  # function in the MLPs; OpenAI trained with quick_gelu
+    logit_scale_init: Annotated[float, "[-20, 20]"] = math.log(1 / 0.07)  # ln of the initial scale (paper, section 2.5)
+    loss: Literal["clip", "siglip"] = "clip"  # a softmax over the batch, or SigLIP's sigmoid of each pair
 
     def __post_init__(self) -> None:
         _check(self, "model")
         used = self.activation == "gelu" or {self.vision.tower, self.text.tower} & TRANSFORMERS
-        need(used, f"model.activation {self.activation} has no effect: neither tower is a Transformer of minclip's")
+        need(used, f"model.activation {self.activation} has no effect: neither tower is one of minclip's Transformers")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pairs to train on, and how they are augmented."""
+    """The training data and its augmentation."""
 
     name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; shapes needs none
     image_column: str = ""  # of your own table; "" looks for the usual names: image, file_name, path, …
-    caption_column: str = ""  # likewise: caption, text, title, …
-    image_size: Pixels = 64  # side
+    caption_column: str = ""  # of your own table; "" looks for the usual names: caption, text, title, …
+    image_size: Pixels = 64  # side in pixels
     size: Count | None = None  # number of training images; None takes all
-    first_size: Pixels | None = None  # side at the start of training, which grows to image_size in three parts
+    first_size: Pixels | None = None  # image size at the start of training, which grows to image_size in three stages
     min_crop: Annotated[float, "(0, 1]"] = 1.0  # smallest fraction of the area that a random crop keeps; 1 is no crop
     flip: bool = False  # mirror half of the images, but never those whose caption says left or right
-    color: Share = 0.0  # largest relative change of brightness, contrast and saturation
-    on_gpu: Literal["auto", "yes", "no"] = "auto"  # all images in the GPU's memory; "auto": if they take half of it
-    workers: Annotated[int, "[0, 1024]"] = 2  # shards only: processes that read and decode, for each training process
+    color: Fraction = 0.0  # largest relative change of brightness, contrast and saturation
+    on_gpu: Literal["auto", "yes", "no"] = (
+        "auto"  # keep all images in the GPU's memory; "auto": if half of it is enough
+    )
+    workers: Annotated[int, "[0, 1024]"] = 2  # shards only: processes per training process that read and decode
 
     def __post_init__(self) -> None:
         _check(self, "data")
         own = self.name == "own" or not (self.image_column or self.caption_column)
-        need(own, "data.image_column and data.caption_column belong to an own table, data.name own")
-        need(self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes, which are painted")
+        need(own, "data.image_column and data.caption_column have no effect without data.name own")
+        need(self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes: it reads no files")
         need(self.name != "shards" or self.on_gpu == "auto", "data.on_gpu has no effect with data.name shards")
         need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
         first = self.first_size or 0
@@ -201,35 +204,35 @@ class DataConfig:
 class LoopConfig:
     """The training loop."""
 
-    seed: Annotated[int, "[0, 4294967295]"] = 0
+    seed: Annotated[int, "[0, 4294967295]"] = 0  # decides all random numbers in training
     batch_size: Pairs = 256  # pairs in one contrastive loss, over all processes
     micro_batch: Count | None = None  # pairs that a process embeds at a time (gradient caching); None embeds all
-    loss_chunk: Count | None = None  # rows of the similarity matrix at a time; None takes 16 MB of more than 4,096 rows
+    loss_chunk: Count | None = None  # rows of the similarity matrix at a time; None: all, or 16 MB above 4,096 pairs
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon orthogonalizes the updates of matrices (training/optim.py)
     lr: Positive = 1e-3  # peak learning rate, after the warm-up
     vision_lr: Positive | None = None  # peak learning rate of the image tower, without its projection; None is lr
     text_lr: Positive | None = None  # peak learning rate of the text tower, without its projection; None is lr
-    freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers that aren't trained
-    warmup: Fraction = 0.05  # of the run, in which the learning rate rises
+    freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers to keep frozen
+    warmup: BelowOne = 0.05  # fraction of the run in which the learning rate rises
     weight_decay: Annotated[float, "[0, 1e9]"] = 0.1  # of matrices; not of norms, biases, embeddings, temperature
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.98
-    label_smoothing: Fraction = 0.0  # of the target, spread over all pairs of the batch; model.loss clip only
+    beta1: BelowOne = 0.9  # AdamW: decay of the mean gradient
+    beta2: BelowOne = 0.98  # AdamW: decay of the mean squared gradient
+    label_smoothing: BelowOne = 0.0  # fraction of the target spread over all pairs of the batch; model.loss clip only
     grad_clip: Positive = 1.0  # maximum gradient norm
-    steps: Count = 1000
-    minutes: Annotated[float, "(0, 525600]"] | None = None  # budget of time instead of steps; the schedule follows it
-    log_every: Count = 10  # steps
+    steps: Count = 1000  # length of the run, in optimizer steps
+    minutes: Annotated[float, "(0, 525600]"] | None = None  # time budget in place of steps; the schedule follows it
+    log_every: Count = 10  # steps between log lines
     eval_every: Count | None = None  # steps between validations; None validates at the end only
-    checkpoint_every: Count = 200  # steps
+    checkpoint_every: Count = 200  # steps between checkpoints
     device: str = "auto"  # "auto" takes the first available of cuda, mps, cpu
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of the towers; "auto" takes the fastest one
     parallel: Literal["ddp", "fsdp"] = "ddp"  # each process holds all weights, or a shard of them
-    cuda_graph: Literal["auto", "off"] = "auto"  # on one GPU, a small model's step is recorded and replayed
-    compile: bool = False  # torch.compile the towers: minutes at first, faster steps on a GPU
+    cuda_graph: Literal["auto", "off"] = "auto"  # on one GPU, record a small model's step once and replay it
+    compile: bool = False  # torch.compile the towers: takes minutes at first, then steps are faster on a GPU
     grad_checkpointing: bool = False  # recompute activations in the backward pass instead of storing them
-    ema: Fraction = 0.0  # decay of a moving average of the weights, which is then validated and saved; 0 is off
-    unmasked_last: Share = 0.0  # fraction of the run, at its end, without patch dropout (FLIP, section 3)
-    tensorboard: bool = False  # also log to the folder `tensorboard` in the run's folder
+    ema: BelowOne = 0.0  # decay of a moving average of the weights, which is then validated and saved; 0 is off
+    unmasked_last: Fraction = 0.0  # fraction of the run, at its end, without patch dropout (FLIP, section 3)
+    tensorboard: bool = False  # also write a TensorBoard log to the folder `tensorboard` in the run's folder
     overfit: Pairs | None = None  # train on this many pairs until they are memorized, as a sanity check (e.g. 128)
 
     def __post_init__(self) -> None:
@@ -248,7 +251,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         loop, vision, size = self.train, self.model.vision, self.data.image_size
-        if vision.image_size != size:  # the tower follows the data, unless somebody chose another size for it
+        if vision.image_size != size:  # the tower takes the data's size, unless the user chose another one for it
             agree = isinstance(vision.image_size, Default)
             both = f"data.image_size {size} and model.vision.image_size {vision.image_size}"
             need(agree, f"{both} disagree: set data.image_size only; the image tower uses the same value")
@@ -267,5 +270,5 @@ class TrainConfig:
             need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
             need(not frozen or not lr, f"train.{part}_lr has no effect on a tower that train.freeze freezes")
             trained += [] if frozen else [tower]
-        again = {*trained} - {"bag"} or not loop.grad_checkpointing
-        need(again, "train.grad_checkpointing has no effect: no tower that is trained has blocks to recompute")
+        recomputes = {*trained} - {"bag"} or not loop.grad_checkpointing
+        need(recomputes, "train.grad_checkpointing has no effect: no trained tower has blocks to recompute")

@@ -97,8 +97,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 watch.log_scalars(writer, line)
 
         def validate() -> None:
-            eager = torch.compiler.set_stance("force_eager")  # its shapes are others: nothing is compiled for them
-            with ema.applied() if ema else nullcontext(), eager:
+            with ema.applied() if ema else nullcontext(), torch.compiler.set_stance("force_eager"):  # other shapes
                 whole = whole_model(model)
                 if first:
                     log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})

@@ -1,4 +1,4 @@
-"""The two contrastive losses: how far a batch's similarity matrix is from the one that pairs each image with its text.
+"""Two contrastive losses: how far a batch's similarity matrix is from the one that pairs each image with its text.
 
 Rows are images, columns are texts, and entry (i, i) is a pair that belongs together:
 
@@ -18,7 +18,7 @@ Float = Tensor | float  # scale and bias: learned, or fixed
 
 
 def similarity(image: Tensor, text: Tensor) -> Tensor:
-    """Dot products, (B, D) and (B, D) -> (B, B) in fp32; cosines where the features have length 1."""
+    """Dot products, (B, D) and (B, D) -> (B, B) in fp32; cosines if the features have length 1."""
     # even under autocast: bf16 stores a cosine near 1 only to about 0.004, i.e. 0.4 in a logit at scale 100
     with torch.autocast(image.device.type, enabled=False):
         return image.float() @ text.float().T
@@ -49,7 +49,7 @@ def clip_loss(
         from .training.big_losses import big_clip_loss  # only needed for chunked or distributed computation
 
         return big_clip_loss(image, text, scale, image_ids, label_smoothing, chunk_size or len(image), distributed)
-    logits = similarity(scale * image.float(), text)  # (B, B); autograd would keep the cosines for a scale outside
+    logits = similarity(scale * image.float(), text)  # (B, B); scaling it afterwards would store the cosines, too
     if image_ids is None:
         target = torch.arange(len(logits), device=logits.device)  # the class of row i is column i: the diagonal
     else:
@@ -63,7 +63,7 @@ def clip_loss(
 def siglip_loss(
     image: Tensor, text: Tensor, scale: Float, bias: Float, *, chunk_size: int | None = None, distributed: bool = False
 ) -> Tensor:
-    """SigLIP's loss, a scalar: B² yes-or-no questions; their sum over B (algorithm 1).  Arguments as in `clip_loss`."""
+    """SigLIP's loss, a scalar: B² yes-or-no questions, their sum over B (algorithm 1).  Arguments as in `clip_loss`."""
     _check(image, text, None, chunk_size)
     if chunk_size is not None or distributed:
         from .training.big_losses import big_siglip_loss
@@ -76,7 +76,7 @@ def siglip_loss(
 
 
 def siglip_bias(batch_size: int) -> float:
-    """ln(p / (1 - p)), p = 1/B: with this bias, B² undecided pairs start at the rate of the right ones among them."""
+    """ln(p / (1 - p)) for p = 1/B: with this bias, cosine 0 has the probability p, the fraction of right pairs."""
     return -math.log(batch_size - 1)
 
 

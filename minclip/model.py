@@ -23,11 +23,11 @@ MAX_LOGIT_SCALE = 4.605170185988092  # ln 100: the paper keeps the temperature a
 
 
 class Tower(Protocol):
-    """What CLIP needs of a tower, an `nn.Module` with its entries in `config.py` and a line in the tables below.
+    """The interface of a tower, an `nn.Module` with its entries in `config.py` and a line in the tables below.
 
-    Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one (default: all as
-    one); `resize(image_size)` (without it, the tower must accept any size); `attention_maps(inputs)`; `projects = True`
-    if the feature is the embedding already.
+    Optional: `blocks`, the modules that gradient checkpointing recomputes and FSDP shards one by one, instead of the
+    whole tower; `resize(image_size)`, unless it accepts any size; `attention_maps(inputs)`; `projects = True` if its
+    feature is already the embedding.
     """
 
     config: Any
@@ -51,7 +51,7 @@ TEXT_TOWERS: dict[str, Callable[[CLIPConfig], Tower]] = {
 
 
 class CLIP(nn.Module):
-    """Maps images and texts to vectors whose dot product is high where they belong together."""
+    """Maps images and texts to vectors whose dot product is high if they belong together."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class CLIP(nn.Module):
     def train(self, mode: bool = True) -> "CLIP":
         super().train(mode)
         for tower in self.frozen:
-            getattr(self, tower).eval()  # whatever mode the rest is in
+            getattr(self, tower).eval()  # even when the rest of the model trains
         return self
 
     def resize(self, image_size: int) -> None:
@@ -117,7 +117,7 @@ class CLIP(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> "CLIP":
-        """The model of anything that `minclip.load` accepts: a run, a file or folder of weights, a name of the hub."""
+        """Opens the model from anything that `minclip.load` accepts, for example a run, a file, a name on the hub."""
         from .weights.load import load  # imports this module, so a top-level import would be circular
 
         return load(name_or_path)[0]
@@ -125,7 +125,7 @@ class CLIP(nn.Module):
     def save_pretrained(
         self, folder: str | Path, *, format: str = "minclip", tokenizer: Tokenizer | None = None
     ) -> None:
-        """Writes weights and config into `folder`, for minclip, "open_clip" or "transformers" to load."""
+        """Writes weights, config and tokenizer to `folder`; `format` is "minclip", "open_clip" or "transformers"."""
         from .weights.load import save
 
         save(folder, self, tokenizer=tokenizer, format=format)
@@ -136,5 +136,5 @@ def projection(tower: Tower, embed_dim: int) -> nn.Module:
     if getattr(tower, "projects", False):
         return nn.Identity()
     layer = nn.Linear(tower.width, embed_dim, bias=False)
-    nn.init.normal_(layer.weight, std=tower.width**-0.5)  # unit variance out if the feature has it
+    nn.init.normal_(layer.weight, std=tower.width**-0.5)  # keeps unit variance
     return layer

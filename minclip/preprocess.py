@@ -1,4 +1,4 @@
-"""A picture as a model wants it: OpenAI's evaluation transform."""
+"""Turns a picture into a model's input: OpenAI's evaluation transform."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import MinclipError, VisionConfig
+from .config import MinclipError, VisionConfig, need
 
 
 def eight_bits(image: Any) -> Any:
-    """A PIL image with at most 8 bits a channel: the upper 8 of 16, where Pillow's `convert` would clip to white."""
+    """A PIL image with at most 8 bits per channel: the upper 8 of 16, where Pillow's `convert` would clip to white."""
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255)
     return image.convert("I").point(lambda gray: gray / 256).convert("L") if deep else image
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """`preprocess(image) -> (3, S, S) float32` of a PIL image; S, mean and standard deviation are the config's."""
+    """`preprocess(image)` of a PIL image -> (3, S, S) float32; S, mean and standard deviation come from the config."""
 
     config: VisionConfig
 
@@ -27,10 +27,9 @@ class Preprocess:
 
         if not isinstance(image, Image.Image):
             raise MinclipError(f"an image must be a PIL image, not {type(image).__name__}: {image!r:.60}")
-        if min(image.size) == 0:
-            raise MinclipError(f"an image of {image.width} × {image.height} pixels has nothing to look at")
+        need(min(image.size) > 0, f"an image of {image.width} × {image.height} pixels is empty")
         try:
-            image.load()  # `Image.open` has read only the header
+            image.load()  # `Image.open` reads only the header
         except OSError as error:
             raise MinclipError(f"an image can't be read to its end: {error}") from None
         size = self.config.image_size

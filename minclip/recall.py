@@ -7,28 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import MinclipError
+from .config import MinclipError, need
 
 
 @torch.no_grad()
 def retrieval(
     image: Tensor, text: Tensor, text_to_image: Tensor | np.ndarray, *, ks: Sequence[int] = (1, 5, 10), block: int = 256
 ) -> dict[str, float]:
-    """Recall@k from 0 to 1, median rank (1 is the best), both ways, and the mean of all recalls.
+    """Recall@k from 0 to 1 and median rank (1 is the best) in both directions, and the mean of all recalls.
 
     `image` (N, D) and `text` (M, D) have length 1; text j belongs to image `text_to_image[j]`, any number to an image.
-    text -> image: the share of texts whose image is among the k nearest.  image -> text: the share of images with one
-    of their texts, whichever, among the k nearest; images without a text are left out.  A wrong answer that ties with
-    the right one counts half: a model that maps everything to one point gets middle ranks, not recall 1.  A score that
-    is NaN never helps.  `block` rows of the scores exist at a time.  MinclipError where the arguments don't fit.
+    text -> image: the fraction of texts whose image is among the k nearest.  image -> text: the fraction of images with
+    at least one of their texts among the k nearest; images without a text are left out.  A wrong answer that ties with
+    the right one counts half: a model that maps everything to one point gets middle ranks, not recall 1.  A NaN score
+    never improves a rank.  `block` rows of scores are computed at a time.  MinclipError: bad `text_to_image` or `ks`.
     """
     owner = torch.as_tensor(text_to_image, device=image.device)  # (M,)
     if len(owner) != len(text) or len(owner) == 0:
         raise MinclipError(f"{len(text)} texts and {len(owner)} entries of text_to_image: each text needs one image")
     if int(owner.min()) < 0 or int(owner.max()) >= len(image):
         raise MinclipError(f"text_to_image names images {owner.min()} to {owner.max()}, but there are {len(image)}")
-    if min(ks, default=0) < 1:
-        raise MinclipError(f"ks must be numbers of at least 1, got {tuple(ks)}")
+    need(min(ks, default=0) >= 1, f"ks must be numbers of at least 1, got {tuple(ks)}")
     texts, images = torch.arange(len(text), device=owner.device), owner
     ranks = {
         "text_to_image": _ranks(text, image, texts, images, block),
@@ -40,11 +39,11 @@ def retrieval(
 
 
 def _ranks(queries: Tensor, answers: Tensor, asked: Tensor, right: Tensor, block: int) -> Tensor:
-    """(Q,) on the CPU: how many wrong answers come before the best right one, ties counted half; 0 is the best.
+    """(Q,) on the CPU: the number of wrong answers before the best right one, ties counted half; 0 is the best.
 
-    Queries (Q, D), answers (A, D); pair i, of all right pairs, is query `asked[i]` and answer `right[i]`.
+    Queries (Q, D), answers (A, D); the right pair number i is query `asked[i]` and answer `right[i]`.
     """
-    # Equal vectors must tie to the last bit: with whole tiles of the matrix product, all its columns round alike.
+    # Equal vectors must tie exactly: padded to whole tiles, all columns of the matrix product are rounded alike.
     padded = F.pad(answers, (0, 0, 0, -len(answers) % 64))
     ranks = []
     for start in range(0, len(queries), block):
@@ -52,10 +51,10 @@ def _ranks(queries: Tensor, answers: Tensor, asked: Tensor, right: Tensor, block
         scores = (F.pad(q, (0, 0, 0, -len(q) % 64)) @ padded.T)[: len(q), : len(answers)]  # (block, A)
         here = (asked >= start) & (asked < start + block)
         rows, columns = asked[here] - start, right[here]
-        own = scores[rows, columns]  # from this very product: another one would round differently
+        own = scores[rows, columns]  # from the same product: another one would round differently
         best = own.new_full((len(q),), -torch.inf).scatter_reduce(0, rows, own, "amax")[:, None]
         scores[rows, columns] = torch.nan  # neither below nor tied: only wrong answers are counted now
         below, tied = (x.sum(dim=1, dtype=torch.int32) for x in (scores < best, scores == best))
-        # from what is not below, so that a wrong score of NaN comes before the right one
+        # counted as not below, so that a wrong answer with a score of NaN comes before the right one
         ranks.append((len(answers) - rows.bincount(minlength=len(q))) - below - tied / 2)
     return torch.cat(ranks).cpu()

@@ -41,7 +41,7 @@ class TextTransformer(nn.Module):
 
 
 class BagOfWords(nn.Module):
-    """Token ids (B, L) int64 -> features (B, W): the mean of the tokens' vectors, whatever their order.
+    """Token ids (B, L) int64 -> features (B, W): the mean of the token embeddings, which ignores their order.
 
     The paper's bag-of-words text encoder (figure 2).  SOT and EOT count, padding doesn't.  In training, the config's
     `dropout` leaves out that fraction of the other tokens.
@@ -60,7 +60,7 @@ class BagOfWords(nn.Module):
         counted = position <= end  # (B, L)
         if self.training and self.config.dropout:
             kept = torch.rand(ids.shape, device=ids.device) >= self.config.dropout
-            counted &= kept | (position == 0) | (position == end)  # so that the mean is never over nothing
+            counted &= kept | (position == 0) | (position == end)  # SOT and EOT stay, so the mean is never empty
         x = (self.token_embedding(ids) * counted[..., None]).sum(dim=1) / counted.sum(dim=1, keepdim=True)
         return self.norm_final(x)
 
@@ -68,15 +68,15 @@ class BagOfWords(nn.Module):
 def find_end(ids: Tensor, config: TextConfig) -> Tensor:
     """The position of each row's first EOT, (B, L) -> (B,).
 
-    By its id, not by argmax as in OpenAI's code, where the EOT happens to have the largest id.  A MinclipError where
-    `ids` is not (B, L), is longer than the context, or (but for training on a GPU) has a row without an EOT.
+    Found by its id, not by argmax as in OpenAI's code, where the EOT happens to have the largest id.  MinclipError:
+    `ids` is not (B, L), is longer than the context, or has a row without an EOT (unchecked when training on a GPU).
     """
     if ids.ndim != 2:
         raise MinclipError(f"ids of shape {tuple(ids.shape)}: this tower takes (B, L)")
     if ids.shape[1] > config.context_length:
         raise MinclipError(f"texts of {ids.shape[1]} tokens: this tower has {config.context_length} positions")
     is_end = ids == config.eot_id % config.vocab_size  # eot_id -1 is the last id of the vocabulary
-    # Reading a value makes the host wait for the GPU, and cuts a compiled tower in two: not in training
+    # Reading a value would make the host wait for the GPU, or split a compiled tower: not in training
     unread = torch.compiler.is_compiling() or (ids.is_cuda and torch.is_grad_enabled())
     if not unread and not is_end.any(dim=1).all():
         row = int(is_end.any(dim=1).int().argmin())
@@ -90,7 +90,7 @@ def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
 
 
 def trim(ids: Tensor, eot_id: int, *, multiple: int = 1) -> Tensor:
-    """Cuts the padding after the longest text, (B, L) -> (B, L'): nothing reads it.  L' is the next `multiple`."""
+    """Cuts the padding after the longest text, (B, L) -> (B, L'): no feature depends on it.  L' is a `multiple`, or L."""
     if len(ids) == 0:
         return ids
     longest = int((ids == eot_id).int().argmax(dim=1).max()) + 1

@@ -1,8 +1,8 @@
 """Text to ids and back: byte-level byte-pair encoding (Sennrich et al. 2016), as in CLIP.
 
 A word is spelled as bytes, each shown as one printable character; the last one carries `</w>`.  Training joins the
-most frequent pair of neighbors, again and again; encoding repeats these merges in the same order.  Every text has a
-spelling, so there is no unknown token.  Ids: 256 bytes, the same 256 at the end of a word, one id a merge, SOT, EOT.
+most frequent pair of neighbors, again and again; encoding repeats these merges in the same order.  Any text can be
+encoded, so there is no unknown token.  Ids: 256 bytes, the same 256 at the end of a word, one per merge, SOT, EOT.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from pathlib import Path
 import regex
 import torch
 
-from .config import MinclipError
+from .config import MinclipError, need
 from .weights.config_json import parse_json
 from .weights.openai import openai_merges
 
@@ -28,7 +28,7 @@ SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # have no pattern: a literal "<|endoftext|>" in a caption is text, and can't end it early.
 _WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
-KNOWN_CHUNKS = 2**20  # remembered at most: the web's captions never stop bringing new ones
+KNOWN_CHUNKS = 2**20  # most chunks to remember: captions from the web never stop bringing new ones
 
 
 def byte_characters() -> list[str]:
@@ -46,42 +46,41 @@ _ALPHABET = [*sorted(_CHARACTERS), *(c + END for c in sorted(_CHARACTERS))]  # v
 class Tokenizer:
     """`tokenizer(texts) -> (B, L) int64` with SOT and EOT; `encode` and `decode` work without them.
 
-    `merges` are the pairs of tokens to join, the first learned first.  `clean` is done to a text before it is split:
-    "lower" (lower case) or "openai" (see `clean_openai`).  `context_length` is L where a call gives none.
+    `merges` are the pairs of tokens to join, the first learned first.  `clean` prepares a text before it is split:
+    "lower" (lower case) or "openai" (`clean_openai`, too).  `context_length` is the default for L.
     """
 
     def __init__(self, merges: Sequence[tuple[str, str]], *, clean: str = "lower", context_length: int = 77) -> None:
-        if clean not in ("lower", "openai"):
-            raise MinclipError(f"a tokenizer's clean must be 'lower' or 'openai', got {clean!r}")
-        self.clean, self.context_length = clean, context_length  # of a loaded tokenizer: its model's
+        need(clean in ("lower", "openai"), f"a tokenizer's clean must be 'lower' or 'openai', got {clean!r}")
+        self.clean, self.context_length = clean, context_length  # `minclip.load` sets the model's context length
         self.merges = [tuple(pair) for pair in merges]
         self.vocab = [*_ALPHABET, *(a + b for a, b in self.merges), SOT, EOT]
         self.vocab_size = len(self.vocab)
         self.ids = {token: i for i, token in enumerate(self.vocab)}
         self.sot_id, self.eot_id = self.vocab_size - 2, self.vocab_size - 1  # the last two, as in OpenAI's
-        self.pad_id, self.truncated = 0, 0  # "!" is 0, too: towers find the end by eot_id; how many texts were cut
+        self.pad_id, self.truncated = 0, 0  # "!" is also 0, so towers find the end by eot_id; number of texts cut
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}  # the order of learning
-        self._known: dict[str, list[int]] = {}  # the ids of a chunk
+        self._known: dict[str, list[int]] = {}  # chunk -> ids
 
     # ---- text to ids
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text of any length; a MinclipError where it is no str, or one that UTF-8 can't spell."""
+        """The ids of a text of any length; MinclipError: it is not a str, or UTF-8 can't encode it."""
         ids: list[int] = []  # without SOT and EOT
         for chunk in split_chunks(clean_openai(text) if self.clean == "openai" else text):
-            ids += self._known.get(chunk) or self._remember(chunk)  # most of a caption has been seen before
+            ids += self._known.get(chunk) or self._remember(chunk)  # most chunks have been encoded before
         return ids
 
     def _remember(self, chunk: str) -> list[int]:
         ids = [self.ids[symbol] for word in _WORDS.findall(chunk) for symbol in merge(spell(word), self._ranks)]
         if len(self._known) >= KNOWN_CHUNKS:
             self._known.clear()  # the frequent ones are back after a few captions
-        if len(chunk) <= 32:  # a longer one, an address or a whole sentence of Chinese, is hardly met again
+        if len(chunk) <= 32:  # a longer one, such as a URL or a whole sentence of Chinese, rarely occurs again
             self._known[chunk] = ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of some ids up to EOT, with single spaces between words; bytes that are no UTF-8 become U+FFFD."""
+        """The text of `ids` up to EOT, with single spaces between words; bytes that are not UTF-8 become U+FFFD."""
         ids = list(itertools.takewhile(lambda i: i != self.eot_id, map(int, ids)))
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             raise MinclipError(f"ids from {min(ids)} to {max(ids)}: this vocabulary has {self.vocab_size} tokens")
@@ -90,7 +89,7 @@ class Tokenizer:
         return " ".join(words).strip(" ")
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> torch.Tensor:
-        """(B, L) int64: SOT, the text, EOT, then `pad_id`.  A long text is cut, and counted, but keeps its EOT."""
+        """(B, L) int64: SOT, the text, EOT, then `pad_id`.  A long text is cut and counted, but keeps its EOT."""
         if not isinstance(texts, Iterable) or isinstance(texts, bytes):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
         length = self.context_length if context_length is None else context_length
@@ -103,7 +102,7 @@ class Tokenizer:
                 if not self.truncated:
                     warnings.warn(f"a text of {len(ids)} tokens was cut to {length - 2}: see .truncated", stacklevel=2)
                 self.truncated += 1  # the warning comes once
-                ids = ids[: length - 2]  # the beginning, and room for SOT and EOT
+                ids = ids[: length - 2]  # leaves room for SOT and EOT
             rows.append([self.sot_id, *ids, self.eot_id] + [self.pad_id] * (length - 2 - len(ids)))
         return torch.tensor(rows, dtype=torch.int64).view(-1, length)  # the view, for a batch of no texts
 
@@ -111,20 +110,20 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learns `vocab_size` - 514 merges from `texts`, or fewer if no pair occurs twice any more.
+        """Learns `vocab_size` - 514 merges from `texts`; fewer if no pair occurs twice any more.
 
-        After a merge only the words that contain the pair are counted again, and the next pair comes from a heap.  Of
-        equally frequent pairs the first one in the alphabet wins, so that the result depends on the counts alone.
+        After a merge, only the words that contain the pair are counted again, and the next pair comes from a heap.  Of
+        equally frequent pairs, the first in the alphabet wins, so that the result depends on the counts alone.
         """
         if vocab_size < 514:
             raise MinclipError(f"a vocabulary of {vocab_size} is too small: 512 byte tokens, SOT and EOT make 514")
-        counts: Counter[str] = Counter()  # of distinct words, of which captions have few
+        counts: Counter[str] = Counter()  # of distinct words: captions use few
         for chunk, count in Counter(chunk for text in texts for chunk in split_chunks(text)).items():
             for word in _WORDS.findall(chunk):
                 counts[word] += count
         words, weights = [spell(word) for word in counts], list(counts.values())
-        pair_counts, words_with = defaultdict(int), defaultdict(set)  # of a pair; words that have it, or once had it
-        changed = set()  # pairs whose present count is not in the heap yet
+        pair_counts, words_with = defaultdict(int), defaultdict(set)  # pair -> count; pair -> words that have or had it
+        changed = set()  # pairs whose current count is not in the heap yet
 
         def add(w: int, weight: int) -> None:
             for pair in zip(words[w], words[w][1:]):
@@ -134,20 +133,20 @@ class Tokenizer:
 
         for w, weight in enumerate(weights):
             add(w, weight)
-        heap, merges = [], []  # of (-count, pair), the most frequent one on top; of pairs
+        heap, merges = [], []  # (-count, pair) with the most frequent pair on top; the pairs chosen so far
         while len(merges) < vocab_size - 514:
             for pair in changed:
-                if pair_counts[pair] >= 2:  # what occurs once tells nothing about other texts
+                if pair_counts[pair] >= 2:  # a pair that occurs only once says little about other texts
                     heapq.heappush(heap, (-pair_counts[pair], pair))
             changed.clear()
             while heap and -heap[0][0] != pair_counts[heap[0][1]]:
-                heapq.heappop(heap)  # outdated: the present count of this pair is elsewhere in the heap
+                heapq.heappop(heap)  # outdated: the current count of this pair is elsewhere in the heap
             if not heap:
                 break  # too few texts for so many merges
             pair = heap[0][1]  # the most frequent one; of several, the first in the alphabet
             merges.append(pair)
             for w in words_with.pop(pair):
-                add(w, -weights[w])  # all of the word's pairs go: a merge changes those beside it, too
+                add(w, -weights[w])  # remove all of the word's pairs: a merge also changes those beside it
                 merge(words[w], {pair: 0})
                 add(w, weights[w])
         return cls(merges)
@@ -163,16 +162,16 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads what `save` wrote; anything else is a MinclipError that names the file and the merge."""
+        """Reads a file that `save` wrote; for any other, a MinclipError names the file and the merge."""
         try:
             data = parse_json(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise MinclipError(f"{path} can't be read: {error.strerror}") from None
         lines = data.get("merges") if isinstance(data, dict) else None
         if not isinstance(lines, list) or data.get("clean", "lower") not in ("lower", "openai"):
-            raise MinclipError(f"{path} is no tokenizer: merges must be a list, clean 'lower' or 'openai'")
+            raise MinclipError(f"{path} is not a tokenizer: merges must be a list, clean 'lower' or 'openai'")
         known, merges = set(_ALPHABET), []
-        for number, line in enumerate(lines, 1):  # a pair that nothing can make would be dead weight
+        for number, line in enumerate(lines, 1):  # a merge of unknown tokens could never apply
             pair = tuple(line.split(" ")) if isinstance(line, str) else ()
             if len(pair) != 2 or not known.issuperset(pair):
                 raise MinclipError(f"{path}: merge {number}, {line!r:.60}, does not join two tokens from before it")
@@ -184,13 +183,13 @@ class Tokenizer:
     def from_openai(cls, path: str | Path | None = None) -> "Tokenizer":
         """OpenAI's 49,408 tokens and clean-up, from `path` or wherever `openai_merges` finds them.
 
-        The ids are those of openai/CLIP, open_clip and transformers, but for a literal `<|endoftext|>`: it stays text.
+        The ids equal those of openai/CLIP, open_clip and transformers, except that a literal `<|endoftext|>` is text.
         """
         return cls(openai_merges(path), clean="openai")
 
 
 def clean_openai(text: str) -> str:
-    """Repairs broken Unicode (ftfy) and resolves HTML entities, twice as OpenAI does; lower case comes later."""
+    """Repairs broken Unicode (ftfy) and resolves HTML entities, twice as OpenAI does, but keeps upper case."""
     if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):  # plain text skips it
         import ftfy  # 50 ms that plain text should not cost
 
@@ -199,7 +198,7 @@ def clean_openai(text: str) -> str:
 
 
 def split_chunks(text: str) -> list[str]:
-    """Lower case, cut at white space.  No word reaches across it, so that a chunk's ids depend on the chunk alone."""
+    """Lower case, split at white space.  No word contains any, so the ids of a chunk depend only on the chunk."""
     if not isinstance(text, str):
         raise MinclipError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
     return text.lower().split()
@@ -217,7 +216,7 @@ def spell(word: str) -> list[str]:
     except UnicodeEncodeError as error:
         lone = f"U+{ord(word[error.start]):04X}"
         raise MinclipError(f"a text holds {lone}, half of a surrogate pair, not UTF-8: {word!r:.60}") from None
-    return [*symbols[:-1], symbols[-1] + END]  # so that "star" alone and "star" in "start" are told apart
+    return [*symbols[:-1], symbols[-1] + END]  # so that "star" and the beginning of "start" are different
 
 
 def merge(symbols: list[str], known: dict[tuple[str, str], int]) -> list[str]:
@@ -225,7 +224,7 @@ def merge(symbols: list[str], known: dict[tuple[str, str], int]) -> list[str]:
     ranks = [known.get(pair, math.inf) for pair in zip(symbols, symbols[1:])]
     while (best := min(ranks, default=math.inf)) < math.inf:
         i = 0
-        while best in ranks[i:]:  # all its occurrences: at C speed, as a word may be 10,000 letters of garbage
+        while best in ranks[i:]:  # all its occurrences; at C speed, because a word may be 10,000 letters of garbage
             i = ranks.index(best, i)
             symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
             del ranks[i]  # the pair is gone, and the joined symbol has new neighbors

@@ -56,13 +56,13 @@ class Attention(nn.Module):
         return self.out(rearrange(y, "b h l d -> b l (h d)"))
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The attention probabilities that `forward` uses: (B, L, W) -> (B, H, L, L); each row sums to 1."""
+        """`forward`'s attention weights, as an explicit matrix: (B, L, W) -> (B, H, L, L); each row sums to 1."""
         q, k, _ = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)  # no values
         return attention_weights(q, k, mask)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ / √d), two (B, H, L, d) -> (B, H, L, L): how much a token (row) attends to another (column)."""
+    """softmax(q kᵀ / √d), two (B, H, L, d) -> (B, H, L, L): how much a token (row) attends to another one (column)."""
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # dividing by √d keeps their variance near 1 for any d
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))  # before the softmax: the other weights still sum to 1
@@ -70,7 +70,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 class MLP(nn.Module):
-    """Two layers with a nonlinearity between them, applied to each token alone: (B, L, W) -> (B, L, W)."""
+    """Two layers with a nonlinearity between them, applied to each token separately: (B, L, W) -> (B, L, W)."""
 
     def __init__(self, width: int, *, activation: str = "gelu", mlp_width: int | None = None) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Transformer(nn.Module):
     def pooled(self, x: Tensor, index: Tensor, mask: Tensor | None = None) -> Tensor:
         """Token `index[i]` of row i of `forward`'s output, (B, L, W) and (B,) -> (B, W).
 
-        Nothing reads the last block's other tokens, so they aren't computed: the same result for nearly one layer less.
+        The last block computes only these tokens, because nothing reads the others: it saves most of one layer.
         """
         x = to_autocast_dtype(x)
         for block in self.blocks[:-1]:

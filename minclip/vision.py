@@ -1,4 +1,4 @@
-"""VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's norm before the trunk.
+"""VisionTransformer: an image as a sequence of patches (Dosovitskiy et al. 2021), with CLIP's norm before the blocks.
 
 Shapes: B batch, S side of the image in pixels, P patches, L = P + 1 tokens with a class token, W width.
 """
@@ -36,10 +36,10 @@ class VisionTransformer(nn.Module):
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patches plus their positions, after the class token where there is one: (B, 3, S, S) -> (B, L, W)."""
+        """Patches plus their positions, after the class token if there is one: (B, 3, S, S) -> (B, L, W)."""
         check_images(images, self.config.image_size)
         x = self.stem(images)  # (B, P, W)
-        x = x + self.positional_embedding[-x.shape[1] :]  # the class token's position stands first
+        x = x + self.positional_embedding[-x.shape[1] :]  # the class token's position comes first
         if self.training and self.patch_dropout > 0:
             x = drop_patches(x, self.patch_dropout)  # after the positions: a patch that stays keeps its own
         if self.config.pool == "cls":
@@ -65,16 +65,16 @@ class VisionTransformer(nn.Module):
 
     @torch.no_grad()
     def resize(self, image_size: int) -> None:
-        """Takes images of another size from now on: positions are interpolated (Dosovitskiy et al. 2021, 3.2)."""
+        """Switches to another image size; positions are interpolated (Dosovitskiy et al. 2021, section 3.2)."""
         self.config = replace(self.config, image_size=image_size)
         grid, extra = image_size // self.config.patch_size, int(self.config.pool == "cls")
         self.positional_embedding = nn.Parameter(resize_positions(self.positional_embedding, grid, extra))
 
 
 class PatchStem(nn.Module):
-    """Cuts into patches, flattens and projects each: (B, 3, S, S) -> (B, P, W).
+    """Cuts images into patches, flattens each patch and projects it: (B, 3, S, S) -> (B, P, W).
 
-    The same as the convolution in OpenAI's code, whose stride is its kernel size; one product, and easier to see.
+    Equivalent to the convolution in OpenAI's code, whose stride is its kernel size, but written as a matrix product.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -88,9 +88,9 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Patches by a few 3×3 convolutions, each of which halves the image: (B, 3, S, S) -> (B, P, W) (Xiao et al. 2021).
+    """Patches from 3×3 convolutions, each of which halves the image: (B, 3, S, S) -> (B, P, W) (Xiao et al. 2021).
 
-    Convolutions know from the start that neighboring pixels belong together, which a `PatchStem` has to learn: on few
+    Convolutions have a built-in bias that neighboring pixels belong together, which a `PatchStem` has to learn: on few
     images this stem learns several times faster.
     """
 
@@ -102,14 +102,14 @@ class ConvStem(nn.Module):
         for before, after in zip(channels, channels[1:]):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], config.width, 1))
-        self.layers.to(memory_format=torch.channels_last)  # the fastest order for convolutions, on a CPU and on a GPU
+        self.layers.to(memory_format=torch.channels_last)  # the fastest memory order for convolutions, on CPU and GPU
 
     def forward(self, images: Tensor) -> Tensor:
         return rearrange(self.layers(images.contiguous(memory_format=torch.channels_last)), "b w h v -> b (h v) w")
 
 
 def check_images(images: Tensor, image_size: int) -> None:
-    """A MinclipError unless `images` is (B, 3, image_size, image_size)."""
+    """Raises MinclipError unless `images` is (B, 3, image_size, image_size)."""
     if images.shape[1:] != (3, image_size, image_size):
         wanted = f"(B, 3, {image_size}, {image_size})"
         raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes {wanted}")

@@ -47,7 +47,7 @@ def test_an_image_of_another_shape_is_refused(shape):
         ({"width": 15}, "width 15 is odd"),
         ({"heads": 7}, r"model\.vision\.heads 7.*512"),
         ({"stages": (1, 0, 1, 1)}, r"model\.vision\.stages 0"),
-        ({"tower": "convnet"}, "tower 'convnet' is none of"),
+        ({"tower": "convnet"}, "tower 'convnet' is not one of"),
     ],
 )
 def test_an_impossible_config_is_refused(change, message):

@@ -1,6 +1,6 @@
-"""The command line, `minclip VERB …`: a user's mistake is one sentence and exit code 2, Ctrl-C one line and 130.
+"""The command line, `minclip VERB …`: a user's mistake prints one sentence and exits with 2, Ctrl-C one line and 130.
 
-`import minclip` imports this file first, and it only the standard library: Ctrl-C works while torch is imported.
+`import minclip` imports this file first.  It needs only the standard library, so Ctrl-C works while torch is imported.
 """
 
 import io
@@ -17,10 +17,10 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-# control characters, which can move the cursor; marks that reverse the text; bytes of a file name that isn't UTF-8
+# control characters, which can move the cursor; marks that reverse the text; bytes from file names that aren't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
-VERBS |= {"fetch": "basics", "info": "basics"}  # each command and its module
+VERBS |= {"fetch": "basics", "info": "basics"}  # command -> its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -38,12 +38,12 @@ Every command takes --help, and --json to print one JSON object as its last line
 
 
 def shown(text: object) -> str:
-    """Text that others wrote (labels, file names), safe for a terminal or a picture: what can't be seen is escaped."""
+    """Escapes invisible characters in text from outside (labels, file names), for a terminal or a picture."""
     return UNSAFE.sub(lambda found: repr(found[0])[1:-1], str(text))
 
 
 def exit_at_once(signal_number: int, frame: object) -> None:
-    """Handles Ctrl-C before a command runs: nothing can be lost yet, and an import may swallow a KeyboardInterrupt."""
+    """Handles Ctrl-C until a command runs: nothing can be lost yet, and an import may swallow a KeyboardInterrupt."""
     os.write(2, b"minclip: interrupted\n")
     if "--json" in sys.argv:
         os.write(1, b'{"error": "interrupted"}\n')
@@ -68,13 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments
     try:
         result = dispatch([argument for argument in arguments if argument != "--json"])
-    except (MinclipError, OSError) as error:  # OSError: a folder that can't be written, a file that can't be read
+    except (MinclipError, OSError) as error:  # OSError: for example, a folder that can't be written
         return fail(str(error), 2, as_json)
     except KeyboardInterrupt as stop:
         return fail(str(stop) or "interrupted", 130, as_json)
-    except SystemExit as stop:  # tyro has printed its help (0) or what is wrong with the options (2)
+    except SystemExit as stop:  # tyro has printed its help (exit code 0) or the options' mistakes (2)
         if stop.code and as_json and not distributed.local_rank():
-            print(json.dumps({"error": "the command's options are wrong; see above"}))
+            print(json.dumps({"error": "the options are wrong: see the message above, or --help"}))
         return int(stop.code or 0)
     if as_json and distributed.rank() == 0:
         print(json.dumps(result))
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> dict[str, Any]:
-    """Parses the options and runs the command; only its own module is imported."""
+    """Parses the options, imports and runs this command only, and returns its result, the object that --json prints."""
     from .. import __version__
     from ..config import nearest, need
     from ..data.kaggle import SOURCES
@@ -103,15 +103,15 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
     options = [re.sub("^--overfit(?=$|=)", "--train.overfit", option) for option in options]
-    of_run = any(re.match("--model.text.eot.id", option) for option in options)
-    need(not of_run, "model.text.eot_id comes from the run's own tokenizer; set model.text.vocab_size instead")
+    sets_eot = any(re.match("--model.text.eot.id", option) for option in options)
+    need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
     towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
     config = module.for_towers(preset(name), **towers)  # without the fields that these towers don't have
     return fill(command, options, f"minclip train {name}", default=command(**vars(config))).run(name, options)
 
 
 def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
-    """An instance of the dataclass `command`, with its fields from the options."""
+    """Creates the dataclass `command` from the options; tyro prints help and mistakes, and raises SystemExit."""
     import tyro
 
     from ..config import MinclipError
@@ -124,17 +124,18 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
             more |= {"prog": program, "description": about, "console_outputs": not distributed.local_rank()}
             filled = tyro.cli(command, args=options, **more)
     except SystemExit as stop:
-        if isinstance(cause := stop.__context__ and (stop.__context__.__context__ or stop.__context__), MinclipError):
-            raise cause from None  # a config's own error, which tyro would print in a box
+        cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
+        if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
+            raise cause from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
-    if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on there may be something to save
+    if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return filled
 
 
 def fail(message: str, code: int, as_json: bool) -> int:
-    """Prints what went wrong and returns the exit code."""
+    """Prints an error, with options in place of config fields, and returns the exit code."""
     from ..training import distributed
     from .shared import as_options
 

@@ -1,4 +1,4 @@
-"""minclip fetch, a data set from Kaggle, and minclip info: versions, device, presets and runs."""
+"""minclip fetch downloads a data set from Kaggle; minclip info prints versions, device, presets and runs."""
 
 import platform
 import shlex
@@ -22,19 +22,19 @@ class Fetch:
     """Download a data set from Kaggle: flickr8k, flickr30k, or karpathy-splits, the official splits of both."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help=", ".join(SOURCES))]
-    to: str = ""  # the folder to make; by default NAME in the data folder
-    source: str = ""  # another data set on Kaggle instead, such as hsankesara/flickr-image-dataset
+    to: str = ""  # the folder to create; by default NAME in the data folder
+    source: str = ""  # another Kaggle data set to use instead, such as hsankesara/flickr-image-dataset
 
     def run(self) -> dict[str, Any]:
         try:
-            made = fetch(self.name, to=self.to, source=self.source)
+            fetched = fetch(self.name, to=self.to, source=self.source)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; what was downloaded is kept: run the same command again") from None
-        console.print(f"{made['source']} {'is' if made['new'] else 'was already'} in {made['folder']}")
+        console.print(f"{fetched['source']} {'is' if fetched['new'] else 'was already'} in {fetched['folder']}")
         if self.name in PRESETS:
-            root = f" --data.root {shlex.quote(str(made['folder']))}" if self.to else ""
-            console.print(f"try: minclip train {self.name}{root}    (license and source: {PAGE}{made['source']})")
-        return made
+            root = f" --data.root {shlex.quote(str(fetched['folder']))}" if self.to else ""
+            console.print(f"try: minclip train {self.name}{root}    (license and source: {PAGE}{fetched['source']})")
+        return fetched
 
 
 @dataclass(frozen=True)

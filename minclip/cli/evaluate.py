@@ -1,4 +1,4 @@
-"""minclip eval and minclip probe: a run's figures again, zero-shot tasks, and classifiers trained on labeled images."""
+"""minclip eval recomputes a run's figures or runs zero-shot tasks; minclip probe trains linear classifiers."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,14 +16,14 @@ from .shared import Download, RunArgument, console, open_model, print_table, sav
 
 @dataclass(frozen=True)
 class Eval:
-    """Compute a run's final figures again: retrieval both ways, and zero-shot accuracy against chance.
+    """Compute a run's final figures again: retrieval in both directions, and zero-shot accuracy beside chance.
 
-    With --tasks, evaluate any model zero-shot on data sets of the paper.
+    With --tasks, evaluate any model zero-shot on the paper's data sets.
     """
 
     run_folder: RunArgument
     root: str = ""  # where the photographs are, if they were moved; with --tasks, the folder of the data sets
-    # cifar10,food101,… of the paper's data sets; shapes for all tasks of the shapes world; all for what is under --root
+    # the paper's data sets (cifar10,food101), shapes (all tasks of the shapes world), or all (all data sets in --root)
     tasks: str = ""
     download: Download = False
     out: str = ""  # the folder for tasks.png; by default the run's folder, or the current one
@@ -31,7 +31,7 @@ class Eval:
     def run(self) -> dict[str, Any]:
         if self.tasks:
             return self.run_tasks()
-        need(not (self.download or self.out), "--download and --out belong to --tasks: name some, --tasks cifar10")
+        need(not (self.download or self.out), "--download and --out belong to --tasks: add, say, --tasks cifar10")
         run = Run.load(self.run_folder)
         opened = open_data(replace(run.config.data, root=self.root or run.config.data.root))
         splits = {split: opened.load(split) for split in opened.evaluation_splits}
@@ -52,21 +52,21 @@ class Eval:
 
 @dataclass(frozen=True)
 class Probe:
-    """Measure how many labeled images zero-shot is worth, with a linear probe on all images and on k of each class."""
+    """Measure how many labeled images zero-shot is worth, with linear probes on all images and on k per class."""
 
     run_folder: RunArgument
     # a task of the shapes world (shape, colour, count, colour+shape, …), or a data set of the paper (cifar10, …)
     task: str = "shape"
     shots: str = "1,2,4,8,16"  # the values of k, separated by commas
-    repeats: int = 10  # how many times k images of each class are drawn
+    repeats: int = 10  # random draws of k images per class
     root: str = ""  # the folder of the paper's data sets
     download: Download = False
     out: str = ""  # the folder for few-shot.png; by default the run's folder, or the current one
 
     def run(self) -> dict[str, Any]:
         ks = sorted({int(k) if k.strip().isdecimal() else 0 for k in self.shots.split(",")})
-        given = f"--shots {self.shots!r} --repeats {self.repeats}"
-        need(min(*ks, self.repeats) > 0, f"{given}: both take whole numbers of at least 1, --shots several: 1,2,4")
+        got = f"--shots {self.shots!r} --repeats {self.repeats}"
+        need(min(*ks, self.repeats) > 0, f"{got}: give whole numbers of at least 1, several for --shots: 1,2,4")
         model = open_model(self.run_folder)
         sets, zero_shot = probe_sets(model, self.task, root=self.root, download=self.download, shots=ks[-1])
         few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
@@ -90,7 +90,7 @@ class Probe:
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:
-    """Prints the retrieval and the zero-shot table, a column for each split; what an older run lacks stays empty."""
+    """Prints tables of retrieval and zero-shot accuracy, a column per split; a figure that a run lacks stays empty."""
 
     def row(key: str, *cells: str) -> list[str]:
         form = "{:g}" if "rank" in key else "{:.1%}"

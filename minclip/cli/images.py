@@ -1,4 +1,4 @@
-"""minclip classify, which of some labels an image shows, or none, and minclip search, for photographs in a folder."""
+"""minclip classify picks the label that fits an image, or none; minclip search finds photographs in a folder."""
 
 import base64
 import io
@@ -26,36 +26,36 @@ from ..weights.folder import atomic_write, look_up
 from . import shown
 from .shared import RunArgument, as_options, console, open_model, print_table, save_picture
 
-FEWEST = 100  # validation pairs from which a threshold can be estimated
+MIN_PAIRS = 100  # with fewer validation pairs, the threshold would be too uncertain
 
 
 @dataclass(frozen=True)
 class Classify:
-    """Ask a model which of some labels an image shows, or whether it shows none of these.
+    """Ask a model which of some labels fits an image, or whether none of these does.
 
-    The probabilities add up to 100 % for any image, because the softmax compares only the labels that were given.
-    Whether any of them fits is decided by the cosine.
+    The probabilities add up to 100 % for any image, because the softmax only compares your labels with each other.
+    The cosine decides whether any of them fits.
     """
 
     run_folder: RunArgument
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="image files")]
     labels: str = ""  # the choices, separated by commas: "a dog, a cat"
     template: str = "a picture of {}"  # the prompt; {} stands for the label
-    # an image is none of these if the nearest label's cosine is lower; auto: the cosine that 90 % of the wrong pairs of
-    # the run's own validation set stay below. Models differ in their cosines: look at yours
+    # an image whose best label has a lower cosine is none of these; auto: the 90th percentile of the cosines of wrong
+    # pairs in the run's own validation set. Cosines differ from model to model: look at yours
     none_below: float | Literal["auto", "off"] = "auto"
     out: str = "."  # the folder for classify.png
 
     def run(self) -> dict[str, Any]:
         labels = [label.strip() for label in self.labels.split(",") if label.strip()]
         need(labels and self.images, 'give an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
-        cosine = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
-        need(cosine, f"--none-below {self.none_below} is not a cosine: give one from -1 to 1, auto or off")
+        valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
+        need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
         below, origin = self.threshold(model, tokenizer)
-        need(len(labels) > 1 or below is not None, "one label alone gets 100 %: give two, or --none-below 0.2")
+        need(len(labels) > 1 or below is not None, "a single label always gets 100 %: give two, or --none-below 0.2")
         with torch.no_grad():
             images = torch.stack([preprocess(picture) for picture in pictures]).to(classifier.device)
             cosines = model.encode_image(images, normalize=True) @ classifier
@@ -70,7 +70,7 @@ class Classify:
                 why = f"none of these: the nearest label, {nearest}, has cosine {cosine:.2f}, below {below:.2f}"
                 result |= {"label": None, "why": why}
             results.append(result | {"probabilities": dict(zip(labels, p)), "cosines": dict(zip(labels, c))})
-            names = (path.name, *[""] * len(labels))  # once, before its labels
+            names = (path.name, *[""] * len(labels))  # the name only in the first of its rows
             rows += [(name, labels[i], f"{p[i]:.1%}", f"{c[i]:.3f}") for name, i in zip(names, order)]
         print_table(("image", "label", "probability", "cosine"), rows)
         named = [(path.name, result) for path, result in zip(self.images, results)]
@@ -84,7 +84,7 @@ class Classify:
         return {"results": results, "none_below": below, "none_below_from": origin, "picture": picture}
 
     def threshold(self, model: CLIP, tokenizer: Tokenizer) -> tuple[float | None, str]:
-        """The cosine below which an image is none of these, None if it is unknown, and where it comes from."""
+        """The cosine below which an image is "none of these" (None turns that off), and a sentence on its origin."""
         if self.none_below == "off":
             return None, "none of these: off, as requested"
         if isinstance(self.none_below, float):
@@ -94,19 +94,19 @@ class Classify:
             need(folder and folder.is_dir(), f"{self.run_folder} is not a run")
             data = read_run_config(folder).data
             pairs = open_data(data).load("val", size=1000)
-            need(len(pairs) >= FEWEST, f"{len(pairs)} validation images are too few")
+            need(len(pairs) >= MIN_PAIRS, f"{len(pairs)} validation images are too few")
         except MinclipError as error:
-            why = f"off, without validation pairs ({error}); --none-below 0.2 sets a threshold of your own"
+            why = f"off, without validation pairs ({error}); --none-below 0.2 sets your own threshold"
             return None, as_options(f"none of these: {why}")
         below = wrong_pairs_cosine(model, tokenizer, pairs)
         return below, f"none of these: below {below:.2f}, like 90 % of the wrong validation pairs ({data.name})"
 
 
-def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, share: float = 0.9) -> float:
-    """The cosine that this share of the wrong pairs stays below: each caption with the next caption's image."""
+def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, quantile: float = 0.9) -> float:
+    """The `quantile` of the cosines of wrong pairs: each caption with the image after its own."""
     image, text = embed_images(model, pairs), embed_texts(model, tokenizer, pairs.texts)
     wrong = (pairs.text_to_image + 1) % len(pairs)
-    return float(np.quantile((image[wrong] * text).sum(dim=1).cpu().numpy(), share))
+    return float(np.quantile((image[wrong] * text).sum(dim=1).cpu().numpy(), quantile))
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ class Search:
     """Find photographs that match a text, or that look like another photograph."""
 
     run_folder: RunArgument
-    images: Path  # a folder with its subfolders, or a zip of photographs
-    query: str = ""  # what to look for: "two dogs in the snow"
+    images: Path  # a folder of photographs, with its subfolders, or a zip
+    query: str = ""  # a text to search for: "two dogs in the snow"
     image: str = ""  # a photograph, to find others like it
-    top: int = 12  # how many to find
+    top: int = 12  # number of photographs to find
     out: str = "."  # the folder for search.png and search.html
 
     def run(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Search:
         need(bool(query) != bool(self.image), 'search needs either --query "two dogs in the snow" or --image photo.jpg')
         need(self.top > 0, f"--top must be at least 1, got {self.top}")
         loaded = open_model(self.run_folder, reads_text=bool(query))
-        asked = data_uri(open_image(self.image, 480)) if self.image else None
+        query_image = data_uri(open_image(self.image, 480)) if self.image else None
         index = Index.of(self.images, loaded)
         vector = index.embed_text(query) if query else index.embed_image(self.image)
         start = time.perf_counter()
@@ -136,7 +136,7 @@ class Search:
         print_table(("", "cosine", "image"), [(i, f"{c:.3f}", n) for i, (n, c) in enumerate(zip(names, cosines), 1)])
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
         left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
-        console.print(*index.notes, *[left_out][: len(index.broken)], sep="\n")
+        console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")
 
         title = shown(f"Like {Path(self.image).name}" if self.image else f"“{query}”")
         title += f": nearest of {len(index.paths):,} images"
@@ -145,7 +145,7 @@ class Search:
         found = [{"path": name, "cosine": cosine} for name, cosine in zip(names, cosines)]
         drawn = [{**hit, "picture": data_uri(picture)} for hit, picture in zip(found, pictures)]
         template = Path(__file__).with_name("search_page.html").read_text(encoding="utf-8")
-        html = Environment(autoescape=True).from_string(template).render(title=title, asked=asked, hits=drawn)
+        html = Environment(autoescape=True).from_string(template).render(title=title, asked=query_image, hits=drawn)
         page = Path(self.out, "search.html")
         atomic_write(page, html.encode())
         console.print(f"saved: {page}")
@@ -154,7 +154,7 @@ class Search:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """The picture itself as an address, at most 480 pixels wide and high, so that a page needs no other file."""
+    """The picture as a data URI, at most 480 pixels wide and high, so that the page needs no other file."""
     buffer = io.BytesIO()
     picture.thumbnail((480, 480))  # in place
     picture.save(buffer, "JPEG", quality=85)

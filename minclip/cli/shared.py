@@ -1,4 +1,4 @@
-"""What the commands share: their terminal, errors in the command line's spelling, tables, how a model is opened."""
+"""Shared by the commands: the console, option names in errors, tables, opening a model, saving a picture."""
 
 import re
 from collections.abc import Iterable
@@ -24,12 +24,12 @@ RunArgument = Annotated[
     tyro.conf.Positional[str],
     tyro.conf.arg(metavar="RUN", help="a run's folder, its name under runs/, or a model such as demo or ViT-B/32"),
 ]
-Download = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="let torchvision download what is missing")]]
+Download = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="let torchvision download missing data")]]
 FIELD = re.compile(r"(?<![\w./\\-])(?:data|train|model)\.\w+(?:\.\w+)?")
 
 
 class Terminal(Console):
-    """A console that takes every string as plain text: no markup, no emoji codes, no control characters."""
+    """A console that prints every string as plain text: no markup, no emoji codes, no control characters."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(shown(text), **{**options, "markup": False, "emoji": False})
@@ -39,7 +39,7 @@ console = Terminal(highlight=False, soft_wrap=True)
 
 
 def as_options(message: str) -> str:
-    """Spells the config's fields in a message as options: `data.image_size` -> `--data.image-size`."""
+    """Replaces config fields in a message by their options: `data.image_size` -> `--data.image-size`."""
     known = leaves(to_dict(TrainConfig()))
     return FIELD.sub(lambda m: f"--{m[0].replace('_', '-')}" if m[0] in known else m[0], message)
 
@@ -59,8 +59,8 @@ def open_model(run: str, *, reads_text: bool = True) -> Loaded:
 
 
 def save_picture(figure: Any, name: str, out: str, *, run: str = "") -> str:
-    """Writes a figure to the folder `out`, which is made; by default to the user's own `run`, else to this folder."""
-    from ..course import plots  # waits for matplotlib, which an error or `minclip info` never needs
+    """Saves a figure in the folder `out`, by default in the user's own `run` or the current one; returns its path."""
+    from ..course import plots  # imports matplotlib, which takes long, and neither errors nor `minclip info` need it
 
     folder = look_up(run) if run else None
     own = folder is not None and folder.is_dir() and data_folder().resolve() not in folder.resolve().parents

@@ -1,4 +1,4 @@
-"""minclip train: a run from a preset, any field of which can be overridden."""
+"""minclip train: trains a run from a preset, any field of which can be overridden."""
 
 import copy
 import errno
@@ -76,25 +76,26 @@ def free_name(name: str) -> str:
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Says what several machines must share; a MinclipError if there is no run to resume, or not for every process."""
-    sees = distributed.all_gather_object(not resume or (folder / "config.json").exists())
-    if not sees[0]:
+    """Raises MinclipError unless every process sees the run to resume; prints a note on what machines must share."""
+    ready = distributed.all_gather_object(not resume or (folder / "config.json").exists())
+    if not ready[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
-        raise MinclipError(f"{folder} holds no run to resume{nearest(folder.as_posix().removeprefix('runs/'), runs)}")
-    blind = ", ".join(str(rank) for rank, there in enumerate(sees) if not there)
-    need(not blind, f"process {blind} can't see {folder}, which every machine needs to resume: share or copy it")
+        hint = nearest(folder.as_posix().removeprefix("runs/"), runs)
+        raise MinclipError(f"{folder} holds no run to resume{hint}: to start one, leave out --resume")
+    lacking = ", ".join(str(rank) for rank, there in enumerate(ready) if not there)
+    need(not lacking, f"process {lacking} can't see {folder}, which every machine needs to resume: share or copy it")
     machines = distributed.all_gather_object(distributed.local_rank()).count(0)
     if machines > 1:
-        needed = "Every machine needs the data; to continue with --resume, every machine needs that folder, too"
+        needed = "Every machine needs the data and, to continue with --resume, that folder"
         console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")
 
 
 def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
-    """The config without the settings that the towers `vision=` and `text=` don't use, ready for them to be set."""
+    """The config without settings that the towers `vision=` and `text=` don't use, so that these can be set next."""
     model = copy.deepcopy(config.model)
     for part, tower in towers.items():
         old = getattr(model, part)
-        for name in unused_fields(part, tower):  # unchecked: with its present tower it may not be valid
+        for name in unused_fields(part, tower):  # without a check: the default may not suit the present tower
             object.__setattr__(old, name, getattr(type(old), name))  # the default
     then = {"vision": model.vision.tower, "text": model.text.tower, **towers}
     activation = model.activation if TRANSFORMERS.intersection(then.values()) else "gelu"

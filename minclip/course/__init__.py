@@ -1,1 +1,1 @@
-"""What the notebooks need: set-up, plots, widgets and checks.  The library imports nothing from here."""
+"""Code of the notebooks: set-up, plots, widgets and checks.  The library imports nothing from here."""

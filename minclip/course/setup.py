@@ -12,7 +12,7 @@ from ..config import MinclipError, nearest
 from ..data.kaggle import fetched
 from ..training.engine import pick_device
 
-# Okabe and Ito (2008): eight colors that people with any color vision can tell apart; yellow last, it is faint on white
+# Okabe and Ito (2008): eight colors that people with any color vision can tell apart; yellow last: faint on white
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 
 STYLE = {
@@ -44,13 +44,14 @@ def setup(seed: int = 0) -> torch.device:
 
 
 def dataset(name: str) -> str:
-    """`name` if its photographs are here, and a GPU for "flickr30k"; else "shapes".  Prints which, and why.
+    """`name` if its photographs are downloaded and, for "flickr30k", there is a GPU; else "shapes".  Prints the reason.
 
-    Always "shapes" where the environment variable MINCLIP_COURSE_SHAPES is set: stored outputs are made with it.
+    Always "shapes" if the environment variable MINCLIP_COURSE_SHAPES is set, as it is when outputs are stored.
+    Raises MinclipError if `name` is none of these three.
     """
     choices = ("shapes", "flickr8k", "flickr30k")
     if name not in choices:
-        raise MinclipError(f"DATA {name!r} is none of {', '.join(choices)}{nearest(name, choices)}")
+        raise MinclipError(f"DATA must be one of {', '.join(choices)}, got {name!r}{nearest(name, choices)}")
     if name == "shapes":
         reason = "as asked"
     elif os.environ.get("MINCLIP_COURSE_SHAPES") or not fetched(name):

@@ -1,7 +1,7 @@
-"""The course's widgets: controls above an image that a callback redraws; the figure itself comes from `plots`.
+"""The course's widgets: controls above an image that a callback redraws; `plots` draws the figure itself.
 
-They use only what works in JupyterLab, in Colab (ipywidgets 7.7) and under nbval: an Image widget whose bytes change;
-no Output, interact or clear_output.
+They work in JupyterLab, in Colab (ipywidgets 7.7) and under nbval, since they only change the bytes of an Image widget
+and use no Output, interact or clear_output.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> 
 
 
 def separate_labels(labels: str) -> list[str]:
-    """The comma-separated labels, each once: case and spacing make no difference to the tokenizer."""
+    """The comma-separated labels without duplicates, compared as the tokenizer does: without case and extra spaces."""
     names = {" ".join(label.lower().split()): label.strip() for label in reversed(labels.split(","))}
     return [name for name in reversed(names.values()) if name] or ["(type some labels)"]
 
@@ -48,11 +48,9 @@ def label_probabilities(
     """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image; `scale` multiplies the cosines."""
     names = separate_labels(labels)
     classifier = zero_shot_classifier(model, tokenizer, names, templates=(template if "{}" in template else "{}",))
+    pixels = normalize(torch.from_numpy(image)[None].to(model.device), model.config.vision)
     with torch.no_grad():
-        cosines = (
-            model.encode_image(normalize(torch.from_numpy(image)[None], model.config.vision), normalize=True)
-            @ classifier
-        )
+        cosines = model.encode_image(pixels, normalize=True) @ classifier
     values = (scale * cosines).softmax(dim=1)[0].tolist()
     return plots.probabilities(image, names, values, title=f"closest: {names[int(np.argmax(values))]}")
 
@@ -74,7 +72,7 @@ def label_playground(model: CLIP, tokenizer: Tokenizer, images: np.ndarray, *, l
 
 
 def token_figure(tokenizer: Tokenizer, text: str, merges: int) -> Figure:
-    """The tokens of `text` and their ids for a tokenizer that knows only the first `merges` merges."""
+    """The tokens of `text` and their ids, for a tokenizer with the first `merges` merges only."""
     smaller = Tokenizer(tokenizer.merges[:merges], clean=tokenizer.clean)
     ids = smaller.encode(text)
     size = f"{merges} merges, a vocabulary of {smaller.vocab_size:,}"
@@ -82,7 +80,7 @@ def token_figure(tokenizer: Tokenizer, text: str, merges: int) -> Figure:
 
 
 def token_playground(tokenizer: Tokenizer, text: str) -> ipywidgets.VBox:
-    """Type a text, choose how many merges the tokenizer knows, and see the tokens."""
+    """Type a text, choose the number of merges, and see the tokens."""
     wide = ipywidgets.Layout(width="95%")
     most = len(tokenizer.merges)
     return redrawn(
@@ -95,15 +93,15 @@ def token_playground(tokenizer: Tokenizer, text: str) -> ipywidgets.VBox:
 def edited_caption(
     model: CLIP, tokenizer: Tokenizer, caption: str, *, position: int, word: str, others: Sequence[str]
 ) -> Figure:
-    """How far the caption's vector moves, and toward which `others`, if word `position` (from 1) becomes `word`."""
+    """How the caption's vector moves, relative to `others`, if `word` replaces the word at `position`, from 1."""
     words = caption.split() or [""]
     place = min(position, len(words)) - 1
     old, words[place] = words[place], word
     edited = " ".join(words)
     vectors = embed_texts(model, tokenizer, [caption, edited, *others])
     before, after = (vectors[:2] @ vectors[[0, *range(2, len(vectors))]].T).tolist()
-    title = f"“{old}” → “{word}”: cosine {after[0]:.2f} with the caption as it was"
-    return plots.moved_cosines([f"{caption} (as it was)", *others], before, after, names=(caption, edited), title=title)
+    title = f"“{old}” → “{word}”: cosine {after[0]:.2f} with the original caption"
+    return plots.moved_cosines([f"{caption} (original)", *others], before, after, names=(caption, edited), title=title)
 
 
 def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, *, others: Sequence[str]) -> ipywidgets.VBox:
@@ -121,9 +119,10 @@ def caption_playground(model: CLIP, tokenizer: Tokenizer, caption: str, *, other
 
 @torch.no_grad()
 def attention_figure(tower: VisionTransformer, images: np.ndarray, *, image: int, layer: int, head: int) -> Figure:
-    """Where the image tower looks in images[image], (3, S, S) uint8; `layer` and `head` count from 1.
+    """The class token's attention in images[image], (3, S, S) uint8; `layer` and `head` count from 1.
 
-    Layer 0 is the rollout through all layers, head 0 the mean of the heads.  Without a class token it is the mean row.
+    Layer 0 is the rollout through all layers, head 0 the mean of the heads.  A tower without a class token shows the
+    mean over all queries.
     """
     x = normalize(torch.from_numpy(images[image])[None], tower.config)
     maps = tower.attention_maps(x)  # (layers, 1, H, L, L)
@@ -138,7 +137,7 @@ def attention_figure(tower: VisionTransformer, images: np.ndarray, *, image: int
 
 
 def attention_viewer(tower: VisionTransformer, images: np.ndarray) -> ipywidgets.VBox:
-    """Choose an image, a layer or the rollout, and a head, and see which patches get the attention."""
+    """Choose an image, a layer (or the rollout) and a head, and see which patches get the attention."""
     layers = [(f"layer {i}", i) for i in range(1, tower.config.layers + 1)]
     heads = [(f"head {i}", i) for i in range(1, tower.config.heads + 1)]
     return redrawn(
@@ -150,7 +149,7 @@ def attention_viewer(tower: VisionTransformer, images: np.ndarray) -> ipywidgets
 
 
 def loss_figure(image: Tensor, text: Tensor, *, batch: int, scale: float) -> Figure:
-    """The loss of the first `batch` pairs of vectors (N, D) by scale, and the right texts' probabilities at `scale`."""
+    """The loss of the first `batch` pairs of vectors (N, D) by scale; at `scale`, the right texts' probabilities."""
     image, text = image[:batch], text[:batch]
     scales = [100 ** (i / 20) for i in range(21)]
     losses = [clip_loss(image, text, s).item() for s in scales]
@@ -173,7 +172,7 @@ def loss_playground(image: Tensor, text: Tensor) -> ipywidgets.VBox:
 
 
 def temperature_figure(matrix: Tensor, images: np.ndarray, *, scale: float, shift: float = 0.0) -> Figure:
-    """Cosines (n, n) of images (n, 3, S, S) and captions, each plus `shift`, at one scale: softmax, gradient, loss."""
+    """Softmax, gradient and loss at one scale for cosines (n, n) + `shift`; images (n, 3, S, S) uint8 for the rows."""
     loss = clip_loss(matrix + shift, torch.eye(len(matrix)), scale).item()
     moved = f"all cosines {shift:+.2f}, " if shift else ""
     return plots.temperature(
@@ -193,7 +192,7 @@ def temperature_playground(matrix: Tensor, images: np.ndarray, *, scale: float) 
 def scrubber_figure(
     matrices: Sequence[Tensor], steps: Sequence[int], *, moment: int, losses: Sequence[float], batch: int
 ) -> Figure:
-    """The cosines (n, n) stored after steps[moment], beside the losses of the run."""
+    """The cosines (n, n) of images and texts stored after step `steps[moment]`, beside the losses of the run."""
     matrix, n = matrices[moment], len(matrices[moment])
     right = (matrix.argmax(dim=1) == torch.arange(n)).sum().item()
     wrong = (matrix.sum() - matrix.trace()) / (n * n - n)
@@ -214,16 +213,16 @@ def training_scrubber(
 
 
 def search_figure(index: Index, query: str, *, top: int) -> Figure:
-    """The `top` pictures of the index that are nearest to a text."""
+    """The `top` photographs of the index nearest to a text."""
     if not query.strip():
-        return plots.contact_sheet([], [], [], title="type what the picture should show")
+        return plots.contact_sheet([], [], [], title="type a description of the picture")
     paths, cosines = zip(*index.search(query, top))
     title = f"“{query}”: nearest of {len(index.paths):,} images"
     return plots.contact_sheet([index.picture(path, side=240) for path in paths], paths, cosines, title=title)
 
 
 def search_box(index: Index, query: str, *, top: int = 8) -> ipywidgets.VBox:
-    """Type what a picture should show, and see the nearest pictures of the index."""
+    """Type a description, and see the nearest photographs of the index."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
         lambda query, top: search_figure(index, query, top=top),
@@ -238,7 +237,7 @@ def prompt_figure(
 ) -> Figure:
     """Probabilities of `labels` (comma-separated) for one (3, S, S) uint8 image, at the model's own scale.
 
-    `templates` are separated by bars, "a {} | a photo of a {}": a row each; `together` adds one for their ensemble.
+    `templates` are separated by bars, "a {} | a photo of a {}", and get one row each; `together` adds their ensemble.
     """
     names = separate_labels(labels)
     prompts = [part.strip() for part in templates.split("|") if part.strip()] or ["{}"]
@@ -261,7 +260,7 @@ def prompt_figure(
 def prompt_playground(
     model: CLIP, tokenizer: Tokenizer, images: np.ndarray, *, labels: str, templates: str
 ) -> ipywidgets.VBox:
-    """Choose an image, type templates and labels, combine the templates, and watch the probabilities."""
+    """Choose an image, type templates and labels, combine the templates, and watch the probabilities change."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
         lambda image, labels, templates, together: prompt_figure(

@@ -1,4 +1,4 @@
-"""Data sets by name: `load_pairs("shapes" | "flickr8k" | "flickr30k" | "own" | "shards", split=…)` gives Pairs."""
+"""Data sets by name: `load_pairs("shapes" | "flickr8k" | "flickr30k" | "own" | "shards", split=…)` returns Pairs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ NAMES = ("shapes", "flickr8k", "flickr30k", "own", "shards")
 
 @dataclass(frozen=True)
 class OpenData:
-    """A data set whose root has been read: `load(split, size=None)` gives the Pairs of a split.
+    """An opened data set: `load(split, size=None)` returns the Pairs of a split.
 
-    `evaluation_splits` are those of a run's final figures: not the one that it was chosen on, if there are others.
+    `evaluation_splits` are evaluated at the end of a run: "val", on which it was tuned, only if there is no other.
     """
 
     load: Callable[..., Pairs]
     evaluation_splits: tuple[str, ...]
-    shards: tuple[str, ...] = ()  # those for training, which no split holds
+    shards: tuple[str, ...] = ()  # for training: streamed, not loaded as a split
 
 
 def load_pairs(
@@ -44,17 +44,17 @@ def load_pairs(
 
     `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (from the folder or zip `root`, or from where
     `minclip fetch` put it), "own" (your own images at `root`, a folder, a zip or a table), or "shards" (the first pairs
-    of the last shard at `root`).  `split` is "train", "val", "test", or another one of the data set; of shards, "val".
-    `size` takes the first images only.  `image_column` and `caption_column` name the columns of your own table, if
-    they have unusual names.  Raises MinclipError if there is no such data set, root, split or column.
+    of the last shard at `root`).  `split` is "train", "val", "test", or another one of the data set; shards only
+    have "val".  `size` limits it to the first images.  `image_column` and `caption_column` name the columns of your own
+    table, if they have unusual names.  Raises MinclipError if there is no such data set, root, split or column.
     """
-    need(size is None or size > 0, f"size must be at least 1, or None for all images, got {size}")  # a config's 0: all
+    need(size is None or size > 0, f"size must be at least 1, or None for all, got {size}")  # a config reads 0 as None
     data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size, size)
     return open_data(data, seed=seed).load(split, size=size)
 
 
 def open_data(data: DataConfig, *, seed: int = 0) -> OpenData:
-    """Reads what lies at `data.root`, once for all splits; `seed` is for shapes.  Raises MinclipError if it can't."""
+    """Opens the data set of a config once for all splits; `seed` is for shapes.  MinclipError if it can't be read."""
     name, size = data.name, {"image_size": data.image_size}
     if name == "shapes":
         return OpenData(partial(load_shapes, **size, seed=seed), ("test", "heldout"))

@@ -1,4 +1,4 @@
-"""Raw batches of WebDataset shards: streamed without end, shuffled, split by process and worker, resumed exactly."""
+"""Raw batches of WebDataset shards: an endless shuffled stream, split by process and worker, that resumes exactly."""
 
 import itertools
 import random
@@ -23,13 +23,13 @@ from .shards import Sample, Tally, read_shard, webdataset
 class ShardBatches(IterableDataset):
     """Endless batches from number `step` on, the same for the same (train.seed, rank, world_size, data.workers).
 
-    Each of `world_size` processes reads shards of its own and makes its part of each batch, with `data.workers`
-    processes that read and decode (0: none), each shuffling among `shuffle` samples.  An epoch shows each sample once;
-    its last ones share a batch with the first of the next epoch, and one that would be there twice waits.  A sample
-    that can't be decoded is counted in `tally`, and replaced by one of the next batch, which is then shown twice: so
-    which samples belong to a batch is known without decoding, and starting at `step` decodes nothing before it.
+    Each of `world_size` processes reads its own shards and makes its part of each batch.  `data.workers` processes (0:
+    none) read and decode, each with a shuffle buffer of `shuffle` samples.  An epoch shows each sample once; its last
+    samples share a batch with the first ones of the next epoch, and a sample that would be there twice waits.  `tally`
+    counts a sample that can't be decoded; one of the next batch replaces it, and is then shown twice.  So the samples
+    of a batch are known without decoding, and a run that starts at `step` decodes nothing before it.
 
-    Raises MinclipError if there are fewer shards than processes, one can't be opened, or all don't fill one batch.
+    Raises MinclipError if there are fewer shards than processes, one can't be opened, or all hold less than a batch.
     """
 
     shards: Sequence[str]
@@ -45,14 +45,14 @@ class ShardBatches(IterableDataset):
     def __post_init__(self) -> None:
         n, processes = len(self.shards), self.world_size
         if n < processes:
-            raise MinclipError(f"{n} shards are too few for {processes} processes: make more shards, or start fewer")
-        webdataset()  # if it is missing, this says so before a worker does
+            raise MinclipError(f"{n} shards are too few for {processes} processes: start fewer, or make more shards")
+        webdataset()  # if it is missing, raise here and not in a worker
         self.workers, self.seed = min(self.config.data.workers, n // processes), self.config.train.seed
         self.batch_size = self.config.train.batch_size // processes
 
     def stream(self) -> Iterator[RawBatch]:
-        """The batches, made by the workers or here."""
-        # a reader with a state, and a loader with a generator of its own: else it would draw from the global one
+        """The batches, made by the workers, or in this process if there are none."""
+        # a generator of its own, since the loader would use the global one; a copy of self, since reading changes it
         options = {"num_workers": self.workers, "generator": torch.Generator(), "worker_init_fn": _ignore_interrupts}
         reader = replace(self, tally=Tally())
         for read in DataLoader(reader, batch_size=None, pin_memory=torch.cuda.is_available(), **options):
@@ -63,8 +63,8 @@ class ShardBatches(IterableDataset):
             yield batch
 
     def __iter__(self) -> Iterator[tuple[RawBatch, int, list[str]] | MinclipError]:
-        """What a worker does: its batches, each with the number of newly skipped samples, and their reasons."""
-        # worker w makes the batches w, w + workers, …; the loader asks its worker 0 first, whatever the step
+        """Runs in each worker: its batches, each with the number of samples just skipped, and the reasons."""
+        # worker w makes the batches w, w + workers, …; the loader always asks its worker 0 first, so shift by the step
         info, workers, self.made = get_worker_info(), max(self.workers, 1), 0
         self.worker = ((info.id if info else 0) + self.step) % workers
         try:
@@ -82,7 +82,7 @@ class ShardBatches(IterableDataset):
             yield error  # raised here, it would reach the user with a worker's traceback in its text
 
     def samples(self) -> Iterator[Sample]:
-        """Epoch after epoch this worker's part of the shards, shuffled; MinclipError if all don't make a batch."""
+        """This worker's samples, shuffled, epoch after epoch; MinclipError if all shards hold less than a batch."""
         empty: set[str] = set()
         for epoch in itertools.count():
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.shards))
@@ -90,14 +90,14 @@ class ShardBatches(IterableDataset):
             rng, made = random.Random(f"{self.seed} {epoch} {self.rank} {self.worker}"), self.made
             shuffled = webdataset().filters.shuffle(self.shuffle, initial=self.shuffle, rng=rng)
             yield from shuffled(s for shard in mine for s in read_shard(shard, self.tally))
-            # the next epoch may bring other shards; but if no shard has made a batch by then, none ever will
+            # the next epoch may assign other shards; but once all of them gave no batch, none ever will
             empty = empty.union(mine) if self.made == made else set()
             if len(empty) == len(set(self.shards)):
-                few = "shards hold too little for one batch of"
-                raise MinclipError(f"{len(empty)} {few} {self.batch_size}; {self.tally}")
+                few = f"{len(empty)} shards hold fewer samples than one batch of {self.batch_size}"
+                raise MinclipError(f"{few}: lower train.batch_size, or add shards; {self.tally}")
 
     def batches(self, skip: int) -> Iterator[list[Sample]]:
-        """`batch_size` decoded samples each, all different, from number `skip` on."""
+        """Lists of `batch_size` different decoded samples, from batch number `skip` on."""
         samples, waiting, size, side = self.samples(), deque(), self.batch_size, self.config.data.image_size
         while True:
             source = (waiting.popleft() if waiting else next(samples) for _ in itertools.count())
@@ -118,6 +118,6 @@ class ShardBatches(IterableDataset):
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole group of processes; the loop ends its step and then the workers."""
+    """Ctrl-C reaches workers too; they ignore it, so that the loop can finish its step and then stop them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

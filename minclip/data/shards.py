@@ -21,24 +21,24 @@ from ..weights.config_json import parse_json
 from .photos.images import decode
 
 WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
-TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds until a silent server is given up, and before each new attempt
-MAX_SHARDS = 1_000_000  # named by a pattern; LAION-5B has a quarter of that
+TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds to wait for a silent server, and before each new attempt
+MAX_SHARDS = 1_000_000  # in a pattern; LAION-5B has a quarter of that
 MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that an image, and a caption or a header, may declare
-MAX_MEMBER = 2**32  # and a member that is not used: past the end of a file, tarfile would skip a terabyte for minutes
+MAX_MEMBER = 2**32  # bytes that an unused member may declare: tarfile takes minutes to skip a terabyte past the end
 LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
-SIZE = 1000  # pairs of the last shard, for validation
+VALIDATION_PAIRS = 1000  # from the last shard
 
 
 def find_shards(root: str) -> list[str]:
     """Sorted paths or URLs of the shards at `root`: a folder with *.tar, one tar, or a pattern `…/{00000..00099}.tar`.
 
-    URLs are not requested here.  Raises MinclipError if a shard is missing or the pattern names too many.
+    URLs are not checked here.  Raises MinclipError if a shard is missing or the pattern names too many.
     """
     give = "give a folder with *.tar, one tar, or a pattern such as {00000..00099}.tar, of files or of http(s) URLs"
     need(bool(root), f"data set 'shards' needs data.root: {give}")
-    shards = sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"] if Path(root).is_dir() else [root]
+    shards = (sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"]) if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
         expand = webdataset().shardlists.expand_urls
         try:
@@ -54,7 +54,7 @@ def find_shards(root: str) -> list[str]:
 
 
 def _count(pattern: str) -> int:
-    """The number of shards that `pattern` names, or an upper bound, without writing them out."""
+    """The number of shards that `pattern` names, or an upper bound, without expanding it."""
     ranges = re.findall(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?\}", pattern)
     numbers = (abs(int(last) - int(first)) // (int(step or 1) or 1) + 1 for first, last, step in ranges)
     lists = (1 + part.count(",") for part in re.split("[{}]", pattern))  # {left,right}
@@ -66,10 +66,10 @@ def load_shards(shards: Sequence[str], split: str = "val", *, image_size: int, s
 
     Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample, or the split isn't "val".
     """
-    need(split == "val", f"shards have no split {split!r} that can be held in memory: only 'val'")
+    need(split == "val", f"shards can't be loaded as split {split!r}, only as 'val': training streams them")
     tally = Tally()
     decoded = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
-    first = _first(decoded, size or SIZE, shards, tally)
+    first = _first(decoded, size or VALIDATION_PAIRS, shards, tally)
     images, notes = np.stack([s.pixels for s in first]), (str(tally),) if tally.skipped else ()
     return Pairs(images, [[s.caption] for s in first], [s.name for s in first], notes=notes)
 
@@ -108,14 +108,14 @@ class Tally:
 class Sample:
     """A pair of a shard.  Decoding replaces `encoded` by `pixels` (3, S, S) uint8, unless the image is broken."""
 
-    place: tuple[str, int]  # its shard, and its number there
+    place: tuple[str, int]  # the shard, and the sample's number in it
     name: str  # "shard: key"
     caption: str
     encoded: bytes
     pixels: np.ndarray | None = None
 
     def decoded(self, image_size: int, tally: Tally) -> bool:
-        """Whether the image can be decoded; it is tried once."""
+        """Decodes the image at the first call; returns whether that worked."""
         if self.encoded:
             try:
                 self.pixels = decode(self.encoded, image_size)
@@ -126,9 +126,9 @@ class Sample:
 
 
 def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
-    """The samples of one tar that have an image and a caption, in the tar's order; others are counted in `tally`.
+    """The samples of one tar that have an image and a caption, in the tar's order; `tally` counts the others.
 
-    A tar that is cut off or damaged ends there, and counts as one.  Raises MinclipError if it can't be opened.
+    A tar that is cut off or damaged ends there, and counts as one skipped sample.  MinclipError if it can't be opened.
     """
     short = Path(shard.split("?")[0] if shard.startswith(WEB) else shard).name  # a URL's query may hold a password
     opened, last, cut = _open(shard), "its beginning", False
@@ -136,7 +136,7 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
     def files() -> Iterator[dict]:
         nonlocal last, cut
         try:
-            # webdataset's own reader takes a tar that was cut between two files for a whole one
+            # webdataset's own reader doesn't notice that a tar was cut between two files
             with opened as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Strict) as tar:
                 for member in iter(tar.next, None):
                     if member.size > MAX_MEMBER and not member.issparse():
@@ -147,7 +147,7 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
                         content = tar.extractfile(member).read() if member.size <= limit else b""
                         yield {"fname": member.name, "data": content, "__url__": shard}
                         last = member.name
-                    tar.members.clear()  # else it keeps them all
+                    tar.members.clear()  # else tarfile keeps the headers of all
         # tarfile raises ValueError for garbage in a sparse map, and follows headers of headers by recursion
         except (tarfile.TarError, OSError, HTTPException, ValueError, RecursionError) as error:
             cut = True
@@ -162,12 +162,12 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
         try:
             yield Sample((shard, number), name, *_pair(found))
         except ValueError as error:
-            if not cut:  # else it is the one that was cut, and counted
+            if not cut:  # else it is the sample that was cut, already counted
                 tally.add(f"{name} ({error})")
 
 
 def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
-    """Caption and encoded image among a sample's files by extension; ValueError says why there are none."""
+    """Caption and encoded image of a sample, given as extension -> content; ValueError says what is missing."""
     if "txt" in found:
         caption = found["txt"].decode("utf-8")
     else:
@@ -175,14 +175,14 @@ def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
         caption = values.get("caption") if isinstance(values, dict) else None
     if not isinstance(caption, str) or not caption.strip():
         raise ValueError(f"no caption in a .txt or .json of up to {MAX_TEXT:,} bytes")
-    caption.encode("utf-8")  # JSON can spell half a character, which no tokenizer takes
+    caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
     if not (image := next((found[kind] for kind in IMAGES if found.get(kind)), None)):
         raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes")
     return caption.strip(), image
 
 
 class _Strict(tarfile.TarInfo):
-    """tarfile silently takes a missing or damaged header for the end; only a block of zeros is one."""
+    """tarfile takes any missing or damaged header for the end of the tar; here, only a block of zeros is the end."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
@@ -210,7 +210,7 @@ def _open(shard: str) -> IO[bytes]:
 
 
 def webdataset() -> ModuleType:
-    """The library; imported here since most runs need none."""
+    """The library, imported late since most runs don't need it."""
     try:
         import webdataset
     except ImportError:

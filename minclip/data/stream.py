@@ -1,4 +1,4 @@
-"""What the training loop reads: batches without end, from pairs in memory or from shards that are streamed."""
+"""The training loop's data: endless batches, from pairs in memory or from streamed shards."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,16 +19,16 @@ from . import open_data, shards
 from .shard_batches import ShardBatches
 
 T = TypeVar("T")
-TOKENIZER_TEXTS = 200_000  # captions of shards that train the tokenizer; all would be without end
+TOKENIZER_TEXTS = 200_000  # most captions of shards to train a tokenizer on: reading all could take days
 
 
 class Stream:
-    """A run's data, opened once; raises MinclipError if they don't fit its batch size or its processes.
+    """A run's data, opened once; raises MinclipError if the batch size doesn't fit them or the number of processes.
 
-    `names` are those of the training photographs; empty for shapes and shards, which no list splits.
+    `names` are those of the training photographs; empty for shapes and shards, which are split without lists.
     """
 
-    tally: shards.Tally | None = None  # of shards: the samples that were skipped
+    tally: shards.Tally | None = None  # the skipped samples, for shards only
 
     def __init__(self, config: TrainConfig) -> None:
         data, loop = config.data, config.train
@@ -38,8 +38,8 @@ class Stream:
         if loop.micro_batch and each % loop.micro_batch:
             raise MinclipError(f"train.micro_batch {loop.micro_batch} does not divide the {each} pairs of each process")
         if streamed and (data.size or loop.overfit):
-            raise MinclipError("data.size and train.overfit are for data in memory: name fewer shards in data.root")
-        # photographs are packed by each machine's first process, and found by the others
+            raise MinclipError("data.size and train.overfit need data in memory: name fewer shards in data.root")
+        # the first process of each machine packs photographs; the others wait and open its pack
         with nullcontext() if streamed or painted else on_each_machine_once():
             self.config, self.opened = config, open_data(data)
             if streamed and not self.opened.shards:
@@ -50,15 +50,15 @@ class Stream:
         if not streamed and loop.overfit:
             self.pairs = all_different(self.pairs, loop.overfit)
         if not streamed and loop.batch_size > len(self.pairs):
-            raise MinclipError(f"train.batch_size {loop.batch_size} exceeds the data set's {len(self.pairs)} images")
+            raise MinclipError(f"train.batch_size {loop.batch_size} exceeds the {len(self.pairs)} images: lower it")
         self.names = [] if streamed or painted else self.pairs.names
 
     def texts(self) -> list[str]:
-        """The captions that train the tokenizer: of shards, up to 200,000 that are downloaded now."""
+        """The captions to train a tokenizer on: all, or the first 200,000 of shards, which are downloaded now."""
         return self.pairs.texts if self.pairs else shards.texts(self.opened.shards, count=TOKENIZER_TEXTS)
 
     def start(self, tokenizer: Tokenizer, device: torch.device, step: int) -> None:
-        """From now on, `next` gives this process's batches from `step` on, as if never stopped."""
+        """Makes `next` return this process's batches from `step` on, as in an uninterrupted run."""
         self.device, loop = device, self.config.train
         # few lengths of text on a GPU: its products like multiples of 8, and each new shape costs something there
         multiple = 8 if device.type == "cuda" or loop.compile else 1
@@ -74,16 +74,16 @@ class Stream:
                 self.raw = prefetch(x.pin_memory() for x in self.raw)
 
     def next(self, image_size: int | None = None) -> Batch:
-        """Images `image_size` pixels a side, `data.image_size` by default.
+        """The next batch, with images of `image_size` pixels a side (default: `data.image_size`).
 
-        The side is asked for with each batch, not foreseen: with train.minutes it depends on the clock.  Only what
-        does not depend on it is prefetched, so that the batches are the same however far ahead they are read.
+        The loop asks for the size with each batch, since with train.minutes it depends on the clock.  Only what does
+        not depend on the size is prefetched, so that the batches are the same however far ahead they are read.
         """
         config = self.config
         return assemble(next(self.raw), config.data, config.model.vision, image_size=image_size, device=self.device)
 
     def evaluation(self) -> dict[str, Pairs]:
-        """The splits of the final figures, from the root that is open already."""
+        """The Pairs of each split of the final evaluation, from the open data set."""
         splits = self.opened.evaluation_splits
         return {split: self.validation if split == "val" else self.opened.load(split) for split in splits}
 
@@ -97,10 +97,8 @@ def endless(pairs: Pairs, captions: Captions, *, batch_size: int, step: int, **o
 
 
 def move_to_gpu_once(images: np.ndarray, device: torch.device, *, on_gpu: str = "auto") -> np.ndarray | Tensor:
-    """All images on the GPU, or (`on_gpu` "no", and on other devices) as they are.
-
-    "auto" leaves half of the free memory to the step.  MinclipError: "yes", and they don't fit.
-    """
+    """All images on the GPU; unchanged on other devices, with `on_gpu` "no", and with "auto" if they take over half of
+    its free memory.  MinclipError: "yes", and they don't fit."""
     if device.type != "cuda" or on_gpu == "no":
         return images
     free = torch.cuda.mem_get_info(device)[0]
@@ -109,30 +107,30 @@ def move_to_gpu_once(images: np.ndarray, device: torch.device, *, on_gpu: str = 
     size = f"{images.nbytes / 1e9:.1f} GB of images, and the GPU has {free / 1e9:.1f} GB free"
     need(images.nbytes < free, f"data.on_gpu yes: {size}; choose auto or no")
     out = torch.empty(images.shape, dtype=torch.uint8, device=device)
-    for i in range(0, len(images), 1024):  # a memory map may be larger than the memory
+    for i in range(0, len(images), 1024):  # in parts: a memory map may be larger than RAM
         out[i : i + 1024] = torch.from_numpy(np.array(images[i : i + 1024]))
     return out
 
 
 def all_different(pairs: Pairs, count: int) -> Pairs:
-    """The first `count` pairs, one caption each, no caption twice: a model can learn these without an error."""
+    """The first `count` pairs with one caption each, all different, so that a model can fit them without an error."""
     chosen: dict[str, int] = {}  # caption -> image
     for i, captions in enumerate(pairs.captions):
         if new := [caption for caption in captions if caption not in chosen][:1]:
             chosen[new[0]] = i
-    need(len(chosen) >= count, f"train.overfit {count}: only {len(chosen)} pairs have a caption of their own: lower it")
+    need(len(chosen) >= count, f"train.overfit {count}: only {len(chosen)} pairs have different captions: lower it")
     texts, index = list(chosen)[:count], list(chosen.values())[:count]
     return Pairs(pairs.images[index], [[text] for text in texts], [pairs.names[i] for i in index], notes=pairs.notes)
 
 
 def prefetch(items: Iterable[T], *, count: int = 2) -> Iterator[T]:
-    """The same items, up to `count` of them made ahead by a thread; its errors are raised here."""
+    """The same items; a thread prepares up to `count` of them ahead.  Errors of `items` are raised here."""
     items, end = iter(items), object()
     pool = ThreadPoolExecutor(1)
     try:
-        ahead = deque(pool.submit(next, items, end) for _ in range(count))
-        while (item := ahead.popleft().result()) is not end:
-            ahead.append(pool.submit(next, items, end))
+        futures = deque(pool.submit(next, items, end) for _ in range(count))
+        while (item := futures.popleft().result()) is not end:
+            futures.append(pool.submit(next, items, end))
             yield item
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""More ways to ask a model: `evaluate` computes every figure of one data set in one pass over it."""
+"""Evaluation: `evaluate` computes all metrics of a data set in one pass; beside it, probes, search and benchmarks."""
 
 import os
 import re
@@ -28,7 +28,7 @@ Root = str | Path | None  # the folder of all benchmarks; None for the data fold
 
 
 def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:
-    """`decode(item)` of all items, a batch at a time, in threads; a bar of that name on stderr shows the progress."""
+    """Lists of `batch_size` results of `decode(item)`, computed in threads; `bar` names a progress bar on stderr."""
     progress = tqdm(total=len(items), desc=bar, disable=not items, unit=" images", leave=False)
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress:
         for i in range(0, len(items), batch_size):
@@ -38,9 +38,9 @@ def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, ba
 
 @torch.no_grad()
 def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """(B, D) vectors of length 1 of each batch (B, 3, S, S), of uint8 pixels or of what `preprocess` returns.
+    """Unit vectors (B, D) for each batch (B, 3, S, S) of uint8 pixels or of what `preprocess` returns.
 
-    A thread makes the next batch meanwhile; at most three exist at a time, however many images `batches` goes over.
+    A thread prepares the next batch meanwhile; at most three batches are in memory at a time.
     """
     for x in prefetch(batches, count=1):
         images = to_device(torch.as_tensor(x), model.device)
@@ -50,7 +50,7 @@ def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterat
 
 
 def embed_images(model: CLIP, pairs: Pairs, *, batch_size: int = 256) -> Tensor:
-    """(N, D) vectors of length 1 of all images."""
+    """Unit vectors (N, D) of all images, on the model's device."""
     starts = range(0, len(pairs), batch_size)
     batches = (np.array(pairs.images[i : i + batch_size]) for i in starts)  # copies: a memory map is read-only
     return torch.cat(list(embed_batches(model, batches)))
@@ -58,16 +58,16 @@ def embed_images(model: CLIP, pairs: Pairs, *, batch_size: int = 256) -> Tensor:
 
 @torch.no_grad()
 def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task) -> Tensor:
-    """(n, C) cosines of the task's n images with its classes; `image` (N, D) are the vectors of the whole data set."""
+    """(n, C) cosines of the task's n images with its classes; `image` holds the unit vectors (N, D) of all images."""
     x = image[torch.from_numpy(task.indices).to(image.device)]
     if not task.subjects:
         return x @ zero_shot_classifier(model, tokenizer, task.class_names, templates=task.templates)
     check_prompts(tokenizer, task.class_names, task.templates)
 
-    def fill(template: str, fields: dict[str, str]) -> str:  # in one pass: names and subjects may hold braces, too
+    def fill(template: str, fields: dict[str, str]) -> str:  # in one pass, since names and subjects may hold braces
         return re.sub(r"{(\w*)}", lambda field: fields.get(field[1], field[0]), template)
 
-    # every image has prompts of its own: n × C × T texts
+    # each image has its own prompts: n × C × T texts
     named = [{**subject, "": name} for subject in task.subjects for name in task.class_names]
     prompts = [fill(template, fields) for fields in named for template in task.templates]
     w = ensemble(model, tokenizer, prompts, size=len(task.templates)).unflatten(0, (len(x), -1))  # (n, C, D)
@@ -75,15 +75,15 @@ def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task)
 
 
 def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task) -> float:
-    """Share of the task's images whose nearest class is the right one; arguments as for `task_scores`."""
+    """Fraction of the task's images whose nearest class is the right one; arguments as for `task_scores`."""
     return accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
 
 
 @torch.no_grad()
 def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = True) -> dict[str, float]:
-    """Retrieval, "loss" (clip_loss of all images with their first caption), zero-shot accuracy and chance of each task.
+    """The metrics of `retrieval`, "loss", and for each task "zero_shot/<name>" (accuracy) and "chance/<name>".
 
-    The loss is that of a batch of all N images, whatever batch the model was trained on: compare it with ln(N).
+    The loss is `clip_loss` of all N images with their first captions, as one batch: compare it with ln(N).
     """
     was_training = model.training
     model.eval()
@@ -103,14 +103,14 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
 def final_figures(
     model: CLIP, tokenizer: Tokenizer, splits: dict[str, Pairs], *, trained_on: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Split -> figures of `evaluate`: what a run ends with, and what `minclip eval` computes again.
+    """Split -> metrics of `evaluate`: computed at the end of a run, and again by `minclip eval`.
 
-    A note on stderr counts the images whose names are in `trained_on`: the list of splits changed since the training.
+    If names of images are in `trained_on`, because the splits changed since the training, a note on stderr counts them.
     """
     figures = {}
     for split, pairs in splits.items():
         if known := set(trained_on).intersection(pairs.names):
-            told = f"{len(known)} of the {len(pairs)} images of {split} were used for training"
-            tqdm.write(f"note: {told} (the splits changed since): these figures are too high", file=sys.stderr)
+            seen = f"{len(known)} of the {len(pairs)} images of {split} were used for training"
+            tqdm.write(f"note: {seen} (the splits changed since): these results are too high", file=sys.stderr)
         figures[split] = evaluate(model, tokenizer, pairs)
     return figures

@@ -1,7 +1,6 @@
-"""The metrics of the paper's table 9: functions of scores and labels, each a share from 0 to 1.
+"""The metrics of the paper's table 9: functions of scores and labels that return a fraction from 0 to 1.
 
-Ties count as if broken at random: a model that maps everything to one point gets what chance gets, not 0 or 100 %.  A
-score that is NaN never helps.
+Ties count as if broken at random: a model with equal scores for all gets chance level.  NaN never raises a metric.
 """
 
 from collections.abc import Callable
@@ -40,26 +39,26 @@ def mean_average_precision(scores: Array, labels: Array) -> float:
 
 def _average_precision(scores: Tensor, labels: Tensor) -> float:
     """Of one class: `scores` and `labels` (N,), at least one of them True."""
-    known = ~(labels & scores.isnan())  # a right image with NaN is never found, a wrong one comes first
+    known = ~(labels & scores.isnan())  # a positive with NaN is never found, a negative with NaN ranks first
     order = scores[known].nan_to_num(torch.inf, torch.inf, -torch.inf).sort(descending=True)
-    last = torch.ones_like(order.values, dtype=torch.bool)  # of those with one score
+    last = torch.ones_like(order.values, dtype=torch.bool)  # True at the last of equal scores
     last[:-1] = order.values[1:] != order.values[:-1]
     found = labels[known][order.indices].cumsum(0)[last]
     precision = found / (1 + last.nonzero()[:, 0])
-    # in whole numbers: 0.3 is not 3 / 10 in floating point
+    # compared as integers: in floating point, 3 * 0.1 > 0.3
     points = [precision[10 * found >= tenths * labels.sum()] for tenths in range(11)]
     return sum(float(p.max()) for p in points if len(p)) / 11
 
 
 def roc_auc(scores: Array, labels: Array) -> float:
-    """The area under the ROC curve: how often a row of class 1 scores higher for class 1 than a row of class 0.
+    """The area under the ROC curve: how often an example of class 1 gets a higher score than one of class 0.
 
-    `scores` (N, 2) float, of which the difference decides, as in a softmax; `labels` (N,) of 0 and 1, both present.
+    `scores` (N, 2) float, as logits: an example's score is column 1 - column 0; `labels` (N,) of 0 and 1, both present.
     """
     scores, labels = torch.as_tensor(scores).cpu().double(), torch.as_tensor(labels).cpu()
     fits = scores.shape == (*labels.shape, 2) and not labels.is_floating_point() and labels.unique().tolist() == [0, 1]
     got = f"{tuple(scores.shape)}, {tuple(labels.shape)} with {labels.unique().tolist()[:5]}"
-    need(fits, f"ROC AUC takes scores (N, 2) and labels that must be (N,) of both 0 and 1: got {got}")
+    need(fits, f"ROC AUC needs scores (N, 2) and integer labels (N,) of both 0 and 1, got {got}")
     margin = scores[:, 1] - scores[:, 0]
     groups = margin[labels == 1], margin[labels == 0]
     positive, negative = (x[~x.isnan()].sort().values for x in groups)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config import MinclipError, need
 from ..zeroshot import accuracy
 
-Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of whole numbers
+Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of integers
 Val, Names, Score = Set | None, Sequence[str], Callable[[Tensor, Tensor], float]
 
 
@@ -21,13 +21,13 @@ def linear_probe(
 ) -> dict[str, Any]:
     """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64.
 
-    Each set is features (N, D) and labels (N,); the classes are those of the training labels, which may have gaps;
-    `class_names[label]` names one in an error.  Without `val`, a fifth of the training images of each class validates.
+    Each set is features (N, D) and labels (N,); the classes are those of the training labels, which may have gaps.
+    Errors use `class_names[label]`.  Without `val`, a fifth of each class's training images is held out to choose C.
     Once C is chosen or given, the model is fitted to the training and validation images together.
 
     Returns "scores" (N, classes) of the test images; "accuracy", their `metric(scores, labels)`; "c"; "validated", C ->
-    metric on the validation images (empty where C was given).  MinclipError: features that don't fit their labels or
-    aren't finite; a training set with only one class; another set with a class of its own.
+    metric on the validation images (empty if `c` was given).  Raises MinclipError if features don't fit their labels or
+    aren't finite, if there is only one training class, or if another set has a class that training hasn't.
     """
     (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
     if val is None and c is None:
@@ -51,13 +51,13 @@ def few_shot(
     metric: Score = accuracy,
     seed: int = 0,
 ) -> dict[int, dict[str, Any]]:
-    """A probe of k training images of each class, for each k of `ks`, drawn `repeats` times without replacement.
+    """Probes on k training images per class, for each k of `ks`, drawn `repeats` times without replacement.
 
     Sets as for `linear_probe`; the images of a smaller k are among those of a larger one.  With `val`, C is chosen for
-    each k on all of it, with one more draw (else it is 1): it flatters the probe, which in practice has k for this.
+    each k with one more draw and all of `val`, which flatters the probe: in practice it has only k images.  Else C = 1.
 
-    Returns k -> "accuracies" of the repeats, their "mean" and "std" (of a sample; 0 for one repeat), and "c".
-    MinclipError as for `linear_probe`, and where a class has fewer than k training images.
+    Returns k -> "accuracies" of the repeats, their "mean" and sample "std" (0 for one repeat), and "c".
+    Raises MinclipError as `linear_probe` does, and if a class has fewer than k training images.
     """
     (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
     need(ks and min(*ks, repeats) >= 1, f"ks and repeats must each be at least 1, got {tuple(ks)} and {repeats}")
@@ -76,17 +76,16 @@ def few_shot(
 
 
 def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] = ()) -> None:
-    """A MinclipError names the class with the fewest images, of the training labels (N,), where it has fewer than k."""
+    """Raises MinclipError, with the smallest class, if a class of the training labels (N,) has fewer than k images."""
     classes, count = torch.as_tensor(labels).unique(return_counts=True)
     name, fewest = _name(classes[count.argmin()], class_names), int(count.min())
     need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots")
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
-    """The labeled images a class that zero-shot is worth: the k at which `curve` (k -> accuracy) first reaches it.
+    """How many labeled images per class zero-shot is worth: the k at which `curve` (k -> accuracy) first reaches it.
 
-    Interpolated linearly in log2 k (the paper's figure 7); None where the curve stays below.  Where it starts at
-    zero-shot or above, that is the smallest k; the true one may be smaller.
+    Linear in log2 k (the paper's figure 7).  None if the curve stays below; the first k if it already starts above.
     """
     ks = sorted(curve)
     first = next((i for i, k in enumerate(ks) if curve[k] >= zero_shot), None)
@@ -99,15 +98,15 @@ def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
 def choose_c(x: Tensor, y: Tensor, val: Set, *, metric: Score = accuracy) -> tuple[float, dict[float, float]]:
     """The C with the best metric on the validation set, and C -> metric of all that were tried (appendix A.3).
 
-    Of the 97 values from 1e-6 to 1e6, eight a decade, first every second decade is tried, then twice around the best at
-    half the distance, down to its neighbors.  Of equals the smallest C, which regularizes most.
+    A search over 97 values from 1e-6 to 1e6, eight per decade: first every second decade, then on both sides of the
+    best one, halving the distance down to direct neighbors.  Ties go to the smallest C, which regularizes most.
     """
     results, weights = {}, {}
     tried = range(0, 97, 16)  # in eighths of a decade
     for step in (8, 4, 2, 1, 0):
         for i in tried:
             if i not in results and 0 <= i <= 96:
-                # it starts where the nearest C ended: the same minimum, sooner
+                # start from the weights of the nearest C: the same minimum, sooner
                 near = min(weights, key=lambda other: abs(other - i), default=None)
                 weights[i] = fit(x, y, 10 ** (i / 8 - 6), start=weights.get(near))
                 results[i] = metric(predict(val[0], weights[i]), val[1])
@@ -123,7 +122,7 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None) -> Tenso
     and every class occurs.  L-BFGS on all images with a line search, from zeros or `start`.
     """
     need(0 < c < math.inf, f"c must be a positive number, got {c}")
-    # a small C makes the weights small and their minimum narrow: they are scaled to their own size
+    # a small C makes the weights tiny and hard to optimize: v holds them in units of their expected size
     unit = x.new_ones(x.shape[1] + 1, 1)
     unit[:-1] = min(1.0, math.sqrt(c * len(x)))
     columns = 1 if y.max() < 2 else int(y.max()) + 1
@@ -134,7 +133,7 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None) -> Tenso
     @torch.enable_grad()
     def loss() -> Tensor:
         optimizer.zero_grad()
-        # divided by C and N, which moves no minimum: the gradient's size then means the same for every C and N
+        # dividing by C and N keeps the minimum, and makes tolerance_grad mean the same for every C and N
         w = unit * v
         value = F.cross_entropy(predict(x, w), y) + w[:-1].square().sum() / (2 * c * len(x))
         value.backward()
@@ -145,13 +144,13 @@ def fit(x: Tensor, y: Tensor, c: float, *, start: Tensor | None = None) -> Tenso
 
 
 def predict(x: Tensor, w: Tensor) -> Tensor:
-    """Scores (N, classes) of features (N, D); where one column stands for two classes, the first one's score is 0."""
+    """Scores (N, classes) of features (N, D); if one column stands for two classes, the first class's score is 0."""
     scores = x @ w[:-1] + w[-1]
     return F.pad(scores, (1, 0)) if w.shape[1] == 1 else scores
 
 
 def _checked(train: Set, test: Set, val: Val, names: Names) -> list[Any]:
-    """Training, test and validation set in float64; their labels count the training classes from 0."""
+    """Training, test and validation set in float64, with the training classes renumbered from 0."""
     sets: list[Any] = []
     for what, (x, y) in {"training": train, "test": test, "validation": val or (None, None)}.items():
         if x is None:
@@ -159,7 +158,7 @@ def _checked(train: Set, test: Set, val: Val, names: Names) -> list[Any]:
         x, y = torch.as_tensor(x).double(), torch.as_tensor(() if y is None else y)
         fits = x.ndim == 2 and y.shape == x.shape[:1] and len(x) and not y.is_floating_point()
         got = f"{what} features {tuple(x.shape)} and labels {tuple(y.shape)} of {y.dtype}"
-        need(fits, f"{got}: they must be (N, D) and (N,) whole numbers, N at least 1")
+        need(fits, f"{got}: they must be (N, D) and (N,) integers, N at least 1")
         if bad := (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist():
             raise MinclipError(f"{len(bad)} of {len(x)} {what} images have features that aren't finite, first {bad[0]}")
         if not sets:
@@ -179,13 +178,13 @@ def _name(label: Tensor, names: Sequence[str]) -> str:
 
 
 def _draw(mask: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """k different places at which the mask (N,) is true, in random order."""
-    places = mask.nonzero()[:, 0]
-    return places[torch.randperm(len(places), generator=generator)[:k].to(places.device)]
+    """(k,) different indices at which the mask (N,) is True, in random order."""
+    indices = mask.nonzero()[:, 0]
+    return indices[torch.randperm(len(indices), generator=generator)[:k].to(indices.device)]
 
 
 def _fifth(y: Tensor) -> Tensor:
-    """(N,) bool: a random fifth of each class, always the same, rounded down, so that some of every class stays."""
+    """(N,) bool: a random fifth of each class, always the same, rounded down so that no class loses all its images."""
     generator, held_out = torch.Generator().manual_seed(0), torch.zeros_like(y, dtype=torch.bool)
     for i, count in enumerate(y.bincount().tolist()):
         held_out[_draw(y == i, count // 5, generator)] = True

@@ -1,4 +1,4 @@
-"""Search in a folder of photographs by text or by photograph: embedded once, then one matrix product a query."""
+"""Search in a folder of photographs by text or by photograph: embedded once, then one matrix product per query."""
 
 import hashlib
 import os
@@ -21,38 +21,37 @@ from ..model import CLIP
 from ..weights.hub import data_folder
 from . import Loaded, decoded, embed_texts
 
-_VERSION = 2  # of the index's table and of how an image is read; raise it and indexes are rebuilt
-# SQLite refuses other types and lengths; "vector" is NULL for a file that is no whole image, "why" says what is wrong
+_VERSION = 2  # of the index's table and of image reading: raising it rebuilds all indexes
+# SQLite refuses other types and lengths; for an unreadable image "vector" is NULL, and "why" is the reason
 _TABLE = """images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
     CHECK (typeof(path) = 'blob' AND typeof(stamp) = 'text' AND typeof(why) = 'text'
     AND (vector IS NULL AND why != '' OR typeof(vector) = 'blob' AND length(vector) = %d)))"""
 
-
-Hit = namedtuple("Hit", "path cosine")  # the path below the index's root
+Hit = namedtuple("Hit", "path cosine")  # the path is relative to the index's root
 
 
 @dataclass
 class Index:
-    """The vectors of the photographs in a folder or a zip, and what it takes to search them."""
+    """The vectors of the photographs in a folder or a zip, and everything needed to search them."""
 
     source: Source
-    paths: list[str]  # below the root, in the order of `vectors`
+    paths: list[str]  # relative to the root, in the order of `vectors`
     vectors: Tensor  # (N, D) float32 of length 1, on the CPU
     loaded: Loaded  # model, preprocess, tokenizer
-    broken: list[str]  # "path (why)" of the files that are no whole image
+    broken: list[str]  # "path (why)" of the files that can't be read
     notes: list[str]  # what happened to the index file
 
     @classmethod
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
-        """Opens the index of a folder (with its subfolders) or zip; embeds what is new or changed (size, time) in it.
+        """Opens the index of a folder (with its subfolders) or zip; embeds its new and changed files (by size, time).
 
         `loaded` is what `load` returns: model, preprocess, tokenizer (None: search by image only).  The index is a file
-        in `.minclip/` beside the photographs, one for each model, or in the data folder's cache where that can't be
-        written.  It is saved after each batch: after an interrupt, the next call continues there.
+        in `.minclip/` beside the photographs, one per model, or in the data folder's cache if that can't be written.
+        It is saved after each batch, where the next call resumes.  MinclipError if nothing can be read, or written.
         """
         root, notes = Path(images), []
-        what = "neither a folder nor a whole zip file" if root.exists() else "not there"
-        need(root.is_dir() or zipfile.is_zipfile(root), f"{root} is {what}: give a folder or a zip of photographs")
+        what = "is neither a folder nor a valid zip file" if root.exists() else "does not exist"
+        need(root.is_dir() or zipfile.is_zipfile(root), f"{root} {what}: give a folder or a zip of photographs")
         source = Source.open(root)
         stamps = {os.fsencode(path): " ".join(map(str, source.stamp(path))) for path in source.images}
         need(stamps, f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
@@ -67,7 +66,7 @@ class Index:
         except sqlite3.Error as error:
             raise MinclipError(f"the index of {root} can't be written: {error}") from None
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted: finished batches are kept; run the same again to continue") from None
+            raise KeyboardInterrupt("interrupted: finished batches are kept; run it again to continue") from None
         finally:
             file.close()
         broken = [f"{os.fsdecode(path)} ({why})" for path, vector, why in rows if vector is None]
@@ -77,7 +76,7 @@ class Index:
         return cls(source, list(vectors), joined.view(len(vectors), -1), loaded, broken, notes)
 
     def search(self, query: str | Path | Image.Image | Tensor, k: int = 12) -> list[Hit]:
-        """The k nearest photographs, best first: to a text, a photograph (a path or an image) or a vector (D,)."""
+        """The k photographs nearest to a text, a photograph (a path or an image) or a unit vector (D,), best first."""
         need(k >= 1, f"k must be at least 1, got {k}")
         if not isinstance(query, Tensor):
             query = self.embed_text(query) if isinstance(query, str) else self.embed_image(query)
@@ -85,22 +84,22 @@ class Index:
         return [Hit(self.paths[row], cosine) for row, cosine in zip(rows.tolist(), cosines.tolist())]
 
     def embed_text(self, text: str) -> Tensor:
-        """(D,) vector of length 1."""
+        """Unit vector (D,); MinclipError if the text is empty or the model has no tokenizer."""
         model, _, tokenizer = self.loaded
-        need(text.strip(), 'the query is empty: say what the picture should show, as in "two dogs in the snow"')
+        need(text.strip(), 'the query is empty: describe the photograph, as in "two dogs in the snow"')
         need(tokenizer, "this model has no tokenizer, so it can't read a query: search with an image instead")
         return embed_texts(model, tokenizer, [text])[0]
 
     @torch.no_grad()
     def embed_image(self, image: str | Path | Image.Image) -> Tensor:
-        """(D,) vector of length 1 of an image or of the file at a path; the same as in the index, if it is there."""
+        """Unit vector (D,) of an image or of the file at a path; equal to the one in the index, if it is there."""
         model, preprocess, _ = self.loaded
         if not isinstance(image, Image.Image):
             image = open_image(image, model.config.vision.image_size)
         return model.encode_image(preprocess(image)[None].to(model.device), normalize=True)[0]
 
     def picture(self, path: str, *, side: int = 480) -> Image.Image:
-        """A photograph of the index, no larger than `side` × `side`; MinclipError where it can't be read any more."""
+        """A photograph of the index, at most `side` × `side` pixels; MinclipError if it can't be read any more."""
         try:
             image = read_image(self.source.read(path), side)
         except (*BROKEN, KeyError) as error:
@@ -110,8 +109,8 @@ class Index:
 
 
 def _key(model: CLIP, preprocess: object) -> str:
-    """A hash of all that an image's vector depends on, the same in every process."""
-    about = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(preprocess))  # a plain function shows its address in memory
+    """A hash of everything that an image's vector depends on, the same in every process."""
+    about = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(preprocess))  # the repr of a plain function has its memory address
     key = hashlib.sha256(f"{_VERSION} {model.config} {about} {[*model.state_dict()]}".encode())
     for tensor in model.state_dict().values():
         key.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())  # in place, without a copy
@@ -119,7 +118,7 @@ def _key(model: CLIP, preprocess: object) -> str:
 
 
 def _open(root: Path, loaded: Loaded, notes: list[str]) -> sqlite3.Connection:
-    """The index file beside the photographs, or in the cache; `notes` gets why the first isn't used or was rebuilt."""
+    """The index file beside the photographs, or in the cache; adds to `notes` why one isn't used or was rebuilt."""
     model, preprocess, _ = loaded
     key, place = _key(model, preprocess), hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     folder, name = (root, "") if root.is_dir() else (root.parent, f"-{root.name}")
@@ -135,11 +134,11 @@ def _open(root: Path, loaded: Loaded, notes: list[str]) -> sqlite3.Connection:
             except sqlite3.DatabaseError as error:
                 notes.append(f"{path} is damaged and is rebuilt: {error}")
                 path.unlink()
-    raise MinclipError(f"there is no place for the index: {'; '.join(notes)}; name another with MINCLIP_DATA")
+    raise MinclipError(f"the index can't be stored: {'; '.join(notes)}; set MINCLIP_DATA to another folder")
 
 
 def _table(path: Path, table: str) -> sqlite3.Connection:
-    """Opens or makes the file, which SQLite keeps whole through kill -9 and two searches at once, or raises."""
+    """Opens or creates the index; SQLite protects it from kill -9 and simultaneous searches.  Raises sqlite3.Error."""
     file = sqlite3.connect(path)
     try:
         file.execute(f"CREATE TABLE IF NOT EXISTS {table}")
@@ -147,17 +146,17 @@ def _table(path: Path, table: str) -> sqlite3.Connection:
         tables = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         if state != "ok" or tables != [(f"CREATE TABLE {table}",)]:
             raise sqlite3.DatabaseError(state if state != "ok" else "its tables were changed")
-        file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, where the others do not
+        file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, unlike those above
         file.commit()
     except sqlite3.Error:
-        file.close()  # or it can't be deleted on Windows
+        file.close()  # Windows deletes no open file
         raise
     return file
 
 
 @torch.no_grad()
 def _embed(file: sqlite3.Connection, source: Source, stamps: dict[bytes, str], loaded: Loaded, batch_size: int) -> None:
-    """Writes the vectors of the paths in `stamps` into the file, batch by batch, while threads decode the next one."""
+    """Writes the vectors of the paths in `stamps` to the index, batch by batch; threads decode the next batch."""
     model, preprocess, _ = loaded
 
     def decode(path: bytes) -> tuple[bytes, Tensor | None, str]:

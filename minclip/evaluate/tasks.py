@@ -1,4 +1,4 @@
-"""Zero-shot tasks and probes by name: of the shapes world and of the paper's 27 data sets, each with its own metric."""
+"""Zero-shot tasks and probes by name: the shapes world's and the paper's 27 data sets, each with its own metric."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ HELD_OUT = "held-out pairs"
 
 
 class Result(NamedTuple):
-    """A model's score on a task, by its metric, beside chance, both from 0 to 1."""
+    """A model's score on a task by its metric, and the score of chance, both from 0 to 1."""
 
     metric: str
     score: float
@@ -36,7 +36,7 @@ class Result(NamedTuple):
 
     @property
     def above(self) -> bool:
-        """Whether it beats chance by more than two standard errors of guessing (exact for accuracy, else a guide)."""
+        """Whether it beats chance by more than two standard errors of guessing (exact for accuracy only)."""
         return self.score > self.chance + 2 * (self.chance * (1 - self.chance) / self.images) ** 0.5
 
 
@@ -47,9 +47,9 @@ def task_names(asked: str, root: Root = None) -> list[str]:
     names = list(dict.fromkeys(name for word in words for name in groups.get(word, [word])))
     for name in names:
         if name not in groups["shapes"]:
-            benchmark(name, (*groups, *groups["shapes"]))  # which suggests the nearest name
+            benchmark(name, (*groups, *groups["shapes"]))  # raises, and suggests the nearest name
     known = f"none of the {len(BENCHMARKS)} data sets is in {root or default_root()}: {', '.join(BENCHMARKS)}"
-    need(names, f'tasks {asked!r} names nothing: "cifar10,shapes" names some; {known}')
+    need(names, f'tasks {asked!r} names no task: give some, such as "cifar10,shapes"; {known}')
     return names
 
 
@@ -63,19 +63,19 @@ def run_tasks(loaded: Loaded, names: Sequence[str], *, root: Root = None, downlo
 def probe_sets(
     loaded: Loaded, name: str, *, root: Root = None, download: bool = False, shots: int = 1
 ) -> tuple[dict[str, Any], Result]:
-    """What `linear_probe` and `few_shot` take (train, val, test, class_names, metric), and the task's zero-shot Result.
+    """Arguments of `linear_probe` and `few_shot` (train, val, test, class_names, metric), and the zero-shot Result.
 
     `root` and `download` as for `load_benchmark`; a data set without validation images has no "val".
-    MinclipError, before any image is embedded: an unknown name; images of several classes; other classes in training
-    than in the test; a class of fewer than `shots` training images (the largest k for `few_shot`).
+    Raises MinclipError, before any image is embedded, for an unknown name, several labels per image, different classes
+    in training and test, or a class with fewer than `shots` training images (the largest k for `few_shot`).
     """
     if name not in SHAPES:
-        benchmark(name, SHAPES)  # which suggests the nearest name
+        benchmark(name, SHAPES)  # raises, and suggests the nearest name
     splits = ("train", "val", "test") if name in SHAPES or has_validation(name, root) else ("train", "test")
     opened = {split: _open(loaded, name, split, root, download) for split in splits}
     names = opened["test"][0].class_names
     for split, (data, _, _) in opened.items():
-        need(data.labels.ndim == 1, f"{name} shows several classes in one image: a probe would be one for each class")
+        need(data.labels.ndim == 1, f"{name} has several labels per image: a probe needs exactly one")
         need(data.class_names == names, f"{name} has other classes in {split} than in test: give both the same folders")
     check_shots(opened["train"][0].labels, shots, names)
     sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
@@ -84,7 +84,7 @@ def probe_sets(
 
 
 def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labeled, Task, str]:
-    """A task's images, the question about them, and its metric."""
+    """The labeled images of a task, its classes and templates, and the name of its metric."""
     if name in BENCHMARKS:
         data = load_benchmark(name, root, split, download=download)
         task = Task(data.class_names, tuple(TEMPLATES[name]), np.arange(len(data)), data.labels)
@@ -118,7 +118,7 @@ def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], fea
 
 
 def chance(metric: str, labels: np.ndarray, classes: int) -> float:
-    """What guessing gets; for an 11-point mAP that is about the share of images that show a class."""
+    """The score of random guesses; for an 11-point mAP, about the fraction of images that show a class."""
     if metric == "11-point mAP":
         return float(labels[:, labels.any(axis=0)].mean())
     return {"ROC AUC": 0.5, "mean(top1, top5)": (1 + min(5, classes)) / 2 / classes}.get(metric, 1 / classes)

@@ -1,1 +1,1 @@
-"""What the training loop calls: engine, processes, big losses, a run's folder, optimizer, measurements."""
+"""Used by the training loop: engine, processes, big losses, a run's folder, optimizers, measurements."""

@@ -1,14 +1,14 @@
-"""clip_loss and siglip_loss for large batches: a few rows of the matrix at a time, over the batch of all processes.
+"""clip_loss and siglip_loss for large batches: a chunk of the matrix's rows at a time, over all processes.
 
 The plain loss keeps several (B, B) matrices for its backward pass, 4 GB each for B = 32,768.  Here the gradients are
-written by hand, so that a chunk of rows is computed, used and forgotten.  With z = scale · image · textᵀ (+ bias),
+written by hand, so that a chunk of rows is computed, used and discarded.  With z = scale · image · textᵀ (+ bias),
 
     clip     d loss / d z = (softmax of the rows + softmax of the columns - 2 · target) / 2B
     siglip   d loss / d z = (sigmoid(z) - target) / B
 
-and the gradients for image, text, scale and bias are products of that matrix with the other side.
-Across W processes, each gives its b pairs and gets the loss of all B = W · b; all must call.  The gradients are W times
-those of that loss, because DDP and FSDP average them over the processes.
+and the gradients for image and text are products of that matrix with the other side, those for scale and bias sums.
+With W processes, each passes its own b pairs and gets the loss of all B = W · b pairs; all must call it.  The gradients
+are W times those of that loss, because DDP and FSDP average them over the processes.
 """
 
 import math
@@ -25,23 +25,23 @@ Float = Tensor | float
 
 
 def big_clip_loss(image: Tensor, text: Tensor, scale: Float, *options: Any) -> Tensor:
-    """`clip_loss`, which checks the arguments.  `options`: image_ids, label_smoothing, chunk_size, distributed."""
+    """For `clip_loss`, which checks the arguments.  `options`: image_ids, label_smoothing, chunk_size, distributed."""
     return _WithGradients.apply(_clip, options, image, text, scale)
 
 
 def big_siglip_loss(image: Tensor, text: Tensor, scale: Float, bias: Float, *options: Any) -> Tensor:
-    """`siglip_loss`, likewise.  `options`: chunk_size, distributed."""
+    """For `siglip_loss`, likewise.  `options`: chunk_size, distributed."""
     return _WithGradients.apply(_siglip, options, image, text, scale, bias)
 
 
 class _WithGradients(torch.autograd.Function):
-    """A loss whose function returns its gradients, too: the backward pass only multiplies them by the incoming one."""
+    """A loss whose `function` also returns the gradients; the backward pass multiplies them by the incoming one."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable, options: tuple, image: Tensor, text: Tensor, *numbers: Float) -> Tensor:
         with torch.autocast(image.device.type, enabled=False):
             loss, *gradients = function(image.float(), text.float(), *numbers, *options)
-        # a scale may be a number, which has no gradient, or of shape (1,); autograd itself rounds to an input's dtype
+        # a scale may be a float, which has no gradient, or have shape (1,); autograd casts to each input's dtype
         ctx.shapes = [x.shape if isinstance(x, Tensor) else None for x in (image, text, *numbers)]
         ctx.save_for_backward(*gradients)
         return loss
@@ -66,7 +66,7 @@ def _clip(
         ids = None if image_ids is None else all_gather(image_ids)  # (B,)
     n, chunks = len(texts), [slice(start, start + size) for start in range(0, b, size)]
 
-    # First pass: the softmax of a column is exp(logit - top) / total; its log-sum-exp would be rounded like a logit.
+    # First pass: a column's softmax is exp(logit - top) / total; its logsumexp would be rounded to a logit's precision.
     top, total = image.new_full((n,), -math.inf), image.new_zeros(n)
     for rows in chunks:
         logits = scale * image[rows] @ texts.T  # (size, B)
@@ -94,7 +94,7 @@ def _clip(
         grad_image[rows] = g @ texts
         grad_texts.addmm_(g.T, image[rows])
 
-    # The smoothed part of the target is one number everywhere, a matrix of rank 1: it needs no pass over the logits.
+    # The smoothed part of the target is constant, so its gradient has rank 1 and needs no pass over the logits.
     everywhere, image_sum, text_sum = smoothing / n, image.sum(dim=0), texts.sum(dim=0)
     loss -= 2 * everywhere * torch.vdot(scale * image_sum, text_sum)
     grad_image -= 2 * everywhere * text_sum
@@ -106,7 +106,7 @@ def _clip(
 
 
 def _siglip(image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, distributed: bool) -> tuple[Tensor, ...]:
-    """Loss and gradients for image, text, scale, bias.  Texts go round in a ring with their gradients (section 3.3)."""
+    """Loss and gradients for image, text, scale, bias.  Texts and their gradients pass around a ring (section 3.3)."""
     b, processes = len(image), world_size() if distributed else 1
     loss, grad_bias = image.new_zeros(()), image.new_zeros(())
     grad_image, grad_text = torch.zeros_like(image), torch.zeros_like(text)
@@ -114,8 +114,8 @@ def _siglip(image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, d
         for start in range(0, b, size):
             rows = slice(start, start + size)
             logits = scale * image[rows] @ text.T + bias
-            right = logits.diagonal(start)[: b if turn == 0 else 0]  # a view; own texts come in the first turn
-            right.neg_()  # so a right pair is a wrong one of the other sign
+            right = logits.diagonal(start)[: b if turn == 0 else 0]  # a view; the right pairs are in the first turn
+            right.neg_()  # softplus(-z) for right pairs, softplus(z) for wrong ones
             loss += F.softplus(logits).sum()
             g = logits.sigmoid_()
             right.neg_()
@@ -123,12 +123,12 @@ def _siglip(image: Tensor, text: Tensor, scale: Float, bias: Float, size: int, d
             grad_image[rows] += g @ text
             grad_text.addmm_(g.T, image[rows])
         if processes > 1:
-            text, grad_text = ring_shift(torch.stack([text, grad_text]))  # after the last turn they are home again
+            text, grad_text = ring_shift(torch.stack([text, grad_text]))  # after the last turn, each is back
     loss = (all_reduce_sum(loss) if distributed else loss) / (processes * b)
     return loss, *_scaled(1 / b, scale, image, grad_image, grad_text), grad_bias / b
 
 
 def _scaled(factor: float, scale: Float, image: Tensor, grad_image: Tensor, grad_text: Tensor) -> tuple[Tensor, ...]:
-    """The gradients for image, text and scale, from the products of an unscaled gradient of the logits."""
+    """The gradients for image, text and scale; those passed in still lack `factor` and the scale."""
     grad_scale = factor * torch.vdot(grad_image.flatten(), image.flatten())  # Σ g · cosine
     return grad_image.mul_(factor * scale), grad_text.mul_(factor * scale), grad_scale

@@ -14,7 +14,7 @@ from ..config import MinclipError, need
 from ..weights import folder as folders
 from .distributed import rank, world_size
 from .optim import EMA
-from .run import PROGRESS, checked
+from .run import PROGRESS, check_line
 
 
 class Checkpoints:
@@ -44,16 +44,16 @@ class Checkpoints:
 
 def _state(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str, Any]:
     """Weights, optimizer and averages; from a GPU as copies, which are complete when the GPU has come so far."""
-    from torch.distributed.checkpoint import state_dict  # takes half a second, and only training needs it
+    from torch.distributed.checkpoint import state_dict  # imported here: half a second that only training needs
 
     # under FSDP a GPU could not hold the whole state
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=world_size() > 1)
     averages, of_optimizer = {}, {}
     if ema:
-        with ema.applied():  # copies, because in a moment the model has its own weights again
+        with ema.applied():  # copies, because the model gets its own weights back after this block
             averages = {name: x.clone() for name, x in state_dict.get_model_state_dict(model, options=options).items()}
     weights = state_dict.get_model_state_dict(model, options=options)
-    if optimizer.state:  # else torch would take a step to read it, which Adam would count
+    if optimizer.state:  # without state, torch would take a step to create one, which Adam would count
         of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
     return tree_map_only(Tensor, _to_host, {"model": weights, "optimizer": of_optimizer, "average": averages})
 
@@ -75,7 +75,7 @@ def _write(folder: Path, state: dict[str, Any], copied: torch.cuda.Event | None)
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> dict[str, float]:
-    """Restores what `save_checkpoint` wrote and returns the progress; zeros if nothing has been saved yet."""
+    """Restores a checkpoint and returns its progress, zeros if there is none; a MinclipError if it is damaged."""
     path = folder / "state.pt"
     if not path.exists():
         return dict.fromkeys(PROGRESS, 0)
@@ -85,9 +85,9 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
     chosen = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     try:
         state = {"loss_scale": 0.0, "since": 0} | torch.load(path, map_location="cpu", weights_only=True)  # of old runs
-        progress = checked({name: state[name] for name in PROGRESS}, "it")
+        progress = check_line({name: state[name] for name in PROGRESS}, "it")
         weights, of_optimizer, averages = (dict(state[name]) for name in ("model", "optimizer", "average"))
-        stepped = progress["step"] > progress["skipped"]  # else no step was taken, whatever an earlier version saved
+        stepped = progress["step"] > progress["skipped"]  # otherwise the optimizer has no state to restore
         need(weights and (not stepped or of_optimizer["state"]), "the weights or the optimizer's state are missing")
         if ema:
             with ema.applied():
@@ -102,7 +102,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, *, ema
         return progress
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # of any kind: what torch raises depends on what is wrong
+    except Exception as error:  # torch raises many types of errors, depending on the damage
         why = str(error) if isinstance(error, MinclipError) else repr(error)
         what = f"{path} is cut off or damaged ({why:.150}) and can't be resumed"
         raise MinclipError(f"{what}; model.safetensors beside it holds the weights") from None

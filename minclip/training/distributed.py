@@ -1,4 +1,4 @@
-"""Several processes under torchrun, or the one that there is: rank, collectives, and decisions that all share."""
+"""Rank, collectives and shared decisions, with several processes under torchrun or with one."""
 
 import atexit
 import os
@@ -20,7 +20,7 @@ def start(device: str, timeout: float = 1800) -> str:
     With "auto" and "cuda", each process takes the GPU of its local rank.  A process that waits for another one for more
     than `timeout` seconds ends with an error instead of hanging.  MinclipError: more processes than GPUs.
     """
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # schedulers set some of these, torchrun all
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # torchrun sets all; some schedulers set a few
         return device
     if device in ("auto", "cuda") and torch.cuda.is_available():
         number, gpus = local_rank() + 1, torch.cuda.device_count()
@@ -29,7 +29,7 @@ def start(device: str, timeout: float = 1800) -> str:
         torch.cuda.set_device(device)
     device = "cpu" if device == "auto" else device
     if not dist.is_initialized():
-        # gloo beside NCCL: a clock or a decision is a CPU tensor, which doesn't wait for the GPU
+        # gloo beside NCCL: the clock and decisions are CPU tensors, whose exchange doesn't wait for the GPU
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
         atexit.register(stop)
@@ -58,7 +58,7 @@ def world_size() -> int:
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """Concatenates the `x` of all W processes, (b, …) -> (W · b, …), without a graph; all must have the same shape."""
+    """Concatenates the `x` of all W processes, (b, …) -> (W · b, …), without gradients; shapes must be equal."""
     if world_size() == 1:
         return x
     out = x.new_empty(world_size() * len(x), *x.shape[1:])
@@ -108,14 +108,14 @@ def synchronize_clock(seconds: float, stop: bool) -> tuple[float, bool]:
 
 
 def barrier() -> None:
-    """Waits until all processes have come here."""
+    """Waits until all processes have reached this point."""
     if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def on_each_machine_once() -> Iterator[None]:
-    """The first process of each machine runs the block before the others, which find on the disk what it left there."""
+    """The first process of each machine runs the block before the others, which can then use the files it wrote."""
     if local_rank() > 0:
         barrier()
     yield

@@ -1,4 +1,4 @@
-"""Preparing a model for training: recomputed, compiled, one of many processes; and seeing it whole again."""
+"""Wraps a model for training (gradient checkpointing, torch.compile, DDP, FSDP2), and gets the whole model back."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,7 +17,7 @@ from .distributed import world_size
 
 
 def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
-    """The model as it is trained: recomputed and compiled by config, in DDP or FSDP2 if there are several processes."""
+    """Applies gradient checkpointing and torch.compile as `loop` says, and DDP or FSDP2 with several processes."""
     device, towers = model.device, (model.vision, model.text)
     if loop.grad_checkpointing:
         both = loop.compile and batch_norms(model)  # the compiler can't trace the frozen statistics
@@ -29,8 +29,8 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     if loop.compile:
         check_compiler(device)
         for tower in towers:
-            # in place: names in the state stay what they are.  Shapes are compiled as they come, but for the texts'
-            # length, which `gradients` marks as one that changes
+            # in place, so that names in the state dict don't change; for each shape, but once for all lengths of text,
+            # which `gradients` marks as dynamic
             tower.compile(dynamic=False)
     if world_size() == 1:
         return model
@@ -39,12 +39,12 @@ def wrap(model: CLIP, loop: LoopConfig) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    for parameter in model.parameters():  # FSDP takes no channels-last convolutions
+    for parameter in model.parameters():  # FSDP doesn't support channels-last convolutions
         parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(device.type, (world_size(),))
-    numbers = {parameter for parameter in model.parameters() if parameter.ndim == 0}  # can't be cut into shards
+    scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}  # can't be sharded
     for part in (*(block for tower in towers for block in getattr(tower, "blocks", [])), model):
-        fully_shard(part, mesh=mesh, ignored_params=numbers)
+        fully_shard(part, mesh=mesh, ignored_params=scalars)
     return model
 
 
@@ -52,17 +52,17 @@ def check_compiler(device: torch.device) -> None:
     """Raises MinclipError unless torch.compile finds a compiler."""
     try:
         torch.compile(lambda x: (x + 1).relu())(torch.ones(4, device=device))
-    except Exception as error:  # its absence raises many kinds, deep inside
+    except Exception as error:  # without one, torch raises many types of errors
         needed = "Triton" if device.type == "cuda" else "a C++ compiler such as g++"
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MinclipError(f"train.compile needs {needed}, which can't be used here ({why:.200}): install it") from None
 
 
-# ---- gradient checkpointing: activations are computed again in the backward pass, not kept (Chen et al. 2016)
+# ---- gradient checkpointing: the backward pass recomputes activations instead of storing them (Chen et al. 2016)
 
 
 def recompute_blocks(tower: nn.Module) -> None:
-    """From now on each block of the tower keeps its inputs only, wherever gradients are needed."""
+    """Makes each block of the tower store only its inputs and recompute its activations in the backward pass."""
     for block in getattr(tower, "blocks", [tower]):
         block.forward = partial(_recomputed, block, block.forward)
 
@@ -70,7 +70,7 @@ def recompute_blocks(tower: nn.Module) -> None:
 def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*inputs, **options)
-    if batch_norms(block):  # they count a batch in the forward pass; the second computation must not count it again
+    if batch_norms(block):  # the forward pass has updated their statistics; recomputing must not do so again
         options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
     return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
 
@@ -81,36 +81,37 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it BatchNorm still normalizes by the batch, but its running statistics don't change."""
+    """Inside the block, BatchNorm still normalizes by the batch, but its running statistics don't change."""
     before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in batch_norms(module)]
     for norm, *_ in before:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, norm.momentum, count in before:
+        for norm, momentum, count in before:
+            norm.momentum = momentum
             norm.num_batches_tracked.copy_(count)
 
 
-# ---- a model in several processes
+# ---- a model across several processes
 
 
 def whole_model(model: nn.Module) -> CLIP:
-    """The CLIP inside what `wrap` returned; with FSDP, a copy on the CPU of each process, which all must call for."""
+    """The CLIP inside what `wrap` returned; with FSDP, a copy on each process's CPU, and all processes must call it."""
     if isinstance(model, DistributedDataParallel):
         return model.module
     if not any(map(is_sharded, model.parameters())):
         return model
     whole = CLIP(model.config)
-    # one tensor after the other, so that no GPU holds more than one whole tensor beside its shard
+    # one tensor at a time, so that a GPU holds only one whole tensor beside its shard
     whole.load_state_dict({n: (x.full_tensor() if is_sharded(x) else x).cpu() for n, x in model.state_dict().items()})
     return whole
 
 
 def local(x: Tensor) -> Tensor:
-    """This process's shard of a tensor that FSDP has sharded (a DTensor); any other tensor itself."""
+    """This process's shard of a tensor that FSDP has sharded (a DTensor); any other tensor unchanged."""
     return x.to_local() if is_sharded(x) else x
 
 
 def is_sharded(x: Tensor) -> bool:
-    return hasattr(x, "to_local")  # isinstance would import DTensor, half a second that most runs have no use for
+    return hasattr(x, "to_local")  # isinstance would need DTensor, whose import takes half a second

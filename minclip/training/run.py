@@ -1,4 +1,4 @@
-"""A run's folder: its files, how they are written so that nothing is lost, read back, checked, and resumed from."""
+"""A run's folder: writes its files so that nothing is lost, reads and checks them, and resumes from them."""
 
 import json
 import math
@@ -22,13 +22,13 @@ from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
 from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
-FREE = {  # fields that may differ from those that a run began with
+CHANGEABLE = {  # config fields that may change when a run is resumed
     *("steps", "minutes", "log_every", "eval_every", "checkpoint_every", "tensorboard"),  # its length and its log
     *("root", "device", "precision", "on_gpu", "compile", "cuda_graph"),  # where it runs, and how fast
-    *("parallel", "micro_batch", "loss_chunk", "grad_checkpointing"),  # the same numbers in another order or place
-    *("lr", "grad_clip"),  # the rescue of a run that has become unstable
+    *("parallel", "micro_batch", "loss_chunk", "grad_checkpointing"),  # how a step is divided
+    *("lr", "grad_clip"),  # to rescue a run that has become unstable
 }
-FOUND = ("vocab_size", "eot_id", "hf_config")  # by the run when it began, with its tokenizer and its text tower
+FILLED_IN = ("vocab_size", "eot_id", "hf_config")  # config fields that the run itself set, from its tokenizer and tower
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
-        """Opens a run by its folder or its name; a MinclipError says what is missing or damaged."""
+        """Opens a run by its folder or name; a MinclipError names what is missing or damaged."""
         folder = folders.find_folder(folder)
         config = read_run_config(folder)
         model, tokenizer = folders.read_folder(folder)
@@ -52,12 +52,12 @@ class Run:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """The logged steps, without those that were skipped because the loss or the gradient was not finite."""
+        """The logged steps, except those that were skipped because the loss or the gradient was not finite."""
         return [line for line in self.metrics if None not in (line.get("loss"), line.get("grad_norm"))]
 
     @property
     def final(self) -> dict[str, dict[str, float]]:
-        """Split -> figures at the end of the run; empty if it has not ended."""
+        """For each split, its figures at the end of the run; empty if the run has not ended."""
         return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
 
     def export(self, folder: str | Path) -> None:
@@ -69,18 +69,18 @@ class Run:
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Keeps other processes from training in `folder` until this one leaves it or ends; MinclipError: who holds it.
+    """Locks `folder` for this process until the block or the process ends; a MinclipError names who has locked it.
 
     Under torchrun only process 0 may call this.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = folder / ".lock", folder / ".lock.json"
-    held = FileLock(lock, timeout=0)
+    path, holder = folder / ".lock", folder / ".lock.json"
+    lock = FileLock(path, timeout=0)
     try:
-        held.acquire()
+        lock.acquire()
     except Timeout:
         who = "another process"
-        with suppress(OSError, ValueError, KeyError, TypeError):  # it may be about to write or delete this
+        with suppress(OSError, ValueError, KeyError, TypeError):  # that process may be writing or deleting the file
             who = "process {pid} on {host}, since {since}".format_map(json.loads(holder.read_bytes()))
         raise MinclipError(f"{folder} is in use by {who}: wait for it to end, or train in another folder") from None
     me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -88,16 +88,16 @@ def lock_run(folder: Path) -> Iterator[None]:
         folders.write_json(holder, me)
         yield
     finally:
-        with suppress(OSError):  # Windows deletes no open file
+        with suppress(OSError):  # Windows can't delete an open file
             holder.unlink(missing_ok=True)
-            lock.unlink()
-        held.release()
-        with suppress(OSError):  # not empty, unless the run could not be started
+            path.unlink()
+        lock.release()
+        with suppress(OSError):  # the folder is empty only if the run could not be started
             folder.rmdir()
 
 
 def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str]) -> None:
-    """Creates the files of a new run in a folder without one; `names` are those of its photographs, for learnt.json."""
+    """Creates the files of a new run in a folder without one; learnt.json gets the `names` of its photographs."""
     need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
@@ -117,7 +117,7 @@ def read_run_config(folder: Path) -> TrainConfig:
 
 
 def read_learnt(folder: Path) -> list[str]:
-    """The names of the photographs that a run was trained on; none if they were not recorded."""
+    """The names of the photographs that a run was trained on; [] if they were not recorded."""
     path = folder / "learnt.json"
     with suppress(MinclipError):
         names = parse_json(path.read_bytes(), "it") if path.exists() else []
@@ -130,41 +130,41 @@ def read_learnt(folder: Path) -> list[str]:
 # ---- metrics
 
 
-def checked(values: Any, where: str) -> dict[str, Any]:
-    """`values`, if they are fields, "step" among them, and each is what a run writes there."""
+def check_line(values: Any, where: str) -> dict[str, Any]:
+    """Returns `values` if they are fields with a "step", all of the types that a run writes; else a MinclipError."""
     fields = {"step": None, **(values if isinstance(values, dict) else {})}
     for name, value in fields.items():
         fits = _is_figure(value, {"val": 1, "final": 2}.get(name, 0))
         if name in PROGRESS:
-            fits = type(value) in (int, PROGRESS[name]) and 0 <= value <= 1e12  # NaN lies outside
+            fits = type(value) in (int, PROGRESS[name]) and 0 <= value <= 1e12  # False for NaN
         need(fits, f"{where} is damaged: {name} can't be {value!r:.40}")
     return fields
 
 
 def _is_figure(value: Any, depth: int) -> bool:
-    """Whether it is a number or null, within `depth` groups: 2 for {"test": {"recall@1": 0.4}}."""
+    """Whether `value` is a number or None, nested in `depth` dictionaries: 2 for {"test": {"recall@1": 0.4}}."""
     if depth:
         return isinstance(value, dict) and all(_is_figure(inner, depth - 1) for inner in value.values())
     return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
 
 
 def write_metrics(folder: Path, line: dict[str, Any]) -> None:
-    """Appends a line; a number that is not finite becomes null, because JSON has none."""
+    """Appends a line to metrics.jsonl; NaN and infinities become null, because JSON doesn't have them."""
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, checked; a last line that a crash cut off is dropped."""
+    """The checked lines of metrics.jsonl, without a last line that a crash cut off."""
     path = folder / "metrics.jsonl"
     *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
     if rest:
-        with suppress(MinclipError):  # without a line break it may be cut off
+        with suppress(MinclipError):  # without a line break, the line may be cut off
             parse_json(rest, "it")
             lines.append(rest)
     places = (f"{path} line {number}" for number in range(1, len(lines) + 1))
-    return [checked(parse_json(line, where), where) for line, where in zip(lines, places)]
+    return [check_line(parse_json(line, where), where) for line, where in zip(lines, places)]
 
 
 def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
@@ -173,37 +173,38 @@ def _write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
 
 def rewind(folder: Path, step: int) -> None:
     """Removes what was logged after the checkpoint at `step`, and the half-written files of a killed process."""
-    for litter in folder.glob(".*.*.[0-9]*"):  # .state.pt.4711: see `atomic_write`
-        litter.unlink()
+    for unfinished in folder.glob(".*.*.[0-9]*"):  # .state.pt.4711: see `atomic_write`
+        unfinished.unlink()
     _write_lines(folder, [line for line in read_metrics(folder) if line["step"] <= step and "final" not in line])
 
 
-# ---- may a run be resumed, and with which config?
+# ---- resuming: what has to agree
 
 
 def check_agreement(mine: dict[str, Any]) -> None:
-    """A MinclipError unless all processes were started with the same options."""
-    for number, values in enumerate(everyones := all_gather_object(mine)):
-        different = ", ".join(name for name, value in values.items() if value != everyones[0].get(name))
+    """Raises MinclipError unless all processes were started with the same options."""
+    options = all_gather_object(mine)  # by rank
+    for number, values in enumerate(options):
+        different = ", ".join(name for name, value in values.items() if value != options[0].get(name))
         what = f"process {number} was started with other values of {different} than process 0"
-        need(not different, f"{what}: give all the same options")
+        need(not different, f"{what}: give all processes the same options")
 
 
 def resumed_config(folder: Path, config: TrainConfig) -> TrainConfig:
-    """`config` for the run in `folder`; a MinclipError names the fields that may not differ from the saved ones."""
+    """`config` with the saved model, to resume the run in `folder`; a MinclipError names fields that can't change."""
     saved = read_run_config(folder)
-    free = {*FREE, *FOUND, *(("mean", "std") if saved.model.vision.tower.startswith("timm:") else ())}
-    # a tower's own rate is free, too, but a tower can't get or lose one: the optimizer would have other groups
-    free |= {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
+    may_change = {*CHANGEABLE, *FILLED_IN, *(("mean", "std") if saved.model.vision.tower.startswith("timm:") else ())}
+    # a tower's own learning rate may change, but not appear or vanish: the optimizer would have other groups
+    may_change |= {n for n in ("vision_lr", "text_lr") if getattr(saved.train, n) and getattr(config.train, n)}
     before, now = leaves(to_dict(saved)), leaves(to_dict(config))
-    changed = [n for n, value in now.items() if before[n] != value and n.split(".")[-1] not in free]
+    changed = [n for n, value in now.items() if before[n] != value and n.split(".")[-1] not in may_change]
     what = ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in changed)
     need(not changed, f"{folder} was started with other values of {what}: use these, or train in another folder")
     return replace(config, model=saved.model)
 
 
 def check_images(folder: Path, names: list[str]) -> None:
-    """A MinclipError if a run would be resumed with other photographs, because a list of splits came or went."""
+    """Raises MinclipError if the photographs of a resumed run have changed, say because a list of splits is missing."""
     before, now = set(read_learnt(folder)), set(names)
     what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
     how = "restore them and their list of splits, or train in another folder"
@@ -211,14 +212,14 @@ def check_images(folder: Path, names: list[str]) -> None:
 
 
 def is_finished(folder: Path, loop: LoopConfig) -> bool:
-    """Whether the run has its final figures, at the end that `loop` asks for."""
+    """Whether the run has its final figures and has reached the steps or minutes of `loop`."""
     last = (read_metrics(folder) or [{}])[-1]
     reached = last.get("seconds", 0) >= 60 * loop.minutes if loop.minutes else last.get("step", 0) >= loop.steps
     return "final" in last and reached
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups of fields as one: {"train.lr": …}."""
+    """Flattens nested groups of fields, {"train": {"lr": …}} -> {"train.lr": …}."""
     out: dict[str, Any] = {}
     for name, value in values.items():
         out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

@@ -1,4 +1,4 @@
-"""What is measured while training: FLOPs, memory, TensorBoard; and likely causes if a model doesn't learn."""
+"""Measurements while training (FLOPs, memory, TensorBoard), and likely causes if a model doesn't learn."""
 
 import functools
 import math
@@ -21,18 +21,18 @@ from .engine import LOSSES, contrastive_loss, seconds_of_product
 from .parallel import frozen_statistics
 from .run import Run
 
-MEMORIZED = 0.1  # a loss below it counts as near 0
+MEMORIZED = 0.1  # the pairs of an overfitting test count as memorized below this loss
 
 
 def flops_per_pair(model: CLIP, batch: Batch, *, autocast: torch.dtype | None) -> float:
     """Floating-point operations of the matrix products and convolutions for one pair, forward and backward.
 
     Counted on the first pairs of a batch.  The backward pass has two products for each one of the forward pass, hence
-    the factor 3; a frozen tower has none.  Recomputing to save memory isn't counted: utilization is about useful work.
+    the factor 3; a frozen tower has no backward pass.  Recomputed activations don't count as useful work.
     """
     from torch.utils.flop_counter import FlopCounterMode  # loads triton, which `import minclip` should not wait for
 
-    images, ids = torch.zeros_like(batch.images[:8]), batch.ids[:8]  # the numbers in an image change no count
+    images, ids = torch.zeros_like(batch.images[:8]), batch.ids[:8]  # pixel values don't change the count
     with (
         torch.no_grad(),
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
@@ -53,14 +53,14 @@ def peak_flops(device: torch.device, *, autocast: bool) -> float:
     """Operations per second that the device reaches in a large matrix product, in the precision of the towers."""
     size, dtype = 8192 if device.type == "cuda" else 1024, torch.bfloat16 if autocast else torch.float32
     seconds = seconds_of_product(dtype, size=size, device=device)
-    if device.type == "cuda":  # its matrices are not part of the run's memory
+    if device.type == "cuda":  # the matrices must not count as the run's memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     return 2 * size**3 / seconds
 
 
 def memory_gb(device: torch.device) -> float:
-    """Peak memory in GB: of tensors on a GPU, of the process on a CPU; 0 where the system doesn't report it."""
+    """Peak memory in GB: of the tensors on a GPU, of the process on a CPU; 0 if the system doesn't report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     try:
@@ -71,7 +71,7 @@ def memory_gb(device: torch.device) -> float:
 
 
 def tensorboard(folder: Path, step: int) -> Any:
-    """A TensorBoard writer in the run's folder `tensorboard`, which discards what was logged after `step`."""
+    """A TensorBoard writer to `tensorboard` in the run's folder, which discards what was logged after `step`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -80,7 +80,7 @@ def tensorboard(folder: Path, step: int) -> Any:
 
 
 def log_scalars(writer: Any, line: dict[str, Any], *, prefix: str = "train") -> None:
-    """Writes every number of a line of metrics.jsonl to TensorBoard, those of a group under its name."""
+    """Writes each number in a line of metrics.jsonl to TensorBoard; a group's name is the prefix of its numbers."""
     for name, value in line.items():
         if isinstance(value, dict):
             log_scalars(writer, {"step": line["step"], **value}, prefix=name)
@@ -89,7 +89,7 @@ def log_scalars(writer: Any, line: dict[str, Any], *, prefix: str = "train") -> 
 
 
 def overfitting(config: TrainConfig) -> TrainConfig:
-    """The config that memorizes `train.overfit` pairs: all of them in every batch, and nothing that makes it harder."""
+    """The config to memorize `train.overfit` pairs: all in every batch, no augmentation, no regularization."""
     data = replace(config.data, min_crop=1.0, flip=False, color=0.0, first_size=None)
     vision, text = replace(config.model.vision, patch_dropout=0.0, dropout=0.0), replace(config.model.text, dropout=0.0)
     off = dict.fromkeys(("weight_decay", "ema", "label_smoothing", "unmasked_last"), 0.0)
@@ -99,7 +99,7 @@ def overfitting(config: TrainConfig) -> TrainConfig:
 
 
 def verdict(run: Run) -> str:
-    """The result of a run with `train.overfit`: that its pairs were memorized, or likely causes why not."""
+    """The result of a run with `train.overfit`: whether its pairs were memorized, with likely causes if not."""
     lines, pairs, lr = run.steps, f"{run.config.train.overfit} pairs", run.config.train.lr
     if not lines:
         return f"{pairs} were not memorized: no logged step had a finite loss and gradient; lower train.lr {lr:g}"
@@ -117,13 +117,13 @@ class Watcher:
         self.config, self.lines, self.reported, self.loss = config, [], False, LOSSES[config.model.loss]
 
     def check(self, line: dict[str, Any], *, progress: float, model: CLIP, batch: Batch) -> str:
-        """A hint or ""; `line` is what was logged, `progress` the fraction of the run that is over."""
+        """A hint, or ""; `line` is the logged line, `progress` the completed fraction of the run."""
         if self.reported or not math.isfinite(line["loss"] + line["grad_norm"]):
             return ""
         self.lines.append(line)
         level = self.loss.uninformed(self.config.train.batch_size)
         first, recent = self.lines[0]["loss"], [line["loss"] for line in self.lines[-10:]]
-        if not self.loss.bias and first > 1.5 * level + 1:  # with a bias, a sound model may begin far above
+        if not self.loss.bias and first > 1.5 * level + 1:  # with a bias, a correct model may start far above
             what = f"the first loss is {first:.2f}, far above ln B = {level:.2f}"
             causes = ["the features are not of length 1, or the scale is far above 14.3"]
         elif progress > 0.25 and len(self.lines) >= 12 and min(recent) > 0.97 * level:  # batches of 32 vary by less
@@ -142,26 +142,26 @@ def _listing(what: str, causes: list[str]) -> str:
 
 
 def causes_in_log(lines: list[dict[str, Any]], config: TrainConfig) -> list[str]:
-    """Likely causes in the logged figures of steps."""
-    lr, most = f"train.lr {config.train.lr:g}", config.train.grad_clip
+    """Likely causes in the logged lines of steps."""
+    lr, max_norm = f"train.lr {config.train.lr:g}", config.train.grad_clip
     recent, last = lines[len(lines) // 2 :], lines[-1]
-    step = statistics.median_high(line["update_norm"] / max(line["param_norm"], 1e-12) for line in recent)
-    steep = sum(line["grad_norm"] > 10 * most for line in recent) > len(recent) / 2
-    still = len(lines) > 1 and last["scale"] == lines[0]["scale"]
+    change = statistics.median_high(line["update_norm"] / max(line["param_norm"], 1e-12) for line in recent)
+    clipped = sum(line["grad_norm"] > 10 * max_norm for line in recent) > len(recent) / 2
+    constant = len(lines) > 1 and last["scale"] == lines[0]["scale"]
     causes = {
-        f"a step changes the weights by {step:.0e} of their norm: {lr} is too low": step < 1e-5,
-        f"a step changes the weights by {step:.0%} of their norm: {lr} is too high": step > 0.1,
-        f"the gradient's norm is over 10 times train.grad_clip {most:g}: lower {lr}": steep,
-        "the scale never changed: logit_scale is not in the optimizer, or it is at its maximum of 100": still,
+        f"a step changes the weights by {change:.0e} of their norm: {lr} is too low": change < 1e-5,
+        f"a step changes the weights by {change:.0%} of their norm: {lr} is too high": change > 0.1,
+        f"the gradient's norm is over 10 times train.grad_clip {max_norm:g}: lower {lr}": clipped,
+        "the scale never changed: logit_scale is not in the optimizer, or it is at its maximum of 100": constant,
         f"{last['skipped']} steps were skipped because their gradient was not finite": last["skipped"],
     }
     return [cause for cause, true in causes.items() if true]
 
 
 def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
-    """Likely causes in one batch and its gradients; with several processes nothing is measured."""
+    """Likely causes in one batch and its gradients, which are only measured in a single process."""
     if world_size() > 1:
-        return ["(start it in one process to have a batch and its gradients checked)"]
+        return ["(train in one process to have a batch and its gradients checked)"]
     images, ids = batch.images[:64], batch.ids[:64]
     parameters = {name: x for name, x in model.named_parameters() if x.requires_grad}
     eager = torch.compiler.set_stance("force_eager")

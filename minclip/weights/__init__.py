@@ -1,1 +1,1 @@
-"""Other people's models: found, read, renamed, written."""
+"""Finds, reads, converts and writes models, minclip's own and those of other libraries."""

@@ -1,4 +1,4 @@
-"""Configs as JSON, and the one parser for JSON that other people wrote."""
+"""Configs as JSON, and the parser for all JSON from outside minclip."""
 
 import dataclasses
 import json
@@ -7,20 +7,20 @@ from typing import Any
 
 from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, need, unused_fields
 
-FORMAT = 1  # of a run's folder; raise it when a field changes its meaning
+FORMAT = 1  # version of a run's folder; raise it when the meaning of a field changes
 to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """The value that `text` holds; a MinclipError names `where` it came from if it is no JSON, or nested too deeply."""
+    """Parses `text`; a MinclipError names its origin `where` if it is not valid JSON, or nested too deeply."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError, too
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise MinclipError(f"{where} is not valid JSON, or nested too deeply: {error}") from None
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; none where it is missing or holds no object."""
+    """The fields of the object in a JSON file; {} if the file is missing or holds another type."""
     values = parse_json(path.read_bytes(), str(path)) if path.exists() else {}
     return values if isinstance(values, dict) else {}
 
@@ -29,9 +29,9 @@ def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "")
     """Builds the dataclass `cls` from plain values; a MinclipError names the file `where` and the field.
 
     A missing field takes its default, so that files older than the field can still be read; a missing group is refused.
-    `group` is where the values stand in the file: "" or, for example, "train.".
+    `group` is the prefix of the fields in errors: "" or, for example, "train.".
     """
-    need(isinstance(values, dict), f"{where}: {group[:-1] or 'it'} should be a group of fields, not {values!r:.60}")
+    need(isinstance(values, dict), f"{where}: {group[:-1] or 'it'} must be a group of fields, not {values!r:.60}")
     kinds, kept = {field.name: field.type for field in dataclasses.fields(cls)}, {}
     for name, value in values.items():
         need(name in kinds, f"{where}: {group}{name} is unknown{nearest(name, kinds)}")
@@ -41,7 +41,7 @@ def from_dict(cls: type, values: Any, where: str = "config", *, group: str = "")
     missing = [group + name for name, kind in kinds.items() if dataclasses.is_dataclass(kind) and name not in kept]
     need(not missing, f"{where} lacks {', '.join(missing)}")
     try:
-        if cls in (VisionConfig, TextConfig):  # earlier versions saved fields without effect
+        if cls in (VisionConfig, TextConfig):  # earlier versions also saved fields that the tower doesn't use
             unused = unused_fields("vision" if cls is VisionConfig else "text", kept.get("tower", cls.tower))
             kept = {name: value for name, value in kept.items() if name not in unused}
         elif cls is CLIPConfig and not {kept["vision"].tower, kept["text"].tower} & TRANSFORMERS:

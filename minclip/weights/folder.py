@@ -1,4 +1,4 @@
-"""A model's folder (`config.json`, `model.safetensors`, `tokenizer.json`): written whole, read, found by name."""
+"""Writes, reads and finds a model's folder: `config.json`, `model.safetensors` and `tokenizer.json`."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, read_fields, to_dict
-from .files import one_error, read_tensors
+from .files import errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
 from .towers import check_memory, read_tokenizer
@@ -30,9 +30,9 @@ def package_version() -> str:
 
 
 def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
-    """Writes to a temporary name and moves it into place: a reader finds the old file or the new one, whole."""
+    """Writes a temporary file and renames it: a reader sees the complete old file or the complete new one."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # tempfile's could only be read by their owner
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # only the owner could read one from tempfile
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -40,7 +40,7 @@ def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)  # where the writing failed
+        temporary.unlink(missing_ok=True)  # if writing failed
 
 
 def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
@@ -49,12 +49,12 @@ def write_json(path: Path, values: dict[str, Any] | list[Any]) -> None:
 
 def write_weights(path: Path, tensors: dict[str, Tensor], *, dtype: torch.dtype = torch.float32) -> None:
     kept = {n: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous() for n, t in tensors.items()}
-    # as bytes, not with safetensors' own file writer: a full disk is then an OSError like any other
+    # as bytes, not with safetensors' own file writer: then a full disk raises an ordinary OSError
     atomic_write(path, safetensors.torch.save(kept, metadata={"format": "pt"}))
 
 
 def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtype: torch.dtype = torch.float32) -> None:
-    """Writes a model and, unless it is None, its tokenizer; `dtype` torch.float16 halves the file."""
+    """Writes a model and, unless it is None, its tokenizer; `dtype` torch.float16 halves the file's size."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
@@ -64,17 +64,17 @@ def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtyp
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a folder's config.json; a MinclipError where it is missing, damaged or of another format."""
+    """The fields of a folder's config.json; a MinclipError if it is missing, damaged or in another format."""
     path = folder / "config.json"
     need(path.exists(), f"{folder} has no config.json: it is not a run or model of minclip")
     fields = read_fields(path)
-    theirs = f"format {fields.get('format')!r:.60} of minclip {fields.get('minclip', '?')!s:.60}, not format {FORMAT}"
-    need(fields.get("format") == FORMAT, f"{path} has {theirs}: use that version, or train the model again")
+    found = f"format {fields.get('format')!r:.60} of minclip {fields.get('minclip', '?')!s:.60}, not format {FORMAT}"
+    need(fields.get("format") == FORMAT, f"{path} has {found}: install that version, or train the model again")
     return fields
 
 
 def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, Tokenizer | None]:
-    """Model (in eval mode) and tokenizer of a run or of `write_folder`; `activation` overrides the config's."""
+    """Reads a model (in eval mode) and its tokenizer from a run or model; `activation` overrides the config's."""
     config = from_dict(CLIPConfig, read_config(folder).get("model"), str(folder / "config.json"), group="model.")
     if activation is not None:
         config = replace(config, activation=activation)
@@ -84,11 +84,11 @@ def read_folder(folder: Path, *, activation: str | None = None) -> tuple[CLIP, T
 
 
 def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, names: Mapping | None = None) -> CLIP:
-    """A model of `config` in eval mode that holds `tensors`, in fp32; a MinclipError lists those that don't fit.
+    """Builds the model of `config` from `tensors`, in eval mode and fp32; a MinclipError lists those that don't fit.
 
-    `names` is the table in `names.py` of the names that they have; None stands for minclip's own.
+    `names` is the table in `names.py` that translates the tensors' names; None means that they are minclip's own.
     """
-    with one_error(where):
+    with errors_naming(where):
         with torch.device("meta"):  # shapes only: filling a large model with random numbers takes seconds
             model = CLIP(config)
         check_memory(model)
@@ -100,40 +100,40 @@ def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, nam
             x, place = tensors[name], wanted[name]
             number = x.is_floating_point() or name.endswith("num_batches_tracked")
             if not (number and x.layout == torch.strided and x.device.type == "cpu"):
-                wrong.setdefault("no plain tensors of numbers", []).append(name)
-            elif x.shape != place.shape and not x.numel() == place.numel() == 1:  # some keep the scale as a vector
+                wrong.setdefault("not plain numeric tensors", []).append(name)
+            elif x.shape != place.shape and not x.numel() == place.numel() == 1:  # some files store the scale as (1,)
                 wrong.setdefault("of another shape", []).append(f"{name} {tuple(x.shape)}, not {tuple(place.shape)}")
-            else:  # fp32, whatever the file has: low precision lives in the training loop
+            else:  # fp32, whatever the file has: only the training loop uses low precision
                 place.copy_(x.detach().reshape(place.shape))
-        listed = [f"{len(found)} {what}: {some(sorted(found))}" for what, found in wrong.items() if found]
+        listed = [f"{len(found)} {what}: {at_most_ten(sorted(found))}" for what, found in wrong.items() if found]
         need(not listed, f"the tensors do not fit the config; {'; '.join(listed)}")
         model.load_state_dict(ours, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
 
 
 def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
-    """`check_memory` of a model that is not built yet."""
+    """`check_memory` for the model of `config`, without building it in memory."""
     with torch.device("meta"):
         check_memory(CLIP(config), copies=copies)
 
 
-def some(names: Sequence[str]) -> str:
-    """At most ten names, and how many more there are."""
+def at_most_ten(names: Sequence[str]) -> str:
+    """The first ten names as text, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def look_up(name_or_path: str | Path) -> Path | None:
-    """The file or folder of that path, or of that name in `runs/` or the data folder; None where there is none."""
+    """The file or folder at that path, or of that name in `runs/` or the data folder; None if there is none."""
     places = (Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path)
-    return next((place for place in places if os.path.exists(place)), None)  # Path.exists raises for a name too long
+    return next((place for place in places if os.path.exists(place)), None)  # Path.exists raises if a name is too long
 
 
 def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path:
-    """The folder that `look_up` finds; otherwise a MinclipError with the nearest name, and all names that exist."""
+    """The folder that `look_up` finds; otherwise a MinclipError suggests the nearest name and lists all that exist."""
     if (folder := look_up(name_or_path)) and folder.is_dir():
         return folder
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
     named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
     there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
-    looked = f"in the current folder, in runs and in {data_folder()}"
-    raise MinclipError(f"no run or model is named {named} {looked}; there are {there}")
+    where = f"minclip looked in the current folder, in runs and in {data_folder()}"
+    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}")

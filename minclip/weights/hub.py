@@ -1,4 +1,4 @@
-"""Where minclip keeps downloads; files of Hugging Face's hub, downloaded once and checked against their hash."""
+"""The folder for downloads, and files from the Hugging Face Hub, downloaded once and checked against their hash."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ def data_folder() -> Path:
         return Path(os.environ["MINCLIP_DATA"]).absolute()
     # beside the package in a clone; beside the notebooks if the package was installed elsewhere
     for place in (Path(__file__).parents[2] / "data", Path("data"), Path("../data")):
-        if (place / ".minclip-data").exists():  # nobody else's data/ has this file
+        if (place / ".minclip-data").exists():  # only minclip's own data/ has this file
             return place.resolve()
     return user_cache("minclip")
 
@@ -28,13 +28,12 @@ def user_cache(name: str) -> Path:
 
 
 def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bool = False) -> Path | None:
-    """The path of the file `name` of a repository "owner/name", in the user's cache of `huggingface_hub`.
+    """Downloads the file `name` of a repository "owner/name" into the cache of `huggingface_hub`; returns its path.
 
-    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  None where the repository
-    lacks the file and `missing_ok`; MinclipError without a network, with `by_hand` as advice, and for another hash.
+    That library resumes downloads and reads `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`.  None if the repository
+    lacks the file and `missing_ok`.  MinclipError: no network (with `by_hand` as advice), no such file, a wrong hash.
     """
-    # imported here: it takes a quarter of a second, which `import minclip` should not cost
-    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download  # takes 0.25 s, which `import minclip` shouldn't
 
     # without a home directory, as in some containers, the library would make a folder named "~"
     cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE[0] == "~" else constants.HF_HUB_CACHE
@@ -50,40 +49,40 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bo
     except errors.EntryNotFoundError:
         need(missing_ok, f"the hub's repository {repo} has no file {name}")
         return None
-    except (OSError, ValueError) as error:  # a full disk, an error of the server, an invalid name
+    except (OSError, ValueError) as error:  # a full disk, a server error, an invalid name
         raise MinclipError(f"{repo}/{name} can't be downloaded: {str(error).strip()}  {by_hand}") from None
     check_hub_hash(path)
     return path
 
 
 def check_hub_hash(path: Path) -> None:
-    """Refuses a file of the hub's cache, which names files by the hub's hash of them, if its hash is another one."""
+    """Refuses a file in the hub's cache that doesn't match its hash, which is its name there."""
     blob = path.resolve()
-    same = True  # in a cache without links (Windows), where names are no hashes
+    same = True  # in a cache without symbolic links (Windows), names are not hashes
     if len(blob.name) == 64:
         same = has_sha256(blob, blob.name)
-    elif len(blob.name) == 40:  # git's SHA-1, of small files
+    elif len(blob.name) == 40:  # small files have git's SHA-1
         same = hashlib.sha1(b"blob %d\0" % blob.stat().st_size + blob.read_bytes()).hexdigest() == blob.name
-    need(same, f"{path} was changed or cut off, as its hash says: delete {blob} and try again")
+    need(same, f"{path} was changed or cut off: it doesn't match its hash; delete {blob} and try again")
 
 
 def has_sha256(path: Path, wanted: str) -> bool:
-    """Whether that is the file's hash; a mark for path, size and times (no program can set ctime) spares reading it."""
-    state = path.stat()
+    """Whether the file has this SHA-256; a marker, valid until its size or times change, saves hashing it again."""
+    state = path.stat()  # no program can set ctime
     key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {wanted}"
-    mark = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
-    same = mark.exists() or sha256(path) == wanted  # reading 1.7 GB takes seconds
+    marker = data_folder() / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
+    same = marker.exists() or sha256(path) == wanted  # reading 1.7 GB takes seconds
     if same:
-        with contextlib.suppress(OSError):  # a data folder that can't be written: the file is read again next time
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+        with contextlib.suppress(OSError):  # if the data folder is read-only, the file is hashed again next time
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
     return same
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256 in hex, read in pieces: weights may be larger than memory."""
+    """A file's SHA-256 in hex, read in chunks: weights may be larger than memory."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Weights that others trained (OpenAI's, OpenCLIP's, Hugging Face's): opened by name or path, written for others."""
+"""Loads weights of OpenAI, OpenCLIP, Hugging Face and minclip by name or path, and saves models in their formats."""
 
 import re
 import warnings
@@ -12,17 +12,17 @@ from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import names
 from .config_json import read_fields
-from .files import one_error, read_tensors
+from .files import errors_naming, read_tensors
 from .folder import atomic_write, build, find_folder, look_up, read_folder, write_folder, write_json, write_weights
 from .hub import hub_file
 from .openai import OPENAI, check_openai, find_openai
 from .towers import read_tokenizer, with_context
 
-# format -> its config, and its files of weights, of which the first one that exists is read
+# For each format: its config, and its weights files, of which the first one that exists is read
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
-TOKENIZER_FILE = "minclip_tokenizer.json"  # ours beside theirs, whose own `tokenizer.json` has another format
+TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
 
 
 def load(
@@ -31,10 +31,10 @@ def load(
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
     `name_or_path` is a run or a name in the data folder ("demo"); a folder of minclip, OpenCLIP or transformers'
-    `CLIPModel`; a file of weights (see `files.read_tensors`); one of OpenAI's nine names; or the hub's "owner/name".
-    `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the model's; where nothing says which it
-    is, GELU is assumed, with a warning.  The tokenizer, or None, knows the model's context length.  MinclipError for
-    what can't be found, read or trusted.
+    `CLIPModel`; a weights file (see `files.read_tensors`); one of OpenAI's nine names; or the hub's "owner/name".
+    `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the model's; if the files don't record
+    it, GELU is assumed, with a warning.  The tokenizer, None if there is none, pads to the model's context length.
+    MinclipError: the model can't be found, read or trusted.
     """
     name, path = str(name_or_path), look_up(name_or_path)
     is_repo = re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name)
@@ -48,7 +48,7 @@ def load(
 
 
 def find_on_hub(repo: str) -> Path:
-    """The weights of a repository that OpenCLIP or transformers can load, downloaded with all that belongs to them."""
+    """Downloads the weights of an OpenCLIP or transformers repository, config and tokenizer too; returns their path."""
     for format, file in [(format, file) for format, files in FILES.items() for file in files]:
         config = hub_file(repo, CONFIGS[format], missing_ok=True)
         if config and (path := hub_file(repo, file, missing_ok=True)):
@@ -60,7 +60,7 @@ def find_on_hub(repo: str) -> Path:
 
 
 def format_of(folder: Path) -> str | None:
-    """Who wrote a folder, by its config: "open_clip", "transformers" or "minclip"; None where there is no config."""
+    """A folder's format, by its config: "open_clip", "transformers" or "minclip"; None if there is no config."""
     if (folder / CONFIGS["open_clip"]).exists():
         return "open_clip"
     if "model_type" in read_fields(folder / "config.json"):
@@ -69,7 +69,7 @@ def format_of(folder: Path) -> str | None:
 
 
 def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
-    """A folder, or a file of weights with the config that belongs to a file of that name, if it lies beside it."""
+    """Reads a folder, or a weights file and, if there is one, the config of its format beside it."""
     if path.is_dir():
         folder, files = path, FILES.get(format_of(path), ())
         if not files:
@@ -79,29 +79,29 @@ def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
     check_openai(path)
     format = next((format for format, files in FILES.items() if path.name in files), None)
     beside = path.with_name(CONFIGS.get(format, "config.json"))
-    said = names.SAID[format](beside) if format else {}
-    if not said and path.name == "model.safetensors" and "format" in read_fields(path.with_name("config.json")):
+    declared = names.CONFIG_READERS[format](beside) if format else {}
+    if not declared and path.name == "model.safetensors" and "format" in read_fields(path.with_name("config.json")):
         return read_folder(path.parent, activation=activation)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
     table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
-    what = "holds no CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
-    need(table, f"{path} {what}, but {', '.join(sorted(tensors)[:10])}")
+    what = "is not a CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
+    need(table, f"{path} {what}: it holds {', '.join(sorted(tensors)[:10])}")
     of_openai = "input_resolution" in tensors  # no other files have it
-    activation = activation or said.get("activation") or ("quick_gelu" if of_openai else None)
+    activation = activation or declared.get("activation") or ("quick_gelu" if of_openai else None)
     if activation is None:
-        what = "says neither its activation nor its number of heads: GELU and heads of 64 channels are assumed"
+        what = "records neither its activation nor its number of heads: minclip assumes GELU and heads of 64 channels"
         advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
         warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
-    with one_error(f"{path} with {beside}" if said else path):
-        config = names.config_of(tensors, table, {**said, "activation": activation or "gelu"})
+    with errors_naming(f"{path} with {beside}" if declared else path):
+        config = names.config_of(tensors, table, {**declared, "activation": activation or "gelu"})
     return build(config, tensors, path, names=table), tokenizer_beside(path, config.text)
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
-    """The tokenizer that `save` put beside the weights, or OpenAI's where the vocabulary has its size."""
+    """The tokenizer that `save` put beside the weights, or OpenAI's if the vocabulary has its size, or None."""
     if path.with_name(TOKENIZER_FILE).exists():
         return read_tokenizer(path.with_name(TOKENIZER_FILE), text)
     try:
@@ -114,10 +114,10 @@ def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
 def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
     """Writes a model for minclip, for OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`) or for "transformers".
 
-    MinclipError for a model that the other library can't have, and for a folder that holds another format.
+    MinclipError: the other library has no such architecture, or the folder holds a model in another format.
     """
     folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
-    need(format in formats, f"format {format!r} is none of {', '.join(formats)}{nearest(format, formats)}")
+    need(format in formats, f"format {format!r} is not one of {', '.join(formats)}{nearest(format, formats)}")
     there = format_of(folder)
     need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
     if format == "minclip":
@@ -128,7 +128,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
     kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
-    need(fits and last, f"{format} has no such model: {needs}")
+    need(fits and last, f"{format} has no such architecture: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
     table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
     write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), table))

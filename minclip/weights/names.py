@@ -1,4 +1,4 @@
-"""Other people's CLIPs: a table of names, tensors in their shapes, sizes read from the weights, and configs."""
+"""Converts the CLIPs of OpenAI, OpenCLIP and transformers: tensor names and shapes, sizes from weights, and configs."""
 
 import math
 import warnings
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..config import CLIPConfig, TextConfig, VisionConfig, need
 from .config_json import read_fields
-from .files import one_error
+from .files import errors_naming
 
-# Parts of names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": as ours, "-": none).
-# QKV stands for three tensors, which we keep as one; {0} counts from 0 where {1} counts from 1.
+# Parts of tensor names, replaced in this order: ours, OpenAI's and OpenCLIP's, transformers' ("=": like ours, "-":
+# none).  QKV stands for three tensors, which we keep as one; {0} counts from 0 and {1} from 1.
 TABLE = """
 text.transformer.blocks      transformer.resblocks         text_model.encoder.layers
 vision.transformer.blocks    visual.transformer.resblocks  vision_model.encoder.layers
@@ -51,16 +51,16 @@ vision.                      visual.                       -
 ROWS = [line.format(i, i + 1).split() for line in TABLE.strip().splitlines() for i in range(4 if "{" in line else 1)]
 OPEN_CLIP_NAMES = {ours: theirs for ours, theirs, _ in ROWS}
 TRANSFORMERS_NAMES = {ours: theirs for ours, _, theirs in ROWS if theirs not in "=-"}
-# may be missing or there: it follows from the config, or is a counter of BatchNorm's that nothing reads
+# may be missing or present: they follow from the config, except BatchNorm's counter, which nothing reads
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
-# OpenAI and OpenCLIP keep projections as x @ P, so (W, D); a Linear keeps (D, W)
+# OpenAI and OpenCLIP compute x @ P with P (W, D); the weight of an nn.Linear is (D, W)
 TRANSPOSED = ("image_projection.weight", "text_projection.weight")
 
 
-def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], said: Mapping[str, Any]) -> CLIPConfig:
-    """The config: sizes are read from the shapes of the weights; `said` is what a config says that shapes can't.
+def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], declared: Mapping[str, Any]) -> CLIPConfig:
+    """The config: sizes come from the shapes of the weights, and `declared` has what shapes don't show.
 
-    It has "activation" and, optionally, fields of "vision" and of "text".
+    `declared` has "activation" and, optionally, fields of "vision" and of "text", from the model's own config.
     """
 
     def shape(ours: str, dimensions: int) -> tuple[int, ...]:
@@ -72,7 +72,7 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], said: Map
         return found
 
     def count(ours: str) -> int:
-        """The number of blocks, by the largest index: a block that lacks a tensor is not the end of the tower."""
+        """The number of blocks, from the largest index: a block without tensors is then reported, not left out."""
         (before,) = their_names(ours, names)
         indices = {name.removeprefix(before).split(".")[0] for name in tensors if name.startswith(before)}
         layers = 1 + max((int(i) for i in indices if i.isdecimal() and len(i) < 6), default=-1)
@@ -80,10 +80,10 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], said: Map
         return layers
 
     def side(ours: str) -> int:
-        """The side of the square of patches; the first position is the class token's (in a ResNet, the mean's)."""
+        """Patches along one side; the first position is that of the class token, in a ResNet that of the mean."""
         patches = shape(ours, 2)[0] - 1
         found = math.isqrt(patches)
-        need(found**2 == patches > 0, f"{their_names(ours, names)[0]}: {patches} patches make no square")
+        need(found**2 == patches > 0, f"{their_names(ours, names)[0]}: {patches} patches don't form a square")
         return found
 
     vocab_size, width = shape("text.token_embedding.weight", 2)
@@ -92,31 +92,31 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], said: Map
     if their_names("vision.stages.0.0.reduce.conv.weight", names)[0] in tensors:
         width = shape("vision.stages.0.0.reduce.conv.weight", 4)[0]
         vision = {"tower": "resnet", "stages": tuple(count(f"vision.stages.{i}.") for i in range(4))}
-        vision["heads"] = max(1, 32 * width // 64)  # of the attention, which pools 32 · width channels
+        vision["heads"] = max(1, 32 * width // 64)  # of the attention pooling, which has 32 · width channels
         vision["image_size"] = 32 * side("vision.pool.positional_embedding")
     else:
         width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
         vision = {"patch_size": patch, "layers": count("vision.transformer.blocks."), "heads": max(1, width // 64)}
         vision["image_size"] = patch * side("vision.positional_embedding")
         up = tensors.get(their_names("vision.transformer.blocks.0.mlp.up.bias", names)[0])
-        if up is not None and up.numel() != 4 * width:  # where it is missing, `check_names` will say so
+        if up is not None and up.numel() != 4 * width:  # if it is missing, `build` reports that
             vision["mlp_width"] = up.numel()
     embed_dim = shape("text_projection.weight", 2)[1 if names is OPEN_CLIP_NAMES else 0]
     loss = "siglip" if "logit_bias" in tensors else "clip"
-    vision = VisionConfig(**vision | {"width": width} | said.get("vision", {}))
-    text = TextConfig(**text | said.get("text", {}))
-    return CLIPConfig(embed_dim, vision, text, activation=said["activation"], loss=loss)
+    vision = VisionConfig(**vision | {"width": width} | declared.get("vision", {}))
+    text = TextConfig(**text | declared.get("text", {}))
+    return CLIPConfig(embed_dim, vision, text, activation=declared["activation"], loss=loss)
 
 
 def their_names(ours: str, names: Mapping[str, str]) -> list[str]:
-    """Their name of one of our tensors: three names where they keep queries, keys and values apart."""
+    """Their name for one of our tensors; three names if they store queries, keys and values separately."""
     for our_part, their_part in names.items():
         ours = ours.replace(our_part, their_part)
     return [ours.replace("QKV", letter) for letter in "qkv"] if "QKV" in ours else [ours]
 
 
 def to_theirs(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Our tensors under their names and in their shapes, as views: what is written into these is in ours."""
+    """Our tensors under their names and in their shapes, as views: writing to these writes to ours."""
     out = {}
     for ours, tensor in tensors.items():
         theirs = their_names(ours, names)
@@ -131,8 +131,8 @@ def to_theirs(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[s
 
 # ---- configs
 
-# Fields of OpenCLIP's config that are fine: with any value where it is a size, which the weights have as well, or with
-# the value that CLIP has.  attn_pooler_…, timm_… and hf_… have no effect unless a field that isn't listed says so.
+# Fields of OpenCLIP's config that don't change the architecture: sizes, with any value, because the weights show them,
+# and "field=value" with CLIP's own value.  attn_pooler_…, timm_… and hf_… have no effect without unlisted fields.
 OPEN_CLIP_FIELDS = {
     "vision_cfg": """image_size layers width patch_size head_width mlp_ratio patch_dropout pool_type=tok
         pos_embed_type=learnable attn_pooler_queries=256 attn_pooler_heads=8 timm_pool=avg timm_proj=linear""",
@@ -141,48 +141,48 @@ OPEN_CLIP_FIELDS = {
 }
 
 
-def said_by_open_clip(path: Path) -> dict[str, Any]:
-    """What `open_clip_config.json` says; a MinclipError where it is damaged or describes another architecture."""
+def read_open_clip_config(path: Path) -> dict[str, Any]:
+    """`config_of`'s `declared` from open_clip_config.json; a MinclipError if it is damaged or isn't plain CLIP."""
     if not path.exists():
         return {}
-    with one_error(path):
+    with errors_naming(path):
         values = read_fields(path)
         model, images = values["model_cfg"], values.get("preprocess_cfg", {})
         vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
         for group, known in OPEN_CLIP_FIELDS.items():
             for name, value in model.get(group, {}).items():
                 fine = not value or {name, f"{name}={value}"} & set(known.split())
-                need(fine, f"{group}.{name} = {value!r:.60} makes an architecture other than CLIP's")
-        # where the file leaves a field out, OpenCLIP's default
+                need(fine, f"{group}.{name} = {value!r:.60} belongs to an architecture other than CLIP's")
+        # a field that the file leaves out has OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
-        colors = _colors(path, images, resize_mode="shortest", interpolation="bicubic")
-        vision, text = {"heads": width // vision.get("head_width", 64), **colors}, {"heads": text.get("heads", 8)}
+        mean_std = _mean_and_std(path, images, resize_mode="shortest", interpolation="bicubic")
+        vision, text = {"heads": width // vision.get("head_width", 64), **mean_std}, {"heads": text.get("heads", 8)}
         return {"activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "vision": vision, "text": text}
 
 
-def said_by_transformers(path: Path) -> dict[str, Any]:
-    """What a `CLIPModel`'s config.json and preprocessor_config.json say; {} if `path` isn't transformers' config."""
+def read_transformers_config(path: Path) -> dict[str, Any]:
+    """Likewise from a `CLIPModel`'s config.json and preprocessor_config.json; {} if `path` isn't transformers'."""
     values, images = read_fields(path), read_fields(path.with_name("preprocessor_config.json"))
     if "model_type" not in values:
         return {}
-    with one_error(path):
+    with errors_naming(path):
         need(values["model_type"] == "clip", f"a model of type {values['model_type']!r:.60} is not CLIP")
         vision, text = values.get("vision_config") or {}, values.get("text_config") or {}
-        # where the file leaves a field out, the library's default
+        # a field that the file leaves out has the library's default
         found = sorted({group.get("hidden_act", "quick_gelu") for group in (vision, text)})
         need(found in (["gelu"], ["quick_gelu"]), f"hidden_act is {found}, not gelu or quick_gelu in both towers")
         same = all(group.get("layer_norm_eps", 1e-5) == 1e-5 for group in (vision, text))
-        need(same, "a layer_norm_eps other than 1e-05 makes an architecture other than CLIP's")
-        colors = _colors(path, images, "image_", do_center_crop=True, resample=3)
+        need(same, "a layer_norm_eps other than 1e-05 belongs to an architecture other than CLIP's")
+        mean_std = _mean_and_std(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = -1 if text.get("eos_token_id", 2) == 2 else text["eos_token_id"]  # old files say 2 for the last token
-        vision = {"heads": vision.get("num_attention_heads", 12), **colors}
+        vision = {"heads": vision.get("num_attention_heads", 12), **mean_std}
         text = {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id}
         return {"activation": found[0], "vision": vision, "text": text}
 
 
-def _colors(path: Path, images: dict[str, Any], prefix: str = "", **of_clip: Any) -> dict[str, tuple[float, ...]]:
-    """The mean and std that a config names, with a warning where it doesn't prepare images as CLIP does."""
-    if any(images.get(name, value) != value for name, value in of_clip.items()):
+def _mean_and_std(path: Path, images: dict[str, Any], prefix: str = "", **clip: Any) -> dict[str, tuple[float, ...]]:
+    """The mean and std in a preprocessing config; warns if its other fields differ from those of CLIP, `clip`."""
+    if any(images.get(name, value) != value for name, value in clip.items()):
         how = "short side, bicubic, center crop"
         warnings.warn(f"{path}: minclip prepares images as CLIP does ({how}), not by {images!s:.200}", stacklevel=5)
     return {name: tuple(images.get(prefix + name, getattr(VisionConfig, name))) for name in ("mean", "std")}
@@ -219,4 +219,4 @@ def for_transformers(config: CLIPConfig) -> dict[str, Any]:
     return {"config.json": whole, "preprocessor_config.json": images}
 
 
-SAID = {"open_clip": said_by_open_clip, "transformers": said_by_transformers}
+CONFIG_READERS = {"open_clip": read_open_clip_config, "transformers": read_transformers_config}

@@ -1,4 +1,4 @@
-"""What OpenAI published, nine models and one vocabulary: found, fetched, and held to its hash."""
+"""OpenAI's nine models and its vocabulary: finds or downloads them, and checks their hashes."""
 
 import gzip
 import hashlib
@@ -6,10 +6,10 @@ import importlib.util
 from pathlib import Path
 
 from ..config import need
-from .files import one_error
+from .files import errors_naming
 from .hub import data_folder, has_sha256, hub_file, user_cache
 
-# The models: name, SHA-256 of OpenAI's file, and X where the hub has the same weights as timm/X.openai
+# Each model's name, the SHA-256 of OpenAI's file, and X if the hub has the same weights as timm/X.openai
 _MODELS = """
 RN50            afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762  resnet50_clip
 RN101           8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599  resnet101_clip
@@ -23,18 +23,18 @@ ViT-L/14@336px  3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02
 """
 OPENAI = {name: (digest, repo) for name, digest, repo in map(str.split, _MODELS.strip().splitlines())}
 MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
-MERGES = 49152 - 256 - 2  # the file holds more; OpenAI's vocabulary stops here
+MERGES = 49152 - 256 - 2  # OpenAI's vocabulary uses only the first ones in the file
 MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"  # of those lines
 
 
 def openai_paths(name: str) -> list[Path]:
-    """Where OpenAI's file of a model may lie: in minclip's data folder, or where OpenAI's package keeps it."""
+    """Where OpenAI's file of a model may be: in minclip's data folder, or in the cache of OpenAI's package."""
     file = name.replace("/", "-").replace("@", "-") + ".pt"
     return [data_folder() / file, user_cache("clip") / file]
 
 
 def find_openai(name: str) -> Path:
-    """OpenAI's own file of a model, or else the hub's copy of the weights."""
+    """The path of OpenAI's own file of a model, or else of the hub's copy, which is downloaded."""
     (digest, repo), paths = OPENAI[name], openai_paths(name)
     url = f"https://openaipublic.azureedge.net/clip/models/{digest}/{paths[0].name}"
     by_hand = f"On a machine with a network, download {url} and put it into {' or '.join(str(p.parent) for p in paths)}"
@@ -43,35 +43,33 @@ def find_openai(name: str) -> Path:
 
 
 def check_openai(path: Path) -> None:
-    """Refuses a file that lies where OpenAI's file is looked for, and has other content."""
+    """Refuses a file at one of `openai_paths` whose content is not OpenAI's."""
     for name, (wanted, _) in OPENAI.items():
         if path.resolve() in [place.resolve() for place in openai_paths(name)]:
-            advice = "delete it; or, if it is your own, move it elsewhere"
-            need(has_sha256(path, wanted), f"{path} is not OpenAI's {name}, of SHA-256 {wanted[:12]}…: {advice}")
+            advice = "delete it or, if it is your own, move it elsewhere"
+            need(has_sha256(path, wanted), f"{path} is not OpenAI's {name} (SHA-256 {wanted[:12]}…): {advice}")
 
 
 def openai_merges(path: str | Path | None = None) -> list[tuple[str, str]]:
-    """The 48,894 pairs of OpenAI's vocabulary, in their order.
+    """The 48,894 merges of OpenAI's vocabulary, pairs of tokens in the order in which they were learned.
 
     `path` is OpenAI's `bpe_simple_vocab_16e6.txt.gz` or Hugging Face's `merges.txt`; without one, the file comes from
-    an installed open_clip_torch, from minclip's data folder, or from the hub.  MinclipError: missing or other content.
+    an installed open_clip_torch, minclip's data folder, or the hub.  MinclipError: the file is missing or differs.
     """
     path = Path(path) if path else _find_merges()
-    with one_error(path):
+    with errors_naming(path):
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
         lines = text.split("\n")[1 : 1 + MERGES]  # the first line is the version
         same = hashlib.sha256("\n".join(lines).encode()).hexdigest() == MERGES_SHA256
-        need(same, f"it does not hold OpenAI's {MERGES:,} merges: its hash is a different one")
+        need(same, f"it does not hold OpenAI's {MERGES:,} merges (its hash differs): download it again")
         return [tuple(line.split(" ")) for line in lines]
 
 
 def _find_merges() -> Path:
-    peer = importlib.util.find_spec("open_clip")  # found, not imported: that takes seconds
-    places = [
-        *([Path(peer.origin).with_name(MERGES_FILE)] if peer and peer.origin else []),
-        data_folder() / MERGES_FILE,
-    ]
+    peer = importlib.util.find_spec("open_clip")  # located, not imported, which takes seconds
+    places = [Path(peer.origin).with_name(MERGES_FILE)] if peer and peer.origin else []
+    places.append(data_folder() / MERGES_FILE)
     address = f"https://github.com/openai/CLIP/raw/main/clip/{MERGES_FILE}"
     by_hand = f"pip install open_clip_torch, or put {address} into {data_folder()}"
     found = next((place for place in places if place.exists()), None)

@@ -73,7 +73,7 @@ def main() -> None:
     pairs = {split: minclip.load_pairs("shapes", split, image_size=size) for split in ("val", "test")}
     results = []
     for share in args.shares:
-        below = wrong_pairs_cosine(model, tokenizer, pairs["val"], share=share)
+        below = wrong_pairs_cosine(model, tokenizer, pairs["val"], quantile=share)
         for split in pairs:
             for task, figures in measure(model, tokenizer, pairs[split], others, below).items():
                 results.append({"share": share, "below": below, "split": split, "task": task, **figures})

@@ -82,7 +82,7 @@ def test_the_threshold_is_what_nine_in_ten_wrong_pairs_stay_below(validation):
             text = model.encode_text(tokenizer(captions, model.config.text.context_length), normalize=True)
             wrong += (text @ image[(i + 1) % 12]).tolist()
     for share in (0.5, 0.9):
-        below = wrong_pairs_cosine(model, tokenizer, pairs, share=share)
+        below = wrong_pairs_cosine(model, tokenizer, pairs, quantile=share)
         assert below == pytest.approx(np.quantile(wrong, share), abs=1e-4)
         assert np.mean(np.array(wrong) < below) == pytest.approx(share, abs=0.02)
 

@@ -71,7 +71,7 @@ WRONG = [
     (checks.rank_of, lambda s, r: (s > s[r].max()).sum() + ((s == s[r].max()).sum() - 1) / 2, "two right captions"),
     (checks.rank_of, lambda s, r: s, "one number"),
     (checks.rank_of, lambda s, r: "first", "one number"),
-    (checks.rank_of, lambda s, r: 77, "77, not 2"),
+    (checks.rank_of, lambda s, r: 77, "got 77, expected 2"),
 ]
 
 

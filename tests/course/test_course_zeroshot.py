@@ -37,7 +37,7 @@ def unit(x, dim=-1):
 SOLUTIONS = [(checks.ensemble, ensemble), (checks.mean_per_class, mean_per_class), (checks.reject, reject)]
 WRONG = [
     (checks.ensemble, lambda p: unit(p).mean(dim=0).T, "normalize it again, at the end$"),
-    (checks.ensemble, lambda p: unit(p.mean(dim=0)).T, "before the mean: a long one"),
+    (checks.ensemble, lambda p: unit(p.mean(dim=0)).T, "before the mean: longer"),
     (checks.ensemble, lambda p: p.mean(dim=0).T, "nothing was normalized"),
     (checks.ensemble, lambda p: unit(unit(p).mean(dim=1)).T, "not over the classes"),
     (checks.ensemble, lambda p: unit(unit(p).mean(dim=0).T), "not each row"),
@@ -52,7 +52,7 @@ WRONG = [
     (checks.mean_per_class, lambda a, y: mean_per_class(y, a), "precision"),
     (checks.mean_per_class, lambda a, y: 3 * mean_per_class(a, y), "that is the sum"),
     (checks.mean_per_class, lambda a, y: 1.5 * mean_per_class(a, y), "without a single right"),
-    (checks.mean_per_class, lambda a, y: (a == y).sum() / 3, "number of the class's images"),
+    (checks.mean_per_class, lambda a, y: (a == y).sum() / 3, "number of images of its class"),
     (checks.mean_per_class, lambda a, y: a, "one number"),
     (checks.mean_per_class, lambda a, y: 100 * mean_per_class(a, y), "in percent"),
     (checks.mean_per_class, lambda a, y: per_class(a, y)[a.unique()].mean(), "0 of 0"),

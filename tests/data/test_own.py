@@ -87,7 +87,7 @@ def test_an_empty_text_and_a_missing_one_leave_images_out(tmp_path):
 def test_texts_without_a_word_are_an_error(tmp_path):
     put_photographs(tmp_path, ["a.jpg"])
     write(tmp_path / "a.txt", "\n")
-    with pytest.raises(MinclipError, match=r"none of 1 captions has a word in it, as a\.txt"):
+    with pytest.raises(MinclipError, match=r"none of 1 captions has .*a\.txt"):
         found(tmp_path)
 
 
@@ -159,21 +159,21 @@ def test_any_table_that_a_csv_writer_wrote_is_read_back(tmp_path_factory, captio
 
 
 BAD = {  # what is wrong: (table, error)
-    "no caption": ("image,captoin\na.jpg,x\n", r"t\.csv has no known caption column \(is it 'captoin'\?\): it has image, captoin; name yours in data\.caption_column"),
-    "no image": ("id,caption\n1,x\n", r"t\.csv has no known image column: it has id, caption; name yours in data\.image_column"),
-    "addresses": ("url,caption\nhttp://x/a.jpg,x\n", r"t\.csv has addresses and no image column \(it has url, caption\); img2dataset .*data\.name \"shards\""),
-    "an address": ("image,caption\na.jpg,x\nhttps://x/a.jpg,x\n", r"t\.csv line 3: https://x/a\.jpg is a web address; img2dataset"),
+    "no caption": ("image,captoin\na.jpg,x\n", r"t\.csv has no known caption column \(is it 'captoin'\?\): it has image, captoin; .*data\.caption_column"),
+    "no image": ("id,caption\n1,x\n", r"t\.csv has no known image column: it has id, caption; .*data\.image_column"),
+    "addresses": ("url,caption\nhttp://x/a.jpg,x\n", r"t\.csv has URLs .*no image column \(it has url, caption\): .*img2dataset .*data\.name to \"shards\""),
+    "an address": ("image,caption\na.jpg,x\nhttps://x/a.jpg,x\n", r"t\.csv line 3: https://x/a\.jpg is a URL: .*img2dataset"),
     "empty": ("", r"t\.csv has no known image column: it is empty"),
-    "no rows": ("image,caption\n", r"t\.csv is a table without rows: it ends below its columns image, caption"),
+    "no rows": ("image,caption\n", r"t\.csv has no rows .*image, caption"),
     "no name": ("image,caption\na.jpg,x\n,y\n", r"t\.csv line 3: the column 'image' is empty"),
     "three cells": ("image,caption\na.jpg,A dog, a cat\n", r"t\.csv line 2: expected 2 columns \(image, caption\), found 3.*',' .*a\.jpg,A dog,a cat"),
     "one cell": ('image;caption\n"a.jpg";"two\nlines"\nb.jpg\n', r"t\.csv line 4: expected 2 columns .*found 1.*';'"),
     "open quote": ('image,caption\na.jpg,fine\na.jpg,"open\nb.jpg,x\n', r"t\.csv line 3: unexpected end of data: is a quote not closed"),
     "open quote, then another": ('image,caption\na.jpg,"open\nb.jpg,"x"\n', r"t\.csv line 2: ',' expected after '\"': is a quote not closed, or one"),
-    "a list of numbers": ('image,raw\na.jpg,"[""x"", 3]"\n', r"t\.csv line 2: the column 'raw' holds no text but"),
-    "another split": ("image,caption,split\na.jpg,x,train\nb.jpg,x,holdout\n", r"t\.csv line 3: the split 'holdout' is none of train, val, test"),
-    "a split missing": ("image,caption,split\na.jpg,x,train\nb.jpg,x,\" \"\n", r"1 of 2 captioned images have no split, the others do: b\.jpg"),
-    "two splits": ("image,caption,split\na.jpg,x,train\na.jpg,x,test\n", r"t\.csv line 3: a\.jpg is for test here and for train above"),
+    "a list of numbers": ('image,raw\na.jpg,"[""x"", 3]"\n', r"t\.csv line 2: the column 'raw' must hold text, got"),
+    "another split": ("image,caption,split\na.jpg,x,train\nb.jpg,x,holdout\n", r"t\.csv line 3: the split must be train, val or test, got 'holdout'"),
+    "a split missing": ("image,caption,split\na.jpg,x,train\nb.jpg,x,\" \"\n", r"1 of 2 captioned images have no split, the others do: .*b\.jpg"),
+    "two splits": ("image,caption,split\na.jpg,x,train\na.jpg,x,test\n", r"t\.csv line 3: a\.jpg is in split test here, but in train"),
     "no training": ("image,caption,split\na.jpg,x,val\nb.jpg,x,test\n", r"none of 2 captioned images is for training: 0 for train, 1 for val, 1 for test"),
 }  # fmt: skip
 
@@ -462,7 +462,7 @@ def test_coco_has_a_folder_and_may_have_tokens_only(pictures):
         (lambda text: "", r"dataset_flickr8k\.json .*line 1 column 1"),
         (lambda text: text.replace('"images"', '"pictures"'), r'it has no list "images"'),
         (lambda text: text.replace('"sentences"', '"s"'), r"images\[0\] is not in Karpathy.*KeyError 'sentences'"),
-        (lambda text: text.replace('"restval"', '"rest"'), r"images\[40\]: the split 'rest' is none of train, val, test"),
+        (lambda text: text.replace('"restval"', '"rest"'), r"images\[40\]: the split must be train, val or test, got 'rest'"),
         (lambda text: text.replace('{"filename": "003.jpg"', '3, {"filename": "003.jpg"'), r"images\[3\] is not in Karp"),
     ],
 )  # fmt: skip
@@ -553,8 +553,8 @@ def test_a_struct_without_bytes_names_files(tmp_path, parquet):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"image": ["a.jpg"], "caption": [3]}, r"t\.parquet row 1: the column 'caption' holds no text but 3"),
-        ({"image": [3], "caption": ["x"]}, r"t\.parquet row 1: the column 'image' holds no text but 3"),
+        ({"image": ["a.jpg"], "caption": [3]}, r"t\.parquet row 1: the column 'caption' must hold text, got 3"),
+        ({"image": [3], "caption": ["x"]}, r"t\.parquet row 1: the column 'image' must hold text, got 3"),
         ({"image": ["a.jpg", None], "caption": ["x", "y"]}, r"t\.parquet row 2: the column 'image' is empty"),
         ({"image": ["a.jpg"], "label": ["x"]}, r"t\.parquet has no known caption column: it has image, label"),
     ],
@@ -568,7 +568,7 @@ def test_a_bad_parquet_is_an_error_with_its_row(tmp_path, parquet, columns, mess
 def test_a_parquet_that_was_cut_off_is_an_error(tmp_path, parquet):
     path = write_parquet(parquet, tmp_path / "t.parquet", {"image": ["a.jpg"], "caption": ["x"]})
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(MinclipError, match=r"t\.parquet is not a whole parquet file"):
+    with pytest.raises(MinclipError, match=r"t\.parquet is not a valid parquet file"):
         found(tmp_path)
 
 
@@ -589,7 +589,7 @@ def test_no_root_is_an_error_that_says_what_to_give():
 
 
 def test_columns_are_for_own_tables():
-    with pytest.raises(MinclipError, match=r"data\.image_column and data\.caption_column belong to an own table"):
+    with pytest.raises(MinclipError, match=r"data\.image_column and data\.caption_column .*data\.name own"):
         DataConfig("flickr8k", image_column="photo")
 
 

@@ -296,7 +296,7 @@ def test_a_stopped_pack_is_made_anew(data_home, capsys, error, at):
         pack(list(files), read, 16, place="here")
     assert not list_of(data_home).exists()
     images, names, broken = pack(list(files), read, 16, place="here")
-    assert "never finished, so it is made anew" in capsys.readouterr().out
+    assert "never finished: rebuilding it" in capsys.readouterr().out
     assert names == [name for name in files if name != "4.jpg"] and broken == ["4.jpg (not an image)"]
     np.testing.assert_array_equal(images, [decode(files[name], 16) for name in names])
 
@@ -331,7 +331,7 @@ def test_a_damaged_cache_is_made_anew(data_home, capsys, damage):
         listed.write_bytes(bad[damage.removeprefix("list ")])
     images, kept, _ = packed(files)
     assert (images == whole).all() and len(kept) == 11
-    assert "so it is made anew" in capsys.readouterr().out
+    assert "rebuilding it" in capsys.readouterr().out
     assert (pack(list(files), never, 16, place="here")[0] == whole).all()
 
 
@@ -351,7 +351,7 @@ def test_a_small_cache_is_read_through_at_every_start(data_home, capsys):
     before = path.stat()
     flip(path, 100)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk that rots
-    assert (packed(photographs())[0] == whole).all() and "made anew" in capsys.readouterr().out
+    assert (packed(photographs())[0] == whole).all() and "rebuilding it" in capsys.readouterr().out
 
 
 def test_of_a_large_cache_only_the_size_is_checked(data_home, monkeypatch):
@@ -414,7 +414,7 @@ def test_a_killed_pack_is_made_anew(data_home, tmp_path, monkeypatch, capsys):
     assert killed.returncode == -signal.SIGKILL and not list_of(data_home).exists()
     names, jpeg = [str(i) for i in range(150)], (tmp_path / "one.jpg").read_bytes()
     files = {name: jpeg if int(name) % 7 else b"broken" for name in names}
-    assert len(packed(files, 32)[0]) == 128 and "made anew" in capsys.readouterr().out
+    assert len(packed(files, 32)[0]) == 128 and "rebuilding it" in capsys.readouterr().out
     again = {p.name: p.read_bytes() for p in (data_home / "cache").iterdir()}
     monkeypatch.setenv("MINCLIP_DATA", str(tmp_path / "other"))
     packed(files, 32)

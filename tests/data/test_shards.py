@@ -601,9 +601,7 @@ def test_a_cut_shard_does_not_stop_the_stream(tmp_path):
 @pytest.mark.parametrize("bad", [{"jpg": b"x", "txt": b"a dog"}, {"jpg": painted(1)}], ids=["images", "captions"])
 def test_nothing_usable_at_all_is_an_error_and_no_endless_loop(tmp_path, workers, bad):
     shards = folder(tmp_path, change={n: bad for n in range(30)})
-    with pytest.raises(
-        MinclipError, match=r"6 shards hold too little for one batch of 4; \d+ samples were skipped: 0000"
-    ) as caught:
+    with pytest.raises(MinclipError, match=r"6 shards .* one batch of 4: .*; \d+ samples were skipped: 0000") as caught:
         first(1, shards, workers=workers)
     assert "Traceback" not in str(caught.value)
 
@@ -611,7 +609,7 @@ def test_nothing_usable_at_all_is_an_error_and_no_endless_loop(tmp_path, workers
 @pytest.mark.parametrize("change", [{}, {n: sample(n, image=b"x") for n in range(5, 30)}], ids=["few", "few good"])
 def test_a_batch_that_all_shards_can_not_fill_is_an_error(tmp_path, change):
     shards = folder(tmp_path, 6, change=change)
-    with pytest.raises(MinclipError, match=r"6 shards hold too little for one batch of (31|6)"):
+    with pytest.raises(MinclipError, match=r"6 shards .* one batch of (31|6)"):
         first(1, shards, batch_size=6 if change else 31)
 
 
@@ -623,7 +621,7 @@ def test_a_batch_may_be_larger_than_the_shards_of_one_epoch(tmp_path):
 def test_a_shard_that_is_listed_twice_does_no_harm(tmp_path):
     shards = folder(tmp_path, 1)
     assert len(first(5, shards * 2, batch_size=5)) == 5
-    with pytest.raises(MinclipError, match="1 shards hold too little"):
+    with pytest.raises(MinclipError, match=r"1 shards hold .* one batch"):
         first(1, shards * 2, batch_size=6)
 
 

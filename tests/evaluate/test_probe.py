@@ -368,9 +368,9 @@ def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "train", "message"),
     [
-        ("voc2007", ["dog", "cat"], "voc2007 shows several classes in one image"),
+        ("voc2007", ["dog", "cat"], "voc2007 has several labels per image"),
         ("dtd", ["banded", "dotted"], "dtd has other classes in train than in test"),
-        ("mnist", [], "mnist is not there"),
+        ("mnist", [], "mnist was not found"),
     ],
 )
 def test_a_data_set_that_can_not_be_probed_is_told(here, capsys, name, train, message):

@@ -327,7 +327,7 @@ def test_where_nothing_can_be_written_the_index_lies_in_the_cache(photos, data_h
 def test_where_there_is_no_place_at_all_it_is_told(photos, data_home):
     for place in (photos / ".minclip", data_home):
         place.write_text("in the way")
-    with pytest.raises(MinclipError, match=r"no place for the index.+MINCLIP_DATA"):
+    with pytest.raises(MinclipError, match=r"the index can't be stored.+MINCLIP_DATA"):
         Index.of(photos, LOADED)
 
 
@@ -394,14 +394,14 @@ def test_a_model_without_a_tokenizer_finds_photographs_alike_only(here, photos, 
 
 
 MISTAKES = [
-    ("--images nowhere --query star", "nowhere is not there"),
+    ("--images nowhere --query star", "nowhere does not exist"),
     ("--images empty --query star", "empty has no photographs"),
     ("--images text.png --query star", "text.png"),
     ("--images broken --query star", "1 images in broken can be read: a.png"),
     ("--images photos", "--query"),
     ("--images photos --query star --image photos/00.png", "--query"),
     ("--images photos --query=", "--query"),
-    ("--images photos --image nowhere.png", "nowhere.png is not there"),
+    ("--images photos --image nowhere.png", "nowhere.png does not exist"),
     ("--images photos --image text.png", "text.png"),
     ("--images photos --query star --top 0", "--top must be at least 1, got 0"),
     ("--images photos --query star --out text.png", "text.png"),

@@ -99,7 +99,7 @@ def test_chance_is_what_guessing_gets():
 def test_all_sets_are_opened_before_the_first_is_run(loaded, tmp_path, monkeypatch):
     folders(tmp_path / "dtd/test", ("banded", "dotted"))
     monkeypatch.setattr(CLIP, "encode_image", lambda *_, **__: pytest.fail("an image was embedded"))
-    with pytest.raises(MinclipError, match=r"^mnist is not there"):
+    with pytest.raises(MinclipError, match=r"^mnist was not found"):
         run_tasks(loaded, ["colour", "dtd", "mnist"], root=tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_names_are_taken_once_in_their_order(tmp_path):
         ("mnits", "no task is named 'mnits' (did you mean 'mnist'?)"),
         ("color", "no task is named 'color' (did you mean 'colour'?)"),
         ("all", "none of the 27 data sets is in"),
-        (" , ", "' , ' names nothing"),
+        (" , ", "' , ' names no task"),
     ],
 )
 def test_names_that_mean_nothing_are_told(asked, message, tmp_path):
@@ -200,8 +200,8 @@ def test_the_demo_is_asked_without_a_file_left_in_it(here, capsys):
 
 MISTAKES = [
     ("--tasks cifar", "did you mean 'cifar10'?"),
-    ("--tasks ,", "',' names nothing"),
-    ("--tasks mnist", "mnist is not there: looked for"),
+    ("--tasks ,", "',' names no task"),
+    ("--tasks mnist", "mnist was not found: looked for"),
     ("--tasks birdsnap", "can't be read by torchvision"),
     ("--tasks all", "none of the 27 data sets is in"),
     ("--tasks dtd --root broken", "stripes.jpg can't be read as an image"),

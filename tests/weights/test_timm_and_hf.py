@@ -374,7 +374,7 @@ def test_frozen_towers_have_no_dropout_and_no_new_statistics_in_training(built):
 def test_only_pretrained_towers_can_be_frozen():
     with pytest.raises(MinclipError, match=r"'both'.*model\.vision\.tower 'vit'"):
         tiny({"freeze": "both"})
-    with pytest.raises(MinclipError, match=r"train\.freeze 'all' is none of"):
+    with pytest.raises(MinclipError, match=r"train\.freeze 'all' is not one of"):
         tiny({"freeze": "all"})
     with pytest.raises(MinclipError, match=r"train\.text_lr -1e-05"):
         tiny({"text_lr": -1e-5})
@@ -516,8 +516,8 @@ def test_norms_keep_their_activations_when_they_are_synchronized():
         ({"vision": {"tower": "timm:test_vit.r160_in2k"}}, r"no model 'test_vit.r160_in2k' \(did you mean 'test_vit.r160_in1k'\?\)"),
         ({"vision": {"tower": "timm:"}}, "timm has no model ''"),
         ({"vision": {"tower": "timm:hf-hub:timm/test_vit"}}, "timm has no model"),
-        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is none of vit, resnet, small_resnet, timm:"),
-        ({"text": {"tower": "bert"}}, "tower 'bert' is none of transformer, bag, hf:"),
+        ({"vision": {"tower": "resnet50"}}, "tower 'resnet50' is not one of vit, resnet, small_resnet, timm:"),
+        ({"text": {"tower": "bert"}}, "tower 'bert' is not one of transformer, bag, hf:"),
         ({"text": {"tower": "hf:there/is-none"}}, r"there/is-none/config\.json.*no network"),
         ({"text": {"tower": "hf:./nowhere/at/all"}}, r"\./nowhere/at/all"),
     ],

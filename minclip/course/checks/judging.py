@@ -9,7 +9,7 @@ NOT_ATTEMPTED = "not attempted yet: fill in the function, then run this cell aga
 
 
 def run(function: Callable, *arguments: object) -> object:
-    """The function's answer, or a message where the stub is untouched (it returns None or ...)."""
+    """The function's answer, or NOT_ATTEMPTED if the stub is untouched (it returns None or ...)."""
     answer = function(*arguments)
     return NOT_ATTEMPTED if answer is None or answer is ... else answer
 
@@ -32,7 +32,7 @@ def judge_number(answer: object, right: torch.Tensor, mistakes: dict[str, torch.
 
 
 def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, object]]]) -> None:
-    """Each case: arguments, the right answer, and wrong answers by mistake, the AssertionError's message."""
+    """Judges cases of (arguments, right answer, {message of the AssertionError: the wrong answer it explains})."""
     for arguments, right, mistakes in cases:
         given = copy.deepcopy(arguments)
         answer = run(function, *given)

@@ -59,7 +59,7 @@ def loss_gradient(function: Callable) -> None:
 
 
 def merge(function: Callable) -> None:
-    """`function(top_a, total_a, top_b, total_b)` should be (top, total) of both parts together."""
+    """`function(top_a, total_a, top_b, total_b)`, all (n,), should be (top, total) of both parts together."""
     parts = [torch.tensor([[3.0, 1.0], [6.0, 5.0]]), torch.tensor([[1.0, 90.0], [4.0, 2.0], [4.0, 0.5]])]
     tops = [part.amax(dim=0) for part in parts]
     totals = [(part - top).exp().sum(dim=0) for part, top in zip(parts, tops)]

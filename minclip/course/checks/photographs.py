@@ -100,7 +100,6 @@ def rank_of(function: Callable) -> None:
         except (TypeError, ValueError, RuntimeError):
             raise AssertionError(f"the answer should be one number, not {answer!r}") from None
         if value != wanted:
-            raise AssertionError(
-                mistakes.get(value, f"for scores {scores}, right at {places}: {value:g}, not {wanted}")
-            )
+            unknown = f"for scores {scores}, right at {places}: got {value:g}, expected {wanted}"
+            raise AssertionError(mistakes.get(value, unknown))
     print("right!")

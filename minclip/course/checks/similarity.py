@@ -64,7 +64,7 @@ def csls(function: Callable) -> None:
 
     mistakes = {
         "count the similarity twice: two means are subtracted from it": similarity - rows - columns,
-        "the columns' means are missing: they are what makes a hub a hub": 2 * similarity - rows,
+        "the columns' means are missing: they are large for hubs": 2 * similarity - rows,
         "the rows' means are missing": 2 * similarity - columns,
         "take the mean of the k largest only, not of all": 2 * similarity
         - similarity.mean(dim=1, keepdim=True)

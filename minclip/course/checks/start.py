@@ -44,7 +44,7 @@ def recall_at_1(function: Callable) -> None:
         return
     mistakes = {
         "that is the fraction of columns: take the largest entry of each row": torch.tensor(1.0),
-        "that is the number of rows: divide it by how many there are": torch.tensor(2.0),
+        "that is the number of right rows: divide it by the number of all rows": torch.tensor(2.0),
         "that is the mean of the diagonal: find the column where each row is largest": similarity.diagonal().mean(),
     }
     judge_number(answer, torch.tensor(2 / 3), mistakes)

@@ -7,14 +7,14 @@ from .judging import judge_cases
 
 def join_pair(function: Callable) -> None:
     """`function(symbols, pair)` should join that pair wherever it occurs, from left to right."""
-    twice = "a symbol was used twice: after a join, continue behind both of its parts"
+    twice = "a symbol was used twice: after a join, continue after both of its parts"
     cases = [
         (
             (["l", "o", "w", "l", "o</w>"], ("l", "o")),
             ["lo", "w", "l", "o</w>"],
             {
                 "the last symbol is lost: it has no right neighbor, but it has to be kept": ["lo", "w", "l"],
-                "remove the two parts when you add what they become": ["lo", "o", "w", "l", "o</w>"],
+                "remove both parts when you add the joined symbol": ["lo", "o", "w", "l", "o</w>"],
                 "“o</w>” is not the symbol “o”: compare whole symbols": ["lo", "w", "lo</w>"],
             },
         ),
@@ -38,7 +38,7 @@ def join_pair(function: Callable) -> None:
             ["aa", "aa"],
             {
                 twice: ["aa", "aa", "aa"],
-                "the second occurrence was missed: after a join, continue right behind it": ["aa", "a", "a"],
+                "the second occurrence was missed: after a join, continue right after it": ["aa", "a", "a"],
             },
         ),
         ((["a"], ("a", "a")), ["a"], {"a word of one symbol stays as it is": []}),
@@ -58,7 +58,7 @@ def to_row(function: Callable) -> None:
     short = {
         "the row is too short: pad it with 0": [8, 1, 9],
         "pad with 0, after a single EOT": [8, 1, 9, 9, 9],
-        "the zeros come last, behind EOT": [8, 1, 0, 0, 9],
+        "the zeros come last, after EOT": [8, 1, 0, 0, 9],
     }
     judge_cases(
         function,
@@ -76,7 +76,7 @@ def decode_tokens(function: Callable) -> None:
         "“é” is split over two tokens: join the bytes of the whole word before you decode them": "caf\ufffd\ufffd bar",
         "these are the characters that stand for bytes: turn each one back into its byte, then decode": "cafÃ© bar",
         "the words run together: </w> stands for a space": "cafébar",
-        "there is a space too many at the end: no word follows the last one": "café bar ",
+        "there is one space too many at the end: no word follows the last one": "café bar ",
         "</w> is left in the text: it stands for a space": "café</w>bar</w>",
         "a space comes after a word, not after each token": "c af é bar",
     }
@@ -84,6 +84,6 @@ def decode_tokens(function: Callable) -> None:
         function,
         [
             ((["c", "af", "Ã", "©</w>", "bar</w>"],), "café bar", mistakes),
-            ((["a</w>"],), "a", {"there is a space too many at the end: no word follows the last one": "a "}),
+            ((["a</w>"],), "a", {"there is one space too many at the end: no word follows the last one": "a "}),
         ],
     )

@@ -68,7 +68,7 @@ def causal_mask(function: Callable) -> None:
         )
     mistakes = {
         "rows and columns are swapped: token i (row) attends to columns j <= i": [[1, 1, 1], [0, 1, 1], [0, 0, 1]],
-        "a token may attend to itself, too: token 0 would have nothing to attend to": [[0, 0, 0], [1, 0, 0], [1, 1, 0]],
+        "a token may attend to itself, too: otherwise token 0 attends to nothing": [[0, 0, 0], [1, 0, 0], [1, 1, 0]],
         "True should mean “may attend”: yours marks what is forbidden": [[0, 1, 1], [0, 0, 1], [0, 0, 0]],
         "every token sees everything: the future has to be False": [[1, 1, 1]] * 3,
         "each token sees only itself: it may attend to everything before it": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],

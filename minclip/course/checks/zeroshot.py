@@ -16,7 +16,7 @@ def ensemble(function: Callable) -> None:
     right = F.normalize(unit.mean(dim=0), dim=-1).T
     transposed = "transpose it: a classifier (D, C) has a column for each class"
     last = "the mean of vectors of length 1 is shorter than 1: normalize it again, at the end"
-    first = "normalize the prompts before the mean: a long one outweighs the others"
+    first = "normalize the prompts before the mean: longer vectors outweigh the others"
     mistakes = {
         last: unit.mean(dim=0).T,
         first: F.normalize(prompts.mean(dim=0), dim=-1).T,
@@ -52,7 +52,7 @@ def mean_per_class(function: Callable) -> None:
         "that is the sum: divide by the number of classes": sum(hits.values()),
         "a class without a single right answer counts, too, as 0": sum(hits.values()) / 2,
         "that is in percent: return a fraction of 1": 100 * sum(hits.values()) / 3,
-        "these are numbers of right answers: divide each by the number of the class's images": 7 / 3,
+        "these are counts of right answers: divide each by the number of images of its class": 7 / 3,
     }
     judge_number(answer, torch.tensor(sum(hits.values()) / 3), {k: torch.tensor(v) for k, v in mistakes.items()})
 
@@ -60,19 +60,14 @@ def mean_per_class(function: Callable) -> None:
 def reject(function: Callable) -> None:
     """`function(cosines, threshold)`, (N, C), should be each row's class, or -1 below the threshold."""
     cosines = [[0.6, 0.2, 0.1], [0.30, 0.35, 0.1], [0.1, 0.2, 0.5], [0.3, 0.4, 0.9], [-0.9, -0.2, -0.8]]
+    none = "nothing is rejected: return -1 where the largest cosine, not its softmax, is below the threshold"
     softmaxed = "that is a threshold on the softmax, whose probabilities always sum to 1: use the cosine itself"
     cases = [
         (
             (cosines, 0.5),
             [0, -1, 2, 2, -1],
             {
-                "nothing is rejected: return -1 where the largest cosine, not its softmax, is below the threshold": [
-                    0,
-                    1,
-                    2,
-                    2,
-                    1,
-                ],
+                none: [0, 1, 2, 2, 1],
                 "a cosine that equals the threshold is not below it: compare with <": [0, -1, -1, 2, -1],
                 "the wrong ones are rejected: -1 where the largest cosine is *below* the threshold": [-1, 1, -1, -1, 1],
                 "these are booleans: return the class, or -1": [True, False, True, True, False],

@@ -1,4 +1,4 @@
-"""Figures: made, shown and saved, and the small parts that all plots share."""
+"""Makes, shows and saves figures, and draws the parts that plots share."""
 
 import io
 import math
@@ -18,15 +18,15 @@ from ..setup import STYLE
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure in the course's style; not one of pyplot's, which would have to be closed."""
+    """A figure in the course's style, `width` × `height` inches; not one of pyplot's, which would have to be closed."""
     with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height))
 
 
 def make_drawable(figure: Figure) -> None:
-    """Every text of the figure is escaped by `shown`, and none is read as mathematics: a caption may hold a $.
+    """Escapes every text of the figure with `shown`, and turns off mathematical text: a caption may hold a $.
 
-    Only numbers that matplotlib writes beside an axis stay as they are: powers of ten are mathematics.
+    Only the numbers that matplotlib writes beside an axis are left: powers of ten are mathematical text.
     """
     axes = [axis for of_figure in figure.axes for axis in (of_figure.xaxis, of_figure.yaxis)]
     for axis in axes:
@@ -66,6 +66,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def axes_grid(figure: Figure, rows: int = 1, columns: int = 1, **keywords: Any) -> np.ndarray:
+    """(rows, columns) array of axes in the course's style; `keywords` as for `figure.subplots`."""
     with mpl.rc_context(STYLE):
         return figure.subplots(rows, columns, squeeze=False, **keywords)
 
@@ -105,6 +106,14 @@ def image_grid(images: np.ndarray, captions: Sequence[str], *, columns: int = 5,
 def faint(color: str) -> str:
     """A color mixed with white: a background on which black text can be read."""
     return mpl.colors.to_hex(0.35 * np.array(mpl.colors.to_rgb(color)) + 0.65)
+
+
+def mark_ln_batch(axis: Any, batch_size: int, *, note: str = "", va: str = "bottom") -> None:
+    """A dashed line at ln(B), the loss of a model that knows nothing, with its name and `note` at the right end."""
+    loss = math.log(batch_size)
+    axis.axhline(loss, color="black", linestyle="--", linewidth=1)
+    name = f"ln {batch_size}{note}"
+    axis.annotate(name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va=va, fontsize=9)
 
 
 def lines(

@@ -55,9 +55,9 @@ def on_circle(
     names: Sequence[str],
     title: str = "",
 ) -> Figure:
-    """Vectors (B, 2) of length 1, a panel for each moment, one color for each pair.
+    """Unit vectors (B, 2) of images and texts, a panel for each moment, a color for each pair.
 
-    Images are discs on an inner circle, texts squares on an outer one, so that both can be seen where they agree.
+    Images are discs on an inner circle, texts squares on an outer one, so that both are visible if they coincide.
     `arrows` (2, B, 2) are the moves of images and texts, drawn to scale; tiny ones are left out.
     """
     figure = new_figure(3.1 * len(images), 3.7)
@@ -69,8 +69,8 @@ def on_circle(
                 axis.plot(x, y, marker, color=PALETTE[i], markersize=13, markeredgecolor="black")
                 axis.text(x, y, i, ha="center", va="center", fontsize=8, color="white", weight="bold")
                 if math.hypot(dx, dy) > 0.1:
-                    look = {"arrowstyle": "-|>", "color": PALETTE[i], "linewidth": 2, "shrinkA": 7, "shrinkB": 0}
-                    axis.annotate("", (x + dx, y + dy), (x, y), arrowprops=look)
+                    style = {"arrowstyle": "-|>", "color": PALETTE[i], "linewidth": 2, "shrinkA": 7, "shrinkB": 0}
+                    axis.annotate("", (x + dx, y + dy), (x, y), arrowprops=style)
         axis.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
@@ -79,7 +79,7 @@ def on_circle(
 
 
 def memory(sizes: Sequence[int], needed: dict[str, Sequence[float]], title: str = "") -> Figure:
-    """Bytes by batch size, a line for each of `needed`; both axes by powers of two."""
+    """Bytes by batch size, a line for each of `needed`; both axes are logarithmic, base 2."""
     figure = new_figure(6.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(needed.items()):
@@ -120,8 +120,8 @@ def batch_and_scale(
 
 
 def _histogram(axis: Any, probabilities: Tensor) -> None:
-    share = np.full(len(probabilities), 100 / len(probabilities))
-    axis.hist(probabilities.numpy(), bins=np.linspace(0, 1, 11), weights=share, color=PALETTE[4], edgecolor="white")
+    percent = np.full(len(probabilities), 100 / len(probabilities))
+    axis.hist(probabilities.numpy(), bins=np.linspace(0, 1, 11), weights=percent, color=PALETTE[4], edgecolor="white")
     mean = probabilities.mean().item()
     axis.axvline(mean, color=PALETTE[5], linewidth=2)
     axis.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])

@@ -1,8 +1,6 @@
 """Plots of matching and training: similarity matrix, probabilities, curves of a run."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,13 +9,13 @@ from torch import Tensor
 
 from ...training.run import Run
 from ..setup import PALETTE, STYLE
-from .base import axes_grid, new_figure, show_image, wrap
+from .base import axes_grid, mark_ln_batch, new_figure, show_image, wrap
 
 
 def similarity_matrix(
     matrix: Tensor | np.ndarray, images: np.ndarray, captions: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """A similarity matrix (n, n): image i above column i, caption j beside row j, the value in each cell."""
+    """A similarity matrix (n, n) with its values: rows are `captions`, columns are `images`, (n, 3, S, S) uint8."""
     matrix, n = np.asarray(matrix), len(captions)
     figure = new_figure(3.2 + 0.85 * n, 0.85 * n + 1.4)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
@@ -31,20 +29,13 @@ def similarity_matrix(
     axis.set_yticks(range(n), [wrap(caption, 34) for caption in captions], fontsize=8)
     middle = (matrix.max() + matrix.min()) / 2
     for (row, column), value in np.ndenumerate(matrix):
-        axis.text(
-            column,
-            row,
-            f"{value:.2f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="black" if value > middle else "white",
-        )
+        color = "black" if value > middle else "white"
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
     return figure
 
 
 def probabilities(image: np.ndarray, labels: Sequence[str], values: Sequence[float], *, title: str = "") -> Figure:
-    """One image, and beside it a bar for each label's probability."""
+    """One (3, S, S) uint8 image, and beside it a bar for the probability of each label."""
     figure = new_figure(7, max(2.0, 0.35 * len(labels) + 0.9))
     left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2.2])[0]
     show_image(left, image)
@@ -66,21 +57,9 @@ def loss_curve(losses: Sequence[float], batch_size: int, title: str = "") -> Fig
     figure = new_figure(6, 3)
     axis = axes_grid(figure)[0, 0]
     axis.plot(range(1, len(losses) + 1), losses)
-    _mark_ln_b(axis, batch_size)
+    mark_ln_batch(axis, batch_size, note=": knows nothing")
     axis.set(xlabel="step", ylabel="loss", title=title, ylim=(0, None))
     return figure
-
-
-def _mark_ln_b(axis: Any, batch_size: int) -> None:
-    axis.axhline(math.log(batch_size), color="black", linestyle="--", linewidth=1)
-    axis.annotate(
-        f"ln {batch_size}: knows nothing",
-        (1, math.log(batch_size)),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        fontsize=9,
-    )
 
 
 def curves(run: Run) -> Figure:
@@ -91,16 +70,11 @@ def curves(run: Run) -> Figure:
     (loss, recall), (scale, norm) = axes_grid(figure, 2, 2, sharex=True)
     x = [line["step"] for line in steps]
     loss.plot(x, [line["loss"] for line in steps])
-    _mark_ln_b(loss, run.config.train.batch_size)
+    mark_ln_batch(loss, run.config.train.batch_size, note=": knows nothing")
     loss.set(title="training loss", ylim=(0, None))
-    for way, label in (("text_to_image_r@5", "text→image"), ("image_to_text_r@5", "image→text")):
-        recall.plot(
-            [line["step"] for line in validations],
-            [100 * line["val"][way] for line in validations],
-            marker="o",
-            markersize=4,
-            label=label,
-        )
+    for direction, label in (("text_to_image_r@5", "text→image"), ("image_to_text_r@5", "image→text")):
+        percent = [100 * line["val"][direction] for line in validations]
+        recall.plot([line["step"] for line in validations], percent, marker="o", markersize=4, label=label)
     recall.set(title="validation recall@5, %", ylim=(0, 100))
     recall.legend()
     scale.plot(x, [line["scale"] for line in steps])

@@ -1,4 +1,4 @@
-"""Plots of notebook 07: captions that people wrote, splits, singular values, bands over seeds, search results."""
+"""Plots of notebook 07: captions, splits, singular values, bands over seeds, search results."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def with_texts(
     *,
     right: Sequence[Sequence[bool]] | None = None,
 ) -> Figure:
-    """Images (n, 3, S, S) uint8, each beside its lines of text; `right` ones have a tick and a color."""
+    """Images (n, 3, S, S) uint8, each beside its lines of text; those that are `right` have a tick and a color."""
     figure = new_figure(8.4, 1.6 * len(images) + 0.4)
     for row, (image_axis, text_axis) in enumerate(axes_grid(figure, len(images), 2, width_ratios=[1, 4.6])):
         show_image(image_axis, images[row])
@@ -50,7 +50,7 @@ def lengths_and_words(lengths: Sequence[int], counts: Sequence[tuple[str, int]],
     words, numbers = zip(*counts)
     right.bar(range(len(words)), numbers, color=PALETTE[0])
     right.set_xticks(range(len(words)), words, rotation=60, ha="right")
-    right.set(ylabel="times")
+    right.set(ylabel="occurrences")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
@@ -65,13 +65,13 @@ def split_strips(strips: dict[str, Sequence[str]], title: str = "") -> Figure:
             axis.broken_barh(bars, (row - 0.36, 0.72), color=color, label=split if row == 0 else None, linewidth=0)
     axis.set_yticks(range(len(strips)), list(strips))
     axis.invert_yaxis()
-    axis.set(xlabel="image, by its name", title=title)
+    axis.set(xlabel="images, ordered by name", title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
-    """Scores (n, m) in their cells; the `right` ones (n, m) have a frame, the best right one of a row a thick frame."""
+    """Scores (n, m) of images and captions; `right` (n, m) ones have a frame, the best of them in a row a thick one."""
     scores, right = np.asarray(scores), np.asarray(right)
     figure = new_figure(8.4, 0.42 * len(scores) + 1)
     axis = axes_grid(figure)[0, 0]
@@ -91,7 +91,7 @@ def five_each(scores: Tensor, right: Tensor, title: str = "") -> Figure:
 
 
 def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | Tensor, title: str = "") -> Figure:
-    """Bars of a matrix's singular values before and after, each divided by the largest."""
+    """Bars of a matrix's singular values, before and after Muon's orthogonalization, divided by the largest."""
     figure = new_figure(8.4, 2.8)
     for axis, values, name in zip(
         axes_grid(figure, 1, 2, sharey=True)[0], (before, after), ("gradient", "Muon's step")
@@ -99,7 +99,7 @@ def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | T
         values = np.asarray(values, dtype=float) / float(max(values))
         axis.bar(range(1, len(values) + 1), values, width=1, color=PALETTE[0])
         axis.set(xlabel="singular value, largest first", title=name)
-    figure.axes[0].set_ylabel("share of the largest")
+    figure.axes[0].set_ylabel("fraction of the largest")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
@@ -107,7 +107,7 @@ def singular_values(before: Sequence[float] | Tensor, after: Sequence[float] | T
 def band(
     x: Sequence[float], ys: dict[str, np.ndarray], title: str = "", *, chance: float | None = None, **labels: str
 ) -> Figure:
-    """For each of `ys` (seeds, points), fractions of 1, the mean over seeds in a band of ± one standard deviation."""
+    """For each of `ys` (seeds, points), fractions of 1, the mean over seeds with a band of ± one standard deviation."""
     figure = new_figure(6.4, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, values) in enumerate(ys.items()):
@@ -116,9 +116,8 @@ def band(
         axis.fill_between(x, mean - spread, mean + spread, color=PALETTE[i], alpha=0.25, linewidth=0)
     if chance is not None:
         axis.axhline(100 * chance, color="black", linestyle="--", linewidth=1)
-        axis.annotate(
-            "chance", (1, 100 * chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
-        )
+        end = {"xy": (1, 100 * chance), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axis.annotate("chance", **end, fontsize=9)
     axis.set_ylim(bottom=0)
     axis.legend(loc="upper left")
     axis.set(title=title, **labels)

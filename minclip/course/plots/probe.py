@@ -18,7 +18,7 @@ def few_shot_curve(
     crossing: float | None = None,
     probe: float | None = None,
 ) -> Figure:
-    """Mean accuracy by k in a band of ± one standard deviation over the repeats; zero-shot is a star at k = 0.
+    """Mean accuracy by k, with a band of ± one standard deviation over the repeats; zero-shot is a star at k = 0.
 
     All are fractions of 1, shown in percent.  `crossing` is the k at which the curve reaches zero-shot, `probe` the
     accuracy with all training images.
@@ -26,7 +26,7 @@ def few_shot_curve(
     figure = new_figure(7, 3.8)
     axis = axes_grid(figure)[0, 0]
     ks = sorted(curve)
-    x, left = np.log2(ks), np.log2(ks[0]) - 1  # 0 has no logarithm: it stands one doubling before the smallest k
+    x, left = np.log2(ks), np.log2(ks[0]) - 1  # log 0 doesn't exist: draw k = 0 one doubling before the smallest k
     mean = np.array([100 * np.mean(curve[k]) for k in ks])
     spread = np.array([100 * np.std(curve[k], ddof=1) if len(curve[k]) > 1 else 0 for k in ks])
     axis.fill_between(x, mean - spread, mean + spread, color=PALETTE[0], alpha=0.25, linewidth=0)

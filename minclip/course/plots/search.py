@@ -1,4 +1,4 @@
-"""The results of a search as a contact sheet."""
+"""The plot of `minclip search`: its results as a contact sheet."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Zero-shot scores on the paper's tasks, beside chance."""
+"""The plot of `minclip eval --tasks`: zero-shot scores beside chance."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
         score, chance = 100 * results[name].score, 100 * results[name].chance
         fill = {"color": PALETTE[0]} if results[name].above else {"color": "white", "hatch": "///"}
         axis.barh(row, score, 0.7, **fill, edgecolor=PALETTE[0])
-        for color, width in (("white", 5), ("black", 2)):  # the white edge parts the mark from the bar
+        for color, width in (("white", 5), ("black", 2)):  # the white edge separates the mark from the bar
             axis.plot([chance, chance], [row - 0.4, row + 0.4], color=color, linewidth=width)
         axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
     metrics = [results[name].metric for name in names]
@@ -32,7 +32,7 @@ def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
     axis.set(
         xlim=(0, 110),
         ylim=(-0.7, len(names) - 0.3),
-        xlabel="accuracy, or the metric that is named, in %; the black mark is chance",
+        xlabel="accuracy, or the metric in parentheses, %; black mark: chance",
         xticks=range(0, 101, 20),
     )
     axis.xaxis.grid(color="#e5e5e5")

@@ -38,8 +38,8 @@ def boxes(rows: Sequence[tuple[str, Sequence[Box | None]]], title: str = "") -> 
         for box, x in zip(row, starts):
             if box:
                 width = max(len(box[0]), len(box[1])) + 1
-                look = {"facecolor": box[2], "edgecolor": "#444444", "linewidth": 0.7}
-                axis.add_patch(Rectangle((x, -y - 0.6), width, 0.5, **look))
+                style = {"facecolor": box[2], "edgecolor": "#444444", "linewidth": 0.7}
+                axis.add_patch(Rectangle((x, -y - 0.6), width, 0.5, **style))
                 axis.text(x + width / 2, -y - 0.36, box[0], ha="center", fontsize=9, **write)
                 axis.text(x + width / 2, -y - 0.74, box[1], ha="center", fontsize=7, color="#555555", **write)
     return figure
@@ -50,7 +50,7 @@ def bytes_of(text: str, title: str = "") -> Figure:
     mono = FT2Font(findfont("DejaVu Sans Mono"))
     rows = []
     for character in text:
-        seen = character if mono.get_char_index(ord(character)) else " "  # matplotlib's font has no emoji, for one
+        seen = character if mono.get_char_index(ord(character)) else " "  # the font has no emoji, for example
         color = faint(PALETTE[len(character.encode()) > 1])
         row = [(str(byte), byte_characters()[byte], color) for byte in character.encode()]
         rows.append((f"{seen} U+{ord(character):04X}", row))
@@ -97,7 +97,7 @@ def token_boxes(tokens: Sequence[str], ids: Sequence[int], title: str = "", *, w
 
 
 def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> Figure:
-    """How each word's symbols are merged: symbols at the bottom, each merge with its number above its two parts."""
+    """A tree for each word: its symbols at the bottom, and each merge, with its number, above its two parts."""
     rank = {pair: i for i, pair in enumerate(tokenizer.merges)}
     figure = new_figure(0.62 * sum(len(spell(word)) for word in words) + 0.5, 3.4)
     axes = axes_grid(figure, 1, len(words), width_ratios=[len(spell(word)) for word in words], sharey=True)[0]
@@ -129,12 +129,12 @@ def merge_tree(tokenizer: Tokenizer, words: Sequence[str], title: str = "") -> F
 def vocabulary_curve(
     sizes: Sequence[int], tokens: dict[str, Sequence[float]], words: dict[str, float], *, title: str = ""
 ) -> Figure:
-    """Tokens per text by vocabulary size, a line for each kind of text; dashed: one token per word."""
+    """Tokens per text by vocabulary size, a line for each kind of text; dashed: its `words` per text."""
     figure = new_figure(6.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     for color, (name, values) in zip(PALETTE, tokens.items()):
         axis.plot(sizes, values, marker="o", color=color, label=name)
-        axis.axhline(words[name], color=color, linestyle="--", linewidth=1, label="the same, one token a word")
+        axis.axhline(words[name], color=color, linestyle="--", linewidth=1, label="the same, one token per word")
     axis.legend(loc="upper right")
-    axis.set(xlabel="vocabulary size that was asked for", ylabel="tokens a text", title=title, ylim=(0, None))
+    axis.set(xlabel="requested vocabulary size", ylabel="tokens per text", title=title, ylim=(0, None))
     return figure

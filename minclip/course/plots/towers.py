@@ -35,13 +35,13 @@ def token_attention(
             dark = value < 0.5 and not np.ma.getmaskarray(cells)[row, column]
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
     if not numbers:
-        figure.colorbar(shown, ax=axes, shrink=0.7, extend="neither" if top == 1 else "max", label="share")
+        figure.colorbar(shown, ax=axes, shrink=0.7, extend="neither" if top == 1 else "max", label="weight")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
 def token_counts(counts: dict[str, int], title: str = "") -> Figure:
-    """A bar with the number of tokens for each way to compute the same thing."""
+    """A bar with the number of tokens for each way to compute the same result."""
     figure = new_figure(7.5, 0.45 * len(counts) + 0.8)
     axis = axes_grid(figure)[0, 0]
     axis.barh(range(len(counts)), list(counts.values()), color=PALETTE[: len(counts)])
@@ -61,9 +61,9 @@ def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[floa
     figure = new_figure(6.5, 3.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, lines) in enumerate(runs.items()):
-        look = {"color": PALETTE[i], "linestyle": ["-", "--", "-"][i % 3], "linewidth": 1.5 if i else 7}
-        axis.plot(steps, 100 * np.array(lines).T, label=[name, *[None] * (len(lines) - 1)], **look)
-    axis.set(xlabel="step", ylabel="right answers, %", ylim=(0, 104), title=title)
+        style = {"color": PALETTE[i], "linestyle": ["-", "--", "-"][i % 3], "linewidth": 1.5 if i else 7}
+        axis.plot(steps, 100 * np.array(lines).T, label=[name, *[None] * (len(lines) - 1)], **style)
+    axis.set(xlabel="step", ylabel="accuracy, %", ylim=(0, 104), title=title)
     axis.legend(loc="lower right")
     return figure
 
@@ -71,7 +71,7 @@ def accuracy_curves(steps: Sequence[int], runs: dict[str, Sequence[Sequence[floa
 def moved_cosines(
     captions: Sequence[str], before: Sequence[float], after: Sequence[float], *, names: tuple[str, str], title: str = ""
 ) -> Figure:
-    """For each caption its cosine with a vector before (circle) and after (diamond) the vector moved."""
+    """The cosine of each caption with a vector, before (circle) and after (diamond) the vector moved."""
     figure = new_figure(7.5, 0.34 * len(captions) + 1.5)
     axis = axes_grid(figure)[0, 0]
     rows = range(len(captions))
@@ -116,7 +116,7 @@ def heat_maps(
     columns: int = 4,
     cmap: str = "cividis",
 ) -> Figure:
-    """Maps (h, w) in rows, on one scale from `limits`; `marks[i]`, a row and a column of map i, gets a cross."""
+    """Maps (h, w) in rows, all with the color range `limits`; a cross marks `marks[i]`, (row, column), in map i."""
     rows, columns = math.ceil(len(maps) / columns), min(columns, len(maps))
     figure = new_figure(1.9 * columns + 0.9, 2.1 * rows + 0.4)
     axes = axes_grid(figure, rows, columns)
@@ -133,7 +133,7 @@ def heat_maps(
 
 
 def looked_at(images: np.ndarray, maps: Tensor | np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
-    """Images (n, 3, S, S) uint8, and below each one its attention map (G, G), on its own scale.
+    """Images (n, 3, S, S) uint8, and below each one its attention map (G, G), with its own color range.
 
     A single image has its map beside it, in percent.
     """

@@ -1,15 +1,13 @@
 """Plots of training: the matrix by step, norms of several runs, what each option saves."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..setup import PALETTE
-from .base import axes_grid, new_figure
+from .base import axes_grid, mark_ln_batch, new_figure
 
 
 def matrix_and_loss(
@@ -23,16 +21,10 @@ def matrix_and_loss(
     left.set(xlabel="text", ylabel="image", xticks=[], yticks=[])
     right.plot(range(1, len(losses) + 1), losses, linewidth=1)
     right.plot(max(step, 1), losses[max(step, 1) - 1], "o", color=PALETTE[5], markersize=9)
-    _mark_nothing(right, batch_size)
+    mark_ln_batch(right, batch_size)
     right.set(xlabel="step", ylabel="loss", ylim=(0, 1.15 * max(losses)))
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
-
-
-def _mark_nothing(axis: Any, batch_size: int, side: str = "bottom") -> None:
-    axis.axhline(math.log(batch_size), color="black", linestyle="--", linewidth=1)
-    place = (1, math.log(batch_size))
-    axis.annotate(f"ln {batch_size}", place, xycoords=("axes fraction", "data"), ha="right", va=side, fontsize=9)
 
 
 def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, title: str = "") -> Figure:
@@ -42,12 +34,11 @@ def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, titl
     for column, (name, lines) in zip(axes.T, runs.items()):
         x = [line["step"] for line in lines]
         ratio = [line["update_norm"] / line["param_norm"] for line in lines]
-        for axis, values in zip(
-            column, ([line["loss"] for line in lines], [line["grad_norm"] for line in lines], ratio)
-        ):
+        losses, norms = [line["loss"] for line in lines], [line["grad_norm"] for line in lines]
+        for axis, values in zip(column, (losses, norms, ratio)):
             axis.plot(x, values, linewidth=1.5)
             axis.grid(axis="y", color="#e5e5e5")
-        _mark_nothing(column[0], batch_size, "top")
+        mark_ln_batch(column[0], batch_size, va="top")
         column[0].set_title(name, fontsize=9)
         column[1].axhline(1, color="black", linestyle="--", linewidth=1)
         column[2].axhspan(3e-4, 1e-2, color=PALETTE[2], alpha=0.2, linewidth=0)
@@ -61,9 +52,9 @@ def run_norms(runs: dict[str, Sequence[dict[str, float]]], batch_size: int, titl
 
 
 def waterfall(panels: dict[str, dict[str, float]], title: str = "", *, digits: int = 0) -> Figure:
-    """For each panel (its name is the unit) amounts, each with one more option than the one above.
+    """For each panel, named after its unit, a bar per amount; each has one more option on than the bar above.
 
-    What an option saves is hatched.
+    The part that an option saves is hatched.
     """
     figure = new_figure(7.4, sum(0.42 * len(amounts) + 0.75 for amounts in panels.values()) + 0.4)
     heights = [len(amounts) + 1 for amounts in panels.values()]

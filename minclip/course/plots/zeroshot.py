@@ -58,8 +58,8 @@ def row_dots(names: Sequence[str], series: dict[str, Sequence[float]], title: st
     rows = range(len(names))
     axis.hlines(rows, values.min(axis=0), values.max(axis=0), color="#bbbbbb", linewidth=2, zorder=1)
     for i, (name, row) in enumerate(zip(series, values)):
-        look = {"marker": "oD^"[i % 3], "color": PALETTE[(0, 5, 2)[i % 3]], "s": 45, "label": name}
-        axis.scatter(row, rows, **look)
+        style = {"marker": "oD^"[i % 3], "color": PALETTE[(0, 5, 2)[i % 3]], "s": 45, "label": name}
+        axis.scatter(row, rows, **style)
     axis.set_yticks(rows, names, fontsize=9)
     axis.invert_yaxis()
     axis.set(xlabel=xlabel)
@@ -79,7 +79,7 @@ def ensemble_spread(sizes: Sequence[int], panels: dict[str, Sequence[Sequence[fl
             axis.plot(np.full(len(percent), place - 0.1), percent, "o", color=PALETTE[4], markersize=4, alpha=0.4)
             axis.errorbar(place + 0.15, percent.mean(), percent.std(), fmt="D", color=PALETTE[0], capsize=4)
         axis.set_xticks(range(len(sizes)), sizes)
-        axis.set(xlabel="prompts together", ylabel="accuracy, %")
+        axis.set(xlabel="prompts in the ensemble", ylabel="accuracy, %")
         axis.set_title(name, fontsize=9)
         axis.grid(axis="y", color="#e5e5e5")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
@@ -94,8 +94,8 @@ def two_kinds(panels: dict[str, dict[str, np.ndarray | Tensor]], title: str = ""
         bins = np.linspace(everything.min(), everything.max(), 31)
         for i, (kind, values) in enumerate(kinds.items()):
             counts, _ = np.histogram(np.asarray(values), bins)
-            look = {"color": PALETTE[(0, 5, 6)[i % 3]], "linestyle": ["-", "--", ":"][i % 3], "linewidth": 2}
-            axis.stairs(counts / counts.max(), bins, label=kind, **look)
+            style = {"color": PALETTE[(0, 5, 6)[i % 3]], "linestyle": ["-", "--", ":"][i % 3], "linewidth": 2}
+            axis.stairs(counts / counts.max(), bins, label=kind, **style)
         axis.set(xlabel=name, yticks=[], ylim=(0, 1.1))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
@@ -120,9 +120,9 @@ def trade_off(
             label=name,
         )
     for i, (name, (recall, precision)) in enumerate(chosen.items()):
-        look = {"marker": "D*"[i % 2], "color": PALETTE[(6, 0)[i % 2]], "markersize": (8, 15)[i % 2], "linestyle": ""}
-        axis.plot(100 * recall, 100 * precision, label=name, **look)
-    axis.set(xlabel="recall: answered, and rightly, %", ylabel="precision: of what is answered, %", title=title)
+        style = {"marker": "D*"[i % 2], "color": PALETTE[(6, 0)[i % 2]], "markersize": (8, 15)[i % 2], "linestyle": ""}
+        axis.plot(100 * recall, 100 * precision, label=name, **style)
+    axis.set(xlabel="recall, % of the images with a right label", ylabel="precision, % of the answers", title=title)
     axis.set(xlim=(0, 103), ylim=(None, 102))
     axis.legend(loc="lower left", fontsize=9)
     return figure

@@ -1,1 +1,1 @@
-"""Photographs with captions, Flickr's or one's own."""
+"""Photographs with captions, Flickr's or your own."""

@@ -1,4 +1,4 @@
-"""Where captions are found: Flickr's files as Kaggle delivers them, Karpathy's JSON, your own tables and texts."""
+"""Reads captions: Flickr's files as Kaggle delivers them, Karpathy's JSON, your own tables and text files."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -13,9 +13,9 @@ from .source import TABLES, Row, Source
 from .tables import MissingColumn, read_table
 
 KARPATHY = "dataset_*.json"
-FLICKR = {"captions.txt": ("image", "caption"), "results.csv": ("image_name", "comment")}  # and their columns
-WORDS = {
-    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": what Karpathy left of COCO's validation
+FLICKR = {"captions.txt": ("image", "caption"), "results.csv": ("image_name", "comment")}  # file -> columns
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": COCO's val images that Karpathy trains on
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
@@ -23,30 +23,31 @@ WORDS = {
 
 def split_in(name: str) -> str:
     """The split named by a word of a file's name ("validation-00000.parquet", "Flickr_8k.devImages.txt"), or ""."""
-    return next((WORDS[w.lower()] for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", name) if w.lower() in WORDS), "")
+    words = (word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name))
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
 def split_of(row: Row) -> str:
     """The split that a row names: train, val or test."""
-    if split := WORDS.get(row.split.strip().lower()):
+    if split := SPLIT_WORDS.get(row.split.strip().lower()):
         return split
-    raise MinclipError(f"{row.place}: the split {row.split!r} is none of train, val, test")
+    raise MinclipError(f"{row.place}: the split must be train, val or test, got {row.split!r}")
 
 
 def read_flickr(source: Source) -> list[Row]:
-    """From captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, at any depth below the root."""
+    """The rows of captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, in any folder."""
     for layout, columns in FLICKR.items():
-        for path in [path for path in source.files if basename(path) == layout][:1]:
+        if path := next((path for path in source.files if basename(path) == layout), ""):
             return list(read_table(source, path, columns=columns))
     if rows := read_karpathy(source, source.images):
         return rows
-    looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.glance()}"
-    own = 'for other pictures with captions set data.name to "own"'
-    raise MinclipError(f"{source.root} has no known layout of Flickr: {looked}; {own}")
+    looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.first_files()}"
+    own = 'for other photographs set data.name to "own"'
+    raise MinclipError(f"{source.root} has no known Flickr layout: {looked}; {own}")
 
 
 def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
-    """The rows of the `dataset_*.json` that lists most of the images `names`; none where no file does.
+    """The rows of the `dataset_*.json` that lists most of the images `names`; empty if no file does.
 
     It may lie below the root, beside it, or in the data folder's `karpathy-splits`.
     """
@@ -56,7 +57,7 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
     wanted = {basename(name) for name in names}
     for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
-        # parsing another data set's file would take seconds; one that was cut off has to be reported
+        # don't parse another data set's file, which takes seconds; but report one that was cut off
         if any(f'"{name}"' in text for name in sorted(wanted)[:20]) or not text.rstrip().endswith(("}", "]")):
             rows = list(rows_of_karpathy(text, path))
             if len({basename(row.image) for row in rows} & wanted) > len(wanted) / 2:
@@ -79,9 +80,9 @@ def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
 
 
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
-    """From tables with an image and a caption column, else from a text beside each image, else from Karpathy's JSON.
+    """The rows of tables with an image and a caption column, else of a .txt beside each image, else of Karpathy's JSON.
 
-    Tables named train, val and test give their rows that split.
+    Rows of tables named train, val and test get that split, if there is one named train.
     """
     rows, refused = [], None
     paths = [p for p in source.files if p.lower().endswith(TABLES) or basename(p) == "captions.txt"]
@@ -89,14 +90,14 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     for path, split in splits.items():
         try:
             rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
-        except MissingColumn as error:  # a table of something else
+        except MissingColumn as error:  # perhaps a table of something else
             refused = refused or error
     if not rows and not (refused and any(columns)):
         texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
         beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
         rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
         rows = rows or read_karpathy(source, source.images)
-    looked = f"a .csv, .tsv or .parquet with an image and a caption column, a .txt beside each image, or {KARPATHY}"
+    looked = f"looked for a .csv, .tsv or .parquet with image and caption columns, a .txt for each image, or {KARPATHY}"
     if not rows:
-        raise refused or MinclipError(f"{source.root} has no captions: looked for {looked}, found {source.glance()}")
+        raise refused or MinclipError(f"{source.root} has no captions: {looked}, found {source.first_files()}")
     return rows

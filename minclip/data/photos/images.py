@@ -1,4 +1,4 @@
-"""Image files, all opened by one guard: what is broken or too large is an error before memory is spent on it."""
+"""Opens image files and checks them first: a broken or oversized file is an error before it takes memory."""
 
 import io
 import lzma
@@ -16,30 +16,30 @@ from ...preprocess import eight_bits
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_BYTES = 2**29  # of an image file: an uncompressed TIFF of MAX_PIXELS fits
 MAX_PIXELS = 2**27  # 134 million, about 0.5 GB decoded; a JPEG counts at the size it is decoded at
-# what reading and decoding raise on files that are damaged, encrypted, too large, or of an unknown kind
+# raised on reading or decoding files that are damaged, encrypted, too large, or of an unknown kind
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, struct.error)
 BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def check_bytes(size: int, limit: int = MAX_BYTES) -> None:
     if size > limit:
-        raise ValueError(f"it holds {size / 1e9:.1f} GB, more than the {limit / 1e9:.1f} GB that are read at once")
+        raise ValueError(f"the file has {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB")
 
 
 def open_image(path: str | Path, side: int) -> Any:
-    """`read_image` of a file; a MinclipError where it isn't there or isn't an image."""
+    """`read_image` of a file; raises MinclipError if it doesn't exist or isn't an image."""
     try:
         check_bytes(Path(path).stat().st_size)
         return read_image(Path(path).read_bytes(), side)
     except FileNotFoundError:
-        raise MinclipError(f"{path} is not there") from None
+        raise MinclipError(f"{path} does not exist") from None
     except BROKEN as error:
         raise MinclipError(f"{path} can't be read as an image: {error}") from None
 
 
 def read_image(data: bytes, side: int) -> Any:
     """The PIL image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
-    from PIL import Image, ImageOps, UnidentifiedImageError  # which `import minclip` waits with
+    from PIL import Image, ImageOps, UnidentifiedImageError  # imported late: `import minclip` needs no Pillow
 
     try:
         image = Image.open(io.BytesIO(data))
@@ -48,7 +48,7 @@ def read_image(data: bytes, side: int) -> Any:
             raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
         return ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
     except UnidentifiedImageError:
-        raise ValueError("not an image") from None  # Pillow's own message shows an address in memory
+        raise ValueError("not an image") from None  # Pillow's own message holds a memory address
     except MemoryError:
         raise
     except Exception as error:  # on damaged files, Pillow's many readers raise anything

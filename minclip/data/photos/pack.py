@@ -1,4 +1,4 @@
-"""Photographs decoded once into one uint8 file, which is then read in place (a memory map), never loaded whole."""
+"""Decodes photographs once into one uint8 file, which is then memory-mapped and never loaded into memory whole."""
 
 import contextlib
 import errno
@@ -20,9 +20,9 @@ from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
 from .images import BROKEN, decode
 
-_VERSION = 5  # of what is in a pack; raise it and packs are made anew
-_SMALL = 2**28  # bytes that are checked at every start: a few tenths of a second
-_CHUNK = 128  # images that wait to be written at most: this bounds the memory
+_VERSION = 5  # of the pack format: raising it rebuilds all packs
+_SMALL = 2**28  # the checksum of packs up to this size (bytes) is verified at every start: a few tenths of a second
+_CHUNK = 128  # most decoded images that wait to be written: this bounds the memory
 
 
 def pack(
@@ -30,18 +30,18 @@ def pack(
 ) -> tuple[np.memmap, list[str], list[str]]:
     """A memory map (n, 3, S, S) uint8 of the images that can be decoded, their names, and "name (why)" of the others.
 
-    `read(name)` gives the encoded bytes, to several threads at once.  `stamps` change with the images' contents; a new
-    pack replaces the earlier ones of the same `place` and size.  MinclipError: too little disk, or nothing to decode.
+    `read(name)` returns the encoded bytes; several threads call it.  `stamps` change with the images' contents; a new
+    pack replaces the earlier ones of the same `place` and size.  MinclipError if the disk is full or nothing decodes.
 
-    A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) of checksum
-    and broken images.  A pack that is damaged, or that a killed process left without its list, is made anew.
+    A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) with the
+    checksum and the broken images.  A damaged pack, or one that a killed process left without its list, is rebuilt.
     """
     about = ([place, image_size], [_VERSION, *names, *stamps])
     group, key = (hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] for values in about)
     path = data_folder() / "cache" / f"photos-{group}-{key}.u8"
     if not (made := _open(path, names, image_size)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):  # another process may have made it meanwhile
+        with _packing_lock(path.parent):  # another process may have made it meanwhile
             made = _open(path, names, image_size) or _make(path, names, read, image_size)
             for old in path.parent.glob(f"photos-{group}-*"):
                 if old.stem != path.stem:
@@ -53,7 +53,7 @@ def pack(
 
 
 def _open(path: Path, names: Sequence[str], size: int) -> tuple[np.memmap, dict[str, str]] | None:
-    """The images of a finished pack, and why the others are broken; None where it isn't there or is damaged."""
+    """The images of a finished pack, and why the others are broken; None if the pack is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         made, pixels = parse_json(path.with_suffix(".json").read_bytes(), ""), np.memmap(path, np.uint8, "r")
         images = pixels.reshape(len(names) - len(made["broken"].keys() & {*names}), size, size, 3)
@@ -63,7 +63,7 @@ def _open(path: Path, names: Sequence[str], size: int) -> tuple[np.memmap, dict[
 
 
 def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[np.memmap, dict[str, str]]:
-    """Decodes all images; the list is written after the pixels, so that a pack that has one is whole."""
+    """Decodes all images; the list is written after the pixels, so that a pack with a list is complete."""
 
     def one(name: str) -> np.ndarray | str:
         try:
@@ -75,13 +75,13 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
     needed, free = 3 * size**2 * len(names), shutil.disk_usage(path.parent).free
     try:
         if path.exists() or listed.exists():
-            tqdm.write(f"note: {path} is damaged or was never finished, so it is made anew")
+            tqdm.write(f"note: {path} is damaged or was never finished: rebuilding it")
             for old in (listed, path):
                 old.unlink(missing_ok=True)  # not overwritten: a process that has it mapped keeps its pixels
         if needed > free:
             raise OSError(errno.ENOSPC, "the disk is too small")
-        # written as a file, not through the map: a full disk is then an error and not a crash
-        with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases Python's lock
+        # written as a file, not through the map, so that a full disk raises an error instead of crashing
+        with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
             chunks = (names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK))
             results = (pixels for chunk in chunks for pixels in pool.map(one, chunk))
             for name, pixels in zip(tqdm(names, "decoding", unit=" images", leave=False), results):
@@ -110,8 +110,8 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
         raise MinclipError(f"the photographs take {room}: {todo}") from None
 
 
-def _alone(folder: Path) -> contextlib.AbstractContextManager:
-    """One process packs at a time, the others wait; the system takes the lock from one that was killed."""
+def _packing_lock(folder: Path) -> contextlib.AbstractContextManager:
+    """One process packs at a time, the others wait; the system releases the lock of a killed process."""
     lock = FileLock(folder / "packing.lock")
     with contextlib.suppress(Timeout):
         return lock.acquire(timeout=0)

@@ -10,59 +10,59 @@ from posixpath import basename, dirname, splitext
 
 from ...batches import Pairs
 from ...config import MinclipError, need
-from .captions import WORDS, read_flickr, read_karpathy, read_own, split_in, split_of
+from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in, split_of
 from .pack import pack
 from .source import Finder, Row, Source
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """What lies at a root, before an image is read.  A name is the file's, or its path where several have that name."""
+    """The photographs at a root, before any is read; an image's name is its file name, or its path if not unique."""
 
     source: Source
-    captions: dict[str, list[str]]  # by the image's name, at least one each
-    places: dict[str, str]  # the path of the file that is the image, or holds it; a missing image has none
-    stored: dict[str, Callable[[], bytes]]  # how to read those images that a table holds
-    told: dict[str, str]  # the splits that the caption file gives
+    captions: dict[str, list[str]]  # name -> captions, at least one
+    places: dict[str, str]  # name -> path of the image file, or of the table that holds the image; not for missing ones
+    stored: dict[str, Callable[[], bytes]]  # name -> how to read an image that a table holds
+    row_splits: dict[str, str]  # name -> split, if the caption file names splits
     notes: tuple[str, ...]  # about captions whose image is missing, and images without captions
 
     @cached_property
     def splits(self) -> dict[str, list[str]]:
         """Split -> names, missing images among them."""
-        # folders named after splits count where all images lie in such: "train" alone may hold railways
+        # folders named after splits count only if they hold all images: "train" may be a folder of trains
         above = {name: place.lower().split("/")[:-1] for name, place in self.places.items()}
-        folders = {name: next((WORDS[f] for f in path if f in WORDS), "") for name, path in above.items()}
+        folders = {name: next((SPLIT_WORDS[f] for f in path if f in SPLIT_WORDS), "") for name, path in above.items()}
         folders = folders if all(folders.values()) else {}
-        return read_splits(self.source, list(self.captions), told=self.told, folders=folders)
+        return read_splits(self.source, list(self.captions), row_splits=self.row_splits, folders=folders)
 
     def read(self, name: str) -> bytes:
         return self.stored[name]() if name in self.stored else self.source.read(self.places[name])
 
     def load(self, split: str, *, image_size: int, size: int | None = None) -> Pairs:
-        """The photographs of one split at `image_size` (packed), with all captions; `size` takes only the first ones.
+        """The photographs of one split, packed at `image_size`, with all captions; `size` limits it to the first ones.
 
         `Pairs.notes` reports what was left out: captions whose image is missing, images without captions, images that
-        can't be decoded.  MinclipError where the split is unknown or empty.
+        can't be decoded.  Raises MinclipError if the split is unknown or empty.
         """
         splits, root = self.splits, self.source.root
         has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
         need(split in splits, f"{root} has no split {split!r}: it has {has}")
         names = [name for name in splits[split] if name in self.places][: size or None]
         if not names:
-            none = f"{root}: of the {len(self.captions)} captioned images none is there for the split {split!r}"
+            none = f"{root}: none of the {len(self.captions)} captioned images is available for the split {split!r}"
             raise MinclipError("; ".join([none, *self.notes]))
         files = dict.fromkeys(self.places[name] for name in names)
         place, stamps = f"{root.resolve()} {split} {size or ''}", [str(self.source.stamp(file)) for file in files]
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
-        listed = f"; all of them in {Path(images.filename).with_suffix('.json')}" if broken else ""
+        listed = f"; all are listed in {Path(images.filename).with_suffix('.json')}" if broken else ""
         notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
 
 
 def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | None = None) -> Photographs:
-    """The photographs at `root` with their captions: in a layout of Flickr's, or in your own if `name` is "own".
+    """The photographs at `root` with their captions: in one of Flickr's layouts, or in your own if `name` is "own".
 
-    `columns` names the image column and the caption column of an own table; "" for either looks for the usual names.
+    `columns` names the image and the caption column of your own table; for "", the usual names are tried.
     """
     source = Source.open(Path(root))
     if name == "own":
@@ -71,35 +71,35 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
             source = source.including(row.image for row in rows if not row.read)
         finder = Finder(source.images)
     else:
-        # Flickr's names are numbers: one name is one photograph, though hsankesara's zip may hold it twice
+        # Flickr's names are unique numbers: a name that hsankesara's zip holds twice is the same photograph
         finder = Finder({basename(path): path for path in source.images}.values())
         rows = sorted(read_flickr(source), key=lambda row: row.image)
 
     stored = {row.image: row.read for row in rows if row.read}
     places = {row.image: row.file for row in rows if row.read}
     names = _names(rows, finder, places)
-    texts, told = defaultdict(list), {}
+    texts, row_splits = defaultdict(list), {}
     for row in rows:
         key = row.image if row.read else names[dirname(row.file), row.image]
         texts[key] += [text.strip() for text in row.captions if text.strip()]
-        if row.split and told.setdefault(key, split_of(row)) != split_of(row):
-            raise MinclipError(f"{row.place}: {key} is for {split_of(row)} here and for {told[key]} above")
+        if row.split and row_splits.setdefault(key, split_of(row)) != split_of(row):
+            raise MinclipError(f"{row.place}: {key} is in split {split_of(row)} here, but in {row_splits[key]} above")
     captions = {key: some for key, some in texts.items() if some}
-    need(bool(captions), f"{root}: none of {len(rows)} captions has a word in it, as {rows[0].place}")
+    need(bool(captions), f"{root}: none of {len(rows)} captions has any text, see {rows[0].place}")
     missing = sorted(captions.keys() - places.keys())
-    silent = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
-    notes = [_note(missing, "captioned images are missing"), _note(silent, "images have no caption")]
-    return Photographs(source, captions, places, stored, told, tuple(filter(None, notes)))
+    uncaptioned = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
+    notes = [_note(missing, "captioned images are missing"), _note(uncaptioned, "images have no caption")]
+    return Photographs(source, captions, places, stored, row_splits, tuple(filter(None, notes)))
 
 
 def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
-    """(folder of the caption file, image as written there) -> name; adds the files that are there to `places`."""
+    """(folder of the caption file, image as written there) -> name; adds the paths of existing files to `places`."""
     first = {(dirname(row.file), row.image): row for row in reversed(rows) if not row.read}
-    alike = Counter(basename(image) for _, image in first)
+    counts = Counter(basename(image) for _, image in first)
     names = {}
     for (folder, image), row in first.items():
-        # a name alone is enough where only one image has it, on both sides
-        path = finder.find_one(image, row.place, folder, by_name=alike[basename(image)] == 1)
+        # the file name alone is enough if it is unique among the captions and among the files
+        path = finder.find_one(image, row.place, folder, by_name=counts[basename(image)] == 1)
         names[folder, image] = finder.keys[path] if path else image
         if path:
             places[names[folder, image]] = path
@@ -112,41 +112,41 @@ def _note(names: list[str], what: str) -> str:
 
 
 def read_splits(
-    source: Source, names: list[str], *, told: dict[str, str] | None = None, folders: dict[str, str] | None = None
+    source: Source, names: list[str], *, row_splits: dict[str, str] | None = None, folders: dict[str, str] | None = None
 ) -> dict[str, list[str]]:
-    """Split -> names of images, by the first of these that there is:
+    """Split -> names of images, by the first of these that exists:
 
-    1. `told`, name -> split: what the caption file says;
-    2. .txt files in the root or beside it with a name a line, named after their split (train and val at least);
+    1. `row_splits`, name -> split: what the caption file says;
+    2. .txt files in the root or beside it with one name per line, named after their split (train and val at least);
     3. Karpathy's JSON;
     4. `folders`, name -> split;
     5. a hash of the name, 90:5:5.
 
-    Where this leaves no image for validation, one in twenty of the training images is taken for it, at least one.
+    If no image is left for validation, it gets one in twenty of the training images, at least one.
     """
-    if told and (untold := [name for name in names if name not in told]):
-        some = f"{len(untold)} of {len(names)} captioned images have no split, the others do"
-        raise MinclipError(f"{source.root}: {some}: {', '.join(untold[:5])}")
+    if row_splits and (without := [name for name in names if name not in row_splits]):
+        some = f"{len(without)} of {len(names)} captioned images have no split, the others do"
+        raise MinclipError(f"{source.root}: {some}: give all of them one: {', '.join(without[:5])}")
     finder = Finder(names)
-    if not told and (lists := _lists(source, names, finder)):
+    if not row_splits and (lists := _lists(source, names, finder)):
         return lists
-    rows = [] if told else read_karpathy(source, names)
+    rows = [] if row_splits else read_karpathy(source, names)
     listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
-    if not (told := told or listed or folders):
-        told = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
-    splits = {split: [name for name in names if told.get(name) == split] for split in ("train", "val", "test")}
+    if not (chosen := row_splits or listed or folders):
+        chosen = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
+    splits = {split: [name for name in names if chosen.get(name) == split] for split in ("train", "val", "test")}
     if not splits["train"]:
         has = ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
         raise MinclipError(f"{source.root}: none of {len(names)} captioned images is for training: {has}")
     if not splits["val"] and len(train := splits["train"]) > 1:
-        held = {n for n in train if 90 <= bucket(n) < 95} or {min(train, key=lambda n: (bucket(n), n))}
-        splits["val"] = [n for n in train if n in held]
-        splits["train"] = [n for n in train if n not in held]
+        held_out = {n for n in train if 90 <= bucket(n) < 95} or {min(train, key=lambda n: (bucket(n), n))}
+        splits["val"] = [n for n in train if n in held_out]
+        splits["train"] = [n for n in train if n not in held_out]
     return {split: members for split, members in splits.items() if members}
 
 
 def bucket(name: str) -> int:
-    """A percentage that depends on the name alone, so that a photograph never changes its split."""
+    """A number from 0 to 99 that depends on the name alone, so that a photograph never changes its split."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
 
 
@@ -158,7 +158,7 @@ def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[s
     splits: dict[str, list[str]] = {}
     for place, path in texts:
         split = split_in(basename(path))
-        # no list of these images is longer; another text named "train" may be as large as the disk
+        # a longer file is no list of these images: don't read it, it may be as large as the disk
         if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):
             continue
         try:
@@ -166,7 +166,7 @@ def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[s
         except MinclipError:
             if place is source:
                 raise
-            continue  # anything may lie beside the root
+            continue  # a file beside the root may be anything
         if sum(bool(finder.find(line)) for line in lines) > len(lines) / 2:  # otherwise a list of something else
             found = (finder.find_one(line, path) for line in lines)
             splits.setdefault(split, list(dict.fromkeys(filter(None, found))))

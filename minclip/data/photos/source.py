@@ -1,4 +1,4 @@
-"""Where photographs lie, in a folder or a zip: its files, how one is read, when it changed, which one a name means."""
+"""A folder or a zip of photographs: lists and reads its files, sees changes, and finds the file that a name means."""
 
 import os
 import posixpath
@@ -28,8 +28,8 @@ class Source:
 
     @classmethod
     def open(cls, root: Path) -> "Source":
-        """Of a table, its folder without what lies below it (see `including`), and without other tables."""
-        need(root.exists(), f"data.root {str(root)!r} is not there: give the folder or the zip of the photographs")
+        """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
+        need(root.exists(), f"data.root {str(root)!r} does not exist: give the folder or the zip of the photographs")
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
@@ -38,19 +38,19 @@ class Source:
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
-            raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a whole zip file: {error}") from None
+            raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a valid zip file: {error}") from None
         names = dict.fromkeys(info.filename for info in archive.infolist() if not info.is_dir())
         return cls(root, tuple(name for name in names if not HIDDEN.search(name)), archive)
 
     def including(self, written: Iterable[str]) -> "Source":
-        """With the images that a table names; the whole folder is searched only where one isn't at its place."""
+        """Adds the images that a table names; searches the whole folder only if one is not where the table says."""
         paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
         if not all(os.path.isfile(self.root / path) for path in paths):
             paths = {path for path in _below(self.root) if not path.lower().endswith(TABLES)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
     def stamp(self, path: str) -> tuple[int, int]:
-        """A file's size, and its time or, in a zip, its checksum: they change with its content."""
+        """A file's size in bytes, and its modification time or (in a zip) checksum: they change with its content."""
         if self.archive:
             info = self.archive.getinfo(path)
             return info.file_size, info.CRC
@@ -58,11 +58,12 @@ class Source:
         return stat.st_size, stat.st_mtime_ns
 
     def read(self, path: str) -> bytes:
-        """A file's content, for several threads at once; one of BROKEN where that fails."""
+        """A file's content; thread-safe.  Raises one of BROKEN if the file can't be read."""
         check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(IMAGES) else 4 * MAX_BYTES)
         return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
     def text(self, path: str) -> str:
+        """A file's content as UTF-8 text; MinclipError if it can't be read or decoded."""
         try:
             text = (data := self.read(path)).decode("utf-8-sig")
             if (end := data.find(0)) < 0:
@@ -77,13 +78,13 @@ class Source:
     def images(self) -> list[str]:
         return [path for path in self.files if path.lower().endswith(IMAGES)]
 
-    def glance(self) -> str:
+    def first_files(self) -> str:
         """The first few files, for a message."""
         return (", ".join(self.files[:5]) or "nothing") + (" …" if len(self.files) > 5 else "")
 
 
 def _below(root: Path) -> Iterator[str]:
-    """The files below a folder, by path; links to folders are followed last, and no folder is entered twice."""
+    """The paths of the files below a folder; links to folders are followed last, and no folder is entered twice."""
     entered, tops = set(), [str(root)]
     for top in tops:
         for folder, folders, names in os.walk(top):  # Path.rglob takes seconds for 30,000 files
@@ -102,16 +103,16 @@ class Row(NamedTuple):
 
     file: str
     place: str  # "captions.csv line 7", for messages
-    image: str  # a name or a path, as written there
+    image: str  # a name or a path, as written in the file
     captions: list[str]
     split: str = ""
     read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
 
 
 class Finder:
-    """Finds the images below a root by whatever a caption file or a list calls them.
+    """Finds the images below a root by the names that a caption file or a list of images uses.
 
-    `keys` maps each path to its key: the file's name where no other image has it, else the path below the root.
+    `keys` maps each path to its key: the file's name if no other image has it, else the path below the root.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -124,8 +125,8 @@ class Finder:
     def find(self, written: str, folder: str = "", *, by_name: bool = False) -> list[str]:
         """The paths that `written`, in a file in `folder`, may mean: one, none, or several.
 
-        A path from that folder or from the root means that file; otherwise a path whose end it is, or which is its end;
-        otherwise, with `by_name`, any file of that name, in whatever folder.
+        First the file at that path, from `folder` or from the root; else the files of which one path is the end of the
+        other; else, with `by_name`, all files of that name.
         """
         written = posixpath.normpath(written.replace("\\", "/"))
         named = {path: (path, splitext(path)[0]) for path in self.named.get(basename(written), [])}
@@ -138,7 +139,7 @@ class Finder:
         return near or (list(named) if by_name else [])
 
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
-        """The path that `written` means, if any; a MinclipError names the `place` where it stands if several do."""
+        """The path that `written` means, if any; a MinclipError with its `place` if it may mean several."""
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
             raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder, too")
         return paths[0] if paths else None

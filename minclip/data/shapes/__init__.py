@@ -78,14 +78,14 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     color, shape, fill = np.moveaxis(kinds[below(o[:, :, 0], len(kinds))], -1, 0)
     large = below(o[:, :, 1], 2)
     fruit = (below(o[:, :, 2], 16) == 0) & (not held_out)
-    looks = ((COLORS.index("orange"), color), (FRUIT, shape), (0, fill))
-    color, shape, fill = (np.where(fruit, of_fruit, other) for of_fruit, other in looks)
-    # "two green stars": a third of the scenes shows one kind of object only
+    replaced = ((COLORS.index("orange"), color), (FRUIT, shape), (0, fill))
+    color, shape, fill = (np.where(fruit, of_fruit, other) for of_fruit, other in replaced)
+    # "two green stars": a third of the scenes show one kind of object only
     alike = (below(u[:, 3], 3) == 0)[:, None]
     color, shape, fill, large = (np.where(alike, a[:, :1], a) for a in (color, shape, fill, large))
 
-    # Centers and radii in 64ths of the image's side.  Each object has a box of its own, so none overlap: a single one
-    # has the whole image to itself, others take quadrants 0 1 / 2 3 in an order of their own for each scene.
+    # Centers and radii in 64ths of the image's side.  Each object has its own box, so none overlap: a single object
+    # gets the whole image, several objects get quadrants (0 1 in the top row, 2 3 below) in random order.
     alone, word_top = (count == 1)[:, None], below(u[:, 4], 2)
     radius = np.array(RADII)[6 * large + 3 * alone + below(o[:, :, 3], 3)]
     quadrant = np.argsort(u[:, 10:14], axis=1, kind="stable")
@@ -98,8 +98,8 @@ def scenes(split: str, size: int, *, seed: int = 0) -> Scenes:
     y = top + radius + 1 + (height - 2 * (radius + 1)) * below(o[:, :, 5], 256) / 255
 
     setting = {"word_top": word_top, "background": below(u[:, 5], 3), "dark": below(u[:, 6], 2)}
-    chance = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
+    jitter = {"tilt": below(o[:, :, 6], 4), "noise": u[:, 8:24], "tint": o[:, :, 7:]}
     words = draws(seed, split + "/captions", index, slots=200).reshape(size, 5, 40)
     return Scenes(
-        index, seed, split, count, color, shape, fill, large, x, y, radius, word, **setting, **chance, words=words
+        index, seed, split, count, color, shape, fill, large, x, y, radius, word, **setting, **jitter, words=words
     )

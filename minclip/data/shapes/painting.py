@@ -9,7 +9,7 @@ from .text import FRUIT, RADII, WORDS, Scenes
 SHIFTS = ("sketch", "inverted", "blurred", "noisy", "rotated", "tinted")
 RGB = np.array([list(bytes.fromhex(c)) for c in "d62424 f48a12 eed828 2ca038 32c8d0 2c48d0 802cb2 f480bc".split()])
 LEAF = np.array([40, 120, 40])
-BLOCK = 1000  # scenes that are painted at a time, to save memory
+BLOCK = 1000  # scenes painted at a time: this bounds the memory
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -88,19 +88,19 @@ FONT = dict(  # 5 × 7 letters: seven rows of five bits each, a byte a row
 
 
 def _word_stamps(image_size: int) -> np.ndarray:
-    """The written words as masks (len(WORDS), S, S), at the top; in 64ths of the side, resized to it."""
+    """The written words as masks (len(WORDS), S, S), at the top of the image; drawn at 64 × 64, then resized."""
     pixels = np.arange(image_size) * 64 // image_size
     out = np.zeros((len(WORDS), 64, 64), dtype=bool)
     for i, word in enumerate(WORDS):
         rows = np.array([list(bytes.fromhex(FONT[letter])) for letter in word], dtype=np.uint8).T
-        letters = np.unpackbits(rows[:, :, None], axis=2)[:, :, 2:].reshape(7, -1)[:, 1:]  # a column between them
+        letters = np.unpackbits(rows[:, :, None], axis=2)[:, :, 2:].reshape(7, -1)[:, 1:]  # 1 empty column between
         left = 32 - letters.shape[1]
         out[i, :14, left : 64 - left] = letters.repeat(2, axis=0).repeat(2, axis=1)
     return out[:, pixels][:, :, pixels]
 
 
 def _backgrounds(s: Scenes, image_size: int) -> np.ndarray:
-    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark, never vivid: objects stand out."""
+    """(n, S, S, 3) int64: one tone, a gradient of two, or noise; pale or dark, so that objects stand out."""
     u, gray = s.noise[:, :8].reshape(-1, 2, 1, 1, 4), np.where(s.dark == 1, 14, 184)[:, None, None, None, None]
     a, b = (below(u[..., :1], 60) + gray + below(u[..., 1:], 17) - 8).swapaxes(0, 1)
     ramp = np.arange(image_size) * 256 // image_size
@@ -127,7 +127,7 @@ def paint(s: Scenes, image_size: int = 64, *, sketch: bool = False) -> np.ndarra
     def stamp(rows: np.ndarray, k: int, shape: np.ndarray | int, fill: np.ndarray | int, rgb: np.ndarray) -> None:
         alpha = stamps[shape, fill, np.searchsorted(RADII, s.radius[rows, k]), s.tilt[rows, k]][..., None]
         alpha, rgb = alpha.astype(np.int32), np.int32(30) if sketch else rgb[..., None, None, :].astype(np.int32)
-        # the padding equals half a stamp: a center in the image is the stamp's corner on the canvas
+        # the padding is half a stamp, so an object's center in the image is the corner of its stamp on the canvas
         y, x = (np.floor(center[rows, k] * scale).astype(int)[:, None] + cells for center in (s.y, s.x))
         where = (rows[:, None, None], y[:, :, None], x[:, None, :])
         under = canvas[where]

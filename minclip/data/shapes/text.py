@@ -1,4 +1,4 @@
-"""What is in a scene of the shapes world, how people would write about it, and what can be asked about it."""
+"""The shapes world in words: the contents of its scenes, their captions, and the zero-shot tasks."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ BACKGROUNDS = ("plain", "gradient", "noisy")
 WORDS = ("STAR", "HEART", "RING", "CROSS", "RED", "BLUE", "GREEN", "CAT")
 NUMBERS = ("one", "two", "three", "four")
 RADII = [base + k / 2 for base in (9, 11, 13, 17) for k in range(3)]  # of objects, in 64ths of the image's side
-FRUIT = 8  # a shape of its own: the orange that one can eat, so that "orange" has two senses
+FRUIT = 8  # a ninth shape: the fruit, so that "orange" has two meanings
 
 # Pairs of attributes that no object of a training scene has: zero-shot has to combine them.
 HELD_OUT = ("blue star", "red heart", "green circle", "yellow cross", "purple square", "pink triangle")
@@ -44,7 +44,7 @@ RELATIONS = tuple(RELATED)
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes as arrays: an entry a scene, or one for each of four objects, of which the first `count` are painted."""
+    """n scenes as arrays: an entry per scene, or one for each of 4 objects, of which the first `count` are painted."""
 
     index: np.ndarray  # (n,) number within the split
     seed: int
@@ -96,7 +96,7 @@ def things_of(s: Scenes) -> list[list[Thing]]:
 
 
 def relation(a: Thing, b: Thing) -> str | None:
-    """The relation of a to b, one of RELATIONS; None if two would be true."""
+    """The relation of a to b, one of RELATIONS; None near a diagonal, where two would be true."""
     dx, dy = b.x - a.x, b.y - a.y
     if abs(dx) > 2 * abs(dy):
         return "to the left of" if dx > 0 else "to the right of"
@@ -109,7 +109,7 @@ Pick = Callable[[tuple], Any]  # takes the next draw and chooses
 
 
 def _noun(thing: Thing, pick: Pick, detail: str, plural: bool = False) -> str:
-    """Adjectives and noun, at a detail of letters: s(ize), f(ill), c(olor), n(oun; "shape" without it)."""
+    """Adjectives and noun; the letters of `detail` choose s(ize), f(ill), c(olor) and n(oun; else "shape")."""
     if thing.shape == "fruit":
         noun = pick(("orange", "orange", "orange fruit"))
         size = "tiny " if thing.size == "small" and "s" in detail else ""
@@ -135,7 +135,7 @@ def _place(thing: Thing) -> str:
 def _objects(things: list[Thing], pick: Pick, detail: str) -> str:
     """All objects of a scene: "a red star and a blue ring", "two green stars"."""
     if len({t.kind for t in things}) == 1 and len(things) > 1:
-        # most people don't count: so the count stays hard to learn, as it is for CLIP
+        # captions rarely give the number, so that counting is hard to learn, as it is for CLIP
         group = "a pair of " if len(things) == 2 else "a group of "
         number = pick((f"{NUMBERS[len(things) - 1]} ", group, "", "some "))
         return number + _noun(things[0], pick, detail, plural=True)
@@ -143,7 +143,7 @@ def _objects(things: list[Thing], pick: Pick, detail: str) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _caption(things: list[Thing], word: str, side: str, grounds: tuple[str, ...], style: int, draws: list[int]) -> str:
+def _caption(things: list[Thing], word: str, side: str, scenery: tuple[str, ...], style: int, draws: list[int]) -> str:
     """One caption in one of five styles: full, short, relation or place, with the background, any."""
     stream = iter(draws)
 
@@ -164,7 +164,7 @@ def _caption(things: list[Thing], word: str, side: str, grounds: tuple[str, ...]
         text = f"{_a(_noun(a, pick, detail))} {pick(words)} {_a(_noun(b, pick, detail))}"
     elif style == 3:
         text = _objects(things, pick, pick(("c", "fc", "n", "sn", "fn", "sfn") if few else ("n", "cn")))
-        text += pick(("", " on " + pick(grounds)))
+        text += pick(("", " on " + pick(scenery)))
     else:
         text = _objects(things, pick, pick(("n", "sn", "fn", "sfn", "cn", "fcn") if few else ("n", "cn", "fn")))
     if word:
@@ -180,9 +180,9 @@ def captions_of(s: Scenes) -> list[list[str]]:
     """Five captions for each scene, of different length and detail, some with a capital and a full stop."""
     out, columns = [], (a.tolist() for a in (s.words, s.word, s.word_top, s.background, s.dark))
     for things, draws, word, top, background, dark in zip(things_of(s), *columns):
-        light, ground = ("light", "dark")[dark], BACKGROUNDS[background]
-        grounds = tuple(f"a {words} background" for words in (light, ground, f"{ground} {light}"))
-        scene = things, (*WORDS, "")[word], ("below", "above")[top], grounds  # word -1 is none
+        light, pattern = ("light", "dark")[dark], BACKGROUNDS[background]
+        scenery = tuple(f"a {words} background" for words in (light, pattern, f"{pattern} {light}"))
+        scene = things, (*WORDS, "")[word], ("below", "above")[top], scenery  # word -1 is none
         out.append([_caption(*scene, style, row) for style, row in enumerate(draws)])
     return out
 
@@ -191,10 +191,10 @@ def captions_of(s: Scenes) -> list[list[str]]:
 
 
 def tasks_of(s: Scenes) -> dict[str, Task]:
-    """Zero-shot tasks over a split's scenes; a task that no scene fits is left out."""
+    """Zero-shot tasks over a split's scenes; a task without a suitable scene is left out."""
 
-    def labels(classes: tuple[str, ...], said: Iterable[str]) -> np.ndarray:
-        return np.array([classes.index(words) for words in said], np.int64)
+    def labels(classes: tuple[str, ...], answers: Iterable[str]) -> np.ndarray:
+        return np.array([classes.index(answer) for answer in answers], np.int64)
 
     things, written = things_of(s), s.word >= 0
     fruit = (s.shape == FRUIT) & (np.arange(4) < s.count[:, None])
@@ -204,7 +204,7 @@ def tasks_of(s: Scenes) -> dict[str, Task]:
     pictures = ("{}", "a picture of {}", "a drawing of {}")
     thing, shape = (tuple(t.format(noun) for t in pictures) for noun in ("a {}", "a {} shape"))
     pairs, fills = (tuple(f"{a} {b}" for a in words for b in SHAPES) for words in (COLORS, FILLS))
-    of_one = {  # name: (class names, templates, the answer)
+    of_one = {  # tasks about a single object: (class names, templates, right answer)
         "colour": (COLORS, shape, "{color}"),
         "shape": (SHAPES, thing, "{shape}"),
         "size": (SIZES, shape, "{size}"),
@@ -225,10 +225,10 @@ def tasks_of(s: Scenes) -> dict[str, Task]:
     tasks["relation"] = Task(RELATIONS, ("{a} {} {b}", "a picture of {a} {} {b}"), two, related, subjects)
     tasks["word"] = Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(written), s.word[written])
     if s.split == "heldout":
-        # Two questions (Xian et al. 2017).  Zero-shot: which of the pairs that were never seen?  And generalized
-        # zero-shot, harder: which of all pairs, where those that were seen have the advantage.
+        # Two tasks (Xian et al. 2017).  Zero-shot: choose among the unseen pairs.  Generalized zero-shot: choose among
+        # all pairs, which is harder, since a model prefers those that it has seen.
         shown = [{"{color} {shape}".format(**t), "{fill} {shape}".format(**t)} for t in only]
-        unseen = [next(pair for pair in HELD_OUT if pair in two) for two in shown]
+        unseen = [next(pair for pair in HELD_OUT if pair in of_scene) for of_scene in shown]
         tasks["held-out pairs"] = Task(HELD_OUT, thing, single, labels(HELD_OUT, unseen))
         by_color = np.array([pair in pairs for pair in unseen])
         for name, keep in (("colour+shape", by_color), ("fill+shape", ~by_color)):
