@@ -90,7 +90,7 @@ def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
 
 
 def trim(ids: Tensor, eot_id: int, *, multiple: int = 1) -> Tensor:
-    """Cuts the padding after the longest text, (B, L) -> (B, L'): no feature depends on it.  L' is a `multiple`, or L."""
+    """Cuts the padding after the longest text, (B, L) -> (B, L'): no feature depends on it.  L' is a `multiple`."""
     if len(ids) == 0:
         return ids
     longest = int((ids == eot_id).int().argmax(dim=1).max()) + 1
