@@ -1,5 +1,6 @@
 """What only a CUDA GPU can show.  `python tests/gpu.py` runs this file there; elsewhere the device is a CPU, or it skips."""
 
+import json
 import os
 import subprocess
 import sys
@@ -187,6 +188,25 @@ def test_a_full_memory_says_what_to_change():
     big = replace(config(batch_size=8192, data={"image_size": 224, "size": 8192}), model=CLIPConfig(32, vision, TEXT))
     with pytest.raises(MinclipError, match=r"micro_batch.*grad_checkpointing.*batch_size"):
         train(replace(big, train=replace(big.train, steps=1)), "run")
+
+
+@pytest.mark.skipif(CUDA, reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_refused_under_torchrun_too(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MinclipError, match=r"train\.device 'cuda'"):
+        start("cuda")
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_its_parts_on_a_cpu():
+    script = Path(__file__).with_name("gpu.py")
+    command = [sys.executable, str(script), "--smoke", "--parts", "paper,retrieval"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(Path("gpu.json").read_text())
+    assert report["smoke"] and report["paper"]["exit"] == 0 and report["paper"]["steps"] == 4
+    assert report["paper"]["images_per_s"] > 0 and len(report["retrieval"]["seconds"]) == 3
 
 
 @needs_gpu

@@ -22,6 +22,8 @@ def start(device: str, timeout: float = 1800) -> str:
     """
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():  # torchrun sets all; some schedulers set a few
         return device
+    gpu_missing = device.startswith("cuda") and not torch.cuda.is_available()
+    need(not gpu_missing, f"train.device {device!r} can't be used here: PyTorch finds no CUDA GPU; choose auto or cpu")
     if device in ("auto", "cuda") and torch.cuda.is_available():
         number, gpus = local_rank() + 1, torch.cuda.device_count()
         need(number <= gpus, f"torchrun started {number} processes on a machine with {gpus} GPUs: start one per GPU")
