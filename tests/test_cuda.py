@@ -114,6 +114,7 @@ def test_a_step_that_reads_a_value_back_is_never_recorded(monkeypatch, capfd):
     assert torch.cuda.get_sync_debug_mode() == 0
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
 def test_another_gpu_trains_as_the_first():
     first, second = (train(config(device=f"cuda:{number}"), f"run{number}") for number in (0, 1))

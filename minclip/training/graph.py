@@ -43,16 +43,24 @@ class Recorded:
     def __call__(self, batch: Batch, seed: int) -> tuple[Tensor, ...]:
         shape: tuple[Any, ...] = batch.images.shape, batch.ids.shape, getattr(self.clip.vision, "patch_dropout", None)
         self.seen[shape] += 1
-        try:
-            if not self.failed and self.seen[shape] == EAGER_STEPS:
-                return self.rehearse(batch, seed)
-            if not self.failed and self.seen[shape] > EAGER_STEPS and shape not in self.recordings:
-                self.recordings[shape] = self.record(batch)
-        except RuntimeError as error:  # a tower of timm's, for example, that reads a value back
-            self.failed = True
-            tqdm.write(f"note: this model's steps can't be recorded, and will be slower: {error!s:.200}")
-        if self.failed or shape not in self.recordings:  # after `except`, which kept the failed step's memory alive
+        if not self.failed:
+            try:
+                return self.recorded(shape, batch, seed)
+            except RuntimeError as error:  # a tower of timm's that reads a value back, or a GPU with too little memory
+                self.failed = True
+                tqdm.write(f"note: this model's steps can't be recorded, and will be slower: {error!s:.200}")
+            self.recordings.clear()  # after `except`, which keeps the failed step's memory alive
+            torch.cuda.empty_cache()
+        return self.step(batch, seed)
+
+    def recorded(self, shape: tuple, batch: Batch, seed: int) -> tuple[Tensor, ...]:
+        """A step: launched, recorded, or replayed."""
+        if self.seen[shape] < EAGER_STEPS:
             return self.step(batch, seed)
+        if self.seen[shape] == EAGER_STEPS:
+            return self.rehearse(batch, seed)
+        if shape not in self.recordings:
+            self.recordings[shape] = self.record(batch)
         graph, inputs, results = self.recordings[shape]
         inputs.images.copy_(batch.images)
         inputs.ids.copy_(batch.ids)
@@ -77,8 +85,10 @@ class Recorded:
     def record(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, tuple[Tensor, ...]]:
         """The graph of a step, which has not been carried out yet, with its inputs and its results."""
         graph, inputs = torch.cuda.CUDAGraph(), Batch(batch.images.clone(), batch.ids.clone())
+        # all in the same memory: no two of them run at once, and no step needs anything of an earlier one's
+        pool = next((earlier.pool() for earlier, *_ in self.recordings.values()), None)
         stay = torch.cuda.stream(torch.cuda.current_stream())  # a failed recording would leave us in its own stream
         # only this thread is watched meanwhile: others prepare batches and write checkpoints
-        with stay, torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with stay, torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
             results = self.step(inputs, None)
         return graph, inputs, results

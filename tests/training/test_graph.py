@@ -59,7 +59,7 @@ def test_each_shape_is_launched_three_times_and_then_replayed(monkeypatch, debug
     assert modes == [0, 0, 0, "error", 0, "error"] and debug_modes[-1] == 0  # the last launch of each shape
 
 
-@pytest.mark.parametrize("when", ["rehearsed", "recorded"])
+@pytest.mark.parametrize("when", ["launched", "rehearsed", "recorded"])
 def test_a_step_that_fails_is_launched_from_then_on_without_what_it_left(monkeypatch, debug_modes, when, capfd):
     left, launched = [], []
 
@@ -72,7 +72,7 @@ def test_a_step_that_fails_is_launched_from_then_on_without_what_it_left(monkeyp
         raise RuntimeError("called a synchronizing CUDA operation")
 
     def step(batch, seed):
-        if debug_modes[-1] == "error" and when == "rehearsed":
+        if when == ("rehearsed" if debug_modes[-1] == "error" else "launched") and not left:
             fail()
         gc.collect()
         launched.append([memory() for memory in left])
