@@ -82,7 +82,7 @@ def test_a_step_that_fails_is_launched_from_then_on_without_what_it_left(monkeyp
     take = recorded(step)
     assert [take(batch(8), 1)[0] for _ in range(6)] == [1] * 6
     assert len(left) == 1 and launched[-1] == [None] and launched[-3] == [None]
-    assert capfd.readouterr().err.count("can't be recorded") == 1 and debug_modes[-1] == 0
+    assert capfd.readouterr().out.count("can't be recorded") == 1 and debug_modes[-1] == 0
 
 
 def test_learning_rates_are_changed_in_place_and_are_never_whole_numbers(debug_modes):
