@@ -115,9 +115,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             optimizer.found_inf = (~finite).float()  # a bad update would ruin the weights: it is skipped
             optimizer.step()
             clip.clamp_logit_scale()  # so that no step begins with a scale above 100
+            skips.count(finite)  # first: it takes a NaN out of BatchNorm's averages
             if ema:
-                ema.update(skips.step, finite)
-            skips.count(finite)
+                ema.update(skips.step - 1, finite)
             return loss, scale, grad_norm
 
         # ---- training
@@ -127,7 +127,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
         started = time.perf_counter() - saved["seconds"]  # train.minutes counts from the first step on
         logged_at, logged_step = time.perf_counter(), step
-        with bar, engine.explained_memory(config), engine.deferred_interrupt() as interrupted:
+        with bar, checkpoints, engine.explained_memory(config), engine.deferred_interrupt() as interrupted:
             while True:
                 # one clock and one decision for all processes
                 seconds, stop = distributed.synchronize_clock(time.perf_counter() - started, interrupted())

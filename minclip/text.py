@@ -22,7 +22,7 @@ class TextTransformer(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         # Attention is causal: only the EOT, the last token before the padding, has read the whole text.
-        end = find_end(ids, self.config)  # (B,)
+        end = find_end(ids, self.config, training=self.training)  # (B,)
         x = self.transformer.pooled(self.embed(ids), end, causal_mask(ids.shape[1], device=ids.device))
         return self.norm_final(x)
 
@@ -55,7 +55,7 @@ class BagOfWords(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def forward(self, ids: Tensor) -> Tensor:
-        end = find_end(ids, self.config)[:, None]  # (B, 1)
+        end = find_end(ids, self.config, training=self.training)[:, None]  # (B, 1)
         position = torch.arange(ids.shape[1], device=ids.device)  # (L,)
         counted = position <= end  # (B, L)
         if self.training and self.config.dropout:
@@ -65,7 +65,7 @@ class BagOfWords(nn.Module):
         return self.norm_final(x)
 
 
-def find_end(ids: Tensor, config: TextConfig) -> Tensor:
+def find_end(ids: Tensor, config: TextConfig, *, training: bool = False) -> Tensor:
     """The position of each row's first EOT, (B, L) -> (B,).
 
     Found by its id, not by argmax as in OpenAI's code, where the EOT happens to have the largest id.  MinclipError:
@@ -77,7 +77,7 @@ def find_end(ids: Tensor, config: TextConfig) -> Tensor:
         raise MinclipError(f"texts of {ids.shape[1]} tokens: this tower has {config.context_length} positions")
     is_end = ids == config.eot_id % config.vocab_size  # eot_id -1 is the last id of the vocabulary
     # Reading a value would make the host wait for the GPU, or split a compiled tower: not in training
-    unread = torch.compiler.is_compiling() or (ids.is_cuda and torch.is_grad_enabled())
+    unread = torch.compiler.is_compiling() or (ids.is_cuda and (training or torch.is_grad_enabled()))
     if not unread and not is_end.any(dim=1).all():
         row = int(is_end.any(dim=1).int().argmin())
         raise MinclipError(f"row {row} of the ids has no end token (id {config.eot_id % config.vocab_size})")

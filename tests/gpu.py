@@ -19,6 +19,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import date
 from pathlib import Path
@@ -135,10 +136,14 @@ def main() -> None:
         parser.error(f"no part is named {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     report = {"device": gpu, "torch": torch.__version__, "date": str(date.today()), "smoke": args.smoke}
-    for name in names:
-        report[name] = globals()[name](args, LIMIT[name])
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        print(f"{name}: {json.dumps(report[name])[:600]}", flush=True)
+    args.json = args.json.resolve()
+    with tempfile.TemporaryDirectory() as empty:
+        os.chdir(empty)  # where no earlier run's numbers lie
+        for name in names:
+            report[name] = globals()[name](args, LIMIT[name])
+            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            print(f"{name}: {json.dumps(report[name])[:600]}", flush=True)
+        os.chdir(ROOT)
 
 
 if __name__ == "__main__":

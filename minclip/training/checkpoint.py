@@ -1,7 +1,7 @@
 """Checkpoints of a run: all that resuming needs in one file, copied from a GPU and written while training goes on."""
 
 import io
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ class Checkpoints:
 
     def save(self, progress: dict[str, float]) -> None:
         """`progress` has the keys of PROGRESS.  All processes must call this; process 0 writes."""
-        state = {**progress, **_state(self.model, self.optimizer, self.ema)}
         self.wait()
-        copied = torch.cuda.Event() if torch.cuda.is_initialized() else None
+        state = {**progress, **_state(self.model, self.optimizer, self.ema)}
+        copied = torch.cuda.Event() if next(self.model.parameters()).is_cuda else None
         if copied:
             copied.record()
         if rank() == 0:
@@ -40,6 +40,13 @@ class Checkpoints:
     def wait(self) -> None:
         """Until the last one is on the disk."""
         self.writing.result()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends when nothing is being written, even if training failed: the next run in this folder may start then."""
+        wait([self.writing])
 
 
 def _state(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def pick_device(device: str, precision: str) -> tuple[torch.device, torch.dtype 
         kind = torch.device(device)
         need(kind.type in ("cpu", "cuda", "mps"), "choose auto, cpu, cuda or mps")
         torch.zeros(1, device=kind)
+        if kind.type == "cuda" and kind.index is not None:  # where streams, events and recorded steps are created
+            torch.cuda.set_device(kind)
     except (RuntimeError, AssertionError, MinclipError) as error:
         raise MinclipError(f"train.device {device!r} can't be used here: {str(error).splitlines()[0]}") from None
     gpu = kind.type == "cuda"
@@ -177,9 +179,9 @@ def contrastive_loss(clip: CLIP, image: Tensor, text: Tensor, *, numbers: list[T
 
 def norm(tensors: list[Tensor]) -> Tensor:
     """The L2 norm of all tensors as one vector, over all processes."""
-    kinds = ([x.detach().float() for x in tensors if is_sharded(x) == sharded] for sharded in (False, True))
-    whole, sharded = (torch.nn.utils.get_total_norm(kind) for kind in kinds)
-    return torch.hypot(whole, sharded.full_tensor() if is_sharded(sharded) else sharded)
+    whole, sharded = ([x.detach().float() for x in tensors if is_sharded(x) == kind] for kind in (False, True))
+    total = torch.nn.utils.get_total_norm(whole)
+    return torch.hypot(total, torch.nn.utils.get_total_norm(sharded).full_tensor()) if sharded else total
 
 
 @torch.no_grad()
@@ -217,7 +219,7 @@ class Skips:
         if self.fp16:
             self.since.add_(1).mul_(finite)
             grows = self.since == 2000
-            self.loss_scale *= torch.where(finite, 1.0 + grows, 0.5)
+            self.loss_scale.mul_(torch.where(finite, 1.0 + grows, 0.5)).clamp_(max=2.0**39)  # a checkpoint's maximum
             self.since *= ~grows
         if self.buffers:  # a batch with a NaN is in BatchNorm's averages, and would stay there
             now = torch.cat([buffer.flatten() for buffer in self.buffers])

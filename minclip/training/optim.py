@@ -12,7 +12,17 @@ from ..model import CLIP
 from .parallel import local
 
 
-class Muon(torch.optim.AdamW):
+class AdamW(torch.optim.AdamW):
+    """AdamW for which nothing changes in a step whose `found_inf`, a tensor on its device, is 1."""
+
+    def step(self, closure: None = None) -> None:
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and found_inf.device.type == "mps" and found_inf:  # there, fused kernels ignore it
+            return
+        super().step(closure)
+
+
+class Muon(AdamW):
     """AdamW, except for groups with `"muon": True`: weights (out, …) of layers, updated as matrices (out, rest).
 
     A few large singular values dominate the gradient of a matrix.  Muon makes its momentum orthogonal before each step,
@@ -102,7 +112,7 @@ def parameter_groups(
 def make_optimizer(model: CLIP, loop: LoopConfig, *, autocast: torch.dtype | None = None) -> torch.optim.AdamW:
     """AdamW or Muon over the model's `parameter_groups`; fused: one kernel for all parameters."""
     groups = parameter_groups(model, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr)
-    kind = Muon if loop.optimizer == "muon" else torch.optim.AdamW
+    kind = Muon if loop.optimizer == "muon" else AdamW
     optimizer = kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=True)
     optimizer.dtype = torch.bfloat16 if autocast == torch.bfloat16 else torch.float32  # fp16's numbers end too soon
     return optimizer

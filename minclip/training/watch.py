@@ -49,10 +49,10 @@ def flops_per_pair(model: CLIP, batch: Batch, *, autocast: torch.dtype | None) -
 
 
 @functools.cache
-def peak_flops(device: torch.device, *, autocast: bool) -> float:
+def peak_flops(device: torch.device, *, autocast: torch.dtype | None) -> float:
     """Operations per second that the device reaches in a large matrix product, in the precision of the towers."""
-    size, dtype = 8192 if device.type == "cuda" else 1024, torch.bfloat16 if autocast else torch.float32
-    seconds = seconds_of_product(dtype, size=size, device=device)
+    size = 8192 if device.type == "cuda" else 1024
+    seconds = seconds_of_product(autocast or torch.float32, size=size, device=device)
     if device.type == "cuda":  # the matrices must not count as the run's memory
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -178,7 +178,7 @@ class HuggingFaceTower(nn.Module):
         self.model.load_state_dict(model.state_dict(), strict=False)  # not strict, because of its pooler
 
     def forward(self, ids: Tensor) -> Tensor:
-        end = find_end(ids, self.config)
+        end = find_end(ids, self.config, training=self.training)
         real = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]  # (B, L)
         x = self.model(input_ids=ids, attention_mask=real.long()).last_hidden_state  # (B, L, W)
         return (x * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True)

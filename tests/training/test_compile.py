@@ -86,3 +86,32 @@ def test_each_size_of_growing_pictures_is_compiled_once():
         gradients(model, batch(20, side), loop, autocast=None, seed=0)
         seen.append(counters["stats"]["unique_graphs"])
     assert seen == [2, 2, 3, 3, 3, 3]
+
+
+def test_the_end_of_patch_dropout_is_compiled_once():
+    loop = LoopConfig(batch_size=4, compile=True)
+    clip = CLIP(TOWERS["vit"]).train()
+    model, seen = wrap(clip, loop), []
+    for fraction in (0.25, 0.25, 0.0, 0.0, 0.0):
+        clip.vision.patch_dropout = fraction
+        gradients(model, batch(20), loop, autocast=None, seed=0)
+        seen.append(counters["stats"]["unique_graphs"])
+    assert seen == [2, 2, 3, 3, 3]
+
+
+def test_recomputed_blocks_are_compiled_too():
+    plain, loop = CLIP(TOWERS["vit"]).train(), LoopConfig(batch_size=4, compile=True, grad_checkpointing=True)
+    compiled = CLIP(TOWERS["vit"]).train()
+    compiled.load_state_dict(plain.state_dict())
+    model = wrap(compiled, loop)
+    gradients(model, batch(20), loop, autocast=None, seed=1)
+    first = counters["stats"]["unique_graphs"]
+    for length in (9, 33, 40):
+        gradients(model, batch(length), loop, autocast=None, seed=1)
+    assert counters["stats"]["unique_graphs"] == first and not counters["graph_break"]
+    for x in (*plain.parameters(), *compiled.parameters()):
+        x.grad = None
+    gradients(plain, batch(20), LoopConfig(batch_size=4), autocast=None, seed=1)
+    gradients(model, batch(20), loop, autocast=None, seed=1)
+    for (name, a), b in zip(plain.named_parameters(), compiled.named_parameters()):
+        assert (a.grad - b[1].grad).norm() <= 1e-4 * a.grad.norm() + 1e-6, name

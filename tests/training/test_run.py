@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,23 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(folder):
     torch.manual_seed(5)
     steps(resumed, its_optimizer)
     assert torch.equal(weights(resumed), weights(model))
+
+
+def test_on_a_cpu_a_checkpoint_is_whole_before_training_goes_on_even_if_a_gpu_was_used(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    model, optimizer = new()
+    save(folder, model, optimizer, 1, 0.0)
+    assert torch.load(folder / "state.pt")["step"] == 1
+
+
+def test_a_failed_run_waits_for_what_is_being_written(folder):
+    checkpoints, done = Checkpoints(folder, *new(), ema=None), []
+    with pytest.raises(RuntimeError, match="the machine stops"), checkpoints:
+        checkpoints.writing = checkpoints.thread.submit(lambda: (time.sleep(0.2), done.append(1), 1 / 0))
+        raise RuntimeError("the machine stops")
+    assert done
+    with pytest.raises(ZeroDivisionError):  # no error is lost
+        checkpoints.wait()
 
 
 def test_step_and_seconds_come_back(folder):

@@ -9,11 +9,12 @@ from torch import nn
 from training_runs import stopped_after
 
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from minclip.data.stream import Stream
 from minclip.loop import train
 from minclip.model import CLIP
 from minclip.training import engine
 from minclip.training.engine import Skips, clip_gradients
-from minclip.training.optim import EMA, Muon
+from minclip.training.optim import EMA, AdamW, Muon
 
 NOTHING = {"step": 0, "skipped": 0, "loss_scale": 0.0, "since": 0}
 FP16 = TrainConfig(
@@ -77,6 +78,43 @@ def test_counts_scale_and_batchnorms_averages_follow_the_steps():
     for _ in range(1999):
         skips.count(torch.tensor(True))
     assert skips.loss_scale == 2.0**15 and skips.progress() == {"skipped": 2, "loss_scale": 2.0**15, "since": 0}
+
+
+def test_a_batch_with_a_nan_is_in_no_average(monkeypatch, tmp_path, small_world):
+    following, calls = Stream.next, []
+
+    def broken_once(self, image_size=None):
+        batch = following(self, image_size)
+        calls.append(1)
+        if len(calls) == 5:
+            batch.images.fill_(float("nan"))
+        return batch
+
+    monkeypatch.setattr(Stream, "next", broken_once)
+    loop = replace(FP16.train, device="cpu", precision="fp32", checkpoint_every=100)
+    run = train(replace(FP16, train=loop), tmp_path / "run")
+    state = torch.load(tmp_path / "run/state.pt")
+    assert state["skipped"] == 1 and any("running_var" in name for name in state["average"])
+    assert all(x.isfinite().all() for kind in ("model", "average") for x in state[kind].values())
+    assert all(x.isfinite().all() for x in run.model.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_on_a_mac_a_bad_step_is_not_taken(kind):
+    class There:  # the one number of found_inf, as if on a Mac's GPU
+        device = torch.device("mps")
+
+        def __init__(self, value):
+            self.value = value
+
+        def __bool__(self):
+            return self.value
+
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad, optimizer = torch.full((3,), float("nan")), kind([weight], fused=True)
+    optimizer.found_inf = There(True)
+    AdamW.step(optimizer)
+    assert torch.equal(weight, torch.ones(3)) and not optimizer.state
 
 
 def test_without_fp16_the_scale_stays_1():

@@ -123,7 +123,7 @@ def test_the_peak_is_measured_once_and_quickly(monkeypatch):
 
 
 @pytest.mark.measures_peak
-@pytest.mark.parametrize(("autocast", "dtype"), [(None, torch.float32), (torch.bfloat16, torch.bfloat16)])
+@pytest.mark.parametrize(("autocast", "dtype"), [(None, torch.float32), (torch.bfloat16,) * 2, (torch.float16,) * 2])
 def test_the_peak_is_that_of_a_product_of_matrices_in_the_towers_precision(monkeypatch, autocast, dtype):
     watch.peak_flops.cache_clear()
     seen = []
