@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minclip.config import MinclipError
-from minclip.data import load_pairs
+from minclip.data import load_pairs, shapes
 from minclip.data.shapes import SPLITS, load_shapes, scenes
 from minclip.data.shapes.painting import FONT, RGB, SHIFTS, paint, shift
 from minclip.data.shapes.text import (
@@ -35,6 +35,7 @@ from minclip.data.shapes.text import (
     tasks_of,
     things_of,
 )
+from minclip.weights.hub import data_folder
 
 HELD_OUT_COLORS, HELD_OUT_FILLS = ([tuple(pair.split()) for pair in part] for part in (HELD_OUT[:6], HELD_OUT[6:]))
 
@@ -653,6 +654,48 @@ def test_rotation_turns_by_about_twenty_degrees():
     turned = np.degrees(np.arctan2([y, v], [x, u])) - [0, 90]
     assert abs(turned) == pytest.approx([19, 19], abs=2) and turned[0] == pytest.approx(turned[1], abs=3)
     assert np.hypot([x, u], [y, v]) == pytest.approx([21, 21], abs=1.5)
+
+
+# ---- painted once
+
+
+@pytest.fixture
+def calls(monkeypatch, data_home):
+    """The calls of `paint`, in a world that keeps as few as eight scenes."""
+    made, paint = [], shapes.paint
+    monkeypatch.setattr(shapes, "CACHED", 8)
+    monkeypatch.setattr(shapes, "paint", lambda *given, **named: made.append(1) or paint(*given, **named))
+    return made
+
+
+def test_many_scenes_are_painted_once_and_found_again(calls):
+    first, again = (load_shapes("train", size=8, image_size=16) for _ in range(2))
+    assert len(calls) == 1 and np.array_equal(first.images, again.images) and not again.images.flags.writeable
+    for other in ({"size": 9}, {"seed": 1}, {"image_size": 32}):
+        load_shapes("train", **{"size": 8, "image_size": 16, **other})
+    assert len(calls) == 4
+    assert len(list((data_folder() / "cache").glob("shapes-*"))) == 1  # the last ones only
+
+
+def test_few_scenes_are_not_kept(calls):
+    load_shapes("train", size=7, image_size=16)
+    load_shapes("train", size=7, image_size=16)
+    assert len(calls) == 2 and not (data_folder() / "cache").exists()
+
+
+def test_scenes_that_were_cut_off_are_painted_again(calls):
+    first = load_shapes("train", size=8, image_size=16).images.copy()
+    (file,) = (data_folder() / "cache").glob("shapes-*.npy")
+    for size in (0, 50, file.stat().st_size - 1):
+        file.write_bytes(file.read_bytes()[:size])
+        assert np.array_equal(load_shapes("train", size=8, image_size=16).images, first)
+    assert len(calls) == 4
+
+
+def test_scenes_that_can_not_be_kept_are_painted_all_the_same(calls):
+    data_folder().mkdir(parents=True, exist_ok=True)
+    (data_folder() / "cache").write_text("not a folder")
+    assert len(load_shapes("train", size=8, image_size=16)) == 8 and len(calls) == 1
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def painted(s: Scenes, image_size: int) -> np.ndarray:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         key.update(file.read_bytes())
     path = data_folder() / "cache" / f"shapes-{key.hexdigest()[:16]}.npy"
-    with contextlib.suppress(OSError, ValueError):  # not there, or cut off
+    with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or cut off
         return np.load(path, mmap_mode="r")
     images = paint(s, image_size)
     with contextlib.suppress(OSError):  # a full disk, or one that can't be written: painted again next time
