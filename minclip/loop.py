@@ -103,6 +103,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                     log({"step": step, "val": evaluate(whole.to(device), tokenizer, stream.validation, tasks=False)})
 
         def save() -> None:
+            skips.check(f"{folder}: step {step}")
             checkpoints.save({"step": step, "seconds": time.perf_counter() - started, **skips.progress()})
 
         def update(batch: Batch, seed: int | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import MinclipError
+from .config import MinclipError, need
 from .model import CLIP
 from .text import trim
 from .tokenizer import Tokenizer
@@ -44,8 +44,7 @@ def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], *, size:
 
 
 def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templates: Sequence[str]) -> None:
-    if tokenizer is None:
-        raise MinclipError("this model has no tokenizer to read class names with: load one that has tokenizer.json")
+    need(tokenizer is not None, "this model has no tokenizer to read class names: load one that has tokenizer.json")
     if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
         raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
     counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])  # as the tokenizer reads them

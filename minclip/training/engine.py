@@ -21,7 +21,7 @@ from ..model import CLIP
 from .distributed import all_reduce_sum, world_size
 from .parallel import frozen_statistics, is_sharded, local
 
-MAX_SKIPPED = 5  # steps in a row without a finite gradient, with which a run gives up when it next logs
+MAX_SKIPPED = 5  # steps in a row without a finite gradient, with which a run gives up when it next logs or saves
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -174,3 +174,21 @@ def test_a_loss_that_never_becomes_finite_ends_a_run_with_fp16(fp16, monkeypatch
     monkeypatch.setattr(engine, "gradients", broken)
     with pytest.raises(MinclipError, match=r"step 16 with loss nan.* 16 times"):
         train(replace(FP16, train=replace(FP16.train, steps=40)), "runs/broken")
+
+
+@pytest.mark.parametrize("steps", [6, 20])
+def test_a_run_that_ends_before_it_logs_again_is_not_saved_as_if_it_had_learned(
+    tmp_path, monkeypatch, small_world, steps
+):
+    monkeypatch.chdir(tmp_path)
+    step = engine.gradients
+
+    def broken(model, pairs, loop, **options):
+        loss, scale = step(model, pairs, loop, **options)
+        return loss * float("nan"), scale
+
+    monkeypatch.setattr(engine, "gradients", broken)
+    loop = replace(FP16.train, steps=steps, log_every=1000, checkpoint_every=12, precision="fp32", device="cpu")
+    with pytest.raises(MinclipError, match=r"step (6|12)\b.* (6|12) times"):
+        train(replace(FP16, train=loop), "runs/broken")
+    assert not (tmp_path / "runs/broken/state.pt").exists()
