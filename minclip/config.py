@@ -176,22 +176,20 @@ class DataConfig:
     name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; shapes needs none
     image_column: str = ""  # of your own table; "" looks for the usual names: image, file_name, path, …
-    caption_column: str = ""  # of your own table; "" looks for the usual names: caption, text, title, …
+    caption_column: str = ""  # of your own table, or of a shard's JSON; "" looks for the usual names: caption, text, …
     image_size: Pixels = 64  # side in pixels
     size: Count | None = None  # number of training images; None takes all
     first_size: Pixels | None = None  # image size at the start of training, which grows to image_size in three stages
     min_crop: Annotated[float, "(0, 1]"] = 1.0  # smallest fraction of the area that a random crop keeps; 1 is no crop
     flip: bool = False  # mirror half of the images, but never those whose caption says left or right
     color: Fraction = 0.0  # largest relative change of brightness, contrast and saturation
-    on_gpu: Literal["auto", "yes", "no"] = (
-        "auto"  # keep all images in the GPU's memory; "auto": if half of it is enough
-    )
+    on_gpu: Literal["auto", "yes", "no"] = "auto"  # hold all images in the GPU's memory; "auto": if half is enough
     workers: Annotated[int, "[0, 1024]"] = 2  # shards only: processes per training process that read and decode
 
     def __post_init__(self) -> None:
         _check(self, "data")
-        own = self.name == "own" or not (self.image_column or self.caption_column)
-        need(own, "data.image_column and data.caption_column have no effect without data.name own")
+        unread = {"own": "", "shards": self.image_column}.get(self.name, self.image_column + self.caption_column)
+        need(not unread, "data.image_column needs data.name own; data.caption_column needs own or shards")
         need(self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes: it reads no files")
         need(self.name != "shards" or self.on_gpu == "auto", "data.on_gpu has no effect with data.name shards")
         need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
@@ -204,6 +202,7 @@ class DataConfig:
 class LoopConfig:
     """The training loop."""
 
+    init: str = ""  # model to fine-tune: anything that minclip.load opens; "" trains from scratch
     seed: Annotated[int, "[0, 4294967295]"] = 0  # decides all random numbers in training
     batch_size: Pairs = 256  # pairs in one contrastive loss, over all processes
     micro_batch: Count | None = None  # pairs that a process embeds at a time (gradient caching); None embeds all
@@ -212,7 +211,9 @@ class LoopConfig:
     lr: Positive = 1e-3  # peak learning rate, after the warm-up
     vision_lr: Positive | None = None  # peak learning rate of the image tower, without its projection; None is lr
     text_lr: Positive | None = None  # peak learning rate of the text tower, without its projection; None is lr
+    layer_decay: Annotated[float, "(0, 1]"] = 1.0  # learning rate of each block of a tower relative to the one above it
     freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers to keep frozen
+    heads_first: Fraction = 0.0  # fraction of the run, at its start, in which pretrained towers don't learn (LP-FT)
     warmup: BelowOne = 0.05  # fraction of the run in which the learning rate rises
     weight_decay: Annotated[float, "[0, 1e9]"] = 0.1  # of matrices; not of norms, biases, embeddings, temperature
     beta1: BelowOne = 0.9  # AdamW: decay of the mean gradient
@@ -266,9 +267,12 @@ class TrainConfig:
         trained = []
         for part, lr in (("vision", loop.vision_lr), ("text", loop.text_lr)):
             tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
-            random = f"would keep model.{part}.tower {tower!r} random: freeze timm:NAME and hf:NAME only"
-            need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
+            held = f"train.freeze {loop.freeze!r}" if frozen else loop.heads_first and "train.heads_first"
+            random = f"would keep model.{part}.tower {tower!r} random: set train.init, or use timm:NAME and hf:NAME"
+            need(not held or ":" in tower or loop.init, f"{held} {random}")
             need(not frozen or not lr, f"train.{part}_lr has no effect on a tower that train.freeze freezes")
             trained += [] if frozen else [tower]
+        both = "train.layer_decay and train.heads_first have no effect on towers that train.freeze freezes"
+        need(trained or (loop.layer_decay, loop.heads_first) == (1, 0), both)
         recomputes = {*trained} - {"bag"} or not loop.grad_checkpointing
         need(recomputes, "train.grad_checkpointing has no effect: no trained tower has blocks to recompute")

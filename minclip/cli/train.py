@@ -1,9 +1,11 @@
-"""minclip train: trains a run from a preset, any field of which can be overridden."""
+"""minclip train: trains a run from a preset, any field of which can be overridden, or fine-tunes a model."""
 
 import copy
+import difflib
 import errno
 import itertools
 import math
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +16,15 @@ import tyro
 from ..config import TRANSFORMERS, MinclipError, TrainConfig, nearest, need, unused_fields
 from ..course import plots
 from ..loop import train
+from ..presets import PRESETS, preset
 from ..training import distributed
+from ..training.run import read_run_config
 from ..training.watch import verdict
+from ..weights.folder import look_up
+from ..weights.load import SUFFIXES, format_of, is_hub_name
+from ..weights.openai import OPENAI
+from ..weights.start import fine_tuning
+from . import fill
 from .evaluate import print_figures
 from .shared import as_options, console
 
@@ -24,7 +33,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
-    """Train a CLIP from scratch, then print its figures."""
+    """Train a CLIP from scratch or, with --init MODEL, from the weights of another one, then print its figures."""
 
     name: str = ""  # the run's folder under runs/; by default the preset's name, numbered
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # continue from the last checkpoint of the run
@@ -32,7 +41,7 @@ class Train(TrainConfig):
     def run(self, preset_name: str, options: list[str]) -> dict[str, Any]:
         distributed.start(self.train.device)  # under torchrun every process runs this, and process 0 prints
         console.quiet = distributed.rank() > 0
-        default = preset_name + ("-overfit" if self.train.overfit else "")
+        default = default_name(preset_name, self.train.overfit)
         name = distributed.all_gather_object(self.name or (default if self.resume else free_name(default)))[0]
         folder = RUNS / name
         check_folder(folder, self.resume)
@@ -67,6 +76,54 @@ class Train(TrainConfig):
             console.print(f"or:  minclip classify {at} IMAGE --labels 'a dog, a cat'")
         result = {"run": str(folder), "step": last["step"], "seconds": last["seconds"], "figures": run.final}
         return {**result, "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None}
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    """The whole command, from its arguments after `train`."""
+    name, options = (arguments or ["-"])[0], arguments[1:]
+    need(name[:1] != "-", f"minclip train needs a preset: {', '.join(PRESETS)}")
+    check_preset(name)
+    # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
+    options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in options]
+    options = [re.sub("^--(overfit|init)(?=$|=)", r"--train.\1", option) for option in options]
+    words = [word for option in options for word in (option.split("=", 1) if option[:2] == "--" else [option])]
+    given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
+    sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
+    need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
+    config, folder = preset(name), RUNS / given.get("--name", default_name(name, "--train.overfit" in given))
+    if given.get("--train.init", "-")[:1] != "-":  # the defaults are then those of the weights, or of the run to resume
+        distributed.start(given.get("--train.device", config.train.device))
+        resumes = "--resume" in given and (folder / "config.json").exists()
+        with distributed.on_each_machine_once():
+            known = read_run_config(folder).model if resumes else None
+            config = fine_tuning(config, given["--train.init"], architecture=known)
+    towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
+    config = for_towers(config, **towers)  # without the fields that these towers don't have
+    return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
+
+
+def check_preset(name: str) -> None:
+    """Raises MinclipError unless a preset has that name; says what to type to fine-tune a model, or for photographs."""
+    if name in PRESETS:
+        return
+    forms = {form: model for model in OPENAI for form in (model, model.lower(), model.replace("/", "-"))}
+    forms |= {form.replace("/", "-"): model for form, model in forms.items()} | dict.fromkeys(PRESETS)
+    close, path = difflib.get_close_matches(name, forms, n=1, cutoff=0.8), look_up(name)
+    model = forms[close[0]] if close else name if is_hub_name(name) else None
+    if path:
+        model = name if path.suffix in SUFFIXES or (path.is_dir() and format_of(path)) else None
+    data = name if name in ("own", "shards") else "own"
+    data = f"--data.name {data} --data.root {shlex.quote(name) if path and not model else 'PHOTOGRAPHS'}"
+    what = (
+        f"{name!r} is {'a model' if model else 'a data set'}, not a preset: type, for example, minclip train flickr8k"
+    )
+    need(not model, f"{what} --init {shlex.quote(model or '')} {data}")
+    need(not path and name not in ("own", "shards"), f"{what} {data}")
+    preset(name)
+
+
+def default_name(preset_name: str, overfit: Any) -> str:
+    return f"{preset_name}-overfit" if overfit else preset_name
 
 
 def free_name(name: str) -> str:

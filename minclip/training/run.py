@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Run:
     tokenizer: Tokenizer
     model: CLIP
     metrics: list[dict[str, Any]]
+    origin: dict[str, Any] = field(default_factory=dict)  # "name" and "sha256" of the model that it started from
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -48,7 +49,7 @@ class Run:
         config = read_run_config(folder)
         model, tokenizer = folders.read_folder(folder)
         need(tokenizer is not None, f"{folder} has no tokenizer.json")
-        return cls(folder, config, tokenizer, model, read_metrics(folder))
+        return cls(folder, config, tokenizer, model, read_metrics(folder), read_origin(folder))
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ class Run:
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
         folders.write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
-        write_run_config(Path(folder), self.config)
+        write_run_config(Path(folder), self.config, origin=self.origin)
         _write_lines(Path(folder), self.metrics)
 
 
@@ -96,24 +97,40 @@ def lock_run(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str]) -> None:
+def start_run(
+    folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str], origin: dict[str, Any] | None = None
+) -> None:
     """Creates the files of a new run in a folder without one; learnt.json gets the `names` of its photographs."""
     need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
         folders.write_json(folder / "learnt.json", names)
-    write_run_config(folder, config)
+    write_run_config(folder, config, origin=origin)
 
 
-def write_run_config(folder: Path, config: TrainConfig) -> None:
-    versions = {"format": FORMAT, "minclip": folders.package_version()}
-    folders.write_json(folder / "config.json", versions | to_dict(config))
+def continue_run(folder: Path, config: TrainConfig, step: int) -> None:
+    """Writes the config of a resumed run, and removes what was logged after the checkpoint at `step`."""
+    write_run_config(folder, config, origin=read_origin(folder))
+    rewind(folder, step)
+
+
+def write_run_config(folder: Path, config: TrainConfig, *, origin: dict[str, Any] | None = None) -> None:
+    about = {"format": FORMAT, "minclip": folders.package_version(), **({"origin": origin} if origin else {})}
+    folders.write_json(folder / "config.json", about | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
-    values = {k: v for k, v in folders.read_config(folder).items() if k not in ("format", "minclip")}
+    fields = folders.read_config(folder)
+    values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
+
+
+def read_origin(folder: Path) -> dict[str, Any]:
+    """Name and SHA-256 of the model that a run was fine-tuned from, or those of the two that it blends; {} if none."""
+    origin = folders.read_config(folder).get("origin", {})
+    need(isinstance(origin, dict), f"{folder / 'config.json'}: origin must be a group of fields, not {origin!r:.60}")
+    return origin
 
 
 def read_learnt(folder: Path) -> list[str]:

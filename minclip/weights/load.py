@@ -22,6 +22,7 @@ from .towers import read_tokenizer, with_context
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
 
 
@@ -36,15 +37,25 @@ def load(
     it, GELU is assumed, with a warning.  The tokenizer, None if there is none, pads to the model's context length.
     MinclipError: the model can't be found, read or trusted.
     """
-    name, path = str(name_or_path), look_up(name_or_path)
-    is_repo = re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name)
-    is_file = name.endswith((".pt", ".pth", ".bin", ".ckpt", ".safetensors"))
-    if path is None and name in OPENAI:
-        path, activation = find_openai(name), activation or "quick_gelu"
-    elif path is None and is_repo and not is_file and not nearest(name, OPENAI, cutoff=0.8):
-        path = find_on_hub(name.removeprefix("hf-hub:"))
-    model, tokenizer = read(path or find_folder(name, others=OPENAI), activation)
+    if look_up(name_or_path) is None and str(name_or_path) in OPENAI:
+        activation = activation or "quick_gelu"
+    model, tokenizer = read(find(name_or_path), activation)
     return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file or folder that `load` opens, downloaded if necessary."""
+    name, path = str(name_or_path), look_up(name_or_path)
+    if path is None and name in OPENAI:
+        return find_openai(name)
+    if path is None and is_hub_name(name) and not nearest(name, OPENAI, cutoff=0.8):
+        return find_on_hub(name.removeprefix("hf-hub:"))
+    return path or find_folder(name, others=OPENAI)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` can be the hub's "owner/name": it isn't spelled like a weights file."""
+    return bool(re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name)) and not name.endswith(SUFFIXES)
 
 
 def find_on_hub(repo: str) -> Path:
