@@ -23,7 +23,7 @@ from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
 from .weights.config_json import to_dict
 from .weights.folder import check_size
-from .weights.start import Start
+from .weights.start import Start, origin_of
 from .weights.towers import read_tokenizer
 
 
@@ -59,7 +59,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
             config, tokenizer = start.tokenizer(config, stream.texts)
-
         torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
         if first_bias := engine.LOSSES[config.model.loss].bias:
@@ -68,7 +67,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             with distributed.on_each_machine_once():
                 start.fill(clip)
         clip = clip.to(device).train()
-        clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
+        # with `init`, BatchNorm keeps its statistics: a few batches would move them away from what the weights fit
+        clip.freeze(*(x for x in ("vision", "text") if loop.freeze in (x, "both")), norms=bool(loop.init))
         model = wrap(clip, loop)  # `clip` remains the bare model inside any wrapper
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop, autocast=autocast)
@@ -77,9 +77,10 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         saved = load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skips = saved["step"], engine.Skips(clip, fp16=autocast == torch.float16, saved=saved)
         if first and resume:
-            runs.continue_run(folder, config, step)
+            runs.write_run_config(folder, config)
+            runs.rewind(folder, step)
         elif first:
-            runs.start_run(folder, config, tokenizer, names=stream.names, origin=start.origin)
+            runs.start_run(folder, config, tokenizer, names=stream.names, origin=origin_of(loop.init))
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder until process 0 has prepared it

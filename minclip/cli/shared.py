@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +27,8 @@ RunArgument = Annotated[
     tyro.conf.arg(metavar="RUN", help="a run's folder, its name under runs/, or a model such as demo or ViT-B/32"),
 ]
 Download = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="let torchvision download missing data")]]
-# what other programs call an option, by the name after its last dot
-ALSO = {"epochs": ["--train.steps", "--train.minutes"], "learning-rate": ["--train.lr"], "pretrained": ["--init"]}
+# what other programs call an option of `minclip train`
+OTHERS = {"epochs": "train.steps or --train.minutes", "learning_rate": "train.lr", "pretrained": "init"}
 FIELD = re.compile(r"(?<![\w./\\-])(?:data|train|model)\.\w+(?:\.\w+)?")
 
 
@@ -48,22 +48,13 @@ def as_options(message: str) -> str:
     return FIELD.sub(lambda m: f"--{m[0].replace('_', '-')}" if m[0] in known else m[0], message)
 
 
-def option_names(command: type, prefix: str = "--") -> Iterator[str]:
-    """All options of a command, a dataclass whose fields may be dataclasses."""
-    for field in dataclasses.fields(command):
-        nested, name = dataclasses.is_dataclass(field.type), prefix + field.name.replace("_", "-")
-        yield from option_names(field.type, f"{name}.") if nested else [name]
-
-
 def similar_option(word: str, command: type) -> str:
-    """`" (did you mean --train.lr?)"` for `--lr`: the options whose last part is nearest; "" if none is near."""
-    names: dict[str, list[str]] = {}
-    for name in option_names(command):
-        names.setdefault(name.lstrip("-").split(".")[-1], []).append(name)
-    names |= ALSO if "batch-size" in names else {}
-    last = word.lower().replace("_", "-").lstrip("-").split(".")[-1]
-    close = difflib.get_close_matches(last, names, n=1, cutoff=0.7)
-    return f" (did you mean {' or '.join(names[close[0]])}?)" if close else ": --help lists all"
+    """`" (did you mean --train.lr?)"` for `--lr` or `--learning_rate`: the option whose last part is nearest."""
+    fields = [field.name for field in dataclasses.fields(command)]
+    others, nested = (OTHERS, leaves(to_dict(TrainConfig()))) if command.__name__ == "Train" else ({}, {})
+    names = {name.split(".")[-1]: name for name in reversed([*fields, *nested])} | others
+    close = difflib.get_close_matches(word.strip("-").replace("-", "_").split(".")[-1], names, n=1, cutoff=0.7)
+    return f" (did you mean --{names[close[0]].replace('_', '-')}?)" if close else ": --help lists all"
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title: str | None = None) -> None:

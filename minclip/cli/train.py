@@ -41,7 +41,7 @@ class Train(TrainConfig):
     def run(self, preset_name: str, options: list[str]) -> dict[str, Any]:
         distributed.start(self.train.device)  # under torchrun every process runs this, and process 0 prints
         console.quiet = distributed.rank() > 0
-        default = default_name(preset_name, self.train.overfit)
+        default = preset_name + "-overfit" * bool(self.train.overfit)
         name = distributed.all_gather_object(self.name or (default if self.resume else free_name(default)))[0]
         folder = RUNS / name
         check_folder(folder, self.resume)
@@ -90,40 +90,39 @@ def run(arguments: list[str]) -> dict[str, Any]:
     given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
     sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
     need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
-    config, folder = preset(name), RUNS / given.get("--name", default_name(name, "--train.overfit" in given))
-    if given.get("--train.init", "-")[:1] != "-":  # the defaults are then those of the weights, or of the run to resume
+    config, folder = preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
+    if (init := given.get("--train.init", ""))[:1] not in (
+        "",
+        "-",
+    ):  # the defaults are then those of the weights, or of the run to resume
         distributed.start(given.get("--train.device", config.train.device))
         resumes = "--resume" in given and (folder / "config.json").exists()
         with distributed.on_each_machine_once():
             known = read_run_config(folder).model if resumes else None
-            config = fine_tuning(config, given["--train.init"], architecture=known)
+            config = fine_tuning(config, init, architecture=known)
     towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
     config = for_towers(config, **towers)  # without the fields that these towers don't have
     return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
 
 
 def check_preset(name: str) -> None:
-    """Raises MinclipError unless a preset has that name; says what to type to fine-tune a model, or for photographs."""
+    """Raises MinclipError unless `name` is a preset; says what to type for a model, or for photographs of one's own."""
     if name in PRESETS:
         return
-    forms = {form: model for model in OPENAI for form in (model, model.lower(), model.replace("/", "-"))}
-    forms |= {form.replace("/", "-"): model for form, model in forms.items()} | dict.fromkeys(PRESETS)
-    close, path = difflib.get_close_matches(name, forms, n=1, cutoff=0.8), look_up(name)
-    model = forms[close[0]] if close else name if is_hub_name(name) else None
+    path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
+    close = difflib.get_close_matches(name.lower().replace("/", "-"), models, n=1, cutoff=0.8)
+    model = models[close[0]] if close else name * is_hub_name(name)
     if path:
-        model = name if path.suffix in SUFFIXES or (path.is_dir() and format_of(path)) else None
-    data = name if name in ("own", "shards") else "own"
-    data = f"--data.name {data} --data.root {shlex.quote(name) if path and not model else 'PHOTOGRAPHS'}"
-    what = (
-        f"{name!r} is {'a model' if model else 'a data set'}, not a preset: type, for example, minclip train flickr8k"
+        model = name * bool(path.suffix in SUFFIXES or (path.is_dir() and format_of(path)))
+    kind, root = name if name == "shards" else "own", shlex.quote(name) if path and not model else "PHOTOGRAPHS"
+    init = f" --init {shlex.quote(model)}" if model else ""
+    meant = model or path or name in ("own", "shards")
+    command = f"minclip train flickr8k{init} --data.name {kind} --data.root {root}"
+    need(
+        not meant,
+        f"{name!r} is not a preset: to train on photographs of yours{init and ' from a model'}, type {command}",
     )
-    need(not model, f"{what} --init {shlex.quote(model or '')} {data}")
-    need(not path and name not in ("own", "shards"), f"{what} {data}")
     preset(name)
-
-
-def default_name(preset_name: str, overfit: Any) -> str:
-    return f"{preset_name}-overfit" if overfit else preset_name
 
 
 def free_name(name: str) -> str:

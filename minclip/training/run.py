@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
-from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
+from ..weights.config_json import FORMAT, from_dict, parse_json, read_fields, to_dict
 from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
@@ -40,7 +40,6 @@ class Run:
     tokenizer: Tokenizer
     model: CLIP
     metrics: list[dict[str, Any]]
-    origin: dict[str, Any] = field(default_factory=dict)  # "name" and "sha256" of the model that it started from
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -49,7 +48,7 @@ class Run:
         config = read_run_config(folder)
         model, tokenizer = folders.read_folder(folder)
         need(tokenizer is not None, f"{folder} has no tokenizer.json")
-        return cls(folder, config, tokenizer, model, read_metrics(folder), read_origin(folder))
+        return cls(folder, config, tokenizer, model, read_metrics(folder))
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -60,6 +59,11 @@ class Run:
     def final(self) -> dict[str, dict[str, float]]:
         """For each split, its figures at the end of the run; empty if the run has not ended."""
         return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """See `read_origin`."""
+        return read_origin(self.folder)
 
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
@@ -109,15 +113,10 @@ def start_run(
     write_run_config(folder, config, origin=origin)
 
 
-def continue_run(folder: Path, config: TrainConfig, step: int) -> None:
-    """Writes the config of a resumed run, and removes what was logged after the checkpoint at `step`."""
-    write_run_config(folder, config, origin=read_origin(folder))
-    rewind(folder, step)
-
-
 def write_run_config(folder: Path, config: TrainConfig, *, origin: dict[str, Any] | None = None) -> None:
-    about = {"format": FORMAT, "minclip": folders.package_version(), **({"origin": origin} if origin else {})}
-    folders.write_json(folder / "config.json", about | to_dict(config))
+    """Writes config.json, with the `origin` of its weights: by default, that of the file that is there."""
+    about = {"format": FORMAT, "minclip": folders.package_version(), "origin": origin or read_origin(folder)}
+    folders.write_json(folder / "config.json", {k: v for k, v in about.items() if v} | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
@@ -127,8 +126,8 @@ def read_run_config(folder: Path) -> TrainConfig:
 
 
 def read_origin(folder: Path) -> dict[str, Any]:
-    """Name and SHA-256 of the model that a run was fine-tuned from, or those of the two that it blends; {} if none."""
-    origin = folders.read_config(folder).get("origin", {})
+    """Name and SHA-256 of the model that a run was fine-tuned from, or of the two that it blends; {} if there is none."""
+    origin = read_fields(folder / "config.json").get("origin", {})
     need(isinstance(origin, dict), f"{folder / 'config.json'}: origin must be a group of fields, not {origin!r:.60}")
     return origin
 

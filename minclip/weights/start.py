@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,19 +90,13 @@ class Start:
         clip.load_state_dict(resized(self.opened[0], clip.config).state_dict())
         del self.opened  # as large as the model
 
-    @property
-    def origin(self) -> dict[str, str]:
-        """The name of the model to fine-tune and its file's SHA-256; {} if there is none."""
-        return origin_of(self.init) if self.init else {}
-
 
 def origin_of(model: str) -> dict[str, str]:
-    """What config.json remembers of a model: its name and the SHA-256 of its weights file."""
-    path = find(model)
-    if path.is_dir():
-        files = FILES.get(format_of(path), ("model.safetensors",))
-        path = next(path / file for file in files if (path / file).exists())
-    return {"name": model, "sha256": sha256(path)}
+    """What config.json remembers of a model: its name and the SHA-256 of its weights file; nothing of none, ""."""
+    path = find(model) if model else Path()
+    files = FILES.get(format_of(path), ("model.safetensors",)) if path.is_dir() else ()
+    path = next((path / file for file in files if (path / file).exists()), path)
+    return {"name": model, "sha256": sha256(path)} if model else {}
 
 
 def resized(model: CLIP, config: CLIPConfig) -> CLIP:
