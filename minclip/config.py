@@ -23,9 +23,6 @@ class Default(int):
     """An integer that is still the default, so it may change to match a value that the user chose."""
 
 
-OPENAI_SIZE = Default(224)  # side of ViT-B/32's images in pixels
-
-
 def need(condition: bool, message: str) -> None:
     """Raises MinclipError with the message unless the condition holds."""
     if not condition:
@@ -99,7 +96,7 @@ class VisionConfig:
     """The image tower; this class's defaults are OpenAI's ViT-B/32.  A tower refuses fields that it doesn't use."""
 
     tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
-    image_size: Pixels = OPENAI_SIZE  # side in pixels; in training always equal to data.image_size
+    image_size: Pixels = Default(224)  # side in pixels; in training always equal to data.image_size
     width: Width = 768  # dimension of the tokens; for a ResNet, channels of its first stage
     heads: Width = 12  # attention heads; for a ModifiedResNet, those of its attention pooling
     stages: tuple[Layers, Layers, Layers, Layers] = (3, 4, 6, 3)  # blocks in each stage of a ResNet

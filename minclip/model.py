@@ -93,7 +93,7 @@ class CLIP(nn.Module):
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
     def freeze(self, *towers: str, norms: bool = False) -> None:
-        """Freezes the named towers ("vision", "text"): no gradients, no dropout; and `norms`, BatchNorm's statistics."""
+        """Freezes "vision", "text" or both: no gradients, no dropout; with `norms`, BatchNorm keeps its statistics."""
         self.frozen, self.fixed_norms = towers, norms
         for tower in towers:
             getattr(self, tower).requires_grad_(False)

@@ -18,7 +18,6 @@ from ..course import plots
 from ..loop import train
 from ..presets import PRESETS, preset
 from ..training import distributed
-from ..training.run import read_run_config
 from ..training.watch import verdict
 from ..weights.folder import look_up
 from ..weights.load import SUFFIXES, format_of, is_hub_name
@@ -91,15 +90,12 @@ def run(arguments: list[str]) -> dict[str, Any]:
     sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
     need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
     config, folder = preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
-    if (init := given.get("--train.init", ""))[:1] not in (
-        "",
-        "-",
-    ):  # the defaults are then those of the weights, or of the run to resume
+    init = given.get("--train.init", "")
+    if init[:1] not in ("", "-"):  # the defaults are then those of the weights, or of the run to resume
+        resumes = "--resume" in given and (folder / "model.safetensors").exists()
         distributed.start(given.get("--train.device", config.train.device))
-        resumes = "--resume" in given and (folder / "config.json").exists()
         with distributed.on_each_machine_once():
-            known = read_run_config(folder).model if resumes else None
-            config = fine_tuning(config, init, architecture=known)
+            config = fine_tuning(config, str(folder) if resumes else init)
     towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
     config = for_towers(config, **towers)  # without the fields that these towers don't have
     return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
@@ -114,14 +110,11 @@ def check_preset(name: str) -> None:
     model = models[close[0]] if close else name * is_hub_name(name)
     if path:
         model = name * bool(path.suffix in SUFFIXES or (path.is_dir() and format_of(path)))
-    kind, root = name if name == "shards" else "own", shlex.quote(name) if path and not model else "PHOTOGRAPHS"
     init = f" --init {shlex.quote(model)}" if model else ""
+    root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
+    command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"
     meant = model or path or name in ("own", "shards")
-    command = f"minclip train flickr8k{init} --data.name {kind} --data.root {root}"
-    need(
-        not meant,
-        f"{name!r} is not a preset: to train on photographs of yours{init and ' from a model'}, type {command}",
-    )
+    need(not meant, f"{name!r} is not a preset, which is a recipe: to train with flickr8k's, type {command}")
     preset(name)
 
 

@@ -62,8 +62,8 @@ class Run:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """See `read_origin`."""
-        return read_origin(self.folder)
+        """Name and SHA-256 of the model that the run was fine-tuned from, or of the two that it blends; else {}."""
+        return read_fields(self.folder / "config.json").get("origin", {})
 
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
@@ -101,9 +101,7 @@ def lock_run(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def start_run(
-    folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str], origin: dict[str, Any] | None = None
-) -> None:
+def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str], origin: Any = None) -> None:
     """Creates the files of a new run in a folder without one; learnt.json gets the `names` of its photographs."""
     need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,23 +111,17 @@ def start_run(
     write_run_config(folder, config, origin=origin)
 
 
-def write_run_config(folder: Path, config: TrainConfig, *, origin: dict[str, Any] | None = None) -> None:
-    """Writes config.json, with the `origin` of its weights: by default, that of the file that is there."""
-    about = {"format": FORMAT, "minclip": folders.package_version(), "origin": origin or read_origin(folder)}
-    folders.write_json(folder / "config.json", {k: v for k, v in about.items() if v} | to_dict(config))
+def write_run_config(folder: Path, config: TrainConfig, *, origin: Any = None) -> None:
+    """Writes config.json, with the `origin` of the weights: by default that of the file that is there."""
+    origin = origin or read_fields(folder / "config.json").get("origin")
+    about = {"format": FORMAT, "minclip": folders.package_version()} | ({"origin": origin} if origin else {})
+    folders.write_json(folder / "config.json", about | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
     fields = folders.read_config(folder)
     values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
-
-
-def read_origin(folder: Path) -> dict[str, Any]:
-    """Name and SHA-256 of the model that a run was fine-tuned from, or of the two that it blends; {} if there is none."""
-    origin = read_fields(folder / "config.json").get("origin", {})
-    need(isinstance(origin, dict), f"{folder / 'config.json'}: origin must be a group of fields, not {origin!r:.60}")
-    return origin
 
 
 def read_learnt(folder: Path) -> list[str]:

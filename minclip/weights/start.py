@@ -1,7 +1,7 @@
-"""Where a new run starts: from random weights and pretrained towers, or from a whole model, `train.init`; and blends."""
+"""Where a new run starts (random weights, pretrained towers, or the whole model `train.init`), and blends of models."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,37 +18,36 @@ from .hub import sha256
 from .load import FILES, find, format_of, load
 from .towers import complete_config, fetch_weights, new_tokenizer
 
-# Fine-tuning as in FLYP (Goyal et al. 2023): the contrastive loss again, AdamW, and a low learning rate; crops as in the
-# paper.  500 steps of 256 pairs see 6,000 photographs 21 times.
+# Fine-tuning as in FLYP (Goyal et al. 2023): the contrastive loss again, AdamW and a low learning rate; crops as in
+# CLIP's paper.  500 steps of 256 pairs see 6,000 photographs 21 times.
 GENTLE_DATA = {"first_size": None, "min_crop": 0.9, "flip": False, "color": 0.0}
 GENTLE = {"optimizer": "adamw", "lr": 1e-5, "vision_lr": None, "text_lr": None, "weight_decay": 0.1, "ema": 0.0}
 GENTLE |= {"label_smoothing": 0.0, "unmasked_last": 0.0, "steps": 500, "eval_every": 100}
 
 
-def fine_tuning(config: TrainConfig, model: str, *, architecture: CLIPConfig | None = None) -> TrainConfig:
+def fine_tuning(config: TrainConfig, model: str) -> TrainConfig:
     """The config to fine-tune `model`, anything that `load` opens, on the data of `config`, with a gentle recipe.
 
     The model's section and the image size are those of the weights; dropout and `data.image_size` may be changed
-    afterwards.  `architecture` is the model's config if it is known, so that the model need not be opened.
+    afterwards.  MinclipError: the model can't be opened.
     """
-    theirs = architecture or load(model)[0].config
+    theirs = load(model)[0].config
     vision = replace(theirs.vision, image_size=Default(theirs.vision.image_size))
     data = replace(config.data, image_size=int(vision.image_size), **GENTLE_DATA)
-    loop = replace(config.train, **GENTLE, init=str(model))
-    return TrainConfig(data, replace(theirs, vision=vision), loop)
+    return TrainConfig(data, replace(theirs, vision=vision), replace(config.train, **GENTLE, init=model))
 
 
 def differences(ours: CLIPConfig, theirs: CLIPConfig, *free: str) -> str:
-    """Fields in which two architectures differ, with both values, and "" if they agree; dropout and `free` may differ."""
+    """Fields in which two architectures differ, with both values; "" if there are none but dropout and `free`."""
 
     def fields(config: CLIPConfig) -> dict[str, Any]:
-        values = asdict(config)
-        groups = {"": values, "vision.": values.pop("vision"), "text.": values.pop("text")}
-        groups["text."]["eot_id"] %= config.text.vocab_size  # -1 is the last id
-        return {prefix + name: value for prefix, group in groups.items() for name, value in group.items()}
+        text = vars(config.text) | {"eot_id": config.text.eot_id % config.text.vocab_size}  # -1 is the last id
+        groups = {"": vars(config), "vision.": vars(config.vision), "text.": text}
+        return {part + name: value for part, group in groups.items() for name, value in group.items()}
 
     a, b = fields(ours), fields(theirs)
-    names = [n for n in a if a[n] != b[n] and not n.endswith(("dropout", "vision.image_size", *free))]
+    free = ("vision", "text", "dropout", "vision.image_size", *free)
+    names = [name for name in a if a[name] != b[name] and not name.endswith(free)]
     return at_most_ten([f"model.{n} ({a[n]!r:.40} and {b[n]!r:.40})" for n in names])
 
 
@@ -74,7 +73,7 @@ class Start:
         return config
 
     def tokenizer(self, config: TrainConfig, texts: Callable[[], list[str]]) -> tuple[TrainConfig, Tokenizer]:
-        """The tokenizer, perhaps trained on `texts()`, and the config with its vocabulary; all processes must call it."""
+        """The tokenizer, perhaps trained on `texts()`, and the config with its vocabulary; all processes call it."""
         if self.init:
             return config, self.opened[1]
         # of process 0 alone: the captions of shards may be a long download
@@ -84,41 +83,38 @@ class Start:
         return replace(config, model=replace(config.model, text=text)), tokenizer
 
     def fill(self, clip: CLIP) -> None:
-        """Loads the weights, with positions interpolated to the config's image size; random ones stay if there are none."""
+        """Loads the weights if there are any, with positions interpolated to the model's image size."""
         if not self.init:
             return fetch_weights(clip)
-        clip.load_state_dict(resized(self.opened[0], clip.config).state_dict())
+        clip.load_state_dict(weights_for(clip.config.vision.image_size, self.opened[0]))
         del self.opened  # as large as the model
 
 
+def weights_for(image_size: int, model: CLIP) -> dict[str, Tensor]:
+    if model.config.vision.image_size != image_size:
+        model.resize(image_size)
+    return model.state_dict()
+
+
 def origin_of(model: str) -> dict[str, str]:
-    """What config.json remembers of a model: its name and the SHA-256 of its weights file; nothing of none, ""."""
+    """What config.json remembers of a model: its name and the SHA-256 of its weights file; nothing for ""."""
     path = find(model) if model else Path()
     files = FILES.get(format_of(path), ("model.safetensors",)) if path.is_dir() else ()
     path = next((path / file for file in files if (path / file).exists()), path)
     return {"name": model, "sha256": sha256(path)} if model else {}
 
 
-def resized(model: CLIP, config: CLIPConfig) -> CLIP:
-    """The model, switched to the image size of `config`."""
-    if model.config.vision.image_size != config.vision.image_size:
-        model.resize(config.vision.image_size)
-    return model
-
-
 def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
     """A model with the weights (1 - alpha) · A + alpha · B, in eval mode (WiSE-FT, Wortsman et al. 2022).
 
     0 is A and 1 is B, bit for bit.  The scale is blended as a logarithm.  BatchNorm's statistics are blended, too, which
-    is an approximation; counters are those of the nearer model.  MinclipError: other architectures, or alpha out of range.
+    is exact only if they are equal; counters are the nearer model's.  MinclipError: other architectures, a wrong alpha.
     """
     need(0 <= alpha <= 1, f"alpha {alpha} is not from 0 to 1")
     wrong = differences(a.config, b.config, "logit_scale_init")
     need(not wrong, f"models of different architectures can't be blended: they differ in {wrong}")
-
-    def mix(x: Tensor, y: Tensor) -> Tensor:
-        return torch.lerp(x, y, alpha) if x.is_floating_point() and 0 < alpha < 1 else y if alpha > 0.5 else x
-
-    model, theirs = CLIP(b.config).eval(), b.state_dict()
-    model.load_state_dict({name: mix(x, theirs[name]) for name, x in resized(a, b.config).state_dict().items()})
+    model, ours, theirs = CLIP(b.config).eval(), weights_for(b.config.vision.image_size, a), b.state_dict()
+    weights = dict(theirs if alpha > 0.5 else ours)  # of which counters, and 0 and 1, stay as they are
+    mixed = [name for name, x in ours.items() if x.is_floating_point() and 0 < alpha < 1]
+    model.load_state_dict(weights | {name: torch.lerp(ours[name], theirs[name], alpha) for name in mixed})
     return model
