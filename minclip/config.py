@@ -51,6 +51,7 @@ def unused_fields(part: str, tower: str) -> set[str]:
 Count, Layers, Channel = Annotated[int, "[1, 1e9]"], Annotated[int, "[1, 1000]"], Annotated[float, "[-1e9, 1e9]"]
 Pixels, Width, Pairs = Annotated[int, "[1, 8192]"], Annotated[int, "[1, 65536]"], Annotated[int, "[2, 1e7]"]
 Fraction, BelowOne, Positive = Annotated[float, "[0, 1]"], Annotated[float, "[0, 1)"], Annotated[float, "(0, 1e300]"]
+OPENAI_SIZE = Default(224)  # side of ViT-B/32's images in pixels
 
 
 def _check(config: Any, group: str) -> None:
@@ -96,7 +97,7 @@ class VisionConfig:
     """The image tower; this class's defaults are OpenAI's ViT-B/32.  A tower refuses fields that it doesn't use."""
 
     tower: str = "vit"  # "vit", "resnet", "small_resnet", or "timm:NAME" for a pretrained one (weights/towers.py)
-    image_size: Pixels = Default(224)  # side in pixels; in training always equal to data.image_size
+    image_size: Pixels = OPENAI_SIZE  # side in pixels; in training always equal to data.image_size
     width: Width = 768  # dimension of the tokens; for a ResNet, channels of its first stage
     heads: Width = 12  # attention heads; for a ModifiedResNet, those of its attention pooling
     stages: tuple[Layers, Layers, Layers, Layers] = (3, 4, 6, 3)  # blocks in each stage of a ResNet

@@ -59,6 +59,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
             config, tokenizer = start.tokenizer(config, stream.texts)
+
         torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
         if first_bias := engine.LOSSES[config.model.loss].bias:

@@ -133,6 +133,7 @@ def test_data(field, kind, roots):
 WEIGHTS, SAME = {"weights"}, set()
 # field -> the fields that are set, and what changes; or by tower, where they differ
 LOOP = {
+    "init": ({"init": "demo"}, REFUSED),  # whose architecture is another: tests/weights/test_start.py
     "seed": ({"seed": 1}, WEIGHTS),
     "batch_size": ({"batch_size": 12}, WEIGHTS),
     "micro_batch": ({"micro_batch": 4}, WEIGHTS),  # by other dropped patches, and by BatchNorm
@@ -141,7 +142,9 @@ LOOP = {
     "lr": ({"lr": 1e-2}, WEIGHTS),
     "vision_lr": ({"vision_lr": 1e-2}, WEIGHTS),
     "text_lr": ({"text_lr": 1e-2}, WEIGHTS),
+    "layer_decay": ({"layer_decay": 0.5}, WEIGHTS),
     "freeze": ({"freeze": "vision"}, REFUSED),  # for pretrained towers only
+    "heads_first": ({"heads_first": 0.5}, REFUSED),  # likewise
     "warmup": ({"warmup": 0.0}, WEIGHTS),
     "weight_decay": ({"weight_decay": 0.9}, WEIGHTS),
     "beta1": ({"beta1": 0.1}, WEIGHTS),
@@ -164,7 +167,7 @@ LOOP = {
 ELSEWHERE = {"parallel", "compile", "cuda_graph"}  # in tests of several processes, and of minutes
 # what works inside the towers, or by their parameters, is tried on each; the rest of the loop sees no difference
 BY_TOWER = {"micro_batch", "optimizer", "weight_decay", "freeze", "precision", "ema", "unmasked_last"}
-BY_TOWER |= {"vision_lr", "text_lr", "grad_checkpointing"}
+BY_TOWER |= {"vision_lr", "text_lr", "layer_decay", "grad_checkpointing"}
 PATHS = [(field, tower) for field in LOOP for tower in TOWERS if field in BY_TOWER or tower == "small_resnet"]
 
 

@@ -35,9 +35,9 @@ class Blend:
         folder = RUNS / (self.name or free_name("blend"))
         need(not (folder / "config.json").exists(), f"{folder} holds a run already: choose another --name")
         (a, _, first), (b, _, second) = load(self.a), load(self.b)
+        model = blended(a, b, self.alpha)
         same = first is None or second is None or first.to_json() == second.to_json()
         need(same, f"{self.a} and {self.b} have different vocabularies, so their weights can't be blended")
-        model = blended(a, b, self.alpha)
         paths = [path for path in (find(self.b), find(self.a)) if "train" in read_fields(path / "config.json")]
         origin = {"blend": [origin_of(self.a), origin_of(self.b)], "alpha": self.alpha}
         about = {"origin": origin}

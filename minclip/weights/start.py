@@ -107,8 +107,8 @@ def origin_of(model: str) -> dict[str, str]:
 def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
     """A model with the weights (1 - alpha) · A + alpha · B, in eval mode (WiSE-FT, Wortsman et al. 2022).
 
-    0 is A and 1 is B, bit for bit.  The scale is blended as a logarithm.  BatchNorm's statistics are blended, too, which
-    is exact only if they are equal; counters are the nearer model's.  MinclipError: other architectures, a wrong alpha.
+    0 is A and 1 is B, bit for bit.  The scale is blended as a logarithm, BatchNorm's statistics as they are,
+    which suits nearly equal ones; counters are the nearer model's.  MinclipError: other architectures, wrong alpha.
     """
     need(0 <= alpha <= 1, f"alpha {alpha} is not from 0 to 1")
     wrong = differences(a.config, b.config, "logit_scale_init")
