@@ -133,7 +133,6 @@ def test_data(field, kind, roots):
 WEIGHTS, SAME = {"weights"}, set()
 # field -> the fields that are set, and what changes; or by tower, where they differ
 LOOP = {
-    "init": ({"init": "demo"}, REFUSED),  # whose architecture is another: tests/weights/test_start.py
     "seed": ({"seed": 1}, WEIGHTS),
     "batch_size": ({"batch_size": 12}, WEIGHTS),
     "micro_batch": ({"micro_batch": 4}, WEIGHTS),  # by other dropped patches, and by BatchNorm
@@ -164,7 +163,7 @@ LOOP = {
     "tensorboard": ({"tensorboard": True}, {"files"}),
     "overfit": ({"overfit": 12}, WEIGHTS),
 }
-ELSEWHERE = {"parallel", "compile", "cuda_graph"}  # in tests of several processes, and of minutes
+ELSEWHERE = {"parallel", "compile", "cuda_graph", "init"}  # in tests of several processes, of minutes, of fine-tuning
 # what works inside the towers, or by their parameters, is tried on each; the rest of the loop sees no difference
 BY_TOWER = {"micro_batch", "optimizer", "weight_decay", "freeze", "precision", "ema", "unmasked_last"}
 BY_TOWER |= {"vision_lr", "text_lr", "layer_decay", "grad_checkpointing"}
