@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,7 @@ MODEL = CLIPConfig(
     activation="quick_gelu",
 )
 RESNET = replace(MODEL, vision=VisionConfig(tower="resnet", image_size=32, width=8, heads=4, stages=(1, 1, 1, 1)))
+KINDS = ("scenes", "sketches")
 STILL = {"lr": 1e-30, "grad_clip": 1e-9}  # a step that changes no bit
 
 
@@ -348,3 +351,16 @@ def test_minclip_still_opens_pictures_with_a_tuned_model(source):
     model, preprocess, tokenizer = minclip.load("tuned")
     image = preprocess(Image.new("RGB", (40, 30), "red"))[None]
     assert model.logits(image, tokenizer(["a red star"]))[0].shape == (1, 1) and run.final
+
+
+@pytest.mark.slow
+def test_fine_tuning_gains_on_sketches_and_a_blend_keeps_what_was_known(tmp_path):
+    script = Path(__file__).parents[1] / "bench" / "finetuning.py"
+    small = "--steps 60 --sketches 1000 --count 300 --split val --json out.json".split()
+    subprocess.run([sys.executable, str(script), *small], check=True, capture_output=True)
+    found = json.loads((tmp_path / "out.json").read_text())
+    scenes, sketches = ({a: found[a][kind]["zero_shot/shape"] for a in ("0.0", "0.5", "1.0")} for kind in KINDS)
+    assert sketches["1.0"] > sketches["0.0"] + 0.25 and scenes["1.0"] < scenes["0.0"] - 0.1  # it learns, and forgets
+    assert sketches["0.5"] > sketches["0.0"] + 0.12 and scenes["0.5"] > scenes["0.0"] - 0.1
+    recall = {a: found[a]["sketches"]["text_to_image_r@5"] for a in ("0.0", "0.5", "1.0")}
+    assert recall["1.0"] > recall["0.5"] > recall["0.0"]
