@@ -242,6 +242,10 @@ def test_any_tower_can_be_frozen(source, freeze):
         still = [torch.equal(before[n], after[n]) for n in before if n.startswith(f"{part}.")]
         assert all(still) if freeze in (part, "both") else not any(still)
     assert not torch.equal(before["image_projection.weight"], after["image_projection.weight"])
+    # no activations are kept for a backward pass, so memory stays bounded
+    features = {"vision": run.model.vision(torch.randn(2, 3, 32, 32)), "text": run.model.text(TOKENIZER(["a"], 24))}
+    frozen = {"vision", "text"} if freeze == "both" else {freeze}
+    assert {part for part, x in features.items() if x.grad_fn is None} == frozen
 
 
 @pytest.mark.parametrize("more", [{}, {"optimizer": "muon"}, {"ema": 0.5}, {"minutes": 0.02, "steps": 1}])
