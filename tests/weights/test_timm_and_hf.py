@@ -362,6 +362,18 @@ def test_a_frozen_tower_stays_as_it_was(bert, tmp_path, monkeypatch, freeze, fro
     assert not [name for name in known if name.startswith(tuple(tower + "." for tower in frozen))]
 
 
+def test_a_run_of_such_towers_is_fine_tuned_without_their_origin(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "fetch_weights", lambda clip: None)
+    first = short_train(run_of(bert, {"text_lr": None}), tmp_path / "first")
+    monkeypatch.setattr(start, "fetch_weights", lambda clip: 1 / 0)
+    config = start.fine_tuning(first.config, str(first.folder))
+    config = replace(config, train=replace(config.train, steps=1, lr=1e-30, layer_decay=0.5, eval_every=None))
+    second = short_train(config, tmp_path / "second")
+    weights = second.model.state_dict()
+    assert all(torch.allclose(x, weights[n], rtol=0, atol=1e-20) for n, x in first.model.state_dict().items())
+    assert second.tokenizer(TEXTS).equal(first.tokenizer(TEXTS)) and second.origin["name"] == str(first.folder)
+
+
 def test_frozen_towers_have_no_dropout_and_no_new_statistics_in_training(built):
     clip = CLIP(built[0].config)
     clip.freeze("text")
