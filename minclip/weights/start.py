@@ -68,8 +68,8 @@ class Start:
         if not self.init:
             return complete_config(config)
         wrong = differences(config, self.opened[0].config)
-        what = f"the config contradicts train.init {self.init} in {wrong}"
-        need(not wrong, f"{what}: leave these out, or build it with fine_tuning(config, {self.init!r})")
+        what = f"the config and train.init {self.init}, whose weights decide, differ in {wrong}"
+        need(not wrong, f"{what}: leave these out; in Python, fine_tuning(config, {self.init!r}) fills them in")
         return config
 
     def tokenizer(self, config: TrainConfig, texts: Callable[[], list[str]]) -> tuple[TrainConfig, Tokenizer]:
