@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import safetensors.torch
 import torch
@@ -16,7 +17,7 @@ from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, read_fields, to_dict
-from .files import errors_naming, read_tensors
+from .files import WEIGHTS, errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
 from .towers import check_memory, read_tokenizer
@@ -123,9 +124,18 @@ def at_most_ten(names: Sequence[str]) -> str:
 
 
 def look_up(name_or_path: str | Path) -> Path | None:
-    """The file or folder at that path, or of that name in `runs/` or the data folder; None if there is none."""
-    places = (Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path)
-    return next((place for place in places if os.path.exists(place)), None)  # Path.exists raises if a name is too long
+    """The file or folder at that path, or of that name in `runs/` or the data folder; None if there is none.
+
+    The path may begin with ~, file:// or OpenCLIP's local-dir:.  Of several, the first that looks like a model is
+    taken, so that photographs in ./flickr8k don't hide runs/flickr8k.
+    """
+    name = os.path.expanduser(str(name_or_path).removeprefix("local-dir:"))
+    name = url2pathname(name.removeprefix("file:")) if name.startswith("file:") else name
+    elsewhere = [] if name.startswith((f".{os.sep}", "./")) else [Path("runs") / name, data_folder() / name]
+    # os.path.exists, because Path.exists raises if a name is too long
+    places = [place for place in [Path(name), *elsewhere] if os.path.exists(place)]
+    models = (p for p in places for file in [p, *p.glob("*")] if file.name.endswith((*WEIGHTS, "config.json")))
+    return next(models, places[0] if places else None)
 
 
 def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path:
@@ -136,4 +146,5 @@ def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path
     named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
     there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
     where = f"minclip looked in the current folder, in runs and in {data_folder()}"
-    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}")
+    hub = "; a model of the hub is named owner/name" if others else ""
+    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}{hub}")

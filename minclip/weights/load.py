@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import names
-from .config_json import read_fields
-from .files import errors_naming, read_tensors
-from .folder import atomic_write, build, find_folder, look_up, read_folder, write_folder, write_json, write_weights
+from .config_json import parse_json, read_fields
+from .files import WEIGHTS, errors_naming, read_tensors
+from .folder import at_most_ten, atomic_write, build, find_folder, look_up, read_folder
+from .folder import write_folder, write_json, write_weights
 from .hub import hub_file
 from .openai import OPENAI, check_openai, find_openai
 from .towers import read_tokenizer, with_context
@@ -23,38 +25,45 @@ CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
+TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "vocab.json", "merges.txt")  # the others are Hugging Face's
 
 
 def load(
-    name_or_path: str | Path, device: torch.device | str | None = None, *, activation: str | None = None
+    name_or_path: str | Path,
+    device: torch.device | str | None = None,
+    *,
+    activation: str | None = None,
+    heads: tuple[int, int] | None = None,
 ) -> tuple[CLIP, Preprocess, Tokenizer | None]:
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
     `name_or_path` is a run or a name in the data folder ("demo"); a folder of minclip, OpenCLIP or transformers'
     `CLIPModel`; a weights file (see `files.read_tensors`); one of OpenAI's nine names; or the hub's "owner/name".
     `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the model's; if the files don't record
-    it, GELU is assumed, with a warning.  The tokenizer, None if there is none, pads to the model's context length.
+    it, GELU is assumed, with a warning; `heads` (of the image tower, of the text tower) likewise, with the heads of
+    OpenCLIP's models.  The tokenizer, None (with a warning) if there is none, pads to the model's context length.
     MinclipError: the model can't be found, read or trusted.
     """
     name, path = str(name_or_path), look_up(name_or_path)
-    is_repo = re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name)
-    is_file = name.endswith((".pt", ".pth", ".bin", ".ckpt", ".safetensors"))
+    hub = r"(?:hf-hub:|hf://|(?:https://)?(?:huggingface|hf)\.co/)?"
+    repo = re.fullmatch(hub + r"(\w[\w.-]*/[\w.-]+)(?:/(?:tree|blob|resolve)/.*)?", name)
     if path is None and name in OPENAI:
         path, activation = find_openai(name), activation or "quick_gelu"
-    elif path is None and is_repo and not is_file and not nearest(name, OPENAI, cutoff=0.8):
-        path = find_on_hub(name.removeprefix("hf-hub:"))
-    model, tokenizer = read(path or find_folder(name, others=OPENAI), activation)
+    elif path is None and repo and not name.endswith(WEIGHTS) and not nearest(name, OPENAI, cutoff=0.8):
+        path = find_on_hub(repo[1])
+    model, tokenizer = read(path or find_folder(name, others=OPENAI), activation, heads)
     return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
 
 
 def find_on_hub(repo: str) -> Path:
     """Downloads the weights of an OpenCLIP or transformers repository, config and tokenizer too; returns their path."""
-    for format, file in [(format, file) for format, files in FILES.items() for file in files]:
-        config = hub_file(repo, CONFIGS[format], missing_ok=True)
-        if config and (path := hub_file(repo, file, missing_ok=True)):
-            for optional in ("preprocessor_config.json", TOKENIZER_FILE):
-                hub_file(repo, optional, missing_ok=True)
-            return path
+    for folder, format in [("", "open_clip"), ("", "transformers"), ("0_CLIPModel/", "transformers")]:
+        config = hub_file(repo, folder + CONFIGS[format], missing_ok=True)
+        for file in FILES[format] if config or format == "open_clip" else ():
+            if path := hub_file(repo, folder + file, missing_ok=True):
+                for optional in ("preprocessor_config.json", *TOKENIZER_FILES):
+                    hub_file(repo, folder + optional, missing_ok=True)
+                return path
     files = ", ".join(sum(FILES.values(), ()))
     raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {files}")
 
@@ -68,47 +77,98 @@ def format_of(folder: Path) -> str | None:
     return "minclip" if (folder / "config.json").exists() else None
 
 
-def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> tuple[CLIP, Tokenizer | None]:
     """Reads a folder, or a weights file and, if there is one, the config of its format beside it."""
-    if path.is_dir():
-        folder, files = path, FILES.get(format_of(path), ())
-        if not files:
-            return read_folder(folder, activation=activation)
-        path = next((folder / file for file in files if (folder / file).exists()), None)
-        need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
+    path = path.parent if path.suffix == ".json" else path
+    folder = path if path.is_dir() else path.parent
+    if format_of(folder) == "minclip" and (path == folder or path.name == "model.safetensors"):
+        need(heads is None, f"{folder} records its own heads: leave out heads")
+        return read_folder(folder, activation=activation)
+    if path == folder:
+        return read(find_weights(folder), activation, heads)
+    whole = not re.search(r"-\d+-of-\d+\.", path.name)
+    need(whole, f'{path} is a part of the weights: save them in one file, save_pretrained(…, max_shard_size="99GB")')
     check_openai(path)
-    format = next((format for format, files in FILES.items() if path.name in files), None)
-    beside = path.with_name(CONFIGS.get(format, "config.json"))
-    declared = names.CONFIG_READERS[format](beside) if format else {}
-    if not declared and path.name == "model.safetensors" and "format" in read_fields(path.with_name("config.json")):
-        return read_folder(path.parent, activation=activation)
-    tensors = read_tensors(path)
+    tensors, called = read_tensors(path), read_fields(folder / "config.json").get("model_type")
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
-    table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
-    what = "is not a CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
-    need(table, f"{path} {what}: it holds {', '.join(sorted(tensors)[:10])}")
+    towers = ("text.token_embedding", "vision.stem.projection")  # the latter stands for a ResNet's first layer, too
+    known = {
+        f: {names.their_names(f"{tower}.weight", table)[0] for tower in towers} for f, table in names.TABLES.items()
+    }
+    format = next((format for format, wanted in known.items() if wanted <= tensors.keys()), None)
+    signs = (what for part, what in names.SIGNS.items() if any(part in name for name in tensors))
+    what = f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {called or next(signs, 'something else')}"
+    need(format, f"{what}: it holds {', '.join(sorted(tensors)[:10])}")
+    beside = folder / CONFIGS[format]
+    declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it
     activation = activation or declared.get("activation") or ("quick_gelu" if of_openai else None)
-    if activation is None:
-        what = "records neither its activation nor its number of heads: minclip assumes GELU and heads of 64 channels"
-        advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
-        warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
     with errors_naming(f"{path} with {beside}" if declared else path):
-        config = names.config_of(tensors, table, {**declared, "activation": activation or "gelu"})
-    return build(config, tensors, path, names=table), tokenizer_beside(path, config.text)
+        if heads is not None:
+            need(
+                isinstance(heads, tuple | list) and len(heads) == 2,
+                f"heads are two numbers, (12, 8), not {heads!r:.60}",
+            )
+            declared |= {tower: declared.get(tower, {}) | {"heads": n} for tower, n in zip(("vision", "text"), heads)}
+        config = names.config_of(tensors, names.TABLES[format], {**declared, "activation": activation or "gelu"})
+    if activation is None:
+        assumed = f"GELU and heads=({config.vision.heads}, {config.text.heads})"
+        what = f"records neither its activation nor its number of heads: minclip assumes {assumed}"
+        advice = 'If that is wrong, use load(…, activation="quick_gelu", heads=…), or load the folder with its config'
+        warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
+    tokenizer = tokenizer_beside(path, config.text)
+    if tokenizer and tokenizer.eot_id != config.text.eot_id % config.text.vocab_size:
+        config = replace(
+            config, text=replace(config.text, eot_id=tokenizer.eot_id)
+        )  # below the padding of a vocabulary
+    return build(config, tensors, path, names=names.TABLES[format]), tokenizer
+
+
+def find_weights(folder: Path) -> Path:
+    """The weights file in a folder, or its only subfolder with one; a MinclipError lists what is there instead."""
+    there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    found = [path for path in there if path.suffix in WEIGHTS]
+    known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
+    found = [path for path in known if path in found][:1] or found
+    found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
+    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}), but {at_most_ten([path.name for path in there])}")
+    one = len(found) == 1 or "-of-" in found[0].name  # `read` refuses parts
+    need(one, f"{folder} holds several weights, name one of them: {at_most_ten([path.name for path in found])}")
+    return found[0]
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
-    """The tokenizer that `save` put beside the weights, or OpenAI's if the vocabulary has its size, or None."""
-    if path.with_name(TOKENIZER_FILE).exists():
-        return read_tokenizer(path.with_name(TOKENIZER_FILE), text)
+    """The tokenizer in the folder of the weights, or OpenAI's if the vocabulary has its size, or None with a warning."""
+    folder, size = path.parent, text.vocab_size
+    if (folder / TOKENIZER_FILE).exists():
+        return read_tokenizer(folder / TOKENIZER_FILE, text)
     try:
-        return with_context(Tokenizer.from_openai(), text) if text.vocab_size == 49408 else None
+        padded = 49408 <= size < 49408 + 512  # OpenAI's, or rounded up
+        tokenizer = read_hugging_face_tokenizer(folder) or (Tokenizer.from_openai() if padded else None)
+        need(tokenizer, f"{folder} has no tokenizer.json, and OpenAI's has 49408 tokens, not {size}")
+        fits = tokenizer.eot_id < size and text.eot_id in (-1, tokenizer.eot_id)
+        need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {size} tokens")
+        return with_context(tokenizer, text)
     except MinclipError as error:
         warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
         return None
+
+
+def read_hugging_face_tokenizer(folder: Path) -> Tokenizer | None:
+    """CLIP's tokenizer from tokenizer.json, or from vocab.json and merges.txt, with OpenAI's clean-up; None without."""
+    whole, vocab, merges = (folder / name for name in TOKENIZER_FILES[1:])
+    if not whole.exists() and not (vocab.exists() and merges.exists()):
+        return None
+    with errors_naming(file := whole if whole.exists() else vocab):
+        model = parse_json(file.read_bytes(), str(file))
+        model = (
+            model["model"] if file == whole else {"vocab": model, "merges": merges.read_text("utf-8").split("\n")[1:-1]}
+        )
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        tokenizer = Tokenizer(pairs, clean="openai")
+        need(tokenizer.ids.items() <= model["vocab"].items(), "it is not a byte-level BPE like CLIP's")
+        return tokenizer
 
 
 def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
@@ -130,8 +190,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
     need(fits and last, f"{format} has no such architecture: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
-    table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
-    write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), table))
+    write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), names.TABLES[format]))
     for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():
         write_json(folder / name, values)
     if tokenizer is not None:

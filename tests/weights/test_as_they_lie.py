@@ -1,0 +1,503 @@
+"""Weights as they lie about: pointers, prefixes, numbers beside tensors, folders of every kind, names as people type them."""
+
+import argparse
+import json
+import shutil
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load
+from minclip.training.run import Run
+from minclip.weights.folder import look_up
+from minclip.weights.load import save
+from minclip.weights.names import OPEN_CLIP_NAMES, TRANSFORMERS_NAMES, config_of, to_theirs
+
+CONFIG = CLIPConfig(
+    embed_dim=32,
+    vision=VisionConfig(image_size=16, patch_size=8, width=64, layers=1, heads=1),
+    text=TextConfig(context_length=8, vocab_size=520, width=64, layers=1, heads=1),
+    activation="quick_gelu",
+)
+TOKENIZER = Tokenizer.train(["a red circle"] * 4, 520)
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 605247071\n"
+TABLES = {"open_clip": OPEN_CLIP_NAMES, "transformers": TRANSFORMERS_NAMES}
+
+
+@pytest.fixture(autouse=True)
+def somewhere(here, data_home, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.setenv("USERPROFILE", str(here / "home"))
+
+
+@pytest.fixture
+def model():
+    return CLIP(CONFIG).eval()
+
+
+def equal(a, b):
+    x, y = a.state_dict(), b.state_dict()
+    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+
+
+def opened(path, **more):
+    return load(path, **{"activation": "quick_gelu", **more})[0]
+
+
+def state(model, prefix="", table=OPEN_CLIP_NAMES):
+    return {prefix + name: tensor for name, tensor in to_theirs(model.state_dict(), table).items()}
+
+
+# ---- placeholders and other kinds of files
+
+
+@pytest.mark.parametrize("format", ["minclip", "open_clip", "transformers"])
+@pytest.mark.parametrize("what", ["*.safetensors", "*config.json", "*tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_named(model, here, format, what):
+    model.save_pretrained(here / "there", format=format, tokenizer=TOKENIZER)
+    files = sorted((here / "there").glob(what))
+    for file in files:
+        file.write_text(POINTER)
+    with pytest.raises(MinclipError, match=r"git lfs pull") as error:
+        opened(here / "there")
+    assert any(str(file) in str(error.value) for file in files)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.bin", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (POINTER.encode(), "git lfs pull"),
+        (b"", "empty"),
+        (b"<!doctype html><html>404</html>", "web page"),
+        (b"GGUF\3\0\0\0" + bytes(99), "GGUF"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(here, name, content, what):
+    (here / name).write_bytes(content)
+    with pytest.raises(MinclipError, match=f"{name}.*{what}"):
+        load(here / name)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "flax_model.msgpack", "tf_model.h5"])
+def test_weights_of_another_framework_are_refused_with_advice(model, here, name):
+    save(here / "there", model, format="transformers")
+    (here / "there" / "model.safetensors").rename(here / "there" / name)
+    (here / "there" / name).write_bytes(b"\x08\x07\x12" + bytes(50))
+    for path in (here / "there", here / "there" / name):
+        with pytest.raises(MinclipError, match=rf"{name}.*safetensors"):
+            load(path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_is_read_by_its_content_not_by_its_ending(model, here, name):
+    save(here / "there", model, format="transformers")
+    tensors = state(model, table=TRANSFORMERS_NAMES)
+    (here / "there" / "model.safetensors").unlink()
+    if name.endswith(".bin"):
+        safetensors.torch.save_file({n: t.contiguous() for n, t in tensors.items()}, here / "there" / name)
+    else:
+        torch.save(tensors, here / "there" / name)
+    assert equal(load(here / "there")[0], model)
+
+
+def test_a_zip_of_a_folder_is_to_be_unpacked(model, here):
+    save(here / "there", model, format="open_clip")
+    shutil.make_archive(here / "model", "zip", here / "there")
+    with pytest.raises(MinclipError, match=r"model\.zip.*unpack"):
+        load(here / "model.zip")
+
+
+# ---- names of tensors
+
+PREFIXES = ["model.", "clip_model.", "module.", "_orig_mod.", "module._orig_mod.model.", "net.a.b."]
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_that_all_names_share_is_taken_off(model, here, table, prefix):
+    torch.save(state(model, prefix, TABLES[table]), here / "w.pt")
+    assert equal(opened(here / "w.pt"), model)
+    tensors = {name: tensor.contiguous() for name, tensor in state(model, prefix, TABLES[table]).items()}
+    safetensors.torch.save_file(tensors, here / "w.safetensors")
+    assert equal(opened(here / "w.safetensors"), model)
+
+
+def test_a_custom_text_clip_is_read_behind_a_prefix(model, here):
+    custom = {
+        f"model.{name}" if name.startswith(("visual.", "logit_scale")) else f"model.text.{name}": tensor
+        for name, tensor in state(model).items()
+    }
+    torch.save(custom, here / "w.pt")
+    assert equal(opened(here / "w.pt"), model)
+
+
+@pytest.mark.parametrize("around", [["state_dict"], ["model"], ["module"], ["net", "weights"], ["state", "model_ema"]])
+def test_weights_are_found_however_deep_they_lie(model, here, around):
+    whole = state(model)
+    for key in around:
+        whole = {key: whole}
+    torch.save({**whole, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}}, here / "w.pt")
+    assert equal(opened(here / "w.pt"), model)
+
+
+def test_a_checkpoint_of_lightning_is_read_and_what_is_left_out_is_said(model, here, recwarn):
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.randn(2, 3, 16, 16), torch.tensor([[518, 1, 519]] * 2))[0].sum().backward()
+    optimizer.step()
+    checkpoint = {
+        "state_dict": state(model, "model.") | {"loss.weight": torch.ones(3), "head.bias": torch.ones(2)},
+        "optimizer_states": [optimizer.state_dict()],
+        "optimizer": optimizer.state_dict(),
+        "epoch": np.float64(3),
+        "pytorch-lightning_version": "2.5.0",
+    }
+    torch.save(checkpoint, here / "epoch=3.ckpt")
+    assert equal(opened(here / "epoch=3.ckpt"), model)
+    (told,) = [str(w.message) for w in recwarn if "loss.weight" in str(w.message)]
+    assert "head.bias" in told and "2 " in told and "exp_avg" not in told
+
+
+def test_of_two_models_the_first_is_read_and_the_other_named(model, here):
+    other = CLIP(CONFIG)
+    torch.save({"model": state(model), "teacher": state(other)}, here / "w.pt")
+    with pytest.warns(UserWarning, match=r"teacher\."):
+        assert equal(opened(here / "w.pt"), model)
+
+
+def test_what_compiling_parts_puts_into_names_is_taken_out(model, here):
+    torch.save({n.replace("visual.", "visual._orig_mod."): t for n, t in state(model).items()}, here / "w.pt")
+    assert equal(opened(here / "w.pt"), model)
+
+
+def test_a_missing_scale_behind_a_prefix_is_still_told(model, here):
+    tensors = state(model, "model.")
+    del tensors["model.logit_scale"]
+    torch.save(tensors, here / "w.pt")
+    with pytest.raises(MinclipError, match="1 missing: logit_scale"):
+        opened(here / "w.pt")
+
+
+def test_a_file_that_holds_itself_ends(here):
+    whole = {"a": {}}
+    whole["a"]["b"] = whole
+    torch.save(whole, here / "w.pt")
+    with pytest.raises(MinclipError, match=r"w\.pt"):
+        load(here / "w.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_precision_is_read_as_fp32(model, here, dtype):
+    torch.save({name: tensor.to(dtype) for name, tensor in state(model).items()}, here / "w.pt")
+    loaded = opened(here / "w.pt")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert torch.equal(loaded.text_projection.weight, model.text_projection.weight.to(dtype).float())
+
+
+# ---- NumPy beside tensors
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        np.float64(0.5),
+        np.float32(0.5),
+        np.int64(3),
+        np.bool_(True),
+        np.str_("a"),
+        np.arange(3.0),
+        np.random.get_state(),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_numbers_of_numpy_beside_tensors_do_not_matter(model, here, beside, zipped):
+    whole = {"epoch": beside, "state_dict": state(model), "metrics": OrderedDict(recall=beside)}
+    torch.save(whole, here / "w.pt", _use_new_zipfile_serialization=zipped)
+    assert equal(opened(here / "w.pt"), model)
+
+
+def test_numpys_old_name_is_known_too(model, here):
+    torch.save({"epoch": np.float64(0.5), **state(model)}, here / "w.pt", _use_new_zipfile_serialization=False)
+    data = (here / "w.pt").read_bytes()
+    assert b"numpy._core.multiarray" in data
+    (here / "w.pt").write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert equal(opened(here / "w.pt"), model)
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"), [(argparse.Namespace(lr=1), "argparse.Namespace"), (Path("a"), "Path"), (np.add, "numpy")]
+)
+def test_an_object_of_another_class_is_refused_by_its_name(model, here, beside, named):
+    torch.save({"args": beside, **state(model)}, here / "w.pt")
+    with pytest.raises(MinclipError, match=rf"w\.pt.*{named}"):
+        load(here / "w.pt")
+
+
+# ---- folders
+
+
+def hugging_face(model, folder, *, tokenizer=None):
+    save(folder, model, format="transformers", tokenizer=tokenizer)
+    return folder
+
+
+def test_a_folder_with_nothing_but_weights_is_opened(model, here):
+    for name in ("open_clip_pytorch_model.bin", "open_clip_model.safetensors", "clip.pt", "pytorch_model.bin"):
+        (here / name).mkdir()
+        torch.save(state(model), here / name / name)
+        assert equal(opened(here / name), model)
+
+
+def test_a_folder_of_sentence_transformers_is_opened(model, here):
+    hugging_face(model, here / "st" / "0_CLIPModel", tokenizer=TOKENIZER)
+    (here / "st" / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "0_CLIPModel"}]')
+    (here / "st" / "config_sentence_transformers.json").write_text("{}")
+    loaded, _, tokenizer = load(here / "st")
+    assert equal(loaded, model) and tokenizer.merges == TOKENIZER.merges and loaded.config.activation == "quick_gelu"
+
+
+def test_a_folder_above_or_a_file_beside_the_weights_will_do(model, here):
+    model.save_pretrained(here / "a" / "b", tokenizer=TOKENIZER)
+    for path in (here / "a", here / "a" / "b" / "config.json", here / "a" / "b" / "tokenizer.json"):
+        loaded, _, tokenizer = load(path)
+        assert equal(loaded, model) and tokenizer.merges == TOKENIZER.merges
+
+
+def test_several_weights_are_listed(model, here):
+    for epoch in (1, 2):
+        torch.save(state(model), here / f"epoch_{epoch}.pt")
+    with pytest.raises(MinclipError, match=r"epoch_1\.pt, epoch_2\.pt"):
+        load(here)
+    for name in ("text_encoder", "unet"):
+        hugging_face(model, here / "pipeline" / name)
+    with pytest.raises(MinclipError, match=r"pipeline.*text_encoder, unet"):
+        load(here / "pipeline")
+
+
+def test_a_snapshot_of_the_hub_is_opened(model, here):
+    folder = hugging_face(model, here / "blobs")
+    (here / "snapshots" / "abc").mkdir(parents=True)
+    for file in folder.iterdir():
+        (here / "snapshots" / "abc" / file.name).symlink_to(file)
+    assert equal(load(here / "snapshots" / "abc")[0], model)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_in_several_files_are_refused(model, here, name):
+    folder = hugging_face(model, here / "there")
+    stem, ending = name.split(".")
+    (folder / "model.safetensors").rename(folder / f"{stem}-00001-of-00002.{ending}")
+    (folder / f"{name}.index.json").write_text(json.dumps({"weight_map": {}}))
+    for path in (folder, folder / f"{name}.index.json", folder / f"{stem}-00001-of-00002.{ending}"):
+        with pytest.raises(MinclipError, match="max_shard_size"):
+            load(path)
+
+
+def test_a_config_of_another_size_is_refused(model, here):
+    for format, file, keys in (
+        ("open_clip", "open_clip_config.json", ("model_cfg", "vision_cfg", "width")),
+        ("transformers", "config.json", ("text_config", "hidden_size")),
+    ):
+        save(here / format, model, format=format)
+        values = inner = json.loads((here / format / file).read_text())
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = 128
+        (here / format / file).write_text(json.dumps(values))
+        with pytest.raises(MinclipError, match=r"\(64,\), not \(128,\)"):
+            load(here / format)
+
+
+# ---- files that hold no CLIP, or half of one
+
+
+def named(*names):
+    return {name: torch.zeros(2, 2) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["base_model.model.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight"], "LoRA"),
+        (["text_model.embeddings.token_embedding.weight", "text_projection.weight"], "text tower"),
+        (["vision_model.embeddings.class_embedding", "visual_projection.weight"], "image tower"),
+        (["visual.class_embedding", "visual.proj"], "image tower"),
+        (["visual.trunk.patch_embed.proj.weight", "text.token_embedding.weight", "logit_scale"], "timm"),
+        (["text.transformer.embeddings.word_embeddings.weight", "visual.conv1.weight"], "Hugging Face"),
+        (["vision_model.head.probe", "text_model.head.weight", "logit_bias"], "SigLIP"),
+        (["visual_encoder.cls_token", "text_decoder.bert.embeddings.word_embeddings.weight"], "BLIP"),
+        (["embeddings.mask_token", "encoder.layer.0.layer_scale1.lambda1"], "DINO"),
+        (["down_blocks.0.attentions.0.norm.weight"], "diffusion"),
+    ],
+)
+def test_another_kind_of_model_is_named(here, names, what):
+    torch.save(named(*names), here / "w.pt")
+    with pytest.raises(MinclipError, match=rf"w\.pt.*{what}"):
+        load(here / "w.pt", activation="gelu")
+
+
+@pytest.mark.parametrize("kind", ["siglip", "clip_text_model", "clip_vision_model", "dinov2", "blip"])
+def test_the_config_of_another_kind_of_model_is_named(here, kind):
+    (here / "m").mkdir()
+    (here / "m" / "config.json").write_text(json.dumps({"model_type": kind}))
+    safetensors.torch.save_file(named("a.b"), here / "m" / "model.safetensors")
+    with pytest.raises(MinclipError, match=kind):
+        load(here / "m")
+
+
+# ---- heads, which no tensor shows
+
+
+def test_heads_may_be_given(model, here):
+    torch.save(state(model), here / "w.pt")
+    config = opened(here / "w.pt", heads=(4, 2)).config
+    assert (config.vision.heads, config.text.heads) == (4, 2)
+    save(here / "there", model, format="transformers")
+    assert load(here / "there", heads=(2, 8))[0].config.vision.heads == 2
+    for wrong in ((3, 1), (0, 1), (1,), 4, (1.5, 1)):
+        with pytest.raises(MinclipError, match="heads"):
+            opened(here / "w.pt", heads=wrong)
+
+
+def test_heads_of_a_run_are_its_own(model, here):
+    model.save_pretrained(here / "mine")
+    with pytest.raises(MinclipError, match="heads"):
+        load(here / "mine", heads=(2, 2))
+
+
+def test_the_heads_that_were_assumed_are_said(model, here):
+    torch.save(state(model), here / "w.pt")
+    with pytest.warns(UserWarning, match=r"heads=\(1, 1\)"):
+        load(here / "w.pt")
+
+
+def test_the_heads_of_every_plain_clip_of_open_clip_are_known():
+    open_clip = pytest.importorskip("open_clip")
+    checked = 0
+    for file in (Path(open_clip.__file__).parent / "model_configs").glob("*.json"):
+        theirs = json.loads(file.read_text())
+        vision, text = theirs.get("vision_cfg", {}), theirs["text_cfg"]
+        if {"timm_model_name", "hf_model_name"} & {*vision, *text} or "multimodal_cfg" in theirs or "width" not in text:
+            continue
+        resnet = isinstance(vision["layers"], list)
+        sizes = {"width": vision.get("width", 64 if resnet else 768), "layers": 1, "heads": 1}
+        sizes |= {"tower": "resnet", "stages": (1, 1, 1, 1), "image_size": 32} if resnet else {"image_size": 32}
+        small = replace(CONFIG, vision=VisionConfig(**{k: v for k, v in sizes.items() if not resnet or k != "layers"}))
+        small = replace(small, text=TextConfig(width=text["width"], layers=1, vocab_size=9, heads=1))
+        with torch.device("meta"):
+            found = config_of(state(CLIP(small)), OPEN_CLIP_NAMES, {"activation": "gelu"})
+        wide = vision.get("width", 64 if resnet else 768) * (32 if resnet else 1)
+        assert found.vision.heads == wide // vision.get("head_width", 64), file.name
+        assert found.text.heads == text["heads"], file.name
+        checked += 1
+    assert checked > 30
+
+
+# ---- names as people type them
+
+
+def test_a_folder_without_a_model_does_not_hide_a_run(model, here):
+    (here / "flickr8k" / "Images").mkdir(parents=True)
+    (here / "flickr8k" / "captions.txt").write_text("image,caption\n")
+    model.save_pretrained(here / "runs" / "flickr8k")
+    assert look_up("flickr8k") == Path("runs/flickr8k") and equal(load("flickr8k")[0], model)
+    assert look_up("./flickr8k") == Path("flickr8k")
+    for path in ("./flickr8k", here / "flickr8k"):
+        with pytest.raises(MinclipError, match="flickr8k"):
+            load(path)
+        with pytest.raises(MinclipError, match=r"flickr8k has no config\.json"):
+            Run.load(path)
+
+
+def test_a_file_that_is_no_weights_does_not_hide_a_run_either(model, here):
+    (here / "mine").write_text("notes")
+    model.save_pretrained(here / "runs" / "mine")
+    assert equal(load("mine")[0], model)
+    (here / "runs" / "mine" / "model.safetensors").unlink()
+    with pytest.raises(MinclipError, match=r"model\.safetensors"):  # a run that lost its weights is still the run
+        load("mine")
+
+
+def test_paths_are_understood_in_any_spelling(model, here):
+    model.save_pretrained(here / "home" / "my model")
+    for name in (
+        "~/my model",
+        (here / "home" / "my model").as_uri(),
+        f"file://{here}/home/my model",
+        f"local-dir:{here}/home/my model",
+        "home/my model/",
+    ):
+        assert equal(load(name)[0], model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:owner/name",
+        "https://huggingface.co/owner/name",
+        "https://huggingface.co/owner/name/tree/main",
+        "hf.co/owner/name",
+    ],
+)
+def test_a_repository_is_understood_in_any_spelling(model, here, monkeypatch, name):
+    hugging_face(model, here / "there")
+    asked = []
+
+    def find_on_hub(repo):
+        asked.append(repo)
+        return here / "there"
+
+    monkeypatch.setattr("minclip.weights.load.find_on_hub", find_on_hub)
+    assert equal(load(name)[0], model) and asked == ["owner/name"]
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32:laion2b_s34b_b79k", "ViT-H-14/laion2b_s32b_b79k", "ViT-B-16, openai"])
+def test_a_tag_of_open_clip_is_told_the_hubs_name(name):
+    with pytest.raises(MinclipError, match=r"hub"):
+        load(name)
+
+
+def test_weights_on_the_hub_may_lie_in_sentence_transformers_folder(model, here, monkeypatch):
+    hugging_face(model, here / "hub" / "0_CLIPModel", tokenizer=TOKENIZER)
+
+    def hub_file(repo, name, *, by_hand=None, missing_ok=False):
+        return here / "hub" / name if (here / "hub" / name).exists() else None
+
+    monkeypatch.setattr("minclip.weights.load.hub_file", hub_file)
+    loaded, _, tokenizer = load("owner/name")
+    assert equal(loaded, model) and tokenizer.merges == TOKENIZER.merges
+
+
+# ---- tokenizers
+
+
+def test_why_there_is_no_tokenizer_is_said(model, here):
+    save(here / "there", model, format="transformers")
+    with pytest.warns(UserWarning, match=r"tokenizer.*520"):
+        assert load(here / "there")[2] is None
+    (here / "there" / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": {"a": 0}}}))
+    with pytest.warns(UserWarning, match=r"tokenizer\.json"):
+        assert load(here / "there")[2] is None
+
+
+@pytest.mark.parametrize("damage", ["[1]", '{"model": 3}', '{"model": {"vocab": [], "merges": [3]}}', "{"])
+def test_a_damaged_tokenizer_of_hugging_face_leaves_the_images(model, here, damage):
+    save(here / "there", model, format="transformers")
+    (here / "there" / "tokenizer.json").write_text(damage)
+    with pytest.warns(UserWarning, match=r"tokenizer\.json"):
+        assert equal(load(here / "there")[0], model)
+
+
+def test_vocab_and_merges_are_read(model, here):
+    save(here / "there", model, format="transformers", tokenizer=TOKENIZER)
+    (here / "there" / "minclip_tokenizer.json").unlink()
+    tokenizer = load(here / "there")[2]
+    assert tokenizer.merges == TOKENIZER.merges and tokenizer(["a red circle"]).shape == (1, 8)
