@@ -1,20 +1,26 @@
-"""minclip fetch downloads a data set from Kaggle; minclip info prints versions, device, presets and runs."""
+"""minclip fetch downloads a data set, minclip export writes a model for other libraries, minclip info prints versions."""
 
+import os
 import platform
+import re
 import shlex
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
 from .. import __version__
+from ..config import need
 from ..data.kaggle import PAGE, SOURCES, fetch
 from ..presets import PRESETS
 from ..training.engine import pick_device
+from ..weights.config_json import read_fields
 from ..weights.hub import data_folder
-from .shared import console
+from ..weights.load import load, save
+from .shared import RunArgument, console
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,33 @@ class Fetch:
             root = f" --data.root {shlex.quote(str(fetched['folder']))}" if self.to else ""
             console.print(f"try: minclip train {self.name}{root}    (license and source: {PAGE}{fetched['source']})")
         return fetched
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model for other libraries: both towers as ONNX files, or a folder for OpenCLIP, transformers, minclip."""
+
+    run_folder: RunArgument
+    to: Literal["onnx", "open_clip", "transformers", "minclip"] = "onnx"
+    out: str = ""  # the folder to create; by default RUN-FORMAT in the current folder
+
+    def run(self) -> dict[str, Any]:
+        out = Path(self.out or f"{re.sub('[^-.@a-zA-Z0-9]+', '-', Path(self.run_folder).name)}-{self.to}").expanduser()
+        empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+        need(empty, f"{out} exists: choose another folder with --out, or remove it")
+        model, _, tokenizer = load(self.run_folder)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+            save(Path(folder, "new"), model, tokenizer=tokenizer, format=self.to)
+            os.replace(Path(folder, "new"), out)  # all files or none
+        sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+        for name, size in sizes.items():
+            console.print(f"{size / 1e6:8.2f} MB  {out / name}")
+        error = read_fields(out / "model.json").get("max_error", 0)
+        missing = "not checked, because onnxruntime is not installed: pip install onnxruntime"
+        if self.to == "onnx":
+            console.print(missing if error is None else f"equal to the model within {error:.0e}, in onnxruntime")
+        return {"folder": str(out), "files": sizes, "max_error": error}
 
 
 @dataclass(frozen=True)

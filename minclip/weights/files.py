@@ -40,23 +40,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except pickle.UnpicklingError as error:
             # keep only the name: torch's message goes on to explain how to turn the protection off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = (
-                f"holds more than tensors ({named[1]})" if named else "is damaged, or neither PyTorch's nor safetensors"
-            )
-            raise MinclipError(f"it {what}; minclip never executes code from a weights file") from None
+            what = f"it holds more than tensors ({named[1]})" if named else "it is damaged, or in another format"
+            raise MinclipError(f"{what}; minclip reads PyTorch's and safetensors, and executes no code") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
-        return without_prefix(tensors, path)
-
-
-def without_prefix(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Takes off any prefix that the names of a CLIP share, found by its scale; a warning lists tensors outside it."""
-    wrapped = r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."  # by torch.compile and FSDP, anywhere
-    tensors = {re.sub(wrapped, "", name): tensor for name, tensor in tensors.items()}
-    prefix = next((name.removesuffix("logit_scale") for name in tensors if name.endswith("logit_scale")), "")
-    if outside := [name for name in tensors if not name.startswith(prefix)]:
-        what = f"{path.name}: {len(outside)} tensors outside {prefix!r} are not read: {', '.join(outside[:10])}"
-        warnings.warn(what, stacklevel=5)
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        wrapped = r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."  # by torch.compile and FSDP
+        tensors = {re.sub(wrapped, "", name): tensor for name, tensor in tensors.items()}
+        # a prefix that all names of a CLIP share ends where its scale begins
+        prefix = next((name.removesuffix("logit_scale") for name in tensors if name.endswith("logit_scale")), "")
+        if outside := [name for name in tensors if not name.startswith(prefix)]:
+            what = f"{path.name}: {len(outside)} tensors outside {prefix!r} are not read: {', '.join(outside[:10])}"
+            warnings.warn(what, stacklevel=5)
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 @contextlib.contextmanager

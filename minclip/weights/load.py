@@ -14,9 +14,9 @@ from ..tokenizer import Tokenizer
 from . import names
 from .config_json import parse_json, read_fields
 from .files import WEIGHTS, errors_naming, read_tensors
-from .folder import at_most_ten, atomic_write, build, find_folder, look_up, read_folder
-from .folder import write_folder, write_json, write_weights
+from .folder import atomic_write, build, find_folder, look_up, read_folder, write_folder, write_json, write_weights
 from .hub import hub_file
+from .onnx import write_onnx
 from .openai import OPENAI, check_openai, find_openai
 from .towers import read_tokenizer, with_context
 
@@ -24,6 +24,11 @@ from .towers import read_tokenizer, with_context
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
+# A tensor of either tower
+TOWERS = {"open_clip": {"token_embedding.weight", "visual.conv1.weight"}}
+TOWERS |= {
+    "transformers": {f"{m}_model.embeddings.{e}_embedding.weight" for m, e in (("text", "token"), ("vision", "patch"))}
+}
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
 TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "vocab.json", "merges.txt")  # the others are Hugging Face's
 
@@ -92,11 +97,7 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     tensors, called = read_tensors(path), read_fields(folder / "config.json").get("model_type")
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    towers = ("text.token_embedding", "vision.stem.projection")  # the latter stands for a ResNet's first layer, too
-    known = {
-        f: {names.their_names(f"{tower}.weight", table)[0] for tower in towers} for f, table in names.TABLES.items()
-    }
-    format = next((format for format, wanted in known.items() if wanted <= tensors.keys()), None)
+    format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
     signs = (what for part, what in names.SIGNS.items() if any(part in name for name in tensors))
     what = f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {called or next(signs, 'something else')}"
     need(format, f"{what}: it holds {', '.join(sorted(tensors)[:10])}")
@@ -106,10 +107,8 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     activation = activation or declared.get("activation") or ("quick_gelu" if of_openai else None)
     with errors_naming(f"{path} with {beside}" if declared else path):
         if heads is not None:
-            need(
-                isinstance(heads, tuple | list) and len(heads) == 2,
-                f"heads are two numbers, (12, 8), not {heads!r:.60}",
-            )
+            pair = isinstance(heads, tuple | list) and len(heads) == 2
+            need(pair, f"heads must be those of the image and of the text tower, (12, 8), not {heads!r:.60}")
             declared |= {tower: declared.get(tower, {}) | {"heads": n} for tower, n in zip(("vision", "text"), heads)}
         config = names.config_of(tensors, names.TABLES[format], {**declared, "activation": activation or "gelu"})
     if activation is None:
@@ -118,10 +117,8 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
         advice = 'If that is wrong, use load(…, activation="quick_gelu", heads=…), or load the folder with its config'
         warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
     tokenizer = tokenizer_beside(path, config.text)
-    if tokenizer and tokenizer.eot_id != config.text.eot_id % config.text.vocab_size:
-        config = replace(
-            config, text=replace(config.text, eot_id=tokenizer.eot_id)
-        )  # below the padding of a vocabulary
+    if tokenizer and tokenizer.eot_id != config.text.eot_id % config.text.vocab_size:  # the vocabulary was padded
+        config = replace(config, text=replace(config.text, eot_id=tokenizer.eot_id))
     return build(config, tensors, path, names=names.TABLES[format]), tokenizer
 
 
@@ -132,56 +129,51 @@ def find_weights(folder: Path) -> Path:
     known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
     found = [path for path in known if path in found][:1] or found
     found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
-    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}), but {at_most_ten([path.name for path in there])}")
+    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}), but {', '.join(path.name for path in there[:10])}")
     one = len(found) == 1 or "-of-" in found[0].name  # `read` refuses parts
-    need(one, f"{folder} holds several weights, name one of them: {at_most_ten([path.name for path in found])}")
+    need(one, f"{folder} holds several weights, name one of them: {', '.join(path.name for path in found[:10])}")
     return found[0]
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
     """The tokenizer in the folder of the weights, or OpenAI's if the vocabulary has its size, or None with a warning."""
-    folder, size = path.parent, text.vocab_size
-    if (folder / TOKENIZER_FILE).exists():
-        return read_tokenizer(folder / TOKENIZER_FILE, text)
+    own, whole, vocab, merges = (path.with_name(name) for name in TOKENIZER_FILES)
+    if own.exists():
+        return read_tokenizer(own, text)
     try:
-        padded = 49408 <= size < 49408 + 512  # OpenAI's, or rounded up
-        tokenizer = read_hugging_face_tokenizer(folder) or (Tokenizer.from_openai() if padded else None)
-        need(tokenizer, f"{folder} has no tokenizer.json, and OpenAI's has 49408 tokens, not {size}")
-        fits = tokenizer.eot_id < size and text.eot_id in (-1, tokenizer.eot_id)
-        need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {size} tokens")
+        if whole.exists() or (vocab.exists() and merges.exists()):  # Hugging Face's
+            with errors_naming(whole if whole.exists() else vocab):
+                theirs = parse_json((whole if whole.exists() else vocab).read_bytes(), "it")
+                lines = theirs["model"]["merges"] if whole.exists() else merges.read_text("utf-8").splitlines()[1:]
+                pairs = [line.split(" ") if isinstance(line, str) else line for line in lines]
+                tokenizer = Tokenizer(pairs, clean="openai")
+                ids = theirs["model"]["vocab"] if whole.exists() else theirs
+                need(tokenizer.ids.items() <= ids.items(), "it is not a byte-level BPE like CLIP's")
+        else:
+            padded = 49408 <= text.vocab_size < 49408 + 512  # OpenAI's, or rounded up
+            need(padded, f"there is no {whole}, and OpenAI's has 49408 tokens, not {text.vocab_size}")
+            tokenizer = Tokenizer.from_openai()
+        fits = tokenizer.eot_id < text.vocab_size and text.eot_id in (-1, tokenizer.eot_id)
+        need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {text.vocab_size} tokens")
         return with_context(tokenizer, text)
     except MinclipError as error:
         warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
         return None
 
 
-def read_hugging_face_tokenizer(folder: Path) -> Tokenizer | None:
-    """CLIP's tokenizer from tokenizer.json, or from vocab.json and merges.txt, with OpenAI's clean-up; None without."""
-    whole, vocab, merges = (folder / name for name in TOKENIZER_FILES[1:])
-    if not whole.exists() and not (vocab.exists() and merges.exists()):
-        return None
-    with errors_naming(file := whole if whole.exists() else vocab):
-        model = parse_json(file.read_bytes(), str(file))
-        model = (
-            model["model"] if file == whole else {"vocab": model, "merges": merges.read_text("utf-8").split("\n")[1:-1]}
-        )
-        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
-        tokenizer = Tokenizer(pairs, clean="openai")
-        need(tokenizer.ids.items() <= model["vocab"].items(), "it is not a byte-level BPE like CLIP's")
-        return tokenizer
-
-
 def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
-    """Writes a model for minclip, for OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`) or for "transformers".
+    """Writes a model for minclip, OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`), "transformers" or "onnx".
 
-    MinclipError: the other library has no such architecture, or the folder holds a model in another format.
+    "onnx" is for other languages and the browser (`write_onnx`).  MinclipError: the other library has no such architecture, or the folder holds a model in another format.
     """
-    folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
+    folder, formats, open_clip = Path(folder), ("minclip", *FILES, "onnx"), format == "open_clip"
     need(format in formats, f"format {format!r} is not one of {', '.join(formats)}{nearest(format, formats)}")
     there = format_of(folder)
     need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
     if format == "minclip":
         return write_folder(folder, model, tokenizer=tokenizer)
+    if format == "onnx":
+        return write_onnx(folder, model, tokenizer=tokenizer)
     config, vision, text = model.config, model.config.vision, model.config.text
     vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
     fits = vit or vision.tower == "resnet" if open_clip else vit and config.loss == "clip"

@@ -31,8 +31,8 @@ def library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        extra = "timm" if name == "timm" else "hf"
-        raise MinclipError(f'this tower needs {name}: pip install "minclip[{extra}]"') from None
+        extra, what = {"timm": ("timm", "tower"), "onnxscript": ("onnx", "format")}.get(name, ("hf", "tower"))
+        raise MinclipError(f'this {what} needs {name}: pip install "minclip[{extra}]"') from None
 
 
 def complete_config(config: CLIPConfig) -> CLIPConfig:
