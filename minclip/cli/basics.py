@@ -1,10 +1,7 @@
 """minclip fetch downloads a data set, minclip export writes a model for other libraries, minclip info prints versions."""
 
-import os
 import platform
-import re
 import shlex
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +14,7 @@ from ..config import need
 from ..data.kaggle import PAGE, SOURCES, fetch
 from ..presets import PRESETS
 from ..training.engine import pick_device
-from ..weights.config_json import read_fields
+from ..weights.folder import look_up
 from ..weights.hub import data_folder
 from ..weights.load import load, save
 from .shared import RunArgument, console
@@ -52,22 +49,15 @@ class Export:
     out: str = ""  # the folder to create; by default RUN-FORMAT in the current folder
 
     def run(self) -> dict[str, Any]:
-        out = Path(self.out or f"{re.sub('[^-.@a-zA-Z0-9]+', '-', Path(self.run_folder).name)}-{self.to}").expanduser()
-        empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-        need(empty, f"{out} exists: choose another folder with --out, or remove it")
+        there = look_up(self.run_folder)
+        name = there.resolve().name if there else self.run_folder.replace("/", "-")
+        out = Path(self.out or f"{name}-{self.to}").expanduser()
+        need(not out.exists(), f"{out} exists: remove it, or choose another folder with --out")
         model, _, tokenizer = load(self.run_folder)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            save(Path(folder, "new"), model, tokenizer=tokenizer, format=self.to)
-            os.replace(Path(folder, "new"), out)  # all files or none
+        save(out, model, tokenizer=tokenizer, format=self.to)
         sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
-        for name, size in sizes.items():
-            console.print(f"{size / 1e6:8.2f} MB  {out / name}")
-        error = read_fields(out / "model.json").get("max_error", 0)
-        missing = "not checked, because onnxruntime is not installed: pip install onnxruntime"
-        if self.to == "onnx":
-            console.print(missing if error is None else f"equal to the model within {error:.0e}, in onnxruntime")
-        return {"folder": str(out), "files": sizes, "max_error": error}
+        console.print(f"{out}:", ", ".join(f"{name} ({size / 1e6:.2f} MB)" for name, size in sizes.items()))
+        return {"folder": str(out), "files": sizes}
 
 
 @dataclass(frozen=True)

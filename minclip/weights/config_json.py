@@ -9,13 +9,7 @@ from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionC
 
 FORMAT = 1  # version of a run's folder; raise it when the meaning of a field changes
 to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
-
-
-def refuse_placeholder(content: bytes, where: object) -> None:
-    """MinclipError: `content`, the beginning of the file `where`, is what a download without the file leaves there."""
-    found = {b"version https://git-lfs": "placeholder of git-lfs: run `git lfs pull` in its folder", b"<": "web page"}
-    what = next((what for mark, what in found.items() if content.lstrip().startswith(mark)), None)
-    need(what is None, f"{where} is not the file itself but a {what}, or download it again from the hub")
+POINTER = "is a placeholder of git-lfs: run `git lfs pull` in its folder, or download the file again"
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -23,7 +17,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        refuse_placeholder(text if isinstance(text, bytes) else text.encode(errors="replace"), where)
+        need("git-lfs" not in str(text[:64]), f"{where} {POINTER}")
         raise MinclipError(f"{where} is not valid JSON, or nested too deeply: {error}") from None
 
 

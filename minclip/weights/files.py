@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..config import MinclipError, need
-from .config_json import refuse_placeholder
+from .config_json import POINTER
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # endings of weights files
 # What a pickle gets for NumPy's classes: numbers beside weights aren't needed, and no code of NumPy runs
@@ -34,7 +34,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             head = file.read(64)
         need(head, f"{path} is empty: download it again")
-        refuse_placeholder(head, path)
+        need(b"git-lfs" not in head, f"{path} {POINTER}")
         try:  # by content, because the endings of many files are wrong
             tensors = safetensors.torch.load_file(path) if head[8:9] == b"{" else _read_pickle(path)
         except pickle.UnpicklingError as error:

@@ -124,16 +124,14 @@ def at_most_ten(names: Sequence[str]) -> str:
 
 
 def look_up(name_or_path: str | Path) -> Path | None:
-    """The file or folder at that path, or of that name in `runs/` or the data folder; None if there is none.
+    """The file or folder at that path (~, file:// and local-dir: too), or of that name in `runs/` or the data folder.
 
-    The path may begin with ~, file:// or OpenCLIP's local-dir:.  Of several, the first that looks like a model is
-    taken, so that photographs in ./flickr8k don't hide runs/flickr8k.
+    Of several, the first that looks like a model: photographs in ./flickr8k don't hide runs/flickr8k.  None without any.
     """
     name = os.path.expanduser(str(name_or_path).removeprefix("local-dir:"))
     name = url2pathname(name.removeprefix("file:")) if name.startswith("file:") else name
-    elsewhere = [] if name.startswith((f".{os.sep}", "./")) else [Path("runs") / name, data_folder() / name]
-    # os.path.exists, because Path.exists raises if a name is too long
-    places = [place for place in [Path(name), *elsewhere] if os.path.exists(place)]
+    places = [Path(name), Path("runs") / name, data_folder() / name][: 1 if name.startswith("./") else 3]
+    places = [place for place in places if os.path.exists(place)]  # Path.exists raises if a name is too long
     models = (p for p in places for file in [p, *p.glob("*")] if file.name.endswith((*WEIGHTS, "config.json")))
     return next(models, places[0] if places else None)
 
@@ -146,5 +144,4 @@ def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path
     named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
     there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
     where = f"minclip looked in the current folder, in runs and in {data_folder()}"
-    hub = "; a model of the hub is named owner/name" if others else ""
-    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}{hub}")
+    raise MinclipError(f"no run or model is named {named}: {where} (the hub's are owner/name), and knows {there}")

@@ -30,7 +30,7 @@ TOWERS |= {
     "transformers": {f"{m}_model.embeddings.{e}_embedding.weight" for m, e in (("text", "token"), ("vision", "patch"))}
 }
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
-TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "vocab.json", "merges.txt")  # the others are Hugging Face's
+TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "merges.txt")  # the others are Hugging Face's
 
 
 def load(
@@ -91,8 +91,8 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
         return read_folder(folder, activation=activation)
     if path == folder:
         return read(find_weights(folder), activation, heads)
-    whole = not re.search(r"-\d+-of-\d+\.", path.name)
-    need(whole, f'{path} is a part of the weights: save them in one file, save_pretrained(…, max_shard_size="99GB")')
+    part = re.search(r"-\d+-of-\d+\.", path.name)
+    need(not part, f'{path} is a part of the weights: save them in one file, save_pretrained(…, max_shard_size="99GB")')
     check_openai(path)
     tensors, called = read_tensors(path), read_fields(folder / "config.json").get("model_type")
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
@@ -129,32 +129,30 @@ def find_weights(folder: Path) -> Path:
     known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
     found = [path for path in known if path in found][:1] or found
     found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
-    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}), but {', '.join(path.name for path in there[:10])}")
-    one = len(found) == 1 or "-of-" in found[0].name  # `read` refuses parts
-    need(one, f"{folder} holds several weights, name one of them: {', '.join(path.name for path in found[:10])}")
+    listed = ", ".join(path.name for path in (found or there)[:10])
+    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}), but {listed}")
+    need(len(found) == 1 or "-of-" in listed, f"{folder} holds several weights, name one of them: {listed}")
     return found[0]
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
     """The tokenizer in the folder of the weights, or OpenAI's if the vocabulary has its size, or None with a warning."""
-    own, whole, vocab, merges = (path.with_name(name) for name in TOKENIZER_FILES)
+    own, theirs, merges = (path.with_name(name) for name in TOKENIZER_FILES)
     if own.exists():
         return read_tokenizer(own, text)
     try:
-        if whole.exists() or (vocab.exists() and merges.exists()):  # Hugging Face's
-            with errors_naming(whole if whole.exists() else vocab):
-                theirs = parse_json((whole if whole.exists() else vocab).read_bytes(), "it")
-                lines = theirs["model"]["merges"] if whole.exists() else merges.read_text("utf-8").splitlines()[1:]
-                pairs = [line.split(" ") if isinstance(line, str) else line for line in lines]
+        if theirs.exists():
+            with errors_naming(theirs):
+                model = parse_json(theirs.read_bytes(), "it")["model"]
+                pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
                 tokenizer = Tokenizer(pairs, clean="openai")
-                ids = theirs["model"]["vocab"] if whole.exists() else theirs
-                need(tokenizer.ids.items() <= ids.items(), "it is not a byte-level BPE like CLIP's")
+                need(tokenizer.ids.items() <= model["vocab"].items(), "it is not a byte-level BPE like CLIP's")
         else:
-            padded = 49408 <= text.vocab_size < 49408 + 512  # OpenAI's, or rounded up
-            need(padded, f"there is no {whole}, and OpenAI's has 49408 tokens, not {text.vocab_size}")
-            tokenizer = Tokenizer.from_openai()
+            size = 49408 <= text.vocab_size < 49408 + 512  # some files round it up
+            need(size, f"there is no {theirs}, and the vocabulary has {text.vocab_size} tokens, not OpenAI's 49408")
+            tokenizer = Tokenizer.from_openai(merges if merges.exists() else None)
         fits = tokenizer.eot_id < text.vocab_size and text.eot_id in (-1, tokenizer.eot_id)
-        need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {text.vocab_size} tokens")
+        need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {text.vocab_size}")
         return with_context(tokenizer, text)
     except MinclipError as error:
         warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
@@ -164,16 +162,14 @@ def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
 def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
     """Writes a model for minclip, OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`), "transformers" or "onnx".
 
-    "onnx" is for other languages and the browser (`write_onnx`).  MinclipError: the other library has no such architecture, or the folder holds a model in another format.
+    MinclipError: the other library has no such architecture, or the folder holds a model in another format.
     """
     folder, formats, open_clip = Path(folder), ("minclip", *FILES, "onnx"), format == "open_clip"
     need(format in formats, f"format {format!r} is not one of {', '.join(formats)}{nearest(format, formats)}")
     there = format_of(folder)
     need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
-    if format == "minclip":
-        return write_folder(folder, model, tokenizer=tokenizer)
-    if format == "onnx":
-        return write_onnx(folder, model, tokenizer=tokenizer)
+    if format in ("minclip", "onnx"):
+        return (write_onnx if format == "onnx" else write_folder)(folder, model, tokenizer=tokenizer)
     config, vision, text = model.config, model.config.vision, model.config.text
     vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
     fits = vit or vision.tower == "resnet" if open_clip else vit and config.loss == "clip"

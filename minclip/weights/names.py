@@ -59,12 +59,9 @@ TRANSPOSED = ("image_projection.weight", "text_projection.weight")
 # OpenCLIP's widest ViTs (H, g, bigG, e) have more channels in a head than the usual 64
 HEADS = dict.fromkeys((1280, 1408, 1664, 1792), 16)
 # Part of a tensor's name -> what a file holds if it is no CLIP; the first one decides
-SIGNS = {
-    "lora_": "a LoRA adapter, to be merged into its base first",
-    "vision.stem": "minclip's own, without config.json",
-}
-SIGNS |= {"visual.trunk.": "an OpenCLIP model with timm's tower", "vision_model.head.": "SigLIP", "mask_token": "DINO"}
-SIGNS |= {"text.transformer.embeddings.": "an OpenCLIP model with Hugging Face's tower", "text_decoder.": "BLIP"}
+SIGNS = {"lora_": "a LoRA adapter without its base", "vision.stem": "minclip's own model without its config.json"}
+SIGNS |= {"visual.trunk.": "OpenCLIP's with a tower of timm", "vision_model.head.": "SigLIP", "mask_token": "DINO"}
+SIGNS |= {"text.transformer.embeddings.": "OpenCLIP's with a tower of Hugging Face", "text_decoder.": "BLIP"}
 SIGNS |= dict.fromkeys(("visual.", "vision_model."), "half a CLIP, the image tower")
 SIGNS |= dict.fromkeys(("token_embedding.", "text_model."), "half a CLIP, the text tower")
 
