@@ -59,6 +59,7 @@ def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
         atomic_write(folder / name, data)
     facts = {"minclip": package_version(), "embed_dim": config.embed_dim, "scale": model.logit_scale.exp().item()}
     facts |= {"context_length": text.context_length, "vocab_size": text.vocab_size, "eot_id": eot_id}
+    facts |= {"bias": model.logit_bias.item()} if config.loss == "siglip" else {}
     write_json(folder / "model.json", facts | {"max_error": error if runtime else None})
     steps = {"resize": "short side, bicubic, antialiased", "crop": "center", "range": [0, 1]}
     write_json(folder / "preprocess.json", {"size": vision.image_size, **steps, "mean": vision.mean, "std": vision.std})
