@@ -1,4 +1,4 @@
-"""minclip fetch downloads a data set, minclip export writes a model for other libraries, minclip info prints versions."""
+"""minclip fetch downloads a data set, export writes a model for other libraries, info prints versions and runs."""
 
 import platform
 import shlex

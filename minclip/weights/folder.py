@@ -126,7 +126,7 @@ def at_most_ten(names: Sequence[str]) -> str:
 def look_up(name_or_path: str | Path) -> Path | None:
     """The file or folder at that path (~, file:// and local-dir: too), or of that name in `runs/` or the data folder.
 
-    Of several, the first that looks like a model: photographs in ./flickr8k don't hide runs/flickr8k.  None without any.
+    Of several, the first that looks like a model: photographs in ./flickr8k don't hide runs/flickr8k.  None if none is.
     """
     name = os.path.expanduser(str(name_or_path).removeprefix("local-dir:"))
     name = url2pathname(name.removeprefix("file:")) if name.startswith("file:") else name

@@ -24,11 +24,9 @@ from .towers import read_tokenizer, with_context
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
-# A tensor of either tower
+# A tensor of each tower: weights that lack one are not, or not all of, a CLIP
 TOWERS = {"open_clip": {"token_embedding.weight", "visual.conv1.weight"}}
-TOWERS |= {
-    "transformers": {f"{m}_model.embeddings.{e}_embedding.weight" for m, e in (("text", "token"), ("vision", "patch"))}
-}
+TOWERS |= {"transformers": {"text_projection.weight", "visual_projection.weight"}}
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
 TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "merges.txt")  # the others are Hugging Face's
 
@@ -92,15 +90,17 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     if path == folder:
         return read(find_weights(folder), activation, heads)
     part = re.search(r"-\d+-of-\d+\.", path.name)
-    need(not part, f'{path} is a part of the weights: save them in one file, save_pretrained(…, max_shard_size="99GB")')
+    need(not part, f'{path} is a part of the weights: save one file with save_pretrained(…, max_shard_size="99GB")')
     check_openai(path)
-    tensors, called = read_tensors(path), read_fields(folder / "config.json").get("model_type")
+    tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
-    signs = (what for part, what in names.SIGNS.items() if any(part in name for name in tensors))
-    what = f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {called or next(signs, 'something else')}"
-    need(format, f"{what}: it holds {', '.join(sorted(tensors)[:10])}")
+    if format is None:
+        type = read_fields(folder / "config.json").get("model_type", "something else")
+        what = next((what for part, what in names.SIGNS.items() if any(part in name for name in tensors)), type)
+        known = f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {what!s:.80}"
+        raise MinclipError(f"{known}: it holds {', '.join(sorted(tensors)[:10])}")
     beside = folder / CONFIGS[format]
     declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it
@@ -109,7 +109,8 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
         if heads is not None:
             pair = isinstance(heads, tuple | list) and len(heads) == 2
             need(pair, f"heads must be those of the image and of the text tower, (12, 8), not {heads!r:.60}")
-            declared |= {tower: declared.get(tower, {}) | {"heads": n} for tower, n in zip(("vision", "text"), heads)}
+            both = zip(("vision", "text"), heads)
+            declared |= {tower: declared.get(tower, {}) | {"heads": number} for tower, number in both}
         config = names.config_of(tensors, names.TABLES[format], {**declared, "activation": activation or "gelu"})
     if activation is None:
         assumed = f"GELU and heads=({config.vision.heads}, {config.text.heads})"
@@ -136,7 +137,7 @@ def find_weights(folder: Path) -> Path:
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
-    """The tokenizer in the folder of the weights, or OpenAI's if the vocabulary has its size, or None with a warning."""
+    """The tokenizer in the weights' folder, or OpenAI's if the vocabulary has its size, or None with a warning."""
     own, theirs, merges = (path.with_name(name) for name in TOKENIZER_FILES)
     if own.exists():
         return read_tokenizer(own, text)

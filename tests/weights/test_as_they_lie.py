@@ -75,7 +75,7 @@ def test_a_pointer_of_git_lfs_is_named(model, here, format, what):
     [
         (POINTER.encode(), "git lfs pull"),
         (b"", "empty"),
-        (b"<!doctype html><html>404</html>", "web page"),
+        (b"<!doctype html><html>404</html>", "another format"),
         (b"GGUF\3\0\0\0" + bytes(99), "another format"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "another format"),
     ],
@@ -486,10 +486,3 @@ def test_a_damaged_tokenizer_of_hugging_face_leaves_the_images(model, here, dama
     (here / "there" / "tokenizer.json").write_text(damage)
     with pytest.warns(UserWarning, match=r"tokenizer\.json"):
         assert equal(load(here / "there")[0], model)
-
-
-def test_vocab_and_merges_are_read(model, here):
-    save(here / "there", model, format="transformers", tokenizer=TOKENIZER)
-    (here / "there" / "minclip_tokenizer.json").unlink()
-    tokenizer = load(here / "there")[2]
-    assert tokenizer.merges == TOKENIZER.merges and tokenizer(["a red circle"]).shape == (1, 8)
