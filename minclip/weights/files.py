@@ -40,8 +40,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except pickle.UnpicklingError as error:
             # keep only the name: torch's message goes on to explain how to turn the protection off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f"it holds more than tensors ({named[1]})" if named else "it is damaged, or in another format"
-            raise MinclipError(f"{what}; minclip reads PyTorch's and safetensors, and executes no code") from None
+            what = "damaged, or in another format: convert TensorFlow's, Flax's or ONNX to safetensors first"
+            what = f"more than tensors ({named[1]}): save its state dict alone" if named else what
+            raise MinclipError(f"it is {what}; minclip never executes code from a weights file") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
         wrapped = r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."  # by torch.compile and FSDP
         tensors = {re.sub(wrapped, "", name): tensor for name, tensor in tensors.items()}

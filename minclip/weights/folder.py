@@ -144,4 +144,5 @@ def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path
     named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
     there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
     where = f"minclip looked in the current folder, in runs and in {data_folder()}"
-    raise MinclipError(f"no run or model is named {named}: {where} (the hub's are owner/name), and knows {there}")
+    hub = "; OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K" if others else ""
+    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}{hub}")

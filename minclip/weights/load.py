@@ -52,7 +52,7 @@ def load(
     repo = re.fullmatch(hub + r"(\w[\w.-]*/[\w.-]+)(?:/(?:tree|blob|resolve)/.*)?", name)
     if path is None and name in OPENAI:
         path, activation = find_openai(name), activation or "quick_gelu"
-    elif path is None and repo and not name.endswith(WEIGHTS) and not nearest(name, OPENAI, cutoff=0.8):
+    elif path is None and repo and not repo[1].endswith(WEIGHTS) and not nearest(name, OPENAI, cutoff=0.8):
         path = find_on_hub(repo[1])
     model, tokenizer = read(path or find_folder(name, others=OPENAI), activation, heads)
     return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
@@ -90,7 +90,7 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     if path == folder:
         return read(find_weights(folder), activation, heads)
     part = re.search(r"-\d+-of-\d+\.", path.name)
-    need(not part, f'{path} is a part of the weights: save one file with save_pretrained(…, max_shard_size="99GB")')
+    need(not part, f'{path} is a part of the weights: make one file, model.save_pretrained(…, max_shard_size="99GB")')
     check_openai(path)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
@@ -130,8 +130,8 @@ def find_weights(folder: Path) -> Path:
     known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
     found = [path for path in known if path in found][:1] or found
     found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
-    listed = ", ".join(path.name for path in (found or there)[:10])
-    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}), but {listed}")
+    listed = ", ".join(path.name for path in (found or there)[:10]) or "nothing"
+    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
     need(len(found) == 1 or "-of-" in listed, f"{folder} holds several weights, name one of them: {listed}")
     return found[0]
 

@@ -59,7 +59,7 @@ TRANSPOSED = ("image_projection.weight", "text_projection.weight")
 # OpenCLIP's widest ViTs (H, g, bigG, e) have more channels in a head than the usual 64
 HEADS = dict.fromkeys((1280, 1408, 1664, 1792), 16)
 # Part of a tensor's name -> what a file holds if it is no CLIP; the first one decides
-SIGNS = {"lora_": "a LoRA adapter without its base", "vision.stem": "minclip's own model without its config.json"}
+SIGNS = {"lora_": "a LoRA adapter without its base", "vision.stem": "minclip's own: open its folder with config.json"}
 SIGNS |= {"visual.trunk.": "OpenCLIP's with a tower of timm", "vision_model.head.": "SigLIP", "mask_token": "DINO"}
 SIGNS |= {"text.transformer.embeddings.": "OpenCLIP's with a tower of Hugging Face", "text_decoder.": "BLIP"}
 SIGNS |= dict.fromkeys(("visual.", "vision_model."), "half a CLIP, the image tower")

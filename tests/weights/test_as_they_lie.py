@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub.constants as constants
 import numpy as np
 import pytest
 import safetensors.torch
@@ -464,6 +465,20 @@ def test_weights_on_the_hub_may_lie_in_sentence_transformers_folder(model, here,
         return here / "hub" / name if (here / "hub" / name).exists() else None
 
     monkeypatch.setattr("minclip.weights.load.hub_file", hub_file)
+    loaded, _, tokenizer = load("owner/name")
+    assert equal(loaded, model) and tokenizer.merges == TOKENIZER.merges
+
+
+@pytest.mark.parametrize("format", ["open_clip", "transformers"])
+def test_a_repository_that_was_downloaded_whole_needs_no_network(model, here, monkeypatch, format):
+    # by `hf download`, as the message without a network advises: it remembers no missing files
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "cache"))
+    with pytest.raises(MinclipError, match="hf download owner/name"):
+        load("owner/name")
+    repo = here / "cache" / "models--owner--name"
+    save(repo / "snapshots" / "abc", model, format=format, tokenizer=TOKENIZER)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
     loaded, _, tokenizer = load("owner/name")
     assert equal(loaded, model) and tokenizer.merges == TOKENIZER.merges
 
