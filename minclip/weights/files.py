@@ -44,8 +44,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             what = f"more than tensors ({named[1]}): save its state dict alone" if named else what
             raise MinclipError(f"it is {what}; minclip never executes code from a weights file") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
-        wrapped = r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."  # by torch.compile and FSDP
-        tensors = {re.sub(wrapped, "", name): tensor for name, tensor in tensors.items()}
+        # names of wrappers (torch.compile, FSDP) anywhere
+        tensors = {re.sub(r"\b(_orig_mod|_\w+_wrapped_module)\.", "", name): x for name, x in tensors.items()}
         # a prefix that all names of a CLIP share ends where its scale begins
         prefix = next((name.removesuffix("logit_scale") for name in tensors if name.endswith("logit_scale")), "")
         if outside := [name for name in tensors if not name.startswith(prefix)]:
@@ -93,8 +93,7 @@ def _without_code(path: Path) -> tuple[io.BytesIO | None, list[tuple[Any, str]]]
         return None, NUMPY
     with zipfile.ZipFile(path) as archive:
         _check_memory(path, sum(member.file_size for member in archive.infolist()))
-        pickled = any(name.endswith("/data.pkl") for name in archive.namelist())
-        need(pickled, "it is a zip of other files: unpack it, and open the folder")
+        need("/data.pkl" in " ".join(archive.namelist()), "it is a zip of other files: unpack it, open the folder")
         if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
             return None, NUMPY
         copy = io.BytesIO()

@@ -24,8 +24,7 @@ from .towers import read_tokenizer, with_context
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
-# A tensor of each tower: weights that lack one are not, or not all of, a CLIP
-TOWERS = {"open_clip": {"token_embedding.weight", "visual.conv1.weight"}}
+TOWERS = {"open_clip": {"token_embedding.weight", "visual.conv1.weight"}}  # a tensor of each tower
 TOWERS |= {"transformers": {"text_projection.weight", "visual_projection.weight"}}
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
 TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "merges.txt")  # the others are Hugging Face's
@@ -89,28 +88,25 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
         return read_folder(folder, activation=activation)
     if path == folder:
         return read(find_weights(folder), activation, heads)
-    part = re.search(r"-\d+-of-\d+\.", path.name)
-    need(not part, f'{path} is a part of the weights: make one file, model.save_pretrained(…, max_shard_size="99GB")')
     check_openai(path)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
     if format is None:
-        type = read_fields(folder / "config.json").get("model_type", "something else")
-        what = next((what for part, what in names.SIGNS.items() if any(part in name for name in tensors)), type)
-        known = f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {what!s:.80}"
-        raise MinclipError(f"{known}: it holds {', '.join(sorted(tensors)[:10])}")
+        kind = read_fields(folder / "config.json").get("model_type", "something else")
+        kind = next((what for part, what in names.SIGNS.items() if any(part in name for name in tensors)), kind)
+        what = f"not a CLIP of OpenAI, OpenCLIP or transformers, but {kind!s:.80}"
+        raise MinclipError(f"{path} is {what}: it holds {', '.join(sorted(tensors)[:10])}")
     beside = folder / CONFIGS[format]
     declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it
     activation = activation or declared.get("activation") or ("quick_gelu" if of_openai else None)
     with errors_naming(f"{path} with {beside}" if declared else path):
-        if heads is not None:
-            pair = isinstance(heads, tuple | list) and len(heads) == 2
-            need(pair, f"heads must be those of the image and of the text tower, (12, 8), not {heads!r:.60}")
-            both = zip(("vision", "text"), heads)
-            declared |= {tower: declared.get(tower, {}) | {"heads": number} for tower, number in both}
+        pair = heads is None or (isinstance(heads, tuple | list) and len(heads) == 2)
+        need(pair, f"heads must be those of the image and of the text tower, (12, 8), not {heads!r:.60}")
+        for tower, number in zip(("vision", "text"), heads or ()):
+            declared[tower] = declared.get(tower, {}) | {"heads": number}
         config = names.config_of(tensors, names.TABLES[format], {**declared, "activation": activation or "gelu"})
     if activation is None:
         assumed = f"GELU and heads=({config.vision.heads}, {config.text.heads})"
@@ -132,7 +128,8 @@ def find_weights(folder: Path) -> Path:
     found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
     listed = ", ".join(path.name for path in (found or there)[:10]) or "nothing"
     need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
-    need(len(found) == 1 or "-of-" in listed, f"{folder} holds several weights, name one of them: {listed}")
+    need("-of-0" not in listed, f'{folder} holds parts: make one file, save_pretrained(…, max_shard_size="99GB")')
+    need(len(found) == 1, f"{folder} holds several weights, name one of them: {listed}")
     return found[0]
 
 
@@ -149,8 +146,8 @@ def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
                 tokenizer = Tokenizer(pairs, clean="openai")
                 need(tokenizer.ids.items() <= model["vocab"].items(), "it is not a byte-level BPE like CLIP's")
         else:
-            size = 49408 <= text.vocab_size < 49408 + 512  # some files round it up
-            need(size, f"there is no {theirs}, and the vocabulary has {text.vocab_size} tokens, not OpenAI's 49408")
+            close = 0 <= text.vocab_size - 49408 < 512  # OpenAI's, or rounded up
+            need(close, f"there is no {theirs}, and the vocabulary has {text.vocab_size} tokens, not OpenAI's 49408")
             tokenizer = Tokenizer.from_openai(merges if merges.exists() else None)
         fits = tokenizer.eot_id < text.vocab_size and text.eot_id in (-1, tokenizer.eot_id)
         need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {text.vocab_size}")

@@ -56,8 +56,6 @@ TABLES = {"open_clip": OPEN_CLIP_NAMES, "transformers": TRANSFORMERS_NAMES}
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 # OpenAI and OpenCLIP compute x @ P with P (W, D); the weight of an nn.Linear is (D, W)
 TRANSPOSED = ("image_projection.weight", "text_projection.weight")
-# OpenCLIP's widest ViTs (H, g, bigG, e) have more channels in a head than the usual 64
-HEADS = dict.fromkeys((1280, 1408, 1664, 1792), 16)
 # Part of a tensor's name -> what a file holds if it is no CLIP; the first one decides
 SIGNS = {"lora_": "a LoRA adapter without its base", "vision.stem": "minclip's own: open its folder with config.json"}
 SIGNS |= {"visual.trunk.": "OpenCLIP's with a tower of timm", "vision_model.head.": "SigLIP", "mask_token": "DINO"}
@@ -106,7 +104,7 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], declared:
     else:
         width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
         vision = {"patch_size": patch, "layers": count("vision.transformer.blocks.")}
-        vision["heads"] = HEADS.get(width, max(1, width // 64))
+        vision["heads"] = 16 if width > 1024 else max(1, width // 64)  # OpenCLIP's H, g, bigG and e: over 64 channels
         vision["image_size"] = patch * side("vision.positional_embedding")
         up = tensors.get(their_names("vision.transformer.blocks.0.mlp.up.bias", names)[0])
         if up is not None and up.numel() != 4 * width:  # if it is missing, `build` reports that
@@ -166,7 +164,6 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
         # a field that the file leaves out has OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         mean_std = _mean_and_std(path, images, resize_mode="shortest", interpolation="bicubic")
-        # the width, too: then weights of another size don't fit
         vision = {"heads": width // vision.get("head_width", 64), "width": vision.get("width", 768), **mean_std}
         text = {"heads": text.get("heads", 8), "width": text.get("width", 512)}
         return {"activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "vision": vision, "text": text}

@@ -31,7 +31,8 @@ def library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        extra, what = {"timm": ("timm", "tower"), "onnxscript": ("onnx", "format")}.get(name, ("hf", "tower"))
+        extra = "timm" if name == "timm" else "onnx" if name[:4] == "onnx" else "hf"
+        what = "format" if extra == "onnx" else "tower"
         raise MinclipError(f'this {what} needs {name}: pip install "minclip[{extra}]"') from None
 
 

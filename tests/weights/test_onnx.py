@@ -14,7 +14,7 @@ runtime = pytest.importorskip("onnxruntime")
 from command_line import last_json  # noqa: E402
 from tiny_models import far_from_start  # noqa: E402
 
-import minclip.weights.onnx  # noqa: E402
+import minclip  # noqa: E402
 from minclip import CLIP, CLIPConfig, MinclipError, TextConfig, Tokenizer, VisionConfig, load  # noqa: E402
 from minclip.cli import main  # noqa: E402
 from minclip.weights.load import save  # noqa: E402
@@ -106,17 +106,12 @@ def test_vectors_that_differ_are_refused_and_nothing_is_written(somewhere, monke
     assert not (somewhere / "out").exists()
 
 
-def test_without_onnxruntime_it_is_said_that_nothing_was_checked(somewhere, monkeypatch):
-    monkeypatch.setattr(minclip.weights.onnx.importlib.util, "find_spec", lambda name: None)
-    with pytest.warns(UserWarning, match="onnxruntime"):
-        save(somewhere / "out", tiny("small_resnet", "bag"), format="onnx")
-    assert json.loads((somewhere / "out" / "model.json").read_text())["max_error"] is None
-
-
-def test_without_the_exporter_its_package_is_named(somewhere, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(MinclipError, match=r'onnxscript.*pip install "minclip\[onnx\]"'):
+@pytest.mark.parametrize("name", ["onnxscript", "onnxruntime"])
+def test_without_the_libraries_the_extra_is_named(somewhere, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MinclipError, match=rf'{name}.*pip install "minclip\[onnx\]"'):
         save(somewhere / "out", tiny(), format="onnx")
+    assert not (somewhere / "out").exists()
 
 
 # ---- the command
