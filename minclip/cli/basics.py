@@ -49,8 +49,7 @@ class Export:
     out: str = ""  # the folder to create; by default RUN-FORMAT in the current folder
 
     def run(self) -> dict[str, Any]:
-        there = look_up(self.run_folder)
-        name = there.resolve().name if there else self.run_folder.replace("/", "-")
+        name = (look_up(self.run_folder) or Path(self.run_folder.replace("/", "-"))).resolve().name
         out = Path(self.out or f"{name}-{self.to}").expanduser()
         need(not out.exists(), f"{out} exists: remove it, or choose another folder with --out")
         model, _, tokenizer = load(self.run_folder)
