@@ -81,7 +81,7 @@ def format_of(folder: Path) -> str | None:
 
 def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> tuple[CLIP, Tokenizer | None]:
     """Reads a folder, or a weights file and, if there is one, the config of its format beside it."""
-    path = path.parent if path.suffix == ".json" else path
+    path = path.parent if path.suffix == ".json" and path.is_file() else path
     folder = path if path.is_dir() else path.parent
     if format_of(folder) == "minclip" and (path == folder or path.name == "model.safetensors"):
         need(heads is None, f"{folder} records its own heads: leave out heads")

@@ -16,6 +16,7 @@ from .folder import atomic_write, package_version, write_json
 from .towers import library
 
 
+@torch.no_grad()
 def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
     """Writes image.onnx, (B, 3, S, S) -> unit vectors (B, D), and text.onnx, ids (B, L) -> unit vectors (B, D).
 
@@ -32,11 +33,7 @@ def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every operator that it leaves as it is
     for tower, inputs, sizes in (("image", images, {0: "batch"}), ("text", ids, {0: "batch", 1: "length"})):
         model.forward = partial(getattr(model, f"encode_{tower}"), normalize=True)
-        with (
-            errors_naming(f"the {tower} tower", "can't be written as ONNX"),
-            warnings.catch_warnings(),
-            torch.no_grad(),
-        ):
+        with errors_naming(f"the {tower} tower", "can't be written as ONNX"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             names = {"input_names": [tower], "output_names": ["features"], "dynamic_shapes": (sizes,)}
             # version 18 of the operators, which onnxruntime-web has, too
@@ -49,18 +46,14 @@ def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
                 found = torch.from_numpy(session.run(None, {tower: batch.numpy()})[0])
                 errors.append((found - model(batch)).abs().max().nan_to_num(1).item())
             need(max(errors) <= 1e-4, f"onnxruntime's vectors differ by {max(errors):.1e} from the model's")
-    facts = {"minclip": package_version(), "embed_dim": config.embed_dim, "scale": model.logit_scale.exp().item()}
-    facts |= {
-        "bias": float(getattr(model, "logit_bias", 0)),
-        "context_length": text.context_length,
-        "vocab_size": text.vocab_size,
-        "eot_id": eot_id,
-    }
+    facts = {"minclip": package_version(), "embed_dim": config.embed_dim, "context_length": text.context_length}
+    facts |= {"vocab_size": text.vocab_size, "eot_id": eot_id, "max_error": max(errors)}
+    facts |= {"scale": model.logit_scale.exp().item(), "bias": float(getattr(model, "logit_bias", 0))}
     steps = {"size": vision.image_size, "resize": "short side, bicubic, antialiased", "crop": "center", "range": [0, 1]}
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         atomic_write(folder / name, data)
-    write_json(folder / "model.json", facts | {"max_error": max(errors)})
+    write_json(folder / "model.json", facts)
     write_json(folder / "preprocess.json", steps | {"mean": vision.mean, "std": vision.std})
     if tokenizer is not None:
         atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
