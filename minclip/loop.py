@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .batches import Batch
 from .config import TrainConfig
+from .data.bars import tqdm
 from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .model import CLIP

@@ -206,7 +206,7 @@ def split_chunks(text: str, clean: str = "marks") -> list[str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower case and NFC, then words, single digits and runs of punctuation, of whole graphemes, without white space."""
+    """Lower case and NFC, then words, single digits and runs of punctuation of whole graphemes, no white space."""
     return [word for chunk in split_chunks(text) for word in _GRAPHEMES.findall(chunk)]
 
 

@@ -16,11 +16,11 @@ from typing import Any
 from unittest import mock
 
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from ..config import MinclipError, nearest, need
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
+from .bars import tqdm
 
 SOURCES = {name: f"adityajn105/{name}" for name in ("flickr8k", "flickr30k")}
 SOURCES |= {"karpathy-splits": "shtvkumar/karpathy-splits"}

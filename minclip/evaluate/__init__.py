@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..batches import Pairs, Task, normalize, to_device
+from ..data.bars import tqdm
 from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP

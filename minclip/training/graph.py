@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
 
 from ..batches import Batch
 from ..config import LoopConfig
+from ..data.bars import tqdm
 from ..model import CLIP
 from .distributed import world_size
 

@@ -27,7 +27,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def make_drawable(figure: Figure) -> None:
-    """Escapes every text of the figure with `shown`, finds fonts for it, and turns off mathematical text ($ in a caption).
+    """Escapes the figure's texts with `shown`, finds fonts, and turns off mathematical text: a caption may hold a $.
 
     Only the numbers that matplotlib writes beside an axis are left: powers of ten are mathematical text.
     """

@@ -1,4 +1,4 @@
-"""Fonts for texts in any script: matplotlib's own first, then others that are installed, or a note about what to install.
+"""Fonts for texts in any script: matplotlib's own, then others that are installed, or a note about what to install.
 
 Since matplotlib 3.11, marks are placed and texts from right to left are drawn in reading order; before, both stand
 letter by letter, in the order in which they are stored.
@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
-from tqdm import tqdm
+
+from ...data.bars import tqdm
 
 _chosen: dict[str, FT2Font] = {}  # family -> font, of the system's fonts that were needed so far
 _nowhere: set[str] = set()  # characters that no font has
@@ -27,14 +28,8 @@ def add_fonts(texts: Iterable[Text]) -> None:
     scripts = {script_of(c) for characters in missing.values() for c in characters & _nowhere} - _told - {""}
     if scripts:
         _told.update(scripts)
-        names = ", ".join(sorted(scripts))
-        where = (
-            "https://fonts.google.com/noto; on Debian: fonts-noto-core, for Chinese, Japanese and Korean fonts-noto-cjk"
-        )
-        tqdm.write(
-            f"note: no installed font can draw {names}: figures show boxes; install a Noto font ({where})",
-            file=sys.stderr,
-        )
+        todo = "install a Noto font (https://fonts.google.com/noto; on Debian: fonts-noto-core, fonts-noto-cjk)"
+        tqdm.write(f"note: no font here can draw {', '.join(sorted(scripts))}: {todo}", file=sys.stderr)
 
 
 def missing_in(text: Text) -> set[str]:

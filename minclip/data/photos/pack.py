@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from ...config import MinclipError
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
+from ..bars import tqdm
 from .images import BROKEN, decode
 
 _VERSION = 5  # of the pack format: raising it rebuilds all packs
