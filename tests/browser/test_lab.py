@@ -249,7 +249,8 @@ def test_a_saved_notebook_opens_again_without_a_trace_of_its_bars(visit, lab):
     lab.stop_kernels()
     visit.open(path.name)
     visit.find(".jp-OutputArea-output", has_text="all done").wait_for()
-    assert "Error displaying" not in (shown := "\n".join(visit.find(".jp-OutputArea").all_inner_texts()))
-    assert "embedding" not in shown and visit.wrong == []
+    visit.until(lambda: visit.find(".jp-OutputArea", has_text="Loading widget").count() == 0)
+    shown = "\n".join(visit.find(".jp-OutputArea").all_inner_texts())
+    assert visit.wrong == [] and "Error displaying" not in shown and "embedding" not in shown
     outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell["outputs"]]
     assert [output.get("text") or output["data"] for output in outputs] == [{}, ["all done\n"]]
