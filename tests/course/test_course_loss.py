@@ -104,7 +104,7 @@ def test_the_loss_playground_takes_a_few_pairs(pairs):
 
 
 def test_one_pair_makes_no_loss_playground():
-    with pytest.raises(MinclipError, match="2 pairs.* 1"):
+    with pytest.raises(MinclipError, match=r"2 pairs.* 1"):
         widgets.loss_playground(*vectors(1))
 
 
