@@ -142,9 +142,9 @@ def test_latin_texts_look_for_no_font(monkeypatch):
 
 
 def test_invisible_characters_are_no_script():
-    assert [fonts.script_of(c) for c in "\u200d\u200c\U000e0067क猫한カ👩"] == [
+    assert [fonts.script_of(c) for c in "\u200d\u200c\U000e0067क猫，한カ👩"] == [
         *["", "", ""],
-        *["Devanagari", "Chinese characters", "Hangul", "Katakana", "emoji and symbols"],
+        *["Devanagari", "Chinese characters", "Chinese characters", "Hangul", "Katakana", "emoji and symbols"],
     ]
 
 

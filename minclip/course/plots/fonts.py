@@ -43,7 +43,8 @@ def script_of(character: str) -> str:
     kind, word = unicodedata.category(character), unicodedata.name(character, "unnamed").split()[0].capitalize()
     if kind in ("Cc", "Cf", "Cn"):
         return ""
-    return "emoji and symbols" if kind in ("So", "Sk") else {"Cjk": "Chinese characters"}.get(word, word)
+    chinese = word in ("Cjk", "Ideographic", "Fullwidth", "Halfwidth")
+    return "emoji and symbols" if kind in ("So", "Sk") else "Chinese characters" if chinese else word
 
 
 def _choose(characters: set[str]) -> None:
