@@ -12,12 +12,12 @@ from torch import Tensor
 
 from .batches import Batch
 from .config import TrainConfig
-from .data.bars import tqdm
 from .data.stream import Stream
 from .evaluate import evaluate, final_figures
 from .model import CLIP
 from .training import distributed, engine, graph, watch
 from .training import run as runs
+from .training.bars import tqdm
 from .training.checkpoint import Checkpoints, load_checkpoint
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap

@@ -18,9 +18,9 @@ from unittest import mock
 from filelock import FileLock, Timeout
 
 from ..config import MinclipError, nearest, need
+from ..training.bars import tqdm
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
-from .bars import tqdm
 
 SOURCES = {name: f"adityajn105/{name}" for name in ("flickr8k", "flickr30k")}
 SOURCES |= {"karpathy-splits": "shtvkumar/karpathy-splits"}

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ..batches import Pairs, Task, normalize, to_device
-from ..data.bars import tqdm
 from ..data.stream import prefetch
 from ..losses import clip_loss
 from ..model import CLIP
 from ..recall import retrieval
 from ..tokenizer import Tokenizer
+from ..training.bars import tqdm
 from ..zeroshot import accuracy, check_prompts, embed_texts, ensemble, zero_shot_classifier
 from .probe import few_shot as few_shot
 from .probe import linear_probe as linear_probe

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from ..batches import Batch
 from ..config import LoopConfig
-from ..data.bars import tqdm
 from ..model import CLIP
+from .bars import tqdm
 from .distributed import world_size
 
 Step = Callable[[Batch, int | None], tuple[Tensor, ...]]  # a batch and a seed (None sets none) -> what is logged

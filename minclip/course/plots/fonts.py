@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-from ...data.bars import tqdm
+from ...training.bars import tqdm
 
 _chosen: dict[str, FT2Font] = {}  # family -> font, of the system's fonts that were needed so far
 _nowhere: set[str] = set()  # characters that no font has

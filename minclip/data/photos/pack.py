@@ -15,9 +15,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ...config import MinclipError
+from ...training.bars import tqdm
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from ..bars import tqdm
 from .images import BROKEN, decode
 
 _VERSION = 5  # of the pack format: raising it rebuilds all packs

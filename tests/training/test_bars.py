@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minclip.data.bars import tqdm
+from minclip.training.bars import tqdm
 
 CELLS = {
     "slow": "for _ in tqdm(range(4), 'packing'): time.sleep(0.3)\nprint('packed')",
@@ -41,7 +41,7 @@ def test_a_bar_in_a_terminal_is_tqdms_own(capfd):
 def test_a_notebook_keeps_nothing_of_a_bar_and_nbval_compares_nothing(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("nbval")
-    start = "import time\nfrom IPython.utils.capture import capture_output\nfrom minclip.data.bars import tqdm"
+    start = "import time\nfrom IPython.utils.capture import capture_output\nfrom minclip.training.bars import tqdm"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in (start, *CELLS.values())])
     nbclient.NotebookClient(notebook).execute()
     assert dict(zip(CELLS, [cell.outputs for cell in notebook.cells[1:]])) == dict(zip(CELLS, LEFT))
