@@ -82,15 +82,12 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Inside the block, BatchNorm still normalizes by the batch, but its running statistics don't change."""
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in batch_norms(module)]
-    for norm, *_ in before:
-        norm.momentum = 0.0
+    before = [(buffer, buffer.clone()) for norm in batch_norms(module) for buffer in norm.buffers()]
     try:
         yield
     finally:
-        for norm, momentum, count in before:
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+        for buffer, value in before:
+            buffer.data.copy_(value)  # through .data, since the graph of a backward pass may hold the buffer
 
 
 # ---- a model across several processes
