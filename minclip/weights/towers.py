@@ -26,13 +26,13 @@ from .files import errors_naming, read_tensors
 from .hub import hub_file
 
 
-def library(name: str) -> ModuleType:
-    """Imports timm, transformers or tokenizers: only when needed, because they are optional and take seconds."""
+def library(name: str, needed_by: str = "this tower", install: str = "") -> ModuleType:
+    """Imports an optional library: only when needed, because most take seconds.  `install` is what pip installs."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        extra = "timm" if name == "timm" else "hf"
-        raise MinclipError(f'this tower needs {name}: pip install "minclip[{extra}]"') from None
+        install = install or f'"minclip[{"timm" if name == "timm" else "hf"}]"'
+        raise MinclipError(f"{needed_by} needs {name}: pip install {install}") from None
 
 
 def complete_config(config: CLIPConfig) -> CLIPConfig:
