@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .config import MinclipError, TextConfig
+from .config import MinclipError, TextConfig, need
 from .transformer import Transformer
 
 
@@ -71,10 +71,9 @@ def find_end(ids: Tensor, config: TextConfig, *, training: bool = False) -> Tens
     Found by its id, not by argmax as in OpenAI's code, where the EOT happens to have the largest id.  MinclipError:
     `ids` is not (B, L), is longer than the context, or has a row without an EOT (unchecked when training on a GPU).
     """
-    if ids.ndim != 2:
-        raise MinclipError(f"ids of shape {tuple(ids.shape)}: this tower takes (B, L)")
-    if ids.shape[1] > config.context_length:
-        raise MinclipError(f"texts of {ids.shape[1]} tokens: this tower has {config.context_length} positions")
+    need(ids.ndim == 2, f"ids of shape {tuple(ids.shape)}: this tower takes (B, L)")
+    length, longest = ids.shape[1], config.context_length
+    need(length <= longest, f"texts of {length} tokens: this tower has {longest} positions")
     is_end = ids == config.eot_id % config.vocab_size  # eot_id -1 is the last id of the vocabulary
     # Reading a value would make the host wait for the GPU, or split a compiled tower: not in training
     unread = torch.compiler.is_compiling() or (ids.is_cuda and (training or torch.is_grad_enabled()))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .config import MinclipError, VisionConfig
+from .config import VisionConfig, need
 from .transformer import Transformer
 
 
@@ -110,9 +110,8 @@ class ConvStem(nn.Module):
 
 def check_images(images: Tensor, image_size: int) -> None:
     """Raises MinclipError unless `images` is (B, 3, image_size, image_size)."""
-    if images.shape[1:] != (3, image_size, image_size):
-        wanted = f"(B, 3, {image_size}, {image_size})"
-        raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes {wanted}")
+    shape, size = tuple(images.shape), image_size
+    need(shape[1:] == (3, size, size), f"images of shape {shape}: this tower takes (B, 3, {size}, {size})")
 
 
 def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:
