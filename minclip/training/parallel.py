@@ -68,11 +68,10 @@ def recompute_blocks(tower: nn.Module) -> None:
 
 
 def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **options)
     if batch_norms(block):  # the forward pass has updated their statistics; recomputing must not do so again
         options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
-    return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
+    # restores the random state for dropout; without gradients it is a plain call
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
