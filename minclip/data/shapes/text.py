@@ -1,8 +1,9 @@
 """The shapes world in words: the contents of its scenes, their captions, and the zero-shot tasks."""
 
+from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -70,15 +71,8 @@ class Scenes:
         return replace(self, **{name: v[rows] for name, v in vars(self).items() if isinstance(v, np.ndarray)})
 
 
-class Thing(NamedTuple):
-    """One object of one scene, in words."""
-
-    color: str
-    shape: str
-    fill: str
-    size: str
-    x: float
-    y: float
+class Thing(namedtuple("Thing", "color shape fill size x y")):
+    """One object of one scene: four words, and its center in 64ths of the image's side, from the top left."""
 
     @property
     def kind(self) -> tuple[str, ...]:
