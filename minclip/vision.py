@@ -33,6 +33,7 @@ class VisionTransformer(nn.Module):
         self.norm_pre = nn.LayerNorm(config.width)  # CLIP's addition to ViT (paper, section 2.4)
         options = {"activation": activation, "mlp_width": config.mlp_width, "dropout": config.dropout}
         self.transformer = Transformer(config.width, config.layers, config.heads, **options)
+        self.blocks = [*self.transformer.blocks]  # a plain list: the modules are registered above
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -58,10 +59,6 @@ class VisionTransformer(nn.Module):
     def attention_maps(self, images: Tensor) -> Tensor:
         """The attention weights of all blocks, (B, 3, S, S) -> (layers, B, H, L, L); a class token comes first."""
         return self.transformer.attention_maps(self.embed(images))
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.transformer.blocks
 
     @torch.no_grad()
     def resize(self, image_size: int) -> None:
