@@ -143,10 +143,6 @@ class SmallResNet(nn.Module):
             x = block(x)
         return self.dropout(x.mean(dim=(2, 3)))  # (B, 8 · width); a mean takes a grid of any size
 
-    def resize(self, image_size: int) -> None:
-        """Switches to another image size; no weight depends on it."""
-        self.config = replace(self.config, image_size=image_size)
-
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut, (B, C, h, w) -> (B, width, h/stride, w/stride)."""
