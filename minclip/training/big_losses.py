@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..losses import Float
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, rank, reduce_scatter_rows, ring_shift, world_size
-
-Float = Tensor | float
 
 
 def big_clip_loss(image: Tensor, text: Tensor, scale: Float, *options: Any) -> Tensor:
