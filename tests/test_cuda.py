@@ -191,9 +191,9 @@ def test_a_checkpoint_is_a_copy_of_its_step(monkeypatch):
         there[progress["step"]] = {name: x.clone() for name, x in self.model.state_dict().items()}
         save(self, progress)
 
-    def slow(folder, state):
+    def slow(folder, state, copied):
         time.sleep(0.3)  # on a GPU, training goes on meanwhile
-        write(folder, state)
+        write(folder, state, copied)
         written[state["step"]] = torch.load(folder / "state.pt")["model"]
 
     monkeypatch.setattr(checkpoint.Checkpoints, "save", noting)

@@ -1,23 +1,23 @@
-"""Checkpoints of a run: all that resuming needs in one file, written while a GPU trains on."""
+"""Checkpoints of a run: all that resuming needs in one file, copied from a GPU and written while training goes on."""
 
 import io
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
 
 from ..config import MinclipError, need
 from ..weights import folder as folders
-from .distributed import rank
+from .distributed import rank, world_size
 from .optim import EMA
 from .run import PROGRESS, check_line
 
 
-class Checkpoints(AbstractContextManager):
+class Checkpoints:
     """Writes the checkpoints of the run in `folder`; what goes wrong is raised by the next call."""
 
     def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer, *, ema: EMA | None) -> None:
@@ -29,14 +29,20 @@ class Checkpoints(AbstractContextManager):
         """`progress` has the keys of PROGRESS.  All processes must call this; process 0 writes."""
         self.wait()
         state = {**progress, **_state(self.model, self.optimizer, self.ema)}
+        copied = torch.cuda.Event() if next(self.model.parameters()).is_cuda else None
+        if copied:
+            copied.record()
         if rank() == 0:
-            self.writing = self.thread.submit(_write, self.folder, state)
-        if next(self.model.parameters()).is_cpu:
-            self.wait()  # nothing was copied: the next step would change what is being written
+            self.writing = self.thread.submit(_write, self.folder, state, copied)
+        if not copied:
+            self.wait()  # on a CPU nothing was copied: the next step would change what is being written
 
     def wait(self) -> None:
         """Until the last one is on the disk."""
         self.writing.result()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
 
     def __exit__(self, *error: object) -> None:
         """Ends when nothing is being written, even if training failed: the next run in this folder may start then."""
@@ -44,10 +50,11 @@ class Checkpoints(AbstractContextManager):
 
 
 def _state(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str, Any]:
-    """Weights, optimizer and averages on the CPU: copies, unless they are there already."""
+    """Weights, optimizer and averages; from a GPU as copies, which are complete when the GPU has come so far."""
     from torch.distributed.checkpoint import state_dict  # imported here: half a second that only training needs
 
-    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    # under FSDP a GPU could not hold the whole state
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=world_size() > 1)
     averages, of_optimizer = {}, {}
     if ema:
         with ema.applied():  # copies, because the model gets its own weights back after this block
@@ -55,11 +62,18 @@ def _state(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str,
     weights = state_dict.get_model_state_dict(model, options=options)
     if optimizer.state:  # without state, torch would take a step to create one, which Adam would count
         of_optimizer = state_dict.get_optimizer_state_dict(model, optimizer, options=options)
-    return {"model": weights, "optimizer": of_optimizer, "average": averages}
+    return tree_map_only(Tensor, _to_host, {"model": weights, "optimizer": of_optimizer, "average": averages})
 
 
-def _write(folder: Path, state: dict[str, Any]) -> None:
+def _to_host(x: Tensor) -> Tensor:
+    """A copy in page-locked memory, for which the host doesn't wait; a CPU's tensor itself."""
+    return torch.empty_like(x, device="cpu", pin_memory=True).copy_(x, non_blocking=True) if x.is_cuda else x
+
+
+def _write(folder: Path, state: dict[str, Any], copied: torch.cuda.Event | None) -> None:
     """Writes `state.pt`, and then `model.safetensors` for everybody else, which may thus be of an earlier step."""
+    if copied:
+        copied.synchronize()
     buffer = io.BytesIO()  # torch.save reports a full disk as a RuntimeError; writing bytes raises an OSError
     torch.save(state, buffer)
     folders.atomic_write(folder / "state.pt", buffer.getbuffer())
