@@ -3,16 +3,18 @@
 import os
 import posixpath
 import re
+import unicodedata
 import zipfile
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from posixpath import basename, splitext  # pathlib takes seconds for 30,000 paths
 from typing import NamedTuple
 
-from ...config import MinclipError, need
-from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
+from ...config import MinclipError
+from .images import BROKEN, MAX_BYTES, UNREAD, check_bytes, endings
 
 TABLES = (".csv", ".tsv", ".parquet")
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
@@ -25,28 +27,32 @@ class Source:
     root: Path
     files: tuple[str, ...]
     archive: zipfile.ZipFile | None = None
+    closed: tuple[str, ...] = ()  # folders that can't be opened
 
     @classmethod
     def open(cls, root: Path) -> "Source":
         """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        need(root.exists(), f"data.root {str(root)!r} does not exist: give the folder or the zip of the photographs")
+        check_path(root, "data.root ")
         if root.is_dir():
-            return cls(root, tuple(sorted(_below(root))))
+            return cls(root, tuple(sorted(_below(root, closed := []))), closed=tuple(closed))
         if root.suffix.lower() in TABLES:
             beside = (p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
             return cls(root.parent, (root.name, *sorted(beside)))
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
-            raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a valid zip file: {error}") from None
-        names = dict.fromkeys(info.filename for info in archive.infolist() if not info.is_dir())
-        return cls(root, tuple(name for name in names if not HIDDEN.search(name)), archive)
+            what = f"data.root {str(root)!r} is neither a folder nor a valid zip file: {error}"
+            raise MinclipError(f"{what}: give the folder of the photographs, or a zip of it") from None
+        # some programs write Windows' backslashes
+        archive.NameToInfo = {info.filename.replace("\\", "/"): info for info in archive.infolist()}
+        names = (name for name in archive.NameToInfo if not (name.endswith("/") or HIDDEN.search(name)))
+        return cls(root, tuple(names), archive)
 
     def including(self, written: Iterable[str]) -> "Source":
         """Adds the images that a table names; searches the whole folder only if one is not where the table says."""
         paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
         if not all(os.path.isfile(self.root / path) for path in paths):
-            paths = {path for path in _below(self.root) if not path.lower().endswith(TABLES)}
+            paths = {path for path in _below(self.root, []) if not path.lower().endswith(TABLES)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
     def stamp(self, path: str) -> tuple[int, int]:
@@ -59,7 +65,7 @@ class Source:
 
     def read(self, path: str) -> bytes:
         """A file's content; thread-safe.  Raises one of BROKEN if the file can't be read."""
-        check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(IMAGES) else 4 * MAX_BYTES)
+        check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(endings()) else 4 * MAX_BYTES)
         return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
     def text(self, path: str) -> str:
@@ -76,18 +82,56 @@ class Source:
 
     @property
     def images(self) -> list[str]:
-        return [path for path in self.files if path.lower().endswith(IMAGES)]
+        return [path for path in self.files if path.lower().rstrip().endswith(endings())]
+
+    @cached_property
+    def unread(self) -> dict[str, list[str]]:
+        """What to do -> the other files with pictures or videos, which can't be read."""
+        groups, kinds = defaultdict(list), tuple(UNREAD.keys() - {*endings()})
+        for path in (path for path in self.files if path.lower().endswith(kinds)):
+            groups[UNREAD[splitext(path)[1].lower()]].append(path)
+        return groups
+
+    @property
+    def notes(self) -> list[str]:
+        """About everything below the root that is left out, whatever the captions say."""
+        groups = {f"files can't be read as images ({todo})": paths for todo, paths in self.unread.items()}
+        return counted({**groups, "folders can't be opened": self.closed})
 
     def first_files(self) -> str:
-        """The first few files, for a message."""
-        return (", ".join(self.files[:5]) or "nothing") + (" …" if len(self.files) > 5 else "")
+        """The first few files, for a message, and what can't be read."""
+        return "; ".join([(", ".join(self.files[:5]) or "nothing") + " …" * (len(self.files) > 5), *self.notes])
 
 
-def _below(root: Path) -> Iterator[str]:
-    """The paths of the files below a folder; links to folders are followed last, and no folder is entered twice."""
+def counted(left_out: dict[str, Sequence[str]]) -> list[str]:
+    """A note on the names that are left out for each reason: how many, why, and the first few."""
+    found = ((len(names), why, ", ".join(names[:5]) + " …" * (len(names) > 5)) for why, names in left_out.items())
+    return [f"{count} {why} and were left out: {some}" for count, why, some in found if count]
+
+
+def check_path(path: Path, what: str = "") -> None:
+    """Raises MinclipError unless there is a file or folder at `path`, and the folder can be opened."""
+    try:
+        os.scandir(path).close() if os.path.isdir(path) else os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        here = "" if path.is_absolute() else f" in {os.getcwd()}"
+        give = "give the folder or the zip of the photographs (eval takes a moved one as --root)"
+        raise MinclipError(f"{what}{str(path)!r} does not exist{here}: {give}") from None
+    except (OSError, ValueError) as error:  # no permission, a name that is too long or holds a NUL
+        raise MinclipError(f"{what}{str(path)!r:.99} can't be opened: {getattr(error, 'strerror', error)}") from None
+
+
+def _below(root: Path, closed: list[str]) -> Iterator[str]:
+    """The paths of the files below a folder; links to folders are followed last, and no folder is entered twice.
+
+    Adds the folders that can't be opened to `closed`.
+    """
     entered, tops = set(), [str(root)]
     for top in tops:
-        for folder, folders, names in os.walk(top):  # Path.rglob takes seconds for 30,000 files
+        # Path.rglob takes seconds for 30,000 files
+        for folder, folders, names in os.walk(top, onerror=lambda error: closed.append(error.filename)):
+            if not os.access(folder, os.X_OK):  # its names can be listed, its files not opened
+                closed.append(folder)
             if (real := os.path.realpath(folder)) in entered:
                 folders.clear()
                 continue
@@ -109,6 +153,11 @@ class Row(NamedTuple):
     read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
 
 
+def plain(name: str) -> str:
+    """A name or path in one case and one Unicode form: "É.JPG" -> "é.jpg"."""
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold().strip()
+
+
 class Finder:
     """Finds the images below a root by the names that a caption file or a list of images uses.
 
@@ -118,28 +167,36 @@ class Finder:
     def __init__(self, paths: Iterable[str]) -> None:
         self.named: dict[str, list[str]] = defaultdict(list)
         for path in (paths := list(paths)):
-            self.named[basename(path)].append(path)
-            self.named[splitext(basename(path))[0]].append(path)  # lists often leave out the extension
-        self.keys = {path: basename(path) if len(self.named[basename(path)]) == 1 else path for path in paths}
+            self.named[name := plain(basename(path))].append(path)
+            self.named[splitext(name)[0]].append(path)  # lists often leave out the extension
+        counts = Counter(map(basename, paths))
+        self.keys = {path: name if counts[name := basename(path)] == 1 else path for path in paths}
 
     def find(self, written: str, folder: str = "", *, by_name: bool = False) -> list[str]:
         """The paths that `written`, in a file in `folder`, may mean: one, none, or several.
 
         First the file at that path, from `folder` or from the root; else the files of which one path is the end of the
-        other; else, with `by_name`, all files of that name.
+        other; else, with `by_name`, all files of that name.  The first two as written, then regardless of case and
+        Unicode form, which file systems and archives change.
         """
         written = posixpath.normpath(written.replace("\\", "/"))
-        named = {path: (path, splitext(path)[0]) for path in self.named.get(basename(written), [])}
-        for place in (posixpath.normpath(posixpath.join(folder, written)), written):
-            if exact := [path for path, both in named.items() if place in both]:
-                return exact
-        # "dogs/1.jpg" is the end of "/home/me/dogs/1.jpg"
-        ends = ((path, f"/{written}", f"/{either}") for path, both in named.items() for either in both)
-        near = [path for path, mine, other in ends if mine.endswith(other) or other.endswith(mine)]
-        return near or (list(named) if by_name else [])
+        here, named = posixpath.normpath(posixpath.join(folder, written)), self.named.get(plain(basename(written)), [])
+        if here in self.keys:
+            return [here]
+        for form in (str, plain):
+            forms = [(path, form(either)) for path in dict.fromkeys(named) for either in {path, splitext(path)[0]}]
+            for place in (form(here), end := form(written)):
+                if exact := [path for path, either in forms if place == either]:
+                    return exact
+            # "dogs/1.jpg" is the end of "/home/me/dogs/1.jpg"
+            ends = ((path, f"/{other}", f"/{end}") for path, other in forms)
+            if near := [path for path, theirs, mine in ends if theirs.endswith(mine) or mine.endswith(theirs)]:
+                return near
+        same = [path for path in named if basename(written) in (basename(path), splitext(basename(path))[0])]
+        return list(dict.fromkeys(same or named)) if by_name else []
 
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
         """The path that `written` means, if any; a MinclipError with its `place` if it may mean several."""
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
-            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder, too")
+            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder and name exactly")
         return paths[0] if paths else None
