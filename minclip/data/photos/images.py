@@ -17,13 +17,15 @@ from ...preprocess import eight_bits
 
 # those of Pillow's formats that are photographs: no video, and no EPS, which Pillow gives to another program
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
-UNREAD = {  # endings of other files that hold pictures -> what to do about them
-    **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
+UNREAD = {  # endings of other files that hold pictures, and of folders that can't be opened -> why they can't be read
+    "/": "folders can't be opened",
+    **dict.fromkeys((".heic", ".heif", ".hif"), "files need pillow-heif (pip install pillow-heif)"),
     **dict.fromkeys(
-        ".avif .svg .psd .tga .jxl .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf".split(), "convert to JPEG"
+        ".avif .svg .psd .tga .jxl .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf".split(),
+        "files can't be read as images (convert them to JPEG)",
     ),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "extract frames"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"), "unpack"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "videos can't be read (extract their frames)"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"), "archives are not searched (unpack them)"),
 }
 MAX_BYTES = 2**29  # of an image file: an uncompressed TIFF of MAX_PIXELS fits
 MAX_PIXELS = 2**27  # 134 million, about 0.5 GB decoded; a JPEG counts at the size it is decoded at

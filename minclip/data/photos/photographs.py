@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from posixpath import basename, dirname, splitext
@@ -26,29 +25,8 @@ class Photographs:
     captions: dict[str, list[str]]  # name -> captions, at least one
     places: dict[str, str]  # name -> path of the image file, or of the table that holds the image; not for missing ones
     stored: dict[str, Callable[[], bytes]]  # name -> how to read an image that a table holds
-    row_splits: dict[str, str]  # name -> split, if the caption file names splits
-    notes: tuple[str, ...]  # about captions whose image is missing, images without captions, and files of other kinds
-
-    @property
-    def splits(self) -> dict[str, list[str]]:
-        """Split -> names, missing images among them."""
-        return self._split[0]
-
-    @cached_property
-    def _split(self) -> tuple[dict[str, list[str]], list[str]]:
-        """The splits, and notes on what they leave out."""
-        # folders named after splits count only if they hold all images: "train" may be a folder of trains
-        above = {name: place.lower().split("/")[:-1] for name, place in self.places.items()}
-        folders = {name: next((SPLIT_WORDS[f] for f in path if f in SPLIT_WORDS), "") for name, path in above.items()}
-        folders = folders if all(folders.values()) else {}
-        splits = read_splits(self.source, list(self.captions), row_splits=self.row_splits, folders=folders)
-        # a name in several lists counts in the last split: what is evaluated must not be learned
-        last = {name: split for split, members in splits.items() for name in members}
-        twice = [f"{name} from {split}" for split, members in splits.items() for name in members if last[name] != split]
-        splits = {split: [name for name in members if last[name] == split] for split, members in splits.items()}
-        unlisted = [name for name in self.captions if name not in last]
-        left_out = {"images are in several lists": twice, "captioned images are in no split": unlisted}
-        return splits, counted(left_out)
+    splits: dict[str, list[str]]  # split -> names, missing images among them
+    notes: tuple[str, ...]  # what was left out, of images, captions and other files
 
     def read(self, name: str) -> bytes:
         return self.stored[name]() if name in self.stored else self.source.read(self.places[name])
@@ -59,10 +37,10 @@ class Photographs:
         `Pairs.notes` reports what was left out: captions whose image is missing, images without captions, images that
         can't be decoded.  Raises MinclipError if the split is unknown or empty.
         """
-        splits, root = self.splits, self.source.root
-        has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
-        need(split in splits, f"{root} has no split {split!r}: it has {has}")
-        names = [name for name in splits[split] if name in self.places][: size or None]
+        root = self.source.root
+        has = ", ".join(f"{split} ({len(members)})" for split, members in self.splits.items())
+        need(split in self.splits, f"{root} has no split {split!r}: it has {has}")
+        names = [name for name in self.splits[split] if name in self.places][: size or None]
         if not names:
             none = f"{root}: none of the {len(self.captions)} captioned images is available for the split {split!r}"
             raise MinclipError("; ".join([none, *self.notes]))
@@ -70,7 +48,7 @@ class Photographs:
         place, stamps = f"{root.resolve()} {split} {size or ''}", [str(self.source.stamp(file)) for file in files]
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
         listed = f"; all are listed in {Path(images.filename).with_suffix('.json')}"
-        notes = (*self.notes, *self._split[1], *(n + listed for n in counted({"images can't be decoded": broken})))
+        notes = (*self.notes, *(note + listed for note in counted({f"{split} images can't be decoded": broken})))
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=notes)
 
 
@@ -104,8 +82,19 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     unread = Finder(chain(*source.unread.values()))
     missing = sorted(name for name in captions.keys() - places.keys() if not unread.find(name, by_name=True))
     uncaptioned = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
-    notes = {"captioned images are missing": missing, "images have no caption": uncaptioned}
-    return Photographs(source, captions, places, stored, row_splits, (*counted(notes), *source.notes))
+    left_out = {"captioned images are missing": missing, "images have no caption": uncaptioned}
+
+    # folders named after splits count only if they hold all images: "train" may be a folder of trains
+    above = {name: place.lower().split("/")[:-1] for name, place in places.items()}
+    folders = {name: next((SPLIT_WORDS[f] for f in path if f in SPLIT_WORDS), "") for name, path in above.items()}
+    folders = folders if all(folders.values()) else {}
+    splits = read_splits(source, list(captions), row_splits=row_splits, folders=folders)
+    # a name in several lists counts in the last split: what is evaluated must not be learned
+    last = {name: split for split, members in splits.items() for name in members}
+    left_out["images are in several lists"] = [f"{n} from {s}" for s in splits for n in splits[s] if last[n] != s]
+    left_out["captioned images are in no split"] = [name for name in captions if name not in last]
+    splits = {split: [name for name in members if last[name] == split] for split, members in splits.items()}
+    return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread)))
 
 
 def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
@@ -158,7 +147,7 @@ def read_splits(
 
 def bucket(name: str) -> int:
     """A number from 0 to 99 that depends on the name alone, so that a photograph never changes its split."""
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
+    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest(), 16) % 100
 
 
 def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[str]]:

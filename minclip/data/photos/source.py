@@ -6,9 +6,8 @@ import re
 import unicodedata
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from posixpath import basename, splitext  # pathlib takes seconds for 30,000 paths
 from typing import NamedTuple
@@ -27,23 +26,27 @@ class Source:
     root: Path
     files: tuple[str, ...]
     archive: zipfile.ZipFile | None = None
-    closed: tuple[str, ...] = ()  # folders that can't be opened
 
     @classmethod
-    def open(cls, root: Path) -> "Source":
+    def open(cls, root: Path, what: str = "data.root ") -> "Source":
         """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        check_path(root, "data.root ")
+        what += repr(str(root))[:200]
+        give = "give the folder of the photographs, or a zip of it (to `minclip eval` as --root)"
+        try:
+            os.stat(root)
+        except (OSError, ValueError) as error:  # a name may be too long, or hold a NUL
+            here = "" if root.is_absolute() else f" in {os.getcwd()}"
+            raise MinclipError(f"{what} can't be opened{here}: {getattr(error, 'strerror', error)}: {give}") from None
         if root.is_dir():
-            return cls(root, tuple(sorted(_below(root, closed := []))), closed=tuple(closed))
+            return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
             beside = (p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
             return cls(root.parent, (root.name, *sorted(beside)))
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
-            what = f"data.root {str(root)!r} is neither a folder nor a valid zip file: {error}"
-            raise MinclipError(f"{what}: give the folder of the photographs, or a zip of it") from None
-        # some programs write Windows' backslashes
+            raise MinclipError(f"{what} is neither a folder nor a valid zip file: {error}: {give}") from None
+        # with the backslashes of some Windows programs replaced
         archive.NameToInfo = {info.filename.replace("\\", "/"): info for info in archive.infolist()}
         names = (name for name in archive.NameToInfo if not (name.endswith("/") or HIDDEN.search(name)))
         return cls(root, tuple(names), archive)
@@ -52,7 +55,7 @@ class Source:
         """Adds the images that a table names; searches the whole folder only if one is not where the table says."""
         paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
         if not all(os.path.isfile(self.root / path) for path in paths):
-            paths = {path for path in _below(self.root, []) if not path.lower().endswith(TABLES)}
+            paths = {path for path in _below(self.root) if not path.lower().endswith(TABLES)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
     def stamp(self, path: str) -> tuple[int, int]:
@@ -84,62 +87,45 @@ class Source:
     def images(self) -> list[str]:
         return [path for path in self.files if path.lower().rstrip().endswith(endings())]
 
-    @cached_property
-    def unread(self) -> dict[str, list[str]]:
-        """What to do -> the other files with pictures or videos, which can't be read."""
-        groups, kinds = defaultdict(list), tuple(UNREAD.keys() - {*endings()})
-        for path in (path for path in self.files if path.lower().endswith(kinds)):
-            groups[UNREAD[splitext(path)[1].lower()]].append(path)
-        return groups
-
     @property
-    def notes(self) -> list[str]:
-        """About everything below the root that is left out, whatever the captions say."""
-        groups = {f"files can't be read as images ({todo})": paths for todo, paths in self.unread.items()}
-        return counted({**groups, "folders can't be opened": self.closed})
+    def unread(self) -> dict[str, list[str]]:
+        """Why files that hold pictures, and folders, can't be read -> their paths."""
+        kinds, found = tuple(UNREAD.keys() - {*endings()}), defaultdict(list)
+        for path in (path for path in self.files if path.lower().endswith(kinds)):
+            found[UNREAD[splitext(path)[1].lower() or "/"]].append(path)
+        return found
 
     def first_files(self) -> str:
         """The first few files, for a message, and what can't be read."""
-        return "; ".join([(", ".join(self.files[:5]) or "nothing") + " …" * (len(self.files) > 5), *self.notes])
+        first = (", ".join(self.files[:5]) or "nothing") + " …" * (len(self.files) > 5)
+        return "; ".join([first, *counted(self.unread)])
 
 
-def counted(left_out: dict[str, Sequence[str]]) -> list[str]:
+def counted(left_out: dict[str, list[str]]) -> list[str]:
     """A note on the names that are left out for each reason: how many, why, and the first few."""
     found = ((len(names), why, ", ".join(names[:5]) + " …" * (len(names) > 5)) for why, names in left_out.items())
     return [f"{count} {why} and were left out: {some}" for count, why, some in found if count]
 
 
-def check_path(path: Path, what: str = "") -> None:
-    """Raises MinclipError unless there is a file or folder at `path`, and the folder can be opened."""
-    try:
-        os.scandir(path).close() if os.path.isdir(path) else os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        here = "" if path.is_absolute() else f" in {os.getcwd()}"
-        give = "give the folder or the zip of the photographs (eval takes a moved one as --root)"
-        raise MinclipError(f"{what}{str(path)!r} does not exist{here}: {give}") from None
-    except (OSError, ValueError) as error:  # no permission, a name that is too long or holds a NUL
-        raise MinclipError(f"{what}{str(path)!r:.99} can't be opened: {getattr(error, 'strerror', error)}") from None
+def _below(root: Path) -> Iterator[str]:
+    """The paths of the files below a folder, and of folders that can't be opened, which end with "/".
 
-
-def _below(root: Path, closed: list[str]) -> Iterator[str]:
-    """The paths of the files below a folder; links to folders are followed last, and no folder is entered twice.
-
-    Adds the folders that can't be opened to `closed`.
+    Links to folders are followed last, and no folder is entered twice.
     """
-    entered, tops = set(), [str(root)]
+    entered, tops, errors = set(), [str(root)], []
     for top in tops:
-        # Path.rglob takes seconds for 30,000 files
-        for folder, folders, names in os.walk(top, onerror=lambda error: closed.append(error.filename)):
-            if not os.access(folder, os.X_OK):  # its names can be listed, its files not opened
-                closed.append(folder)
+        for folder, folders, names in os.walk(top, onerror=errors.append):  # Path.rglob takes seconds for 30,000 files
             if (real := os.path.realpath(folder)) in entered:
                 folders.clear()
                 continue
             entered.add(real)
             tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
+            if not os.access(folder, os.X_OK):  # its files are listed, but can't be opened
+                errors.append(PermissionError(0, "", folder))
             below = Path(folder).relative_to(root).as_posix()
             paths = (name if below == "." else f"{below}/{name}" for name in names)
             yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
+    yield from (f"{os.path.relpath(error.filename, root)}/" for error in errors)
 
 
 class Row(NamedTuple):
@@ -198,5 +184,7 @@ class Finder:
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
         """The path that `written` means, if any; a MinclipError with its `place` if it may mean several."""
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
-            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder and name exactly")
+            raise MinclipError(
+                f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder and name exactly"
+            )
         return paths[0] if paths else None
