@@ -22,7 +22,6 @@ from .photos.pack import same_images
 from .shard_batches import ShardBatches
 
 T = TypeVar("T")
-FEW = 10  # images, of which recall@10 finds all
 TOKENIZER_TEXTS = 200_000  # most captions of shards to train a tokenizer on: reading all could take days
 
 
@@ -50,13 +49,12 @@ class Stream:
                 raise MinclipError(f"data.root {data.root} is one shard: two are needed, the last for validation")
             self.pairs = None if streamed else self.opened.load("train", size=data.size)
             self.validation = self.opened.load("val")
-            # photographs are packed before training: after hours of it, a broken test split can't be mended
-            photographs = not (streamed or painted or loop.overfit)
-            self.evaluated = evaluation(self.opened, self.validation) if photographs else {}
-            parts = {"val": self.validation, **self.evaluated}
-            doubts = [doubt for split in parts if photographs for doubt in doubtful(self.pairs, parts[split], split)]
-        notes = (note for part in (self.pairs, *parts.values()) if part for note in part.notes)
-        self.notes = list(dict.fromkeys([*notes, *doubts]))
+            # photographs are packed now: after hours of training, a broken test split can't be mended
+            self.evaluated = {} if streamed or painted or loop.overfit else evaluation(self.opened, self.validation)
+        parts = {"val": self.validation, **self.evaluated}
+        notes = [note for pairs in (self.pairs, *parts.values()) if pairs for note in pairs.notes]
+        notes += [doubt for split in parts if self.evaluated for doubt in doubtful(self.pairs, parts[split], split)]
+        self.notes = list(dict.fromkeys(notes))
         if not streamed and loop.overfit:
             self.pairs = all_different(self.pairs, loop.overfit)
         if not streamed and loop.batch_size > len(self.pairs):
@@ -116,17 +114,17 @@ def doubtful(train: Pairs, pairs: Pairs, split: str) -> Iterator[str]:
     if same := same_images(train.images, pairs.images):
         some = ", ".join(f"{pairs.names[j]} = {train.names[i]}" for i, j in same[:5]) + " …" * (len(same) > 5)
         yield f"{len(same)} of the {len(pairs)} {split} images are also in train, so its figures are too high: {some}"
-    if len(pairs) <= FEW:
-        yield f"{split} has only {len(pairs)} images: the text-to-image recall@{FEW} of any model is 100 % there"
+    if len(pairs) <= 10:
+        yield f"{split} has only {len(pairs)} images: the text-to-image recall@10 of any model is 100 % there"
 
 
 def cut_captions(texts: list[str], tokenizer: Tokenizer) -> str:
     """A sentence on how many of the `texts`, which were tokenized, are longer than the tokenizer's context."""
-    longest, cut = max(texts, key=len), tokenizer.truncated
+    longest, cut = max(texts, key=len), f"{tokenizer.truncated} of {len(texts)} captions"
     ids = tokenizer(longest, 4 * len(longest) + 16)  # long enough: UTF-8 has at most four bytes per character
-    tokens, now = int((ids == tokenizer.eot_id).nonzero()[0, 1]) + 1, tokenizer.context_length
-    what = f"{cut} of {len(texts)} captions ({cut / len(texts):.0%}) are longer than model.text.context_length {now}"
-    return f"{what} and are cut; a new run with {tokens} would keep the longest whole"
+    tokens, share = int((ids == tokenizer.eot_id).nonzero()[0, 1]) + 1, tokenizer.truncated / len(texts)
+    longer = f"({share:.0%}) are longer than model.text.context_length {tokenizer.context_length} and are cut"
+    return f"{cut} {longer}; a new run with {tokens} would keep the longest whole"
 
 
 def endless(pairs: Pairs, captions: Captions, *, batch_size: int, step: int, **options: int) -> Iterator[RawBatch]:

@@ -166,7 +166,7 @@ def test_a_search_says_what_it_passed_over(tmp_path):
 
 @pytest.mark.parametrize("kind", ["EPS", "ICO"])
 def test_a_file_of_another_kind_is_no_image_whatever_its_ending(kind):
-    with pytest.raises(ValueError, match=kind):  # Pillow would start Ghostscript for an EPS
+    with pytest.raises(ValueError, match="not an image"):  # Pillow would start Ghostscript for an EPS
         read_image(encoded(kind), 16)
 
 

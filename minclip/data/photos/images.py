@@ -19,13 +19,10 @@ from ...preprocess import eight_bits
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
 UNREAD = {  # endings of other files that hold pictures, and of folders that can't be opened -> why they can't be read
     "/": "folders can't be opened",
-    **dict.fromkeys((".heic", ".heif", ".hif"), "files need pillow-heif (pip install pillow-heif)"),
-    **dict.fromkeys(
-        ".avif .svg .psd .tga .jxl .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf".split(),
-        "files can't be read as images (convert them to JPEG)",
-    ),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "videos can't be read (extract their frames)"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"), "archives are not searched (unpack them)"),
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC files need `pip install pillow-heif`"),
+    **dict.fromkeys(".avif .svg .psd .tga .jxl .raw .dng .cr2 .cr3 .nef .arw".split(), "files need conversion to JPEG"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "videos can't be read without extracting frames"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"), "archives have to be unpacked"),
 }
 MAX_BYTES = 2**29  # of an image file: an uncompressed TIFF of MAX_PIXELS fits
 MAX_PIXELS = 2**27  # 134 million, about 0.5 GB decoded; a JPEG counts at the size it is decoded at
@@ -68,9 +65,7 @@ def read_image(data: bytes, side: int) -> Any:
 
     try:
         endings()  # registers HEIC
-        image = Image.open(io.BytesIO(data))
-        if image.format not in FORMATS:
-            raise ValueError(f"{image.format} is not one of {', '.join(FORMATS)}")
+        image = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
         image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")

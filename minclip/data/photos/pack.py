@@ -51,8 +51,8 @@ def pack(
                         with contextlib.suppress(OSError):
                             old.unlink()
         except OSError as error:
-            todo = "set MINCLIP_DATA to a folder that can be written, or close the processes that use it (Windows)"
-            raise MinclipError(f"the photographs can't be packed in {path.parent} ({error.strerror}): {todo}") from None
+            todo = "close the program that has it open, or set MINCLIP_DATA to a folder that can be written"
+            raise MinclipError(f"the photographs can't be packed in {path.parent} ({error}): {todo}") from None
     images, broken = made
     return images, [name for name in names if name not in broken], [f"{name} ({why})" for name, why in broken.items()]
 

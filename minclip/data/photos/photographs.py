@@ -48,7 +48,7 @@ class Photographs:
         place, stamps = f"{root.resolve()} {split} {size or ''}", [str(self.source.stamp(file)) for file in files]
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
         listed = f"; all are listed in {Path(images.filename).with_suffix('.json')}"
-        notes = (*self.notes, *(note + listed for note in counted({f"{split} images can't be decoded": broken})))
+        notes = (*self.notes, *(note + listed for note in counted({"images can't be decoded": broken})))
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=notes)
 
 

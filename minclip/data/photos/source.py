@@ -30,13 +30,12 @@ class Source:
     @classmethod
     def open(cls, root: Path, what: str = "data.root ") -> "Source":
         """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        what += repr(str(root))[:200]
-        give = "give the folder of the photographs, or a zip of it (to `minclip eval` as --root)"
+        give = "give the folder of the photographs, or a zip of it" + (", to eval as --root" if what else "")
+        what += repr(os.path.abspath(root))[:200]
         try:
             os.stat(root)
         except (OSError, ValueError) as error:  # a name may be too long, or hold a NUL
-            here = "" if root.is_absolute() else f" in {os.getcwd()}"
-            raise MinclipError(f"{what} can't be opened{here}: {getattr(error, 'strerror', error)}: {give}") from None
+            raise MinclipError(f"{what} can't be opened ({getattr(error, 'strerror', error)}): {give}") from None
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
@@ -112,20 +111,20 @@ def _below(root: Path) -> Iterator[str]:
 
     Links to folders are followed last, and no folder is entered twice.
     """
-    entered, tops, errors = set(), [str(root)], []
+    entered, tops, closed = set(), [str(root)], []
     for top in tops:
-        for folder, folders, names in os.walk(top, onerror=errors.append):  # Path.rglob takes seconds for 30,000 files
+        for folder, folders, names in os.walk(top, onerror=closed.append):  # Path.rglob takes seconds for 30,000 files
             if (real := os.path.realpath(folder)) in entered:
                 folders.clear()
                 continue
             entered.add(real)
             tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
-            if not os.access(folder, os.X_OK):  # its files are listed, but can't be opened
-                errors.append(PermissionError(0, "", folder))
             below = Path(folder).relative_to(root).as_posix()
+            if not os.access(folder, os.X_OK):  # its files are listed, but can't be opened
+                yield f"{below}/"
             paths = (name if below == "." else f"{below}/{name}" for name in names)
             yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
-    yield from (f"{os.path.relpath(error.filename, root)}/" for error in errors)
+    yield from (f"{os.path.relpath(error.filename, root)}/" for error in closed)
 
 
 class Row(NamedTuple):
@@ -184,7 +183,5 @@ class Finder:
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
         """The path that `written` means, if any; a MinclipError with its `place` if it may mean several."""
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
-            raise MinclipError(
-                f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder and name exactly"
-            )
+            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its whole path")
         return paths[0] if paths else None
