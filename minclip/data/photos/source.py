@@ -30,8 +30,7 @@ class Source:
     @classmethod
     def open(cls, root: Path, what: str = "data.root ") -> "Source":
         """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        give = "give the folder of the photographs, or a zip of it" + (", to eval as --root" if what else "")
-        what += repr(os.path.abspath(root))[:200]
+        what, give = what + repr(os.path.abspath(root))[:200], "give the folder of the photographs, or a zip of it"
         try:
             os.stat(root)
         except (OSError, ValueError) as error:  # a name may be too long, or hold a NUL
