@@ -201,6 +201,16 @@ def test_the_unicode_form_of_a_name_does_not_matter(tmp_path, packing, written, 
     assert found.notes == () and found.splits == {"train": [on_disk.split("/")[-1]], "val": ["other.jpg"]}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that keeps both names")
+def test_a_text_beside_its_image_may_differ_in_case_and_unicode_form(tmp_path):
+    put_photographs(tmp_path, [NFD, "IMG_1.JPG", "a.jpg", "A.jpg"])
+    for name in (NFC, "img_1.x", "a.x", "A.x"):
+        (tmp_path / name).with_suffix(".txt").write_text(f"about {name}")
+    found = find_photographs("own", tmp_path)
+    wanted = {NFD: NFC, "IMG_1.JPG": "img_1.x", "a.jpg": "a.x", "A.jpg": "A.x"}
+    assert found.captions == {image: [f"about {name}"] for image, name in wanted.items()}
+
+
 def test_names_that_differ_in_case_only_are_told_apart_or_refused(tmp_path):
     if sys.platform != "linux":
         pytest.skip("needs a file system that keeps both names")
@@ -221,6 +231,7 @@ def test_the_name_as_written_comes_before_one_that_differs_in_case():
     assert finder.find("CATS/1.JPG") == ["cats/1.jpg"] == finder.find("/home/me/Cats/1.jpg")
     assert finder.find("dogs/1.Jpg") == ["Dogs/1.jpg", "dogs/1.JPG"]
     assert finder.find(NFC, by_name=True) == [f"x/{NFD}"] == finder.find(f"X\\{NFC}")
+    assert finder.find("elsewhere/1.JPG", by_name=True) == ["dogs/1.JPG"]
     assert finder.find("plain") == ["plain"] == finder.find("PLAIN")
     assert finder.find("1.jpg", by_name=True) == ["Dogs/1.jpg", "cats/1.jpg"]
 
@@ -418,9 +429,10 @@ def test_captions_that_are_cut_are_counted_once(root, tmp_path, capsys, recwarn)
 
 def test_the_longest_caption_would_fit_into_what_is_proposed():
     tokenizer = Tokenizer([])
-    texts = ["a dog", "two dogs " * 9, "日本語"]
+    texts = ["a dog", "two dogs " * 9, "日本語" * 30]
     tokenizer.context_length = 12
-    tokenizer(texts[1:2], 12)
+    with pytest.warns(UserWarning):
+        tokenizer(texts[1:], 12)
     length = int(re.findall(r"(\d+) would", cut_captions(texts, tokenizer))[0])
     before = tokenizer.truncated
     assert tokenizer(texts, length).shape[1] == length and tokenizer.truncated == before
