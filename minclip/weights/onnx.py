@@ -23,8 +23,8 @@ def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
     B and L are free.  Beside them: model.json, preprocess.json and, unless it is None, tokenizer.json.
     MinclipError: a library or an operator is missing, or onnxruntime's vectors differ from the model's by over 1e-4.
     """
-    library("onnxscript")
-    model, config, session_of = copy.deepcopy(model).cpu().eval(), model.config, library("onnxruntime").InferenceSession
+    _, runtime = (library(name, "the format onnx", '"minclip[onnx]"') for name in ("onnxscript", "onnxruntime"))
+    model, config = copy.deepcopy(model).cpu().eval(), model.config
     vision, text, eot_id = config.vision, config.text, config.text.eot_id % config.text.vocab_size
     images = torch.arange(9.0 * vision.image_size**2).sin().view(3, 3, vision.image_size, vision.image_size)
     ids = torch.arange(3 * max(2, min(text.context_length - 1, 8))).view(3, -1) % text.vocab_size
@@ -41,7 +41,7 @@ def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
             for item in (i for part in ("node", "input", "output", "initializer") for i in getattr(proto.graph, part)):
                 item.ClearField("metadata_props")  # the place in the code that it comes from
             files[f"{tower}.onnx"] = proto.SerializeToString()  # fails above 2 GB
-            session = session_of(files[f"{tower}.onnx"])
+            session = runtime.InferenceSession(files[f"{tower}.onnx"])
             for batch in (inputs, inputs[:1]):
                 found = torch.from_numpy(session.run(None, {tower: batch.numpy()})[0])
                 errors.append((found - model(batch)).abs().max().nan_to_num(1).item())
