@@ -55,7 +55,7 @@ class Export:
         model, _, tokenizer = load(self.run_folder)
         save(out, model, tokenizer=tokenizer, format=self.to)
         sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
-        console.print(f"{out}:", ", ".join(f"{name} ({size / 1e6:.2f} MB)" for name, size in sizes.items()))
+        console.print(f"{out}: {', '.join(f'{name} ({size:,} bytes)' for name, size in sizes.items())}")
         return {"folder": str(out), "files": sizes}
 
 

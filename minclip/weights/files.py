@@ -40,9 +40,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except pickle.UnpicklingError as error:
             # keep only the name: torch's message goes on to explain how to turn the protection off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = "damaged, or in another format: convert TensorFlow's, Flax's or ONNX to safetensors first"
-            what = f"more than tensors ({named[1]}): save its state dict alone" if named else what
-            raise MinclipError(f"it is {what}; minclip never executes code from a weights file") from None
+            what = "is damaged, or in another format: convert TensorFlow's, Flax's or ONNX to safetensors first"
+            what = f"holds more than tensors ({named[1]}): save its state dict alone" if named else what
+            raise MinclipError(f"it {what}; minclip never executes code from a weights file") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
         # names of wrappers (torch.compile, FSDP) anywhere
         tensors = {re.sub(r"\b(_orig_mod|_\w+_wrapped_module)\.", "", name): x for name, x in tensors.items()}
