@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .batches import Batch
 from .config import TrainConfig
@@ -18,6 +17,7 @@ from .evaluate import evaluate, final_figures
 from .model import CLIP
 from .training import distributed, engine, graph, watch
 from .training import run as runs
+from .training.bars import tqdm
 from .training.checkpoint import Checkpoints, load_checkpoint
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
@@ -77,6 +77,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         ema = EMA(model, loop.ema) if loop.ema else None
         saved = load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skips = saved["step"], engine.Skips(clip, fp16=autocast == torch.float16, saved=saved)
+        checkpoints = Checkpoints(folder, model, optimizer, ema=ema)
         if first and resume:
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
@@ -85,7 +86,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder until process 0 has prepared it
-        checkpoints = Checkpoints(folder, model, optimizer, ema=ema)
         writer = watch.tensorboard(folder, step) if loop.tensorboard and first else None
 
         def log(line: dict[str, Any]) -> None:

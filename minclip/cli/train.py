@@ -19,8 +19,9 @@ from ..loop import train
 from ..presets import PRESETS, preset
 from ..training import distributed
 from ..training.watch import verdict
+from ..weights.files import WEIGHTS
 from ..weights.folder import look_up
-from ..weights.load import SUFFIXES, format_of, is_hub_name
+from ..weights.load import hub_repository
 from ..weights.openai import OPENAI
 from ..weights.start import fine_tuning
 from . import fill
@@ -107,9 +108,10 @@ def check_preset(name: str) -> None:
         return
     path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
     close = difflib.get_close_matches(name.lower().replace("/", "-"), models, n=1, cutoff=0.8)
-    model = models[close[0]] if close else name * is_hub_name(name)
+    model = models[close[0]] if close else hub_repository(name)
     if path:
-        model = name * bool(path.suffix in SUFFIXES or (path.is_dir() and format_of(path)))
+        within = [path, *path.glob("*")] if path.is_dir() else [path]
+        model = name * any(file.suffix in WEIGHTS for file in within)
     init = f" --init {shlex.quote(model)}" if model else ""
     root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
     command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"

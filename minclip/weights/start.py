@@ -15,7 +15,7 @@ from ..tokenizer import Tokenizer
 from ..training import distributed
 from .folder import at_most_ten
 from .hub import sha256
-from .load import FILES, find, format_of, load
+from .load import find, find_weights, load
 from .towers import complete_config, fetch_weights, new_tokenizer
 
 # Fine-tuning as in FLYP (Goyal et al. 2023): the contrastive loss again, AdamW and a low learning rate; crops as in
@@ -99,8 +99,9 @@ def weights_for(image_size: int, model: CLIP) -> dict[str, Tensor]:
 def origin_of(model: str) -> dict[str, str]:
     """What config.json remembers of a model: its name and the SHA-256 of its weights file; nothing for ""."""
     path = find(model) if model else Path()
-    files = FILES.get(format_of(path), ("model.safetensors",)) if path.is_dir() else ()
-    path = next((path / file for file in files if (path / file).exists()), path)
+    path = path.parent if path.suffix == ".json" else path
+    while model and path.is_dir():
+        path = find_weights(path)
     return {"name": model, "sha256": sha256(path)} if model else {}
 
 
