@@ -104,10 +104,7 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
 
 
 def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
-    """Creates the dataclass `command` from the options; tyro prints help and mistakes, and raises SystemExit.
-
-    MinclipError: a config's own, or an unknown option, with a hint at the nearest one.
-    """
+    """Creates the dataclass `command` from the options; tyro prints help and mistakes, and raises SystemExit."""
     import tyro
 
     from ..config import MinclipError
@@ -124,10 +121,9 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
-        said = printed.getvalue()
-        if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", said):
+        if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", printed.getvalue()):
             raise MinclipError(f"{program} has no option {unknown[1]}{similar_option(unknown[1], command)}") from None
-        print(said, file=sys.stderr, end="")
+        print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save
         signal.signal(signal.SIGINT, signal.default_int_handler)

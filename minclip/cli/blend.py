@@ -1,21 +1,17 @@
 """minclip blend: a run with weights between those of two models."""
 
 import shlex
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
-
-import tyro
+from dataclasses import dataclass
+from typing import Any
 
 from ..config import need
-from ..training import run as runs
+from ..training.run import lock_run, read_learnt
 from ..weights import folder as folders
-from ..weights.config_json import read_fields, to_dict
+from ..weights.config_json import read_fields
 from ..weights.load import find, load
 from ..weights.start import blended, origin_of
-from .shared import console
+from .shared import RunArgument, console
 from .train import RUNS, free_name
-
-Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL", help="anything that minclip.load opens")]
 
 
 @dataclass(frozen=True)
@@ -26,8 +22,8 @@ class Blend:
     (WiSE-FT, Wortsman et al. 2022).  Data and recipe in the run's config are those of B or, if B isn't a run, of A.
     """
 
-    a: Model
-    b: Model
+    a: RunArgument
+    b: RunArgument
     alpha: float = 0.5  # 0 is A, 1 is B
     name: str = ""  # the run's folder under runs/; by default "blend", numbered
 
@@ -38,17 +34,15 @@ class Blend:
         model = blended(a, b, self.alpha)
         same = first is None or second is None or first.to_json() == second.to_json()
         need(same, f"{self.a} and {self.b} have different vocabularies, so their weights can't be blended")
-        paths = [path for path in (find(self.b), find(self.a)) if "train" in read_fields(path / "config.json")]
         origin = {"blend": [origin_of(self.a), origin_of(self.b)], "alpha": self.alpha}
-        about = {"origin": origin}
-        for path in paths[:1]:
-            config = runs.read_run_config(path)
-            data = replace(config.data, image_size=model.config.vision.image_size)
-            about |= to_dict(replace(config, data=data, model=model.config))
-        with runs.lock_run(folder):
+        configs = {path: read_fields(path / "config.json") for path in (find(self.b), find(self.a))}
+        runs = {path: fields for path, fields in configs.items() if "train" in fields}
+        config = next(iter(runs.values()), {}) | {"origin": origin}
+        learnt = sorted({name for path in runs for name in read_learnt(path)})
+        with lock_run(folder):
             folders.write_folder(folder, model, tokenizer=second or first)
-            if learnt := sorted({name for path in paths for name in runs.read_learnt(path)}):
+            if learnt:
                 folders.write_json(folder / "learnt.json", learnt)
-            folders.write_json(folder / "config.json", folders.read_config(folder) | about)
-        console.print(f"saved in {folder}\ntry: minclip {'eval' if paths else 'classify'} {shlex.quote(str(folder))}")
+            folders.write_json(folder / "config.json", folders.read_config(folder) | config)
+        console.print(f"saved in {folder}\ntry: minclip {'eval' if runs else 'classify'} {shlex.quote(str(folder))}")
         return {"run": str(folder), **origin}

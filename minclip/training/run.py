@@ -18,7 +18,7 @@ from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
-from ..weights.config_json import FORMAT, from_dict, parse_json, read_fields, to_dict
+from ..weights.config_json import FORMAT, from_dict, leaves, parse_json, read_fields, to_dict
 from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
@@ -226,11 +226,3 @@ def is_finished(folder: Path, loop: LoopConfig) -> bool:
     last = (read_metrics(folder) or [{}])[-1]
     reached = last.get("seconds", 0) >= 60 * loop.minutes if loop.minutes else last.get("step", 0) >= loop.steps
     return "final" in last and reached
-
-
-def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens nested groups of fields, {"train": {"lr": …}} -> {"train.lr": …}."""
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return out

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..config import CLIPConfig, Default, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..training import distributed
+from .config_json import leaves, to_dict
 from .folder import at_most_ten
 from .hub import sha256
 from .load import find, find_weights, load
@@ -39,16 +38,9 @@ def fine_tuning(config: TrainConfig, model: str) -> TrainConfig:
 
 def differences(ours: CLIPConfig, theirs: CLIPConfig, *free: str) -> str:
     """Fields in which two architectures differ, with both values; "" if there are none but dropout and `free`."""
-
-    def fields(config: CLIPConfig) -> dict[str, Any]:
-        text = vars(config.text) | {"eot_id": config.text.eot_id % config.text.vocab_size}  # -1 is the last id
-        groups = {"": vars(config), "vision.": vars(config.vision), "text.": text}
-        return {part + name: value for part, group in groups.items() for name, value in group.items()}
-
-    a, b = fields(ours), fields(theirs)
-    free = ("vision", "text", "dropout", "vision.image_size", *free)
-    names = [name for name in a if a[name] != b[name] and not name.endswith(free)]
-    return at_most_ten([f"model.{n} ({a[n]!r:.40} and {b[n]!r:.40})" for n in names])
+    a, b = (leaves(to_dict(config), "model.") for config in (ours, theirs))
+    names = [name for name in a if a[name] != b[name] and not name.endswith(("dropout", "eot_id", *free))]
+    return at_most_ten([f"{name} ({a[name]!r:.40} and {b[name]!r:.40})" for name in names])
 
 
 class Start:
@@ -67,10 +59,11 @@ class Start:
         """The config with the settings of pretrained towers; MinclipError if it contradicts the model to fine-tune."""
         if not self.init:
             return complete_config(config)
-        wrong = differences(config, self.opened[0].config)
+        theirs = self.opened[0].config
+        wrong = differences(config, theirs, "image_size")
         what = f"the config and train.init {self.init}, whose weights decide, differ in {wrong}"
         need(not wrong, f"{what}: leave these out; in Python, fine_tuning(config, {self.init!r}) fills them in")
-        return config
+        return replace(config, text=replace(config.text, eot_id=theirs.text.eot_id))
 
     def tokenizer(self, config: TrainConfig, texts: Callable[[], list[str]]) -> tuple[TrainConfig, Tokenizer]:
         """The tokenizer, perhaps trained on `texts()`, and the config with its vocabulary; all processes call it."""
@@ -86,14 +79,11 @@ class Start:
         """Loads the weights if there are any, with positions interpolated to the model's image size."""
         if not self.init:
             return fetch_weights(clip)
-        clip.load_state_dict(weights_for(clip.config.vision.image_size, self.opened[0]))
+        model, size = self.opened[0], clip.config.vision.image_size
+        if model.config.vision.image_size != size:
+            model.resize(size)
+        clip.load_state_dict(model.state_dict())
         del self.opened  # as large as the model
-
-
-def weights_for(image_size: int, model: CLIP) -> dict[str, Tensor]:
-    if model.config.vision.image_size != image_size:
-        model.resize(image_size)
-    return model.state_dict()
 
 
 def origin_of(model: str) -> dict[str, str]:
@@ -114,7 +104,7 @@ def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
     need(0 <= alpha <= 1, f"alpha {alpha} is not from 0 to 1")
     wrong = differences(a.config, b.config, "logit_scale_init")
     need(not wrong, f"models of different architectures can't be blended: they differ in {wrong}")
-    model, ours, theirs = CLIP(b.config).eval(), weights_for(b.config.vision.image_size, a), b.state_dict()
+    model, ours, theirs = CLIP(b.config).eval(), a.state_dict(), b.state_dict()
     weights = dict(theirs if alpha > 0.5 else ours)  # of which counters, and 0 and 1, stay as they are
     mixed = [name for name, x in ours.items() if x.is_floating_point() and 0 < alpha < 1]
     model.load_state_dict(weights | {name: torch.lerp(ours[name], theirs[name], alpha) for name in mixed})

@@ -345,9 +345,10 @@ def test_models_that_do_not_fit_cannot_be_blended(source):
             blended(source, source, alpha)
 
 
-def test_a_model_of_another_image_size_is_blended_at_the_second_ones():
+def test_models_of_other_image_sizes_cannot_be_blended():
     large = CLIP(replace(MODEL, vision=replace(MODEL.vision, image_size=64)))
-    assert blended(CLIP(MODEL), large, 0.5).config.vision.image_size == 64
+    with pytest.raises(MinclipError, match=r"model\.vision\.image_size \(32 and 64\)"):
+        blended(CLIP(MODEL), large, 0.5)
 
 
 def test_minclip_still_opens_pictures_with_a_tuned_model(source):
