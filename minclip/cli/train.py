@@ -82,7 +82,6 @@ def run(arguments: list[str]) -> dict[str, Any]:
     """The whole command, from its arguments after `train`."""
     name, options = (arguments or ["-"])[0], arguments[1:]
     need(name[:1] != "-", f"minclip train needs a preset: {', '.join(PRESETS)}")
-    check_preset(name)
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
     options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in options]
     options = [re.sub("^--(overfit|init)(?=$|=)", r"--train.\1", option) for option in options]
@@ -90,7 +89,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
     sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
     need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
-    config, folder = preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
+    config, folder = find_preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
     init = given.get("--train.init", "")
     if init[:1] not in ("", "-"):  # the defaults are then those of the weights, or of the run to resume
         resumes = "--resume" in given and (folder / "model.safetensors").exists()
@@ -102,22 +101,20 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
 
 
-def check_preset(name: str) -> None:
-    """Raises MinclipError unless `name` is a preset; says what to type for a model, or for photographs of one's own."""
-    if name in PRESETS:
-        return
+def find_preset(name: str) -> TrainConfig:
+    """The preset; a MinclipError says what to type if `name` is a model, or photographs of one's own."""
     path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
     close = difflib.get_close_matches(name.lower().replace("/", "-"), models, n=1, cutoff=0.8)
     model = models[close[0]] if close else hub_repository(name)
     if path:
-        within = [path, *path.glob("*")] if path.is_dir() else [path]
-        model = name * any(file.suffix in WEIGHTS for file in within)
+        files = [path, *path.glob("*")] if path.is_dir() else [path]
+        model = name * any(file.suffix in WEIGHTS for file in files)
     init = f" --init {shlex.quote(model)}" if model else ""
     root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
     command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"
-    meant = model or path or name in ("own", "shards")
+    meant = name not in PRESETS and (model or path or name in ("own", "shards"))
     need(not meant, f"{name!r} is not a preset, which is a recipe: to train with flickr8k's, type {command}")
-    preset(name)
+    return preset(name)
 
 
 def free_name(name: str) -> str:

@@ -78,10 +78,9 @@ def schedule(progress: float, warmup: float) -> float:
 
 
 def set_lrs(optimizer: Optimizer, peaks: list[float], progress: float, *, warmup: float) -> float:
-    """Sets the groups' learning rates, of which `peaks` are the highest; returns the `schedule`'s fraction.
+    """Sets the groups' learning rates, from their `peaks`, and returns the `schedule`'s fraction.
 
-    A group that "starts" later has 0 until then, and the whole schedule in the rest of the run (LP-FT, Kumar et al.
-    2022).  Its weights stay the same, bit for bit: AdamW, Muon and weight decay all multiply by the rate.
+    A group that "starts" later has 0 until then (AdamW, Muon and decay change no bit), and a whole schedule afterwards.
     """
     for group, peak in zip(optimizer.param_groups, peaks):
         start = group.get("starts", 0.0)

@@ -90,9 +90,8 @@ def parameter_groups(model: CLIP, loop: LoopConfig) -> list[dict[str, Any]]:
     """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
 
     Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
-    group of their own, because FSDP shards all others and a group must be of one kind.  A tower that doesn't always
-    learn at the projections' rate has groups with an "lr", one for each level if that decays, and with the fraction of
-    the run at which it "starts".  Frozen parameters are in none.
+    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate
+    of its own, layer decay or a later start (LP-FT) has groups with "lr" and "starts".  Frozen parameters are in none.
     """
     decay, spared = loop.layer_decay, {"weight_decay": 0.0}
     kinds = {"matrix": {"weight_decay": loop.weight_decay, "muon": True}, "spared": spared, "number": spared}
