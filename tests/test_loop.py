@@ -145,7 +145,7 @@ def test_every_parameter_moves_also_the_temperature(plain):
 
 
 def test_both_towers_and_the_scale_get_the_same_learning_rate(tiny):
-    groups = parameter_groups(CLIP(tiny.model), LoopConfig())
+    groups = parameter_groups(CLIP(tiny.model), 0.1)
     assert all("lr" not in group for group in groups)
     assert sum(len(g["params"]) for g in groups) == len(list(CLIP(tiny.model).parameters()))
 
@@ -153,7 +153,7 @@ def test_both_towers_and_the_scale_get_the_same_learning_rate(tiny):
 def test_weight_decay_spares_norms_biases_embeddings_and_the_scale(tiny):
     model = CLIP(tiny.model)
     names = {id(p): n for n, p in model.named_parameters()}
-    groups = parameter_groups(model, LoopConfig(weight_decay=0.1))
+    groups = parameter_groups(model, 0.1)
     decayed, *spared = ({names[id(p)] for p in group["params"]} for group in groups)
     assert [group["weight_decay"] for group in groups] == [0.1, 0, 0] and spared[1] == {"logit_scale"}
     spared = spared[0] | spared[1]

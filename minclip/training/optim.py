@@ -86,16 +86,16 @@ EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding
 )  # fmt: skip
 
 
-def parameter_groups(model: CLIP, loop: LoopConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: CLIP, weight_decay: float, *, loop: LoopConfig | None = None) -> list[dict[str, Any]]:
     """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
 
     Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
     group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate
     of its own, layer decay or a later start (LP-FT) has groups with "lr" and "starts".  Frozen parameters are in none.
     """
-    decay, spared = loop.layer_decay, {"weight_decay": 0.0}
-    kinds = {"matrix": {"weight_decay": loop.weight_decay, "muon": True}, "spared": spared, "number": spared}
-    starts = {"starts": loop.heads_first} if loop.heads_first else {}
+    loop, spared = loop or LoopConfig(), {"weight_decay": 0.0}
+    kinds = {"matrix": {"weight_decay": weight_decay, "muon": True}, "spared": spared, "number": spared}
+    decay, starts = loop.layer_decay, {"starts": loop.heads_first} if loop.heads_first else {}
     rates = {part: getattr(loop, f"{part}_lr") for part in ("vision", "text")}
     rates = {part: own or loop.lr for part, own in rates.items() if own or starts or decay < 1}
     below = {x: n for part in rates if decay < 1 for x, n in levels_below(getattr(model, part)).items()}
@@ -124,7 +124,8 @@ def levels_below(tower: nn.Module) -> dict[nn.Parameter, int]:
 def make_optimizer(model: CLIP, loop: LoopConfig, *, autocast: torch.dtype | None = None) -> torch.optim.AdamW:
     """AdamW or Muon over the model's `parameter_groups`; fused: one kernel for all parameters."""
     kind = Muon if loop.optimizer == "muon" else AdamW
-    optimizer = kind(parameter_groups(model, loop), lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=True)
+    groups = parameter_groups(model, loop.weight_decay, loop=loop)
+    optimizer = kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=True)
     optimizer.dtype = torch.bfloat16 if autocast == torch.bfloat16 else torch.float32  # fp16's numbers end too soon
     return optimizer
 

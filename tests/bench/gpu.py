@@ -18,7 +18,7 @@ import torch
 from common import interleaved, report, write
 from training import both_models, captions, step
 
-from minclip import LoopConfig, clip_loss
+from minclip import clip_loss
 from minclip.batches import Batch
 from minclip.text import trim
 from minclip.training import watch
@@ -38,7 +38,7 @@ def both_steps(batch: int, device: torch.device, compiled: bool) -> tuple[dict[s
         check_compiler(device)
         ours.vision.compile(), ours.text.compile(), theirs.compile()
     optimizers = [
-        torch.optim.AdamW(parameter_groups(ours, LoopConfig(weight_decay=0.2)), lr=1e-5, fused=True),
+        torch.optim.AdamW(parameter_groups(ours, 0.2), lr=1e-5, fused=True),
         torch.optim.AdamW(theirs.parameters(), lr=1e-5, weight_decay=0.2),
     ]
     runs = {

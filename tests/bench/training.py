@@ -19,7 +19,7 @@ import open_clip
 import torch
 from common import interleaved, keep_memory, report, write
 
-from minclip import CLIP, LoopConfig, clip_loss, load
+from minclip import CLIP, clip_loss, load
 from minclip.text import trim
 from minclip.training.optim import parameter_groups
 
@@ -87,9 +87,8 @@ def main() -> None:
                 {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
                 {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": 0.2},
             ]
-            our_groups = parameter_groups(ours, LoopConfig(weight_decay=0.2))
             sides = {
-                "minclip": (ours, clip_loss, torch.optim.AdamW(our_groups, lr=1e-5, fused=True),
+                "minclip": (ours, clip_loss, torch.optim.AdamW(parameter_groups(ours, 0.2), lr=1e-5, fused=True),
                             (images, trim(ids, eot))),
                 "open_clip": (theirs, open_clip.ClipLoss(), torch.optim.AdamW(groups, lr=1e-5), (images, ids)),
             }  # fmt: skip

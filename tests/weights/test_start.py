@@ -267,7 +267,7 @@ def test_the_heads_learn_first(source, more, monkeypatch):
 def rates(model, **loop):
     """Each parameter's learning rate over that of the projections."""
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = parameter_groups(model, LoopConfig(lr=1.0, **loop))
+    groups = parameter_groups(model, 0.1, loop=LoopConfig(lr=1.0, **loop))
     return {names[id(p)]: group.get("lr", 1.0) for group in groups for p in group["params"]}
 
 
@@ -303,7 +303,7 @@ def test_groups_without_decay_are_those_of_older_runs_in_their_order():
     model, rest = CLIP(MODEL), ("image_projection", "text_projection", "logit_scale")
     names = {id(p): name for name, p in model.named_parameters()}
     for own in ((), ("text",), ("vision", "text")):
-        groups = parameter_groups(model, LoopConfig(**{f"{part}_lr": 0.1 for part in own}))
+        groups = parameter_groups(model, 0.1, loop=LoopConfig(**{f"{part}_lr": 0.1 for part in own}))
         parts = [{names[id(p)].split(".")[0] for p in group["params"]} for group in groups]
         shared = [n for n in ("vision", *rest[:1], "text", *rest[1:]) if n not in own]
         matrices = [{*shared} - {"logit_scale"}]

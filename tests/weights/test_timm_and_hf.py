@@ -323,7 +323,7 @@ def rates_at_the_end(run):
 
 def test_decay_spares_the_embeddings_of_pretrained_towers(built):
     names = {id(parameter): name for name, parameter in built[0].named_parameters()}
-    groups = parameter_groups(built[0], LoopConfig(vision_lr=1e-5))
+    groups = parameter_groups(built[0], 0.1, loop=LoopConfig(vision_lr=1e-5))
     decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(names)
     embeddings = ("word_embeddings", "position_embeddings", "token_type_embeddings", "pos_embed", "cls_token")
