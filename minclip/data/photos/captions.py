@@ -1,24 +1,22 @@
-"""Reads captions: Flickr's files as Kaggle delivers them, Karpathy's JSON, your own tables and text files."""
+"""Finds and reads captions: Flickr's files, Karpathy's JSON, your own tables, JSON and text files."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from fnmatch import fnmatch
 from pathlib import Path
 from posixpath import basename, splitext
 
 from ...config import MinclipError
-from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
+from .columns import KNOWN, SPLIT_WORDS, MissingColumn
+from .records import JSON, names_any
 from .source import TABLES, Row, Source
-from .tables import MissingColumn, read_table
+from .tables import TOKENS, read_table
 
 KARPATHY = "dataset_*.json"
-FLICKR = {"captions.txt": ("image", "caption"), "results.csv": ("image_name", "comment")}  # file -> columns
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": COCO's val images that Karpathy trains on
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+FLICKR = ("captions.txt", "captions.csv", "results.csv", "*.token.txt", "*.token")
+UNREAD = (".xlsx", ".xls", ".ods", ".gz", ".bz2", ".xz", ".arrow")  # tables that are named if there is no other
+LARGE, LARGEST = 2**24, 2**30  # bytes of JSON: to be parsed only with captions in it, and never
 
 
 def split_in(name: str) -> str:
@@ -35,10 +33,10 @@ def split_of(row: Row) -> str:
 
 
 def read_flickr(source: Source) -> list[Row]:
-    """The rows of captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, in any folder."""
-    for layout, columns in FLICKR.items():
-        if path := next((path for path in source.files if basename(path) == layout), ""):
-            return list(read_table(source, path, columns=columns))
+    """The rows of captions.txt (adityajn105), results.csv (hsankesara), Flickr's *.token, or Karpathy's JSON, anywhere."""
+    for layout in FLICKR:
+        if paths := [p for p in source.files if fnmatch(basename(p), layout) and "lemma" not in p]:
+            return list(read_table(source, paths[0]))
     if rows := read_karpathy(source, source.images):
         return rows
     looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.first_files()}"
@@ -58,46 +56,63 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
     for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
         # don't parse another data set's file, which takes seconds; but report one that was cut off
-        if any(f'"{name}"' in text for name in sorted(wanted)[:20]) or not text.rstrip().endswith(("}", "]")):
-            rows = list(rows_of_karpathy(text, path))
-            if len({basename(row.image) for row in rows} & wanted) > len(wanted) / 2:
+        if names_any(text, wanted) or not text.rstrip().endswith(("}", "]")):
+            rows = list(read_table(place, path))
+            listed = {basename(row.image) for row in rows if row.split}
+            if len(listed & wanted) > len(wanted) / 2:
                 return rows
     return []
 
 
-def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
-    images = parse_json(text, path)
-    if not (isinstance(images, dict) and isinstance(images.get("images"), list)):
-        raise MinclipError(f'{path} is not in Karpathy\'s format: it has no list "images"')
-    for number, image in enumerate(images["images"]):
-        try:
-            name = "/".join([*filter(None, [image.get("filepath")]), image["filename"]])
-            captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
-            yield Row(path, f"{path} images[{number}]", name, captions, image["split"].strip())
-        except (KeyError, TypeError, AttributeError) as error:
-            what = f"{type(error).__name__} {error}; expected filename, split and sentences[].raw"
-            raise MinclipError(f"{path} images[{number}] is not in Karpathy's format: {what}") from None
-
-
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
-    """The rows of tables with an image and a caption column, else of a .txt beside each image, else of Karpathy's JSON.
+    """The rows of all tables; without tables, of Flickr's token files, of JSON that names an image here, of a .txt
+    beside each image, or of Karpathy's JSON.
 
-    Rows of tables named train, val and test get that split, if there is one named train.
+    Rows of files named train, val and test get that split, if there is one named train.
     """
-    rows, refused = [], None
-    paths = [p for p in source.files if p.lower().endswith(TABLES) or basename(p) == "captions.txt"]
-    splits = {path: split_in(basename(path)) for path in paths}
-    for path, split in splits.items():
-        try:
-            rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
-        except MissingColumn as error:  # perhaps a table of something else
-            refused = refused or error
-    if not rows and not (refused and any(columns)):
-        texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
+    images = {splitext(image)[0] for image in source.images}
+    tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
+    tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
+    json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
+    names = {basename(name) for name in (*source.images, *images)}
+    refused, others = None, []
+    for paths in (tables, tokens, json):
+        rows, splits = [], {path: split_in(basename(path)) for path in paths}
+        for path, split in splits.items():
+            try:
+                if paths is not json or _has_captions(source, path, names, columns[1]):
+                    named = split if "train" in splits.values() else ""
+                    rows += read_table(source, path, columns=columns, split=named)
+                else:
+                    others.append(path)
+            except MissingColumn as error:  # perhaps a table of something else
+                refused = refused or error
+        if rows:
+            return rows
+    if not (refused and any(columns)):
+        texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith((".txt", ".caption"))}
         beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
         rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
         rows = rows or read_karpathy(source, source.images)
-    looked = f"looked for a .csv, .tsv or .parquet with image and caption columns, a .txt for each image, or {KARPATHY}"
-    if not rows:
-        raise refused or MinclipError(f"{source.root} has no captions: {looked}, found {source.first_files()}")
-    return rows
+    if rows:
+        return rows
+    looked = "looked for a .csv, .tsv, .parquet, .json or .jsonl with image and caption columns, a .txt for each image,"
+    looked += f" or {KARPATHY}, found {source.first_files()}"
+    looked += "".join(f"; {path} names none of the images" for path in others[:1])
+    packed = (path for path in (source.root.name, *source.files) if path.lower().endswith(UNREAD))
+    looked += "".join(f"; {path} can't be read: save it as CSV" for path in [*packed][:1])
+    raise refused or MinclipError(f"{source.root} has no captions: {looked}")
+
+
+def _has_captions(source: Source, path: str, names: set[str], asked: str) -> bool:
+    """Whether a JSON file names an image here and, if it is large, may hold captions; others can take minutes to parse."""
+    if (size := source.stamp(path)[0]) > LARGEST:
+        return False
+    try:
+        text = source.text(path)
+    except MinclipError as error:
+        raise MissingColumn(str(error)) from None
+    if fnmatch(basename(path), KARPATHY) and '"sentences"' in text:
+        return False  # whose split may be all that is wanted
+    words = re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
+    return names_any(text, names) and (size < LARGE or any(text.count(f'"{word}') > 1 for word in words))

@@ -1,4 +1,4 @@
-"""Your own tables: CSV, TSV or parquet with an image column and a caption column."""
+"""Tables of captions: CSV, TSV, parquet or JSON with an image column and one or more caption columns."""
 
 import contextlib
 import csv
@@ -9,80 +9,56 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from posixpath import basename
+from itertools import chain
+from posixpath import basename, splitext
 from typing import Any
 
-from ...config import MinclipError, nearest, need
-from ...weights.config_json import parse_json
+from ...config import MinclipError, need
+from .columns import KNOWN, SHARDS, URL, MissingColumn, Table, captions_in, find_columns, plain
+from .images import IMAGES
+from .records import JSON, read_json
 from .source import Row, Source
 
-# known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
-KNOWN = {
-    "image": "image image_path image_file image_name file_name filename filepath file_path file img photo picture path",
-    "caption": "caption captions text title comment sentence sentences description raw",
-}
-SHARDS = 'download the images with img2dataset as shards, and set data.name to "shards"'
-# the header, and rows(columns), which yields for each row its place, the cells of these columns, and an image reader
-Table = tuple[list[str], Callable[[list[int]], Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]]]
-
-
-class MissingColumn(MinclipError):
-    """The table has no image or no caption column: it may be a table of something else."""
+TOKENS = (".token", ".token.txt")  # Flickr's own files: name#number, a tab, a caption
+HALF = re.compile("[\ud800-\udfff]")  # half a character, which JSON can hold: it is no text
 
 
 def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", ""), split: str = "") -> Iterator[Row]:
     """The rows of one table; `split` applies to all of them if the table has no column "split".
 
-    `columns` are the image and the caption column; for "", known names are tried.  A caption cell may hold a list, in
-    parquet or as JSON.  Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
+    A table is a header, whose names, or `columns`, say where the image and its captions are (see `find_columns`), and
+    rows; JSON is one, too: its records are the rows.  A CSV or TSV has no header if both `columns` are numbers.
+    Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
     """
-    header, rows = (_parquet if path.lower().endswith(".parquet") else _csv)(source, path)
-    chosen = [_column(path, header, what, asked) for what, asked in zip(KNOWN, columns)]
-    chosen += [i for i, name in enumerate(header) if _plain(name) == "split"][:1]
-    for name in (header[i] for i in chosen):
+    kind = splitext(path)[1].lower()
+    reader = read_json if kind in JSON else _parquet if kind == ".parquet" else _csv
+    header, rows = reader(source, path, columns)
+    chosen = find_columns(path, header, columns)
+    splits = [i for i, name in enumerate(header) if plain(name) == "split"][:1]
+    for name in (header[i] for i in (*chosen, *splits)):
         need(header.count(name) == 1, f"{path} has {header.count(name)} columns named {name!r}: rename all but one")
-    line = ""
-    for line, cells, read in rows(chosen):
-        place, texts = f"{path} {line}", _texts(cells[1], path)
-        name, row_split = cells[0] or "", (cells[2] or "") if len(cells) > 2 else split
-        for i, values in zip(chosen, ([name], texts, [row_split])):
-            if wrong := [value for value in values if not isinstance(value, str)]:
+    place = ""
+    for line, (name, *cells), read in rows([*chosen, *splits]):
+        place, texts = f"{path} {line}", [captions_in(cell) for cell in cells]
+        for i, values in zip([*chosen, *splits], [[name or ""], *texts]):
+            if wrong := [value for value in values if not isinstance(value, str) or HALF.search(value)]:
                 raise MinclipError(f"{place}: the column {header[i]!r} must hold text, got {wrong[0]!r:.60}")
-        need(bool(name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
-        need(not name.startswith(("http://", "https://")), f"{place}: {name:.60} is a URL: {SHARDS}")
-        yield Row(path, place, name.strip(), texts, row_split.strip(), read)
-    need(bool(line), f"{path} has no rows below its header {', '.join(header)}")
+        need(bool(name and name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
+        need(not name.startswith(URL), f"{place}: {name:.60} is a URL: {SHARDS}")
+        given = "".join(texts.pop()) if splits else split
+        yield Row(path, place, re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()), [*chain(*texts)], given.strip(), read)
+    need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
 
 
-def _plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
-
-
-def _column(path: str, header: list[str], what: str, asked: str) -> int:
-    plain, known = [_plain(name) for name in header], [_plain(asked)] if asked else KNOWN[what].split()
-    if present := [name for name in known if name in plain]:
-        return plain.index(present[0])
-    has = f"it has {', '.join(header)}" if header else "it is empty"
-    if asked:
-        raise MissingColumn(f"{path} has no column {asked!r}{nearest(asked, header)}: {has}")
-    if what == "image" and {"url", "image_url", "link"} & set(plain):
-        raise MissingColumn(f"{path} has URLs but no image column ({has}): {SHARDS}")
-    guess = next((f" (is it {name!r}?)" for name in header if nearest(_plain(name), known, 0.6)), "")
-    raise MissingColumn(f"{path} has no known {what} column{guess}: {has}; set data.{what}_column to yours")
-
-
-def _texts(cell: Any, path: str) -> list[Any]:
-    if isinstance(cell, str) and cell.startswith('["'):
-        with contextlib.suppress(MinclipError):  # not JSON, but a caption that begins like it
-            return parse_json(cell, path)
-    return cell if isinstance(cell, list) else [] if cell is None else [cell]
-
-
-def _csv(source: Source, path: str) -> Table:
+def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     text = source.text(path)
-    delimiter = max(",;\t|", key=next((line for line in io.StringIO(text) if line.strip()), "").count)
-    flickr30k = delimiter == "|" and basename(path) == "results.csv"  # whose quotes are part of the text
-    options = {"skipinitialspace": True, "strict": True, "quoting": csv.QUOTE_NONE if flickr30k else csv.QUOTE_MINIMAL}
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    delimiter = "\t" if "\t" in first else min(",;|", key=f"{first},;|".index)  # the first one: captions hold commas
+    token, results = path.lower().endswith(TOKENS), delimiter == "|" and basename(path) == "results.csv"
+    quoting = (
+        csv.QUOTE_NONE if token or results else csv.QUOTE_MINIMAL
+    )  # in Flickr's files, quotes are part of the text
+    options = {"skipinitialspace": True, "strict": True, "quoting": quoting}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
 
     def filled() -> Iterator[tuple[int, list[str]]]:
@@ -98,12 +74,18 @@ def _csv(source: Source, path: str) -> Table:
             raise MinclipError(f"{path} line {start}: {error}: {why}") from None
 
     table = filled()
-    header = [name.strip() for name in next(table, (0, []))[1]]
+    number, cells = next(table, (0, []))
+    header = [name.strip() for name in cells]
+    if token or _numbered(header, asked):
+        table = chain([(number, cells)], table)
+        header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
+    else:
+        _check_header(source, path, header)
 
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
         for number, cells in table:
             # row 19999 of Flickr30k's results.csv lacks a bar: its second cell is "4   A dog runs across the grass ."
-            if flickr30k and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
+            if results and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
                 cells[1:] = run_together.groups()
             if len(cells) != len(header):
                 what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}"
@@ -114,7 +96,28 @@ def _csv(source: Source, path: str) -> Table:
     return header, rows
 
 
-def _parquet(source: Source, path: str) -> Table:
+def _numbered(cells: list[str], asked: tuple[str, str]) -> bool:
+    """Whether both columns are given by number, and the first row is not a header nevertheless."""
+    if not all(re.fullmatch(r"\d+(\s*,\s*\d+)*", columns) and columns not in cells for columns in asked):
+        return False
+    return not any(plain(cell) in KNOWN["image"] for cell in cells[int(asked[0].split(",")[0]) - 1 :][:1])
+
+
+def _check_header(source: Source, path: str, cells: list[str]) -> None:
+    """Raises MissingColumn if the first row names an image, or is one of a table of URLs: it must not be lost."""
+    named = any(plain(cell) in words for cell in cells for words in KNOWN.values())
+    known = set() if named else {splitext(basename(image))[0] for image in source.images}
+    images = [i for i, cell in enumerate(cells) if cell.lower().endswith(IMAGES) or cell in known]
+    first = f"{path} has no header: its first line is {', '.join(cells)[:100]!r}"
+    if any(cell.startswith(URL) for cell in cells):
+        raise MissingColumn(f"{first}, with a URL: {SHARDS}")
+    if images:
+        caption = max(set(range(len(cells))) - set(images), key=lambda i: len(cells[i]), default=1)
+        how = f'data.name to "own", data.image_column to {images[0] + 1} and data.caption_column to {caption + 1}'
+        raise MissingColumn(f"{first}: set {how}, which count from 1, or add a header such as image,caption")
+
+
+def _parquet(source: Source, path: str, asked: tuple[str, str]) -> Table:
     try:
         from pyarrow.parquet import ParquetFile  # most runs don't need it
     except ImportError:
@@ -133,8 +136,10 @@ def _parquet(source: Source, path: str) -> Table:
         for number, (place, name, *rest) in enumerate(zip(places, names, *cells), 1):
             read = functools.partial(_encoded, file, leaf, *place) if leaf else None
             if read and (not name or counts[name] > 1):
-                name = hashlib.sha256(read()).hexdigest()[:16]  # one image in several rows, or several with one name
-            yield f"row {number}", [f"{path}: {name}" if read else name, *rest], read
+                # one image in several rows, or several with one name; or none, which img2dataset could not download
+                data = read()
+                name, read = (hashlib.sha256(data).hexdigest()[:16], read) if data else (f"row {number}", None)
+            yield f"row {number}", [f"{path}: {name}" if leaf else name, *rest], read
 
     return header, rows
 
