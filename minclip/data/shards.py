@@ -19,13 +19,14 @@ from ..batches import Pairs
 from ..config import MinclipError, need
 from ..weights.config_json import parse_json
 from .photos.images import decode
+from .photos.tables import KNOWN, captions_in, plain
 
-WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
+WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "text", "caption")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds to wait for a silent server, and before each new attempt
 MAX_SHARDS = 1_000_000  # in a pattern; LAION-5B has a quarter of that
 MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that an image, and a caption or a header, may declare
 MAX_MEMBER = 2**32  # bytes that an unused member may declare: tarfile takes minutes to skip a terabyte past the end
-LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
+LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), **dict.fromkeys((*TEXTS, "json"), MAX_TEXT)}
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
 VALIDATION_PAIRS = 1000  # from the last shard
@@ -61,23 +62,27 @@ def _count(pattern: str) -> int:
     return math.prod(numbers) * math.prod(lists) * 52 ** len(re.findall(r"\{[A-Za-z]\.\.", pattern))  # {a..z}
 
 
-def load_shards(shards: Sequence[str], split: str = "val", *, image_size: int, size: int | None = None) -> Pairs:
+def load_shards(
+    shards: Sequence[str], split: str = "val", *, image_size: int, size: int | None = None, caption_column: str = ""
+) -> Pairs:
     """The first `size` samples that can be decoded, (N, 3, S, S) uint8, one caption each; fewer if the shards end.
 
     Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample, or the split isn't "val".
     """
     need(split == "val", f"shards can't be loaded as split {split!r}, only as 'val': training streams them")
     tally = Tally()
-    decoded = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
+    samples = (sample for shard in shards for sample in read_shard(shard, tally, caption_column=caption_column))
+    decoded = (sample for sample in samples if sample.decoded(image_size, tally))
     first = _first(decoded, size or VALIDATION_PAIRS, shards, tally)
     images, notes = np.stack([s.pixels for s in first]), (str(tally),) if tally.skipped else ()
     return Pairs(images, [[s.caption] for s in first], [s.name for s in first], notes=notes)
 
 
-def texts(shards: Sequence[str], *, count: int) -> list[str]:
+def texts(shards: Sequence[str], *, count: int, caption_column: str = "") -> list[str]:
     """Up to `count` captions of the first samples, to train a tokenizer on; no image is decoded."""
     tally = Tally()
-    return _first((s.caption for shard in shards for s in read_shard(shard, tally)), count, shards, tally)
+    samples = (sample for shard in shards for sample in read_shard(shard, tally, caption_column=caption_column))
+    return _first((sample.caption for sample in samples), count, shards, tally)
 
 
 def _first(items: Iterator, count: int, shards: Sequence[str], tally: "Tally") -> list:
@@ -125,13 +130,15 @@ class Sample:
         return self.pixels is not None
 
 
-def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
+def read_shard(shard: str, tally: Tally, *, caption_column: str = "") -> Iterator[Sample]:
     """The samples of one tar that have an image and a caption, in the tar's order; `tally` counts the others.
 
+    `caption_column` names the caption's file by its extension, or its field in the .json; "" tries known ones.
     A tar that is cut off or damaged ends there, and counts as one skipped sample.  MinclipError if it can't be opened.
     """
     short = Path(shard.split("?")[0] if shard.startswith(WEB) else shard).name  # a URL's query may hold a password
     opened, last, cut = _open(shard), "its beginning", False
+    limits = {caption_column.split(".")[-1].lower(): MAX_TEXT, **LIMITS}
 
     def files() -> Iterator[dict]:
         nonlocal last, cut
@@ -143,7 +150,7 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
                         raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                     if member.isfile():
                         # a sparse file of a few bytes may declare a terabyte of zeros
-                        limit = -1 if member.issparse() else LIMITS.get(member.name.split(".")[-1].lower(), -1)
+                        limit = -1 if member.issparse() else limits.get(member.name.split(".")[-1].lower(), -1)
                         content = tar.extractfile(member).read() if member.size <= limit else b""
                         yield {"fname": member.name, "data": content, "__url__": shard}
                         last = member.name
@@ -160,25 +167,39 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
     for number, found in enumerate(webdataset().tariterators.group_by_keys(files(), handler=note)):
         name = f"{short}: {found['__key__']}"
         try:
-            yield Sample((shard, number), name, *_pair(found))
+            yield Sample((shard, number), name, *_pair(found, caption_column))
         except ValueError as error:
             if not cut:  # else it is the sample that was cut, already counted
                 tally.add(f"{name} ({error})")
 
 
-def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
+def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     """Caption and encoded image of a sample, given as extension -> content; ValueError says what is missing."""
-    if "txt" in found:
-        caption = found["txt"].decode("utf-8")
-    else:
-        values = parse_json(found.get("json") or b"{}", "its .json")
-        caption = values.get("caption") if isinstance(values, dict) else None
-    if not isinstance(caption, str) or not caption.strip():
-        raise ValueError(f"no caption in a .txt or .json of up to {MAX_TEXT:,} bytes")
-    caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
-    if not (image := next((found[kind] for kind in IMAGES if found.get(kind)), None)):
-        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes")
-    return caption.strip(), image
+    kinds = [kind for kind in found if not kind.startswith("__")]
+    values = parse_json(found.get("json") or b"{}", "its .json")
+    fields = {plain(name): value for name, value in values.items()} if isinstance(values, dict) else {}
+    members = [kind for kind in ([asked.lower()] if asked else TEXTS) if kind in found]
+    named = [fields[name] for name in ([plain(asked)] if asked else KNOWN["caption"]) if name in fields]
+    if not (members or named or asked):  # "outputs.txt", if it is the only one
+        members = _with_dots(kinds, TEXTS)
+    texts = [found[members[0]].decode("utf-8")] if members else captions_in(named[0]) if named else []
+    if not texts or not isinstance(texts[0], str) or not texts[0].strip():
+        there = f"found .{', .'.join(kinds)}{' with ' * bool(fields)}{', '.join([*fields][:12])}"
+        wanted = f"{asked!r}" if asked else "a .txt or .json"
+        raise ValueError(f"no caption in {wanted} of up to {MAX_TEXT:,} bytes, {there}: set data.caption_column to one")
+    texts[0].encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
+    images = [kind for kind in IMAGES if found.get(kind)] or _with_dots([k for k in kinds if found[k]], IMAGES)
+    if not images:
+        raise ValueError(
+            f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes, found .{', .'.join(kinds)}"
+        )
+    return texts[0].strip(), found[images[0]]
+
+
+def _with_dots(kinds: list[str], wanted: tuple[str, ...]) -> list[str]:
+    """The extension such as "input.jpg" that ends with one of those `wanted`, if only one does."""
+    some = [kind for kind in kinds if kind.rpartition(".")[2] in wanted]
+    return some if len(some) == 1 else []
 
 
 class _Strict(tarfile.TarInfo):

@@ -8,10 +8,8 @@ from posixpath import basename, splitext
 
 from ...config import MinclipError
 from ...weights.hub import data_folder
-from .columns import KNOWN, SPLIT_WORDS, MissingColumn
-from .records import JSON, names_any
 from .source import TABLES, Row, Source
-from .tables import TOKENS, read_table
+from .tables import JSON, KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, normal, read_table
 
 KARPATHY = "dataset_*.json"
 FLICKR = ("captions.txt", "captions.csv", "results.csv", "*.token.txt", "*.token")
@@ -56,7 +54,7 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
     for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
         # don't parse another data set's file, which takes seconds; but report one that was cut off
-        if names_any(text, wanted) or not text.rstrip().endswith(("}", "]")):
+        if names_any(text, {*map(normal, wanted)}) or not text.rstrip().endswith(("}", "]")):
             rows = list(read_table(place, path))
             listed = {basename(row.image) for row in rows if row.split}
             if len(listed & wanted) > len(wanted) / 2:
@@ -74,7 +72,7 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
     tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
     json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
-    names = {basename(name) for name in (*source.images, *images)}
+    names = {normal(name) for name in (*source.images, *images)}
     refused, others = None, []
     for paths in (tables, tokens, json):
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
@@ -115,4 +113,5 @@ def _has_captions(source: Source, path: str, names: set[str], asked: str) -> boo
     if fnmatch(basename(path), KARPATHY) and '"sentences"' in text:
         return False  # whose split may be all that is wanted
     words = re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
-    return names_any(text, names) and (size < LARGE or any(text.count(f'"{word}') > 1 for word in words))
+    about = not names or names_any(text, names)  # where a JSON file is the root, its images may be in folders
+    return about and (size < LARGE or any(text.count(f'"{word}') > 1 for word in words))

@@ -1,5 +1,6 @@
 """A folder or a zip of photographs: lists and reads its files, sees changes, and finds the file that a name means."""
 
+import contextlib
 import os
 import posixpath
 import re
@@ -15,6 +16,7 @@ from ...config import MinclipError, need
 from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
 
 TABLES = (".csv", ".tsv", ".parquet")
+CAPTIONS = (*TABLES, ".json", ".jsonl", ".ndjson", ".token", ".txt")  # that can be the root themselves
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
 
 
@@ -32,9 +34,12 @@ class Source:
         need(root.exists(), f"data.root {str(root)!r} does not exist: give the folder or the zip of the photographs")
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
-        if root.suffix.lower() in TABLES:
-            beside = (p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
-            return cls(root.parent, (root.name, *sorted(beside)))
+        if root.suffix.lower() in CAPTIONS:
+            beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
+            beside = [
+                name for name in beside if not name.lower().endswith(CAPTIONS[:-1]) or name.startswith("dataset_")
+            ]
+            return cls(root.parent, tuple(dict.fromkeys((root.name, *beside))))
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
@@ -72,7 +77,14 @@ class Source:
             end = error.start
         except BROKEN as error:
             raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
-        raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): save it as UTF-8")
+        line, how = data[:end].count(10) + 1, "save it as UTF-8"
+        for encoding in (
+            ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("cp1252", "gb18030") * (0 not in data)
+        ):
+            with contextlib.suppress(UnicodeDecodeError):
+                how = data.decode(encoding) and f"{how}: it can be read as {encoding} (iconv -f {encoding} -t utf-8)"
+                break
+        raise MinclipError(f"{path} is not UTF-8 text (line {line}): {how}")
 
     @property
     def images(self) -> list[str]:

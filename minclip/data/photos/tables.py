@@ -1,42 +1,64 @@
-"""Tables of captions: CSV, TSV, parquet or JSON with an image column and one or more caption columns."""
+"""Tables of captions: CSV, TSV, parquet or JSON, with an image column and one or more caption columns."""
 
+import ast
 import contextlib
 import csv
-import functools
-import hashlib
 import io
 import re
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import chain
-from posixpath import basename, splitext
+import unicodedata
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import chain, islice
+from posixpath import basename
 from typing import Any
 
-from ...config import MinclipError, need
-from .columns import KNOWN, SHARDS, URL, MissingColumn, Table, captions_in, find_columns, plain
-from .images import IMAGES
-from .records import JSON, read_json
-from .source import Row, Source
+from ...config import MinclipError, nearest, need
+from ...weights.config_json import parse_json
+from .parquet import Table, read_parquet
+from .source import Finder, Row, Source
 
-TOKENS = (".token", ".token.txt")  # Flickr's own files: name#number, a tab, a caption
-HALF = re.compile("[\ud800-\udfff]")  # half a character, which JSON can hold: it is no text
+JSON = (".json", ".jsonl", ".ndjson")
+TOKENS = (".token", ".token.txt")  # Flickr's own files, without a header: name#number, a tab, a caption
+# known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
+NAMES = "image image_path image_file image_name file_name filename filepath file_path file img photo picture path"
+KNOWN = {
+    "image": f"{NAMES} image_bytes jpg jpeg png webp".split(),
+    "caption": "caption captions text title comment sentence sentences description raw".split(),
+}
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": COCO's val images that Karpathy trains on
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+SHARDS = 'download the images with img2dataset as shards, and set data.name to "shards"'
+URL = ("http://", "https://")
+NUMBERS = re.compile(r"\d+(\s*,\s*\d+)*")
+IMAGE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jp2|heic)(#\d+)?$", re.I)
+HALF = re.compile("[\ud800-\udfff]")  # half a character, which JSON can hold
+# a string as Python prints it, with no escape that Python doesn't know; a list of such, also without commas (NumPy)
+STRING = r"""'(?:[^'\\]|\\[\\'"nrtabfvxuU0-7])*'|"(?:[^"\\]|\\[\\'"nrtabfvxuU0-7])*\""""
+PRINTED = re.compile(rf"\[\s*(?:(?:{STRING}|None|nan)[\s,]*)*\]")
+
+
+class MissingColumn(MinclipError):
+    """The table has no image or no caption column: it may be a table of something else."""
 
 
 def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", ""), split: str = "") -> Iterator[Row]:
     """The rows of one table; `split` applies to all of them if the table has no column "split".
 
-    A table is a header, whose names, or `columns`, say where the image and its captions are (see `find_columns`), and
-    rows; JSON is one, too: its records are the rows.  A CSV or TSV has no header if both `columns` are numbers.
+    `columns` are the image column and the caption columns: names, patterns such as "caption_*", or numbers from 1, with
+    commas between several.  For "", known names are tried, for captions also with a number ("caption_0", "caption_1").
+    If all are numbers, a CSV has no header.  A caption cell may hold a list, also as JSON or Python prints it.
     Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
     """
-    kind = splitext(path)[1].lower()
-    reader = read_json if kind in JSON else _parquet if kind == ".parquet" else _csv
-    header, rows = reader(source, path, columns)
-    chosen = find_columns(path, header, columns)
+    kind = path.lower()
+    if kind.endswith(".parquet"):
+        header, rows = read_parquet(source, path)
+    else:
+        header, rows = (_json if kind.endswith(JSON) else _csv)(source, path, columns)
+    chosen = _columns(path, header, columns)
     splits = [i for i, name in enumerate(header) if plain(name) == "split"][:1]
-    for name in (header[i] for i in (*chosen, *splits)):
-        need(header.count(name) == 1, f"{path} has {header.count(name)} columns named {name!r}: rename all but one")
     place = ""
     for line, (name, *cells), read in rows([*chosen, *splits]):
         place, texts = f"{path} {line}", [captions_in(cell) for cell in cells]
@@ -45,9 +67,78 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
                 raise MinclipError(f"{place}: the column {header[i]!r} must hold text, got {wrong[0]!r:.60}")
         need(bool(name and name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
         need(not name.startswith(URL), f"{place}: {name:.60} is a URL: {SHARDS}")
-        given = "".join(texts.pop()) if splits else split
-        yield Row(path, place, re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()), [*chain(*texts)], given.strip(), read)
+        named = "".join(texts.pop()) if splits else split
+        yield Row(path, place, re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()), [*chain(*texts)], named.strip(), read)
     need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
+
+
+# ---- columns and cells
+
+
+def plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _columns(path: str, header: list[str], asked: tuple[str, str]) -> list[int]:
+    """The image column and the caption columns, counted from 0."""
+    found = {what: _matching(header, what, wanted) for what, wanted in zip(KNOWN, asked)}
+    has = f"it has {', '.join(header)}" if header else "it is empty"
+    if not (found["image"] or asked[0]) and {"url", "image_url", "link"} & {*map(plain, header)}:
+        raise MissingColumn(f"{path} has URLs but no image column ({has}): {SHARDS}")
+    missing = {what: wanted for what, wanted in zip(KNOWN, asked) if not found[what]}
+    for what, wanted in missing.items():
+        which = f"column {wanted!r}{nearest(wanted, header)}" if wanted else f"known {what} column"
+        fields = " and ".join(f"data.{what}_column" for what in missing)
+        raise MissingColumn(f"{path} has no {which}: {has}; set {fields} to yours")
+    need(len(found["image"]) == 1, f"{path} has several columns for data.image_column {asked[0]!r}: {has}")
+    return found["image"] + found["caption"]
+
+
+def _matching(header: list[str], what: str, asked: str) -> list[int]:
+    names = [plain(name) for name in header]
+
+    def columns(wanted: str) -> list[int]:
+        exact = [i for i, name in enumerate(names) if name == plain(wanted)]  # which may hold a "[" or a "*"
+        return exact or [i for i, name in enumerate(names) if fnmatchcase(name, plain(wanted)) or wanted == str(i + 1)]
+
+    if asked:
+        parts = [columns(part.strip()) for part in ([asked] if plain(asked) in names else asked.split(","))]
+        return sorted({i for part in parts for i in part}) if all(parts) else []
+    for word in KNOWN[what]:
+        numbered = [i for i, name in enumerate(names) if what == "caption" and re.fullmatch(rf"{word}_?\d+", name)]
+        if found := columns(word) or numbered:
+            return found
+    return []
+
+
+def captions_in(cell: Any) -> list[Any]:
+    """The captions in a cell: a text, or the texts of a list or of its records; anything else as it is, to be refused.
+
+    A text may be a list as JSON or Python prints it; one that merely begins like a list is a caption.
+    """
+    items = _listed(cell) if isinstance(cell, str) else cell
+    return [_text_of(item) for item in (items if isinstance(items, list) else [items]) if item is not None]
+
+
+def _listed(cell: str) -> Any:
+    if re.match(r'\[\s*"', cell):
+        with contextlib.suppress(MinclipError):
+            return parse_json(cell, "")
+    if PRINTED.fullmatch(cell):
+        with contextlib.suppress(ValueError, SyntaxError):  # "\\x" without digits
+            return [ast.literal_eval(string) for string in re.findall(STRING, cell)]
+    return cell
+
+
+def _text_of(item: Any) -> Any:
+    """The text of a record such as Karpathy's {"raw": …, "tokens": […]}; anything else as it is."""
+    if not isinstance(item, dict):
+        return item
+    words = " ".join(map(str, item["tokens"])) if isinstance(item.get("tokens"), list) else item
+    return next((item[key] for key in KNOWN["caption"] if key in item), words)
+
+
+# ---- CSV
 
 
 def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
@@ -55,9 +146,7 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     delimiter = "\t" if "\t" in first else min(",;|", key=f"{first},;|".index)  # the first one: captions hold commas
     token, results = path.lower().endswith(TOKENS), delimiter == "|" and basename(path) == "results.csv"
-    quoting = (
-        csv.QUOTE_NONE if token or results else csv.QUOTE_MINIMAL
-    )  # in Flickr's files, quotes are part of the text
+    quoting = csv.QUOTE_NONE if token or results else csv.QUOTE_MINIMAL  # quotes in Flickr's files are text
     options = {"skipinitialspace": True, "strict": True, "quoting": quoting}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
 
@@ -76,7 +165,8 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     table = filled()
     number, cells = next(table, (0, []))
     header = [name.strip() for name in cells]
-    if token or _numbered(header, asked):
+    named = {*asked} & {*header} or {*map(plain, header)} & {*KNOWN["image"]}
+    if token or (all(map(NUMBERS.fullmatch, asked)) and not named):
         table = chain([(number, cells)], table)
         header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
     else:
@@ -96,18 +186,11 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     return header, rows
 
 
-def _numbered(cells: list[str], asked: tuple[str, str]) -> bool:
-    """Whether both columns are given by number, and the first row is not a header nevertheless."""
-    if not all(re.fullmatch(r"\d+(\s*,\s*\d+)*", columns) and columns not in cells for columns in asked):
-        return False
-    return not any(plain(cell) in KNOWN["image"] for cell in cells[int(asked[0].split(",")[0]) - 1 :][:1])
-
-
 def _check_header(source: Source, path: str, cells: list[str]) -> None:
-    """Raises MissingColumn if the first row names an image, or is one of a table of URLs: it must not be lost."""
-    named = any(plain(cell) in words for cell in cells for words in KNOWN.values())
-    known = set() if named else {splitext(basename(image))[0] for image in source.images}
-    images = [i for i, cell in enumerate(cells) if cell.lower().endswith(IMAGES) or cell in known]
+    """Raises MissingColumn if the first row names an image or a URL: without a header, it would be lost."""
+    known = any(plain(cell) in words for cell in cells for words in KNOWN.values())
+    finder = Finder(() if known else source.images)  # images may be named without their ending
+    images = [i for i, cell in enumerate(cells) if IMAGE_NAME.search(cell) or finder.find(cell, by_name=True)]
     first = f"{path} has no header: its first line is {', '.join(cells)[:100]!r}"
     if any(cell.startswith(URL) for cell in cells):
         raise MissingColumn(f"{first}, with a URL: {SHARDS}")
@@ -117,66 +200,68 @@ def _check_header(source: Source, path: str, cells: list[str]) -> None:
         raise MissingColumn(f"{first}: set {how}, which count from 1, or add a header such as image,caption")
 
 
-def _parquet(source: Source, path: str, asked: tuple[str, str]) -> Table:
-    try:
-        from pyarrow.parquet import ParquetFile  # most runs don't need it
-    except ImportError:
-        raise MinclipError(f"{path} needs pyarrow: pip install pyarrow, or write a CSV") from None
-    with _parquet_errors(path):
-        file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
-        header, groups = file.schema_arrow.names, range(file.num_row_groups)
+# ---- JSON
 
-    def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]:
-        image, *others = (header[i] for i in columns)
-        with _parquet_errors(path):
-            names, leaf = _images(file, image)
-            cells = [file.read([other])[other].to_pylist() for other in others]
-            places = [(group, i) for group in groups for i in range(file.metadata.row_group(group).num_rows)]
-        counts = Counter(names) if leaf else {}
-        for number, (place, name, *rest) in enumerate(zip(places, names, *cells), 1):
-            read = functools.partial(_encoded, file, leaf, *place) if leaf else None
-            if read and (not name or counts[name] > 1):
-                # one image in several rows, or several with one name; or none, which img2dataset could not download
-                data = read()
-                name, read = (hashlib.sha256(data).hexdigest()[:16], read) if data else (f"row {number}", None)
-            yield f"row {number}", [f"{path}: {name}" if leaf else name, *rest], read
+
+def normal(path: str) -> str:
+    """A file's name, in one case and one Unicode form."""
+    return unicodedata.normalize("NFC", basename(path)).casefold()
+
+
+def names_any(text: str, names: set[str]) -> bool:
+    """Whether a string in JSON, of the first million, is one of `names` (see `normal`), also below folders."""
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text[: 2**26])
+    return any(normal(end[1]) in names for end in islice(re.finditer(r'(?<=["/\\])([^"/\\]+)"', text), 10**6))
+
+
+def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
+    """The records of a JSON file as rows: a record has names and values, {"file_name": "a.jpg", "caption": "a dog"}.
+
+    They may be JSON lines; a list, at the top or under any key ("train" gives the split); COCO's "annotations", which
+    get the file names of its "images" by "image_id"; or one object by image, {"a.jpg": "a dog", "b.jpg": ["a cat"]}.
+    """
+    text, wanted = source.text(path), {plain(asked[0])} if asked[0] else {*KNOWN["image"]}
+    try:
+        records = [*_records(parse_json(text, path), wanted)]
+    except MinclipError as error:
+        if "Extra data: line" not in str(error):
+            raise
+        lines = enumerate(text.split("\n"), 1)  # not splitlines: JSON may hold other line ends as they are
+        records = [(f"line {n}", parse_json(line, f"{path} line {n}")) for n, line in lines if line.strip()]
+    if not records:
+        raise MissingColumn(f'{path} has no list of records such as {{"image": "a.jpg", "caption": "a dog"}}')
+    for place, record in records:
+        need(isinstance(record, dict), f"{path} {place} must have names and values, got {record!r:.60}")
+    header = list(dict.fromkeys(key for _, record in records for key in record))
+
+    def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
+        for place, record in records:
+            yield place, [record.get(header[i]) for i in columns], None
 
     return header, rows
 
 
-@contextlib.contextmanager
-def _parquet_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # pyarrow's errors, and Python's on damaged names and lengths
-        raise MinclipError(f"{path} is not a valid parquet file: {error}") from None
+def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+    """Places and records: of the lists whose records have one of the names `wanted`, if there are any."""
 
+    def named(record: Any) -> bool:
+        return isinstance(record, dict) and any(plain(key) in wanted for key in record)
 
-def _images(file: Any, column: str) -> tuple[list[Any], str]:
-    """The image name of each row, None without one, and the (sub)column of encoded images, "" without one."""
-    kind, names, leaf = file.schema_arrow.field(column).type, [None] * file.metadata.num_rows, f"{column}.bytes"
-    if str(kind) in ("binary", "large_binary"):
-        return names, column
-    # Hugging Face's struct of bytes and path, one of which may be null
-    parts = kind if str(kind).startswith("struct") else ()
-    fields = {part.name: str(part.type).removeprefix("large_") for part in parts}
-    if fields.get("bytes") not in ("binary", "null") or fields.get("path", "null") not in ("string", "null"):
-        return file.read([column])[column].to_pylist(), ""  # names of files; read_table refuses anything else
-    if "path" in fields:
-        names = [cell and cell["path"] for cell in file.read([f"{column}.path"])[column].to_pylist()]
-    return names, "" if names and names[0] and not _encoded(file, leaf, 0, 0) else leaf
-
-
-_LOCK = threading.Lock()  # ParquetFile is not thread-safe
-
-
-def _encoded(file: Any, leaf: str, group: int, row: int) -> bytes:
-    """The encoded image in one row of a row group, b"" without one; fast if rows are read in order."""
-    with _LOCK:
-        cell = _row_group(file, leaf, group)[row].as_py()
-    return (cell["bytes"] if isinstance(cell, dict) else cell) or b""
-
-
-@functools.lru_cache(maxsize=2)  # row groups, usually of a few hundred images
-def _row_group(file: Any, leaf: str, number: int) -> Any:
-    return file.read_row_group(number, [leaf]).column(0)
+    parts = values if isinstance(values, dict) else {"": values}
+    lists = {key: part for key, part in parts.items() if isinstance(part, list) and part and isinstance(part[0], dict)}
+    if {"images", "annotations"} <= lists.keys() and not named(lists["annotations"][0]):
+        images = {str(image.get("id")): image for image in lists["images"] if isinstance(image, dict)}
+        names = {id: {key: image[key] for key in image if plain(key) in wanted} for id, image in images.items()}
+        lists = {"annotations": [a and {**names.get(str(a.get("image_id")), {}), **a} for a in lists["annotations"]]}
+    kept = {key: part for key, part in lists.items() if named(part[0])}
+    if named(values) and not kept:
+        yield "line 1", values
+    elif lists:
+        for key, records in (kept or lists).items():
+            split = {"split": key} if key.lower() in SPLIT_WORDS else {}
+            yield from ((f"{key}[{i}]", {**split, **record} if split else record) for i, record in enumerate(records))
+    elif isinstance(values, dict):
+        for name, part in values.items():
+            record = part if isinstance(part, dict) else {"caption": part}
+            if all(isinstance(text, str) for text in captions_in(record.get("caption"))):
+                yield repr(name), {"image": name, **record}
