@@ -5,7 +5,7 @@ import math
 import re
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -175,30 +175,26 @@ def read_shard(shard: str, tally: Tally, *, caption_column: str = "") -> Iterato
 
 def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     """Caption and encoded image of a sample, given as extension -> content; ValueError says what is missing."""
-    kinds = [kind for kind in found if not kind.startswith("__")]
-    values = parse_json(found.get("json") or b"{}", "its .json")
+    files = {kind: content for kind, content in found.items() if isinstance(content, bytes)}  # not webdataset's __key__
+    values = parse_json(files.get("json") or b"{}", "its .json")
     fields = {plain(name): value for name, value in values.items()} if isinstance(values, dict) else {}
-    members = [kind for kind in ([asked.lower()] if asked else TEXTS) if kind in found]
-    named = [fields[name] for name in ([plain(asked)] if asked else KNOWN["caption"]) if name in fields]
-    if not (members or named or asked):  # "outputs.txt", if it is the only one
-        members = _with_dots(kinds, TEXTS)
-    texts = [found[members[0]].decode("utf-8")] if members else captions_in(named[0]) if named else []
-    if not texts or not isinstance(texts[0], str) or not texts[0].strip():
-        there = f"found .{', .'.join(kinds)}{' with ' * bool(fields)}{', '.join([*fields][:12])}"
-        wanted = f"{asked!r}" if asked else "a .txt or .json"
-        raise ValueError(f"no caption in {wanted} of up to {MAX_TEXT:,} bytes, {there}: set data.caption_column to one")
-    texts[0].encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
-    images = [kind for kind in IMAGES if found.get(kind)] or _with_dots([k for k in kinds if found[k]], IMAGES)
+    names = [asked.lower(), plain(asked)] if asked else [*TEXTS, *KNOWN["caption"], *_only(files, TEXTS)]
+    cell = next((part[name] for name in names for part in (files, fields) if name in part), None)
+    caption = (captions_in(cell.decode("utf-8") if isinstance(cell, bytes) else cell) or [None])[0]
+    there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"
+    if not isinstance(caption, str) or not caption.strip():
+        where = f"{asked!r}" if asked else "a .txt or .json"
+        raise ValueError(f"no caption in {where} of up to {MAX_TEXT:,} bytes, {there}: set data.caption_column")
+    caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
+    images = [kind for kind in (*IMAGES, *_only(files, IMAGES)) if files.get(kind)]
     if not images:
-        raise ValueError(
-            f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes, found .{', .'.join(kinds)}"
-        )
-    return texts[0].strip(), found[images[0]]
+        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes, {there}")
+    return caption.strip(), files[images[0]]
 
 
-def _with_dots(kinds: list[str], wanted: tuple[str, ...]) -> list[str]:
-    """The extension such as "input.jpg" that ends with one of those `wanted`, if only one does."""
-    some = [kind for kind in kinds if kind.rpartition(".")[2] in wanted]
+def _only(kinds: Iterable[str], ends: tuple[str, ...]) -> list[str]:
+    """The extension with one of these ends, "input.jpg" for "jpg", if only one has."""
+    some = [kind for kind in kinds if kind.rpartition(".")[2] in ends]
     return some if len(some) == 1 else []
 
 

@@ -37,7 +37,7 @@ def read_flickr(source: Source) -> list[Row]:
             return list(read_table(source, paths[0]))
     if rows := read_karpathy(source, source.images):
         return rows
-    looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.first_files()}"
+    looked = f"looked for {', '.join(FLICKR)} or {KARPATHY}, found {source.first_files()}"
     own = 'for other photographs set data.name to "own"'
     raise MinclipError(f"{source.root} has no known Flickr layout: {looked}; {own}")
 
