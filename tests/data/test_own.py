@@ -100,7 +100,7 @@ def test_a_text_that_is_not_utf8_is_an_error_with_its_line(tmp_path):
 
 def test_no_captions_at_all_is_an_error_that_tells_what_was_looked_for_and_found(tmp_path):
     put_photographs(tmp_path, ["a.jpg"])
-    with pytest.raises(MinclipError, match=r"has no captions: looked for a \.csv.*dataset_\*\.json, found a\.jpg$"):
+    with pytest.raises(MinclipError, match=r"has no captions: looked for \.csv.*dataset_\*\.json, found a\.jpg$"):
         found(tmp_path)
 
 

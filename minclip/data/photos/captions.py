@@ -8,12 +8,11 @@ from posixpath import basename, splitext
 
 from ...config import MinclipError
 from ...weights.hub import data_folder
-from .source import TABLES, Row, Source
-from .tables import JSON, KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, normal, read_table
+from .source import JSON, TABLES, Row, Source
+from .tables import KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, normal, read_table
 
 KARPATHY = "dataset_*.json"
 FLICKR = ("captions.txt", "captions.csv", "results.csv", "*.token.txt", "*.token")
-UNREAD = (".xlsx", ".xls", ".ods", ".gz", ".bz2", ".xz", ".arrow")  # tables that are named if there is no other
 LARGE, LARGEST = 2**24, 2**30  # bytes of JSON: to be parsed only with captions in it, and never
 
 
@@ -50,39 +49,37 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
     places = [(source, path) for path in source.files if fnmatch(basename(path), KARPATHY)]
     around = [*source.root.absolute().parent.glob(KARPATHY), *(data_folder() / "karpathy-splits").rglob(KARPATHY)]
     places += [(Source(Path(), ()), path.as_posix()) for path in around]
-    wanted = {basename(name) for name in names}
+    wanted = {*map(normal, names)}
     for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
         # don't parse another data set's file, which takes seconds; but report one that was cut off
-        if names_any(text, {*map(normal, wanted)}) or not text.rstrip().endswith(("}", "]")):
+        if names_any(text, wanted) or not text.rstrip().endswith(("}", "]")):
             rows = list(read_table(place, path))
-            listed = {basename(row.image) for row in rows if row.split}
-            if len(listed & wanted) > len(wanted) / 2:
+            if len({normal(row.image) for row in rows if row.split} & wanted) > len(wanted) / 2:
                 return rows
     return []
 
 
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
-    """The rows of all tables; without tables, of Flickr's token files, of JSON that names an image here, of a .txt
-    beside each image, or of Karpathy's JSON.
+    """The rows of all tables; else of Flickr's token files; else of JSON; else of a .txt beside each image, or Karpathy's.
 
     Rows of files named train, val and test get that split, if there is one named train.
     """
     images = {splitext(image)[0] for image in source.images}
+    names = {normal(name) for name in (*source.images, *images)}
     tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
     tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
     json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
-    names = {normal(name) for name in (*source.images, *images)}
-    refused, others = None, []
+    refused, others = None, ""
     for paths in (tables, tokens, json):
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
         for path, split in splits.items():
+            if paths is json and not _is_ours(source, path, names, columns[1]):
+                others = others or f"; {path} names none of the images"
+                continue
             try:
-                if paths is not json or _has_captions(source, path, names, columns[1]):
-                    named = split if "train" in splits.values() else ""
-                    rows += read_table(source, path, columns=columns, split=named)
-                else:
-                    others.append(path)
+                named = split if "train" in splits.values() else ""
+                rows += read_table(source, path, columns=columns, split=named)
             except MissingColumn as error:  # perhaps a table of something else
                 refused = refused or error
         if rows:
@@ -92,26 +89,17 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
         beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
         rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
         rows = rows or read_karpathy(source, source.images)
-    if rows:
-        return rows
-    looked = "looked for a .csv, .tsv, .parquet, .json or .jsonl with image and caption columns, a .txt for each image,"
-    looked += f" or {KARPATHY}, found {source.first_files()}"
-    looked += "".join(f"; {path} names none of the images" for path in others[:1])
-    packed = (path for path in (source.root.name, *source.files) if path.lower().endswith(UNREAD))
-    looked += "".join(f"; {path} can't be read: save it as CSV" for path in [*packed][:1])
-    raise refused or MinclipError(f"{source.root} has no captions: {looked}")
+    looked = f"looked for {', '.join((*TABLES, *JSON))} with image and caption columns (save other tables as CSV)"
+    looked += f", a .txt for each image, or {KARPATHY}, found {source.first_files()}{others}"
+    if not rows:
+        raise refused or MinclipError(f"{source.root} has no captions: {looked}")
+    return rows
 
 
-def _has_captions(source: Source, path: str, names: set[str], asked: str) -> bool:
-    """Whether a JSON file names an image here and, if it is large, may hold captions; others can take minutes to parse."""
-    if (size := source.stamp(path)[0]) > LARGEST:
-        return False
-    try:
-        text = source.text(path)
-    except MinclipError as error:
-        raise MissingColumn(str(error)) from None
-    if fnmatch(basename(path), KARPATHY) and '"sentences"' in text:
-        return False  # whose split may be all that is wanted
-    words = re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
-    about = not names or names_any(text, names)  # where a JSON file is the root, its images may be in folders
-    return about and (size < LARGE or any(text.count(f'"{word}') > 1 for word in words))
+def _is_ours(source: Source, path: str, names: set[str], asked: str) -> bool:
+    """Whether JSON names one of the images and, if it is large, repeats a word for captions; parsing others takes long."""
+    size, words = source.stamp(path)[0], re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
+    text = source.text(path) if size < LARGEST else ""
+    karpathy = fnmatch(basename(path), KARPATHY) and '"sentences"' in text  # perhaps only for its split
+    captions = size < LARGE or any(text.count(f'"{word}') > 1 for word in words)
+    return captions and not karpathy and (names_any(text, names) or not names)  # none yet: the root is a file

@@ -16,7 +16,7 @@ from .source import Source
 Table = tuple[list[str], Callable[[list[int]], Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]]]
 
 
-def read_parquet(source: Source, path: str) -> Table:
+def read_parquet(source: Source, path: str, _: Any) -> Table:
     try:
         from pyarrow.parquet import ParquetFile  # most runs don't need it
     except ImportError:

@@ -1,6 +1,5 @@
 """A folder or a zip of photographs: lists and reads its files, sees changes, and finds the file that a name means."""
 
-import contextlib
 import os
 import posixpath
 import re
@@ -16,7 +15,8 @@ from ...config import MinclipError, need
 from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
 
 TABLES = (".csv", ".tsv", ".parquet")
-CAPTIONS = (*TABLES, ".json", ".jsonl", ".ndjson", ".token", ".txt")  # that can be the root themselves
+JSON = (".json", ".jsonl", ".ndjson")
+CAPTIONS = (*TABLES, *JSON, ".token")
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
 
 
@@ -34,7 +34,7 @@ class Source:
         need(root.exists(), f"data.root {str(root)!r} does not exist: give the folder or the zip of the photographs")
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
-        if root.suffix.lower() in CAPTIONS:
+        if root.suffix.lower() in (*CAPTIONS, ".txt"):
             beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
             beside = [
                 name for name in beside if not name.lower().endswith(CAPTIONS[:-1]) or name.startswith("dataset_")
@@ -77,14 +77,9 @@ class Source:
             end = error.start
         except BROKEN as error:
             raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
-        line, how = data[:end].count(10) + 1, "save it as UTF-8"
-        for encoding in (
-            ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("cp1252", "gb18030") * (0 not in data)
-        ):
-            with contextlib.suppress(UnicodeDecodeError):
-                how = data.decode(encoding) and f"{how}: it can be read as {encoding} (iconv -f {encoding} -t utf-8)"
-                break
-        raise MinclipError(f"{path} is not UTF-8 text (line {line}): {how}")
+        kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"  # as Windows writes it
+        how = f"save it as UTF-8 (if it is {kind}: iconv -f {kind} -t UTF-8)"
+        raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): {how}")
 
     @property
     def images(self) -> list[str]:

@@ -15,9 +15,8 @@ from typing import Any
 from ...config import MinclipError, nearest, need
 from ...weights.config_json import parse_json
 from .parquet import Table, read_parquet
-from .source import Finder, Row, Source
+from .source import JSON, Finder, Row, Source
 
-JSON = (".json", ".jsonl", ".ndjson")
 TOKENS = (".token", ".token.txt")  # Flickr's own files, without a header: name#number, a tab, a caption
 # known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
 NAMES = "image image_path image_file image_name file_name filename filepath file_path file img photo picture path"
@@ -53,10 +52,8 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
     Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
     """
     kind = path.lower()
-    if kind.endswith(".parquet"):
-        header, rows = read_parquet(source, path)
-    else:
-        header, rows = (_json if kind.endswith(JSON) else _csv)(source, path, columns)
+    reader = read_parquet if kind.endswith(".parquet") else _json if kind.endswith(JSON) else _csv
+    header, rows = reader(source, path, columns)
     chosen = _columns(path, header, columns)
     splits = [i for i, name in enumerate(header) if plain(name) == "split"][:1]
     place = ""
@@ -233,12 +230,7 @@ def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
     for place, record in records:
         need(isinstance(record, dict), f"{path} {place} must have names and values, got {record!r:.60}")
     header = list(dict.fromkeys(key for _, record in records for key in record))
-
-    def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
-        for place, record in records:
-            yield place, [record.get(header[i]) for i in columns], None
-
-    return header, rows
+    return header, lambda columns: ((at, [record.get(header[i]) for i in columns], None) for at, record in records)
 
 
 def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
