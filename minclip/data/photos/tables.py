@@ -31,7 +31,6 @@ SPLIT_WORDS = {
 }
 SHARDS = 'download the images with img2dataset as shards, and set data.name to "shards"'
 URL = ("http://", "https://")
-NUMBERS = re.compile(r"\d+(\s*,\s*\d+)*")
 IMAGE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jp2|heic)(#\d+)?$", re.I)
 HALF = re.compile("[\ud800-\udfff]")  # half a character, which JSON can hold
 # a string as Python prints it, with no escape that Python doesn't know; a list of such, also without commas (NumPy)
@@ -162,8 +161,8 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     table = filled()
     number, cells = next(table, (0, []))
     header = [name.strip() for name in cells]
-    named = {*asked} & {*header} or {*map(plain, header)} & {*KNOWN["image"]}
-    if token or (all(map(NUMBERS.fullmatch, asked)) and not named):
+    named = {*asked} & {*header} or {*map(plain, header)} & {*KNOWN["image"]}  # a header, whatever is asked for
+    if token or (all(re.fullmatch("[0-9, ]+", columns) for columns in asked) and not named):
         table = chain([(number, cells)], table)
         header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
     else:
@@ -234,7 +233,7 @@ def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
 
 
 def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
-    """Places and records: of the lists whose records have one of the names `wanted`, if there are any."""
+    """Places and records: of the lists whose records have one of the names `wanted` for images, if there are any."""
 
     def named(record: Any) -> bool:
         return isinstance(record, dict) and any(plain(key) in wanted for key in record)
@@ -243,8 +242,10 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
     lists = {key: part for key, part in parts.items() if isinstance(part, list) and part and isinstance(part[0], dict)}
     if {"images", "annotations"} <= lists.keys() and not named(lists["annotations"][0]):
         images = {str(image.get("id")): image for image in lists["images"] if isinstance(image, dict)}
-        names = {id: {key: image[key] for key in image if plain(key) in wanted} for id, image in images.items()}
-        lists = {"annotations": [a and {**names.get(str(a.get("image_id")), {}), **a} for a in lists["annotations"]]}
+        for record in filter(lambda part: isinstance(part, dict), lists["annotations"]):
+            image = images.get(str(record.get("image_id")), {})
+            record.update((key, image[key]) for key in image if plain(key) in wanted)
+        lists.pop("images")
     kept = {key: part for key, part in lists.items() if named(part[0])}
     if named(values) and not kept:
         yield "line 1", values
@@ -256,4 +257,4 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
         for name, part in values.items():
             record = part if isinstance(part, dict) else {"caption": part}
             if all(isinstance(text, str) for text in captions_in(record.get("caption"))):
-                yield repr(name), {"image": name, **record}
+                yield repr(name), record if named(record) else {"image": name, **record}
