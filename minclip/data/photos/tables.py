@@ -59,12 +59,13 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
     for line, (name, *cells), read in rows([*chosen, *splits]):
         place, texts = f"{path} {line}", [captions_in(cell) for cell in cells]
         for i, values in zip([*chosen, *splits], [[name or ""], *texts]):
-            if wrong := [value for value in values if not isinstance(value, str) or HALF.search(value)]:
+            if wrong := [v for v in values if not isinstance(v, str) or (not v.isascii() and HALF.search(v))]:
                 raise MinclipError(f"{place}: the column {header[i]!r} must hold text, got {wrong[0]!r:.60}")
         need(bool(name and name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
         need(not name.startswith(URL), f"{place}: {name:.60} is a URL: {SHARDS}")
         named = "".join(texts.pop()) if splits else split
-        yield Row(path, place, re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()), [*chain(*texts)], named.strip(), read)
+        name = re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()) if "#" in name else name.strip()  # Flickr's "a.jpg#0"
+        yield Row(path, place, name, [*chain(*texts)], named.strip(), read)
     need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
 
 
@@ -112,6 +113,8 @@ def captions_in(cell: Any) -> list[Any]:
 
     A text may be a list as JSON or Python prints it; one that merely begins like a list is a caption.
     """
+    if isinstance(cell, str) and not cell.startswith("["):
+        return [cell]
     items = _listed(cell) if isinstance(cell, str) else cell
     return [_text_of(item) for item in (items if isinstance(items, list) else [items]) if item is not None]
 
