@@ -6,6 +6,7 @@ from typing import Any
 from ..config import need
 from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
+from ..data.stream import evaluation
 from ..evaluate import few_shot, final_figures, linear_probe
 from ..evaluate.probe import crossing
 from ..evaluate.tasks import probe_sets, run_tasks, task_names
@@ -34,7 +35,9 @@ class Eval:
         need(not (self.download or self.out), "--download and --out belong to --tasks: add, say, --tasks cifar10")
         run = Run.load(self.run_folder)
         opened = open_data(replace(run.config.data, root=self.root or run.config.data.root))
-        splits = {split: opened.load(split) for split in opened.evaluation_splits}
+        splits = evaluation(opened)
+        for note in dict.fromkeys(note for pairs in splits.values() for note in pairs.notes):
+            console.print(f"note: {note}")
         model = run.model.to(pick_device(run.config.train.device, "fp32")[0])
         figures = final_figures(model, run.tokenizer, splits, trained_on=read_learnt(run.folder))
         print_figures(figures)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import sqlite3
-import zipfile
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import MinclipError, need
-from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
-from ..data.photos.source import Source
+from ..data.photos.images import BROKEN, endings, open_image, read_image
+from ..data.photos.source import Source, counted
 from ..data.stream import prefetch
 from ..model import CLIP
 from ..weights.hub import data_folder
@@ -39,7 +38,7 @@ class Index:
     vectors: Tensor  # (N, D) float32 of length 1, on the CPU
     loaded: Loaded  # model, preprocess, tokenizer
     broken: list[str]  # "path (why)" of the files that can't be read
-    notes: list[str]  # what happened to the index file
+    notes: list[str]  # what happened to the index file, and what is below the root but can't be read
 
     @classmethod
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
@@ -49,12 +48,11 @@ class Index:
         in `.minclip/` beside the photographs, one per model, or in the data folder's cache if that can't be written.
         It is saved after each batch, where the next call resumes.  MinclipError if nothing can be read, or written.
         """
-        root, notes = Path(images), []
-        what = "is neither a folder nor a valid zip file" if root.exists() else "does not exist"
-        need(root.is_dir() or zipfile.is_zipfile(root), f"{root} {what}: give a folder or a zip of photographs")
-        source = Source.open(root)
+        source = Source.open(root := Path(images), "")
+        notes = counted(source.unread)
         stamps = {os.fsencode(path): " ".join(map(str, source.stamp(path))) for path in source.images}
-        need(stamps, f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
+        none = f"{root} has no photographs: looked for {', '.join(endings())}, in subfolders too"
+        need(stamps, "; ".join([none, *notes]))
         file = _open(root, loaded, notes)
         try:
             known = dict(file.execute("SELECT path, stamp FROM images"))

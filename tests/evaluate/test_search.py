@@ -394,7 +394,7 @@ def test_a_model_without_a_tokenizer_finds_photographs_alike_only(here, photos, 
 
 
 MISTAKES = [
-    ("--images nowhere --query star", "nowhere does not exist"),
+    ("--images nowhere --query star", "/nowhere'"),
     ("--images empty --query star", "empty has no photographs"),
     ("--images text.png --query star", "text.png"),
     ("--images broken --query star", "1 images in broken can be read: a.png"),

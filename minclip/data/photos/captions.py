@@ -8,8 +8,8 @@ from posixpath import basename, splitext
 
 from ...config import MinclipError
 from ...weights.hub import data_folder
-from .source import JSON, TABLES, Row, Source
-from .tables import KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, normal, read_table
+from .source import JSON, TABLES, Row, Source, plain
+from .tables import KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, read_table
 
 KARPATHY = "dataset_*.json"
 FLICKR = ("captions.txt", "captions.csv", "results.csv", "*.token.txt", "*.token")
@@ -49,13 +49,13 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
     places = [(source, path) for path in source.files if fnmatch(basename(path), KARPATHY)]
     around = [*source.root.absolute().parent.glob(KARPATHY), *(data_folder() / "karpathy-splits").rglob(KARPATHY)]
     places += [(Source(Path(), ()), path.as_posix()) for path in around]
-    wanted = {*map(normal, names)}
+    wanted = {plain(basename(name)) for name in names}
     for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
         # don't parse another data set's file, which takes seconds; but report one that was cut off
         if names_any(text, wanted) or not text.rstrip().endswith(("}", "]")):
             rows = list(read_table(place, path))
-            if len({normal(row.image) for row in rows if row.split} & wanted) > len(wanted) / 2:
+            if len({plain(basename(row.image)) for row in rows if row.split} & wanted) > len(wanted) / 2:
                 return rows
     return []
 
@@ -66,7 +66,7 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     Rows of files named train, val and test get that split, if there is one named train.
     """
     images = {splitext(image)[0] for image in source.images}
-    names = {normal(name) for name in (*source.images, *images)}
+    names = {plain(basename(name)) for name in (*source.images, *images)}
     tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
     tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
     json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
@@ -86,7 +86,9 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
             return rows
     if not (refused and any(columns)):
         texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith((".txt", ".caption"))}
-        beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
+        texts = {plain(stem): path for stem, path in texts.items()} | texts
+        stems = {image: splitext(image)[0] for image in source.images}
+        beside = [(texts.get(stem, texts.get(plain(stem))), basename(image)) for image, stem in stems.items()]
         rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
         rows = rows or read_karpathy(source, source.images)
     looked = f"looked for {', '.join((*TABLES, *JSON))} with image and caption columns (save other tables as CSV)"

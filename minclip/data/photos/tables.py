@@ -5,7 +5,6 @@ import contextlib
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import chain, islice
@@ -16,6 +15,7 @@ from ...config import MinclipError, nearest, need
 from ...weights.config_json import parse_json
 from .parquet import Table, read_parquet
 from .source import JSON, Finder, Row, Source
+from .source import plain as plain_name
 
 TOKENS = (".token", ".token.txt")  # Flickr's own files, without a header: name#number, a tab, a caption
 # known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
@@ -202,15 +202,10 @@ def _check_header(source: Source, path: str, cells: list[str]) -> None:
 # ---- JSON
 
 
-def normal(path: str) -> str:
-    """A file's name, in one case and one Unicode form."""
-    return unicodedata.normalize("NFC", basename(path)).casefold()
-
-
 def names_any(text: str, names: set[str]) -> bool:
-    """Whether a string in JSON, of the first million, is one of `names` (see `normal`), also below folders."""
+    """Whether a string in JSON, of the first million, is one of `names`, in one case and Unicode form, also below folders."""
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text[: 2**26])
-    return any(normal(end[1]) in names for end in islice(re.finditer(r'(?<=["/\\])([^"/\\]+)"', text), 10**6))
+    return any(plain_name(end[1]) in names for end in islice(re.finditer(r'(?<=["/\\])([^"/\\]+)"', text), 10**6))
 
 
 def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
