@@ -79,14 +79,13 @@ def plain(name: str) -> str:
 def _columns(path: str, header: list[str], asked: tuple[str, str]) -> list[int]:
     """The image column and the caption columns, counted from 0."""
     found = {what: _matching(header, what, wanted) for what, wanted in zip(KNOWN, asked)}
-    has = f"it has {', '.join(header)}" if header else "it is empty"
-    if not (found["image"] or asked[0]) and {"url", "image_url", "link"} & {*map(plain, header)}:
-        raise MissingColumn(f"{path} has URLs but no image column ({has}): {SHARDS}")
-    missing = {what: wanted for what, wanted in zip(KNOWN, asked) if not found[what]}
-    for what, wanted in missing.items():
-        which = f"column {wanted!r}{nearest(wanted, header)}" if wanted else f"known {what} column"
-        fields = " and ".join(f"data.{what}_column" for what in missing)
-        raise MissingColumn(f"{path} has no {which}: {has}; set {fields} to yours")
+    has, missing = f"it has {', '.join(header) or 'none: it is empty'}", [what for what in KNOWN if not found[what]]
+    for what, wanted in zip(KNOWN, asked):
+        if what in missing:
+            urls = what == "image" and not wanted and {"url", "image_url", "link"} & {*map(plain, header)}
+            which = f"column {wanted!r}{nearest(wanted, header)}" if wanted else f"known {what} column"
+            todo = SHARDS if urls else f"set {' and '.join(f'data.{name}_column' for name in missing)} to yours"
+            raise MissingColumn(f"{path} has {'URLs, but ' if urls else ''}no {which}: {has}: {todo}")
     need(len(found["image"]) == 1, f"{path} has several columns for data.image_column {asked[0]!r}: {has}")
     return found["image"] + found["caption"]
 
@@ -190,13 +189,12 @@ def _check_header(source: Source, path: str, cells: list[str]) -> None:
     known = any(plain(cell) in words for cell in cells for words in KNOWN.values())
     finder = Finder(() if known else source.images)  # images may be named without their ending
     images = [i for i, cell in enumerate(cells) if IMAGE_NAME.search(cell) or finder.find(cell, by_name=True)]
-    first = f"{path} has no header: its first line is {', '.join(cells)[:100]!r}"
-    if any(cell.startswith(URL) for cell in cells):
-        raise MissingColumn(f"{first}, with a URL: {SHARDS}")
-    if images:
+    urls = any(cell.startswith(URL) for cell in cells)
+    if images or urls:
         caption = max(set(range(len(cells))) - set(images), key=lambda i: len(cells[i]), default=1)
-        how = f'data.name to "own", data.image_column to {images[0] + 1} and data.caption_column to {caption + 1}'
-        raise MissingColumn(f"{first}: set {how}, which count from 1, or add a header such as image,caption")
+        how = f'data.name to "own", data.image_column to {[*images, 0][0] + 1} and data.caption_column to {caption + 1}'
+        todo = SHARDS if urls else f"set {how}, which count from 1, or add a header such as image,caption"
+        raise MissingColumn(f"{path} has no header: its first line is {', '.join(cells)[:100]!r}: {todo}")
 
 
 # ---- JSON
