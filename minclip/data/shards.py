@@ -87,7 +87,8 @@ def texts(shards: Sequence[str], *, count: int, caption_column: str = "") -> lis
 
 def _first(items: Iterator, count: int, shards: Sequence[str], tally: "Tally") -> list:
     if not (first := list(itertools.islice(items, count))):
-        raise MinclipError(f"no pair can be read from {len(shards)} shards; {tally}")
+        first_reason = Tally(tally.skipped, tally.reasons[:1])  # most often that of all
+        raise MinclipError(f"no pair can be read from {len(shards)} shards; {first_reason}")
     return first
 
 
@@ -105,7 +106,7 @@ class Tally:
         self.skipped, self.reasons = self.skipped + skipped, [*self.reasons, *reasons][:MAX_REASONS]
 
     def __str__(self) -> str:
-        more = " …" if self.skipped > MAX_REASONS else ""
+        more = " …" if self.skipped > len(self.reasons) else ""
         return f"{self.skipped} samples were skipped: {', '.join(self.reasons) or 'none'}{more}"
 
 
@@ -184,7 +185,7 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"
     if not isinstance(caption, str) or not caption.strip():
         where = f"{asked!r}" if asked else "a .txt or .json"
-        raise ValueError(f"no caption in {where} of up to {MAX_TEXT:,} bytes, {there}: set data.caption_column")
+        raise ValueError(f"no caption in {where} of up to {MAX_TEXT:,} bytes, {there}; data.caption_column names one")
     caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
     images = [kind for kind in (*IMAGES, *_only(files, IMAGES)) if files.get(kind)]
     if not images:

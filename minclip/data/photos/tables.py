@@ -244,13 +244,19 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
         lists.pop("images")
     kept = {key: part for key, part in lists.items() if named(part[0])}
     if named(values) and not kept:
-        yield "line 1", values
+        columns = [[*part.values()] if isinstance(part, dict) else part for part in values.values()]
+        if all(
+            isinstance(column, list) and len(column) == len(columns[0]) for column in columns
+        ):  # as pandas writes it
+            yield from ((f"[{i}]", dict(zip(values, cells))) for i, cells in enumerate(zip(*columns)))
+        else:
+            yield "line 1", values
     elif lists:
         for key, records in (kept or lists).items():
             split = {"split": key} if key.lower() in SPLIT_WORDS else {}
             yield from ((f"{key}[{i}]", {**split, **record} if split else record) for i, record in enumerate(records))
     elif isinstance(values, dict):
-        for name, part in values.items():
-            record = part if isinstance(part, dict) else {"caption": part}
-            if all(isinstance(text, str) for text in captions_in(record.get("caption"))):
-                yield repr(name), record if named(record) else {"image": name, **record}
+        records = {name: part if isinstance(part, dict) else {"caption": part} for name, part in values.items()}
+        texts = (text for record in records.values() for text in captions_in(record.get("caption")))
+        if all(isinstance(text, str) for text in texts):
+            yield from ((repr(k), part if named(part) else {"image": k, **part}) for k, part in records.items())
