@@ -106,6 +106,8 @@ def evaluation(opened: OpenData, validation: Pairs | None = None) -> dict[str, P
         splits = opened.evaluation_splits
         return {split: validation if validation and split == "val" else opened.load(split) for split in splits}
     except MinclipError as error:
+        if isinstance(error.__context__, OSError):  # a full disk can be mended now
+            raise
         val = validation or opened.load("val")
         return {"val": replace(val, notes=(*val.notes, f"{error}; the final figures are those of val instead"))}
 

@@ -350,6 +350,14 @@ def test_an_unreadable_test_split_falls_back_to_val_before_the_first_step(root, 
     assert NAMES[10] in capsys.readouterr().out
 
 
+def test_a_disk_that_is_full_for_the_test_split_is_refused(root, monkeypatch):
+    split_by_lists(root, train=NAMES[:8], val=NAMES[8:10], test=NAMES[10:])
+    usage, free = namedtuple("usage", "total used free"), iter((10**6, 10**6, 100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, next(free)))
+    with pytest.raises(MinclipError, match="MB"):
+        Stream(config_of(root))
+
+
 def test_all_splits_are_packed_before_the_first_step(root, data_home):
     split_by_lists(root, train=NAMES[:8], val=NAMES[8:10], test=NAMES[10:])
     stream = Stream(config_of(root))

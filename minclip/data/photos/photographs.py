@@ -37,10 +37,10 @@ class Photographs:
         `Pairs.notes` reports what was left out: captions whose image is missing, images without captions, images that
         can't be decoded.  Raises MinclipError if the split is unknown or empty.
         """
-        root = self.source.root
-        has = ", ".join(f"{split} ({len(members)})" for split, members in self.splits.items())
-        need(split in self.splits, f"{root} has no split {split!r}: it has {has}")
-        names = [name for name in self.splits[split] if name in self.places][: size or None]
+        splits, root = self.splits, self.source.root
+        has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
+        need(split in splits, f"{root} has no split {split!r}: it has {has}")
+        names = [name for name in splits[split] if name in self.places][: size or None]
         if not names:
             none = f"{root}: none of the {len(self.captions)} captioned images is available for the split {split!r}"
             raise MinclipError("; ".join([none, *self.notes]))
@@ -93,7 +93,7 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     last = {name: split for split, members in splits.items() for name in members}
     left_out["images are in several lists"] = [f"{n} from {s}" for s in splits for n in splits[s] if last[n] != s]
     left_out["captioned images are in no split"] = [name for name in captions if name not in last]
-    splits = {split: [name for name in members if last[name] == split] for split, members in splits.items()}
+    splits |= {split: [name for name in members if last[name] == split] for split, members in splits.items()}
     return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread)))
 
 
