@@ -45,9 +45,9 @@ def load_pairs(
     `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (from the folder or zip `root`, or from where
     `minclip fetch` put it), "own" (your own images at `root`, a folder, a zip or a table), or "shards" (the first pairs
     of the last shard at `root`).  `split` is "train", "val", "test", or another one of the data set; shards only
-    have "val".  `size` limits it to the first images.  `image_column` and `caption_column` say which columns of your own
-    table to read, by name, pattern or number (see data/README.md); `caption_column` also which extension or JSON field
-    of shards.  Raises MinclipError if there is no such data set, root, split or column.
+    have "val".  `size` limits it to the first images.  `image_column` and `caption_column` are columns of your own
+    table: names, patterns or numbers (see data/README.md); for shards, `caption_column` is an extension or JSON field.
+    Raises MinclipError if there is no such data set, root, split or column.
     """
     need(size is None or size > 0, f"size must be at least 1, or None for all, got {size}")  # a config reads 0 as None
     data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size, size)

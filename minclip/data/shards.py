@@ -19,7 +19,7 @@ from ..batches import Pairs
 from ..config import MinclipError, need
 from ..weights.config_json import parse_json
 from .photos.images import decode
-from .photos.tables import KNOWN, captions_in, plain
+from .photos.tables import KNOWN, captions_in, key_of
 
 WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "text", "caption")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds to wait for a silent server, and before each new attempt
@@ -178,8 +178,8 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     """Caption and encoded image of a sample, given as extension -> content; ValueError says what is missing."""
     files = {kind: content for kind, content in found.items() if isinstance(content, bytes)}  # not webdataset's __key__
     values = parse_json(files.get("json") or b"{}", "its .json")
-    fields = {plain(name): value for name, value in values.items()} if isinstance(values, dict) else {}
-    names = [asked.lower(), plain(asked)] if asked else [*TEXTS, *KNOWN["caption"], *_only(files, TEXTS)]
+    fields = {key_of(name): value for name, value in values.items()} if isinstance(values, dict) else {}
+    names = [asked.lower(), key_of(asked)] if asked else [*TEXTS, *KNOWN["caption"], *_only(files, TEXTS)]
     cell = next((part[name] for name in names for part in (files, fields) if name in part), None)
     caption = (captions_in(cell.decode("utf-8") if isinstance(cell, bytes) else cell) or [None])[0]
     there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"

@@ -30,7 +30,7 @@ def split_of(row: Row) -> str:
 
 
 def read_flickr(source: Source) -> list[Row]:
-    """The rows of captions.txt (adityajn105), results.csv (hsankesara), Flickr's *.token, or Karpathy's JSON, anywhere."""
+    """The rows of captions.txt (adityajn105), results.csv (hsankesara), the authors' *.token, or Karpathy's JSON."""
     for layout in FLICKR:
         if paths := [p for p in source.files if fnmatch(basename(p), layout) and "lemma" not in p]:
             return list(read_table(source, paths[0]))
@@ -61,7 +61,7 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
 
 
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
-    """The rows of all tables; else of Flickr's token files; else of JSON; else of a .txt beside each image, or Karpathy's.
+    """The rows of all tables; else of token files; else of JSON; else of a .txt for each image, or Karpathy's JSON.
 
     Rows of files named train, val and test get that split, if there is one named train.
     """
@@ -99,7 +99,7 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
 
 
 def _is_ours(source: Source, path: str, names: set[str], asked: str) -> bool:
-    """Whether JSON names one of the images and, if it is large, repeats a word for captions; parsing others takes long."""
+    """Whether JSON names an image and, if it is large, repeats a word for captions: others take minutes to parse."""
     size, words = source.stamp(path)[0], re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
     text = source.text(path) if size < LARGEST else ""
     karpathy = fnmatch(basename(path), KARPATHY) and '"sentences"' in text  # perhaps only for its split

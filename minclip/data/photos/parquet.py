@@ -1,4 +1,4 @@
-"""Parquet as a table of captions, with images in a column or in files: from img2dataset, Hugging Face, or of your own."""
+"""Parquet as a table of captions; the images are files or bytes, as Hugging Face and img2dataset write them."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Tables of captions: CSV, TSV, parquet or JSON, with an image column and one or more caption columns."""
+"""Tables of captions: CSV, TSV, parquet, Flickr's token files or JSON, with an image column and caption columns."""
 
 import ast
 import contextlib
@@ -14,8 +14,7 @@ from typing import Any
 from ...config import MinclipError, nearest, need
 from ...weights.config_json import parse_json
 from .parquet import Table, read_parquet
-from .source import JSON, Finder, Row, Source
-from .source import plain as plain_name
+from .source import JSON, Finder, Row, Source, plain
 
 TOKENS = (".token", ".token.txt")  # Flickr's own files, without a header: name#number, a tab, a caption
 # known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
@@ -54,7 +53,7 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
     reader = read_parquet if kind.endswith(".parquet") else _json if kind.endswith(JSON) else _csv
     header, rows = reader(source, path, columns)
     chosen = _columns(path, header, columns)
-    splits = [i for i, name in enumerate(header) if plain(name) == "split"][:1]
+    splits = [i for i, name in enumerate(header) if key_of(name) == "split"][:1]
     place = ""
     for line, (name, *cells), read in rows([*chosen, *splits]):
         place, texts = f"{path} {line}", [captions_in(cell) for cell in cells]
@@ -69,10 +68,8 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
     need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
 
 
-# ---- columns and cells
-
-
-def plain(name: str) -> str:
+def key_of(name: str) -> str:
+    """The name of a column or field, as KNOWN has it."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
@@ -82,7 +79,7 @@ def _columns(path: str, header: list[str], asked: tuple[str, str]) -> list[int]:
     has, missing = f"it has {', '.join(header) or 'none: it is empty'}", [what for what in KNOWN if not found[what]]
     for what, wanted in zip(KNOWN, asked):
         if what in missing:
-            urls = what == "image" and not wanted and {"url", "image_url", "link"} & {*map(plain, header)}
+            urls = what == "image" and not wanted and {"url", "image_url", "link"} & {*map(key_of, header)}
             which = f"column {wanted!r}{nearest(wanted, header)}" if wanted else f"known {what} column"
             todo = SHARDS if urls else f"set {' and '.join(f'data.{name}_column' for name in missing)} to yours"
             raise MissingColumn(f"{path} has {'URLs, but ' if urls else ''}no {which}: {has}: {todo}")
@@ -91,14 +88,14 @@ def _columns(path: str, header: list[str], asked: tuple[str, str]) -> list[int]:
 
 
 def _matching(header: list[str], what: str, asked: str) -> list[int]:
-    names = [plain(name) for name in header]
+    names = [key_of(name) for name in header]
 
     def columns(wanted: str) -> list[int]:
-        exact = [i for i, name in enumerate(names) if name == plain(wanted)]  # which may hold a "[" or a "*"
-        return exact or [i for i, name in enumerate(names) if fnmatchcase(name, plain(wanted)) or wanted == str(i + 1)]
+        exact = [i for i, name in enumerate(names) if name == key_of(wanted)]  # which may hold a "[" or a "*"
+        return exact or [i for i, name in enumerate(names) if fnmatchcase(name, key_of(wanted)) or wanted == str(i + 1)]
 
     if asked:
-        parts = [columns(part.strip()) for part in ([asked] if plain(asked) in names else asked.split(","))]
+        parts = [columns(part.strip()) for part in ([asked] if key_of(asked) in names else asked.split(","))]
         return sorted({i for part in parts for i in part}) if all(parts) else []
     for word in KNOWN[what]:
         numbered = [i for i, name in enumerate(names) if what == "caption" and re.fullmatch(rf"{word}_?\d+", name)]
@@ -136,9 +133,6 @@ def _text_of(item: Any) -> Any:
     return next((item[key] for key in KNOWN["caption"] if key in item), words)
 
 
-# ---- CSV
-
-
 def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     text = source.text(path)
     first = next((line for line in io.StringIO(text) if line.strip()), "")
@@ -163,7 +157,7 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     table = filled()
     number, cells = next(table, (0, []))
     header = [name.strip() for name in cells]
-    named = {*asked} & {*header} or {*map(plain, header)} & {*KNOWN["image"]}  # a header, whatever is asked for
+    named = {*asked} & {*header} or {*map(key_of, header)} & {*KNOWN["image"]}  # a header, whatever is asked for
     if token or (all(re.fullmatch("[0-9, ]+", columns) for columns in asked) and not named):
         table = chain([(number, cells)], table)
         header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
@@ -186,7 +180,7 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
 
 def _check_header(source: Source, path: str, cells: list[str]) -> None:
     """Raises MissingColumn if the first row names an image or a URL: without a header, it would be lost."""
-    known = any(plain(cell) in words for cell in cells for words in KNOWN.values())
+    known = any(key_of(cell) in words for cell in cells for words in KNOWN.values())
     finder = Finder(() if known else source.images)  # images may be named without their ending
     images = [i for i, cell in enumerate(cells) if IMAGE_NAME.search(cell) or finder.find(cell, by_name=True)]
     urls = any(cell.startswith(URL) for cell in cells)
@@ -197,13 +191,10 @@ def _check_header(source: Source, path: str, cells: list[str]) -> None:
         raise MissingColumn(f"{path} has no header: its first line is {', '.join(cells)[:100]!r}: {todo}")
 
 
-# ---- JSON
-
-
 def names_any(text: str, names: set[str]) -> bool:
-    """Whether a string in JSON, of the first million, is one of `names`, in one case and Unicode form, also below folders."""
+    """Whether one of the first million strings in JSON is one of `names` (see `plain`), also below folders."""
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text[: 2**26])
-    return any(plain_name(end[1]) in names for end in islice(re.finditer(r'(?<=["/\\])([^"/\\]+)"', text), 10**6))
+    return any(plain(end[1]) in names for end in islice(re.finditer(r'(?<=["/\\])([^"/\\]+)"', text), 10**6))
 
 
 def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
@@ -212,7 +203,7 @@ def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
     They may be JSON lines; a list, at the top or under any key ("train" gives the split); COCO's "annotations", which
     get the file names of its "images" by "image_id"; or one object by image, {"a.jpg": "a dog", "b.jpg": ["a cat"]}.
     """
-    text, wanted = source.text(path), {plain(asked[0])} if asked[0] else {*KNOWN["image"]}
+    text, wanted = source.text(path), {key_of(asked[0])} if asked[0] else {*KNOWN["image"]}
     try:
         records = [*_records(parse_json(text, path), wanted)]
     except MinclipError as error:
@@ -232,7 +223,7 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
     """Places and records: of the lists whose records have one of the names `wanted` for images, if there are any."""
 
     def named(record: Any) -> bool:
-        return isinstance(record, dict) and any(plain(key) in wanted for key in record)
+        return isinstance(record, dict) and any(key_of(key) in wanted for key in record)
 
     parts = values if isinstance(values, dict) else {"": values}
     lists = {key: part for key, part in parts.items() if isinstance(part, list) and part and isinstance(part[0], dict)}
@@ -240,7 +231,7 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
         images = {str(image.get("id")): image for image in lists["images"] if isinstance(image, dict)}
         for record in filter(lambda part: isinstance(part, dict), lists["annotations"]):
             image = images.get(str(record.get("image_id")), {})
-            record.update((key, image[key]) for key in image if plain(key) in wanted)
+            record.update((key, image[key]) for key in image if key_of(key) in wanted)
         lists.pop("images")
     kept = {key: part for key, part in lists.items() if named(part[0])}
     if named(values) and not kept:
