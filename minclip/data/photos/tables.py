@@ -245,7 +245,9 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
     elif lists:
         for key, records in (kept or lists).items():
             split = {"split": key} if key.lower() in SPLIT_WORDS else {}
-            yield from ((f"{key}[{i}]", {**split, **record} if split else record) for i, record in enumerate(records))
+            yield from (
+                (f"{key}[{i}]", split | record if named(record) else record) for i, record in enumerate(records)
+            )
     elif isinstance(values, dict):
         records = {name: part if isinstance(part, dict) else {"caption": part} for name, part in values.items()}
         texts = (text for record in records.values() for text in captions_in(record.get("caption")))
