@@ -184,8 +184,8 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     caption = (captions_in(cell.decode("utf-8") if isinstance(cell, bytes) else cell) or [None])[0]
     there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"
     if not isinstance(caption, str) or not caption.strip():
-        where = f"{asked!r}" if asked else "a .txt or .json"
-        raise ValueError(f"no caption in {where} of up to {MAX_TEXT:,} bytes, {there}; data.caption_column names one")
+        where = f"{repr(asked) if asked else 'a .txt or .json'} of up to {MAX_TEXT:,} bytes"
+        raise ValueError(f"no caption in {where}, {there}; data.caption_column names one")
     caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
     images = [kind for kind in (*IMAGES, *_only(files, IMAGES)) if files.get(kind)]
     if not images:

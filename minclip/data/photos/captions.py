@@ -78,8 +78,7 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
                 others = others or f"; {path} names none of the images"
                 continue
             try:
-                named = split if "train" in splits.values() else ""
-                rows += read_table(source, path, columns=columns, split=named)
+                rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
             except MissingColumn as error:  # perhaps a table of something else
                 refused = refused or error
         if rows:

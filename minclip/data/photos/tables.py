@@ -109,9 +109,7 @@ def captions_in(cell: Any) -> list[Any]:
 
     A text may be a list as JSON or Python prints it; one that merely begins like a list is a caption.
     """
-    if isinstance(cell, str) and not cell.startswith("["):
-        return [cell]
-    items = _listed(cell) if isinstance(cell, str) else cell
+    items = _listed(cell) if isinstance(cell, str) and cell.startswith("[") else cell
     return [_text_of(item) for item in (items if isinstance(items, list) else [items]) if item is not None]
 
 
@@ -236,18 +234,15 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
     kept = {key: part for key, part in lists.items() if named(part[0])}
     if named(values) and not kept:
         columns = [[*part.values()] if isinstance(part, dict) else part for part in values.values()]
-        if all(
-            isinstance(column, list) and len(column) == len(columns[0]) for column in columns
-        ):  # as pandas writes it
+        lengths = {isinstance(column, list) and len(column) for column in columns}
+        if len(lengths) == 1 and all(lengths):  # columns of one length, as pandas writes them
             yield from ((f"[{i}]", dict(zip(values, cells))) for i, cells in enumerate(zip(*columns)))
         else:
             yield "line 1", values
     elif lists:
         for key, records in (kept or lists).items():
             split = {"split": key} if key.lower() in SPLIT_WORDS else {}
-            yield from (
-                (f"{key}[{i}]", split | record if named(record) else record) for i, record in enumerate(records)
-            )
+            yield from ((f"{key}[{i}]", split | part if named(part) else part) for i, part in enumerate(records))
     elif isinstance(values, dict):
         records = {name: part if isinstance(part, dict) else {"caption": part} for name, part in values.items()}
         texts = (text for record in records.values() for text in captions_in(record.get("caption")))
