@@ -126,7 +126,7 @@ def cut_captions(texts: list[str], tokenizer: Tokenizer) -> str:
     longest, cut = max(texts, key=len), f"{tokenizer.truncated} of {len(texts)} captions"
     ids = tokenizer(longest, 4 * len(longest) + 16)  # long enough: UTF-8 has at most four bytes per character
     tokens, share = int((ids == tokenizer.eot_id).nonzero()[0, 1]) + 1, tokenizer.truncated / len(texts)
-    longer = f"({share:.0%}) are longer than model.text.context_length {tokenizer.context_length} and are cut"
+    longer = f"({share:.1%}) are longer than model.text.context_length {tokenizer.context_length} and are cut"
     return f"{cut} {longer}; a new run with {tokens} would keep the longest whole"
 
 

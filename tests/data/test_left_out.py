@@ -428,10 +428,10 @@ def test_captions_that_are_cut_are_counted_once(root, tmp_path, capsys, recwarn)
     split_by_lists(root, train=NAMES[:8], val=NAMES[8:10], test=NAMES[10:])
     train(config_of(root), tmp_path / "run")
     (note,) = re.findall(
-        r"note: (\d+) of (\d+) captions \((\d+)%\).*model\.text\.context_length (\d+) .* (\d+) ",
+        r"note: (\d+) of (\d+) captions \((\S+)%\).*model\.text\.context_length (\d+) .* (\d+) ",
         capsys.readouterr().out,
     )
-    assert note[:4] == ("8", "8", "100", "40") and int(note[4]) > 60
+    assert note[:4] == ("8", "8", "100.0", "40") and int(note[4]) > 60
     assert not [w for w in recwarn if "cut" in str(w.message)]
 
 
