@@ -155,6 +155,12 @@ def test_json_of_something_else_is_passed_over(tmp_path, name):
     fails(lay_out(tmp_path / "4", files), "captions" if name == "damaged.json" else name)
 
 
+def test_texts_beside_images_come_before_json_unless_a_column_is_named(tmp_path):
+    root = lay_out(tmp_path, {"labels.json": {"a.jpg": "dog", "b.jpg": "cat"}, "img/a.txt": "A dog"})
+    assert found(root).captions == {"a.jpg": ["A dog"]}
+    assert found(root, caption="caption").captions == {"a.jpg": ["dog"], "b.jpg": ["cat"]}
+
+
 def test_large_json_without_captions_is_not_parsed(tmp_path, monkeypatch):
     from minclip.data.photos import tables
 

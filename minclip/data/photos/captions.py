@@ -61,17 +61,22 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
 
 
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
-    """The rows of all tables; else of token files; else of JSON; else of a .txt for each image, or Karpathy's JSON.
+    """The rows of all tables; else of token files; else of a .txt for each image; else of JSON; else of Karpathy's.
 
+    Columns that are asked for are looked for in JSON first, since texts have none.
     Rows of files named train, val and test get that split, if there is one named train.
     """
-    images = {splitext(image)[0] for image in source.images}
-    names = {plain(basename(name)) for name in (*source.images, *images)}
+    stems = {image: splitext(image)[0] for image in source.images}
+    texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith((".txt", ".caption"))}
+    texts = {plain(stem): path for stem, path in texts.items()} | texts
+    beside = {image: path for image, stem in stems.items() if (path := texts.get(stem, texts.get(plain(stem))))}
+    names = {plain(basename(name)) for pair in stems.items() for name in pair}
     tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
     tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
+    images = {*stems.values()}  # each may have a .json of its own
     json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
     refused, others = None, ""
-    for paths in (tables, tokens, json):
+    for paths in (tables, tokens, json if any(columns) or not beside else []):
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
         for path, split in splits.items():
             if paths is json and not _is_ours(source, path, names, columns[1]):
@@ -84,11 +89,7 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
         if rows:
             return rows
     if not (refused and any(columns)):
-        texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith((".txt", ".caption"))}
-        texts = {plain(stem): path for stem, path in texts.items()} | texts
-        stems = {image: splitext(image)[0] for image in source.images}
-        beside = [(texts.get(stem, texts.get(plain(stem))), basename(image)) for image, stem in stems.items()]
-        rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
+        rows = [Row(path, path, basename(image), source.text(path).splitlines()) for image, path in beside.items()]
         rows = rows or read_karpathy(source, source.images)
     looked = f"looked for {', '.join((*TABLES, *JSON))} with image and caption columns (save other tables as CSV)"
     looked += f", a .txt for each image, or {KARPATHY}, found {source.first_files()}{others}"
