@@ -65,7 +65,7 @@ def open_data(data: DataConfig, *, seed: int = 0) -> OpenData:
         return OpenData(load, ("val",), tuple(shards))
     need(name in NAMES, f"data.name {name!r} is not a data set{nearest(name, NAMES)}: choose from {', '.join(NAMES)}")
     if not (root := data.root or fetched(name)):
-        own = "set data.root to a folder, a zip or a table (CSV, TSV or parquet)"
+        own = "set data.root to a folder, a zip or a table (CSV, TSV, parquet or JSON)"
         flickr = f"run minclip fetch {name}, or set data.root to a folder or zip as Kaggle delivers it"
         raise MinclipError(f"data set {name} needs photographs: {own if name == 'own' else flickr}")
     found = find_photographs(name, root, (data.image_column, data.caption_column))
