@@ -176,7 +176,7 @@ class DataConfig:
     name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; shapes needs none
     image_column: str = ""  # of your own table; "" looks for the usual names: image, file_name, path, …
-    caption_column: str = ""  # of your own table; "" looks for the usual names: caption, text, title, …
+    caption_column: str = ""  # of your own table, or of a shard's JSON; "" looks for the usual names: caption, text, …
     image_size: Pixels = 64  # side in pixels
     size: Count | None = None  # number of training images; None takes all
     first_size: Pixels | None = None  # image size at the start of training, which grows to image_size in three stages
@@ -190,8 +190,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(self, "data")
-        own = self.name == "own" or not (self.image_column or self.caption_column)
-        need(own, "data.image_column and data.caption_column have no effect without data.name own")
+        unread = {"own": "", "shards": self.image_column}.get(self.name, self.image_column + self.caption_column)
+        need(not unread, "data.image_column needs data.name own; data.caption_column needs own or shards")
         need(self.name != "shapes" or not self.root, "data.root has no effect with data.name shapes: it reads no files")
         need(self.name != "shards" or self.on_gpu == "auto", "data.on_gpu has no effect with data.name shards")
         need(self.name == "shards" or self.workers == 2, "data.workers has no effect without data.name shards")
