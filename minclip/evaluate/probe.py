@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import MinclipError, need
-from ..zeroshot import accuracy
+from .metrics import accuracy
 
 Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of integers
 Val, Names, Score = Set | None, Sequence[str], Callable[[Tensor, Tensor], float]
