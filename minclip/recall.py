@@ -28,7 +28,7 @@ def retrieval(
     fits = alike and image.ndim == 2 and owner.shape == text.shape[:1] and not owner.is_floating_point()
     got = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in (image, text, owner))
     need(fits and len(owner), f"image, text and text_to_image must be floats (N, D), (M, D) and integers (M,): {got}")
-    inside = 0 <= int(owner.min()) and int(owner.max()) < len(image)
+    inside = int(owner.min()) >= 0 and int(owner.max()) < len(image)
     need(inside, f"text_to_image names images {owner.min()} to {owner.max()}, but there are {len(image)}")
     whole = len(ks) and all(hasattr(n, "__index__") and n >= 1 for n in (*ks, block))
     need(whole, f"ks and block must be whole numbers of at least 1, got {tuple(ks)} and {block}")

@@ -51,7 +51,7 @@ def class_prompts(tokenizer: Tokenizer | None, classes: Classes, templates: Sequ
     classes = list(classes.values()) if isinstance(classes, Mapping) else classes
     if isinstance(classes, str) or isinstance(templates, str) or not (len(classes) and len(templates)):
         raise MinclipError(f"names and templates must be lists of at least one text: {classes!r}, {templates!r}")
-    if bad := [template for template in templates if "{}" not in template]:
+    if bad := [template for template in templates if not isinstance(template, str) or "{}" not in template]:
         raise MinclipError(f'the template {bad[0]!r} has no {{}} for the class name: write "a photo of a {{}}"')
     texts = [c if isinstance(c, list | tuple) else [c] for c in classes]
     # as the tokenizer reads them, and in any order, because the mean has none

@@ -20,7 +20,7 @@ from ..model import CLIP
 from ..recall import retrieval
 from ..tokenizer import Tokenizer
 from ..zeroshot import class_prompts, embed_texts, ensemble, zero_shot_classifier
-from .metrics import accuracy
+from .metrics import accuracy, retrieval_chance
 from .probe import few_shot as few_shot
 from .probe import linear_probe as linear_probe
 
@@ -104,14 +104,17 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
 def final_figures(
     model: CLIP, tokenizer: Tokenizer, splits: dict[str, Pairs], *, trained_on: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Split -> metrics of `evaluate`: computed at the end of a run, and again by `minclip eval`.
+    """Split -> "images" and "captions", their numbers, the metrics of `evaluate`, and "chance/<recall>" of each recall.
 
-    If names of images are in `trained_on`, because the splits changed since the training, a note on stderr counts them.
+    Computed at the end of a run, and again by `minclip eval`.  If names of images are in `trained_on`, perhaps because
+    the splits changed since the training, a note on stderr counts them.
     """
     figures = {}
     for split, pairs in splits.items():
         if known := set(trained_on).intersection(pairs.names):
-            seen = f"{len(known)} of the {len(pairs)} images of {split} were used for training"
-            tqdm.write(f"note: {seen} (the splits changed since): these results are too high", file=sys.stderr)
-        figures[split] = evaluate(model, tokenizer, pairs)
+            seen = f"{len(known)} of the {len(pairs)} images of {split} were, by their names, used for training"
+            tqdm.write(f"note: {seen}: these results are too high", file=sys.stderr)
+        counts = {"images": len(pairs), "captions": len(pairs.texts)}
+        chance = {f"chance/{k}": v for k, v in retrieval_chance(pairs.text_to_image, len(pairs)).items()}
+        figures[split] = counts | evaluate(model, tokenizer, pairs) | chance
     return figures

@@ -369,7 +369,7 @@ def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
     ("name", "train", "message"),
     [
         ("voc2007", ["dog", "cat"], "voc2007 has several labels per image"),
-        ("dtd", ["banded", "dotted"], "dtd has other classes in train than in test"),
+        ("dtd", ["banded", "dotted"], "dtd has test images of cat, dog, but no training image"),
         ("mnist", [], "mnist was not found"),
     ],
 )

@@ -2,17 +2,21 @@
 
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from posixpath import basename, commonpath, dirname
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from ...config import need
+from ...data.photos.captions import SPLIT_WORDS
 from ...data.photos.images import open_image
+from ...data.photos.photographs import bucket
 from ...data.photos.source import Source
 
 WHOLE = 1 << 20  # larger than any photograph's side, so that a JPEG is decoded at full size
@@ -57,13 +61,39 @@ class Lazy:
         return self.opened(self.paths[i])
 
 
-def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
-    """Images, labels (N,) and class names of `folder/<class>/<image>`, sorted by class name."""
-    paths = sorted(path for path in Source.open(folder).images if "/" in path)
-    names = [path.partition("/")[0] for path in paths]
-    classes = sorted(set(names))
-    need(len(classes) > 1, f"{folder} has {len(classes)} class folders, needs two: {folder}/<class name>/<image>")
-    return Lazy([folder / path for path in paths]), np.searchsorted(classes, names), classes
+def class_folders(path: Path) -> tuple[dict[str, tuple[Lazy, np.ndarray]], list[str], tuple[str, ...]]:
+    """Split -> images and labels (N,), the sorted names of the class folders, and notes on what was left out.
+
+    `path` has class folders, or split folders (of any name in SPLIT_WORDS) that have them: the classes are those of all
+    splits.  Without split folders there are "all" images; of each class, a hash of their paths draws about 80 % for
+    "train", the others for "test".  MinclipError: fewer than two classes with images, or splits beside classes.
+    """
+    layout = "PATH/<class name>/<image>, or PATH/train/<class name>/<image> and PATH/test/<class name>/<image>"
+    need(path.is_dir(), f"{path} {'is no folder' if path.exists() else 'does not exist'}: give class folders, {layout}")
+    images = sorted(Source.open(path).images)
+    top = commonpath(images) if len(images) > 1 else ""  # perhaps one folder holds all the others
+    top = dirname(top) if basename(top).lower() in SPLIT_WORDS else top
+    parts = {image: image.removeprefix(top).strip("/").split("/") for image in images}
+    splits = {p[0]: SPLIT_WORDS[p[0].lower()] for p in parts.values() if p[0].lower() in SPLIT_WORDS and len(p) > 2}
+    rows = {image: p[len(splits) > 0 :] for image, p in parts.items() if len(p) > (2 if splits else 1)}
+    others = sorted({p[0] for p in parts.values() if len(p) > 1} - splits.keys() if splits else ())
+    need(not others, f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none")
+    classes = sorted({p[0] for p in rows.values()})
+    need(len(classes) > 1, f"{path} has {len(classes)} class folders with images, needs two: {layout}")
+    places = [path / top / split for split in splits or ("",)]
+    empty = {f.name for place in places for f in place.iterdir() if f.is_dir() and f.name[0] != "."} - {*classes}
+    left_out = {"images outside class folders": parts.keys() - rows.keys(), "folders without images": empty}
+    notes = [f"{path}: {len(x)} {what} were left out: {', '.join(sorted(x)[:5])}" for what, x in left_out.items() if x]
+    members: dict[str, list[str]] = {}
+    for image in rows:
+        members.setdefault(splits[parts[image][0]] if splits else rows[image][0], []).append(image)
+    if not splits:
+        numbered = [sorted((bucket(ascii("/".join(rows[i]))), i) for i in of_class) for of_class in members.values()]
+        cuts = [min(max(sum(n < 80 for n, _ in x), 1), len(x) - 1) for x in numbered]  # of each class some in both
+        train = [image for x, cut in zip(numbered, cuts) for _, image in x[:cut]]
+        members = {"all": [*rows], "train": train, "test": sorted(rows.keys() - {*train})}
+    labeled = {s: np.searchsorted(classes, [rows[i][0] for i in images]) for s, images in members.items()}
+    return {s: (Lazy([path / i for i in members[s]]), labels) for s, labels in labeled.items()}, classes, tuple(notes)
 
 
 def read(name: str, kind: str, root: Path, *, split: str, download: bool) -> tuple[Any, ...]:
@@ -124,7 +154,8 @@ def eurosat(d: Any, split: str) -> tuple[Any, ...]:
 
 def caltech101(d: Any, split: str) -> tuple[Any, ...]:
     """All 102 folders, as in the paper, so with the background: 30 images of each to train on, the others to test."""
-    files, labels, classes = class_folders(Path(d.root) / "101_ObjectCategories")
+    splits, classes, _ = class_folders(Path(d.root) / "101_ObjectCategories")
+    files, labels = splits["all"]
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:30] for c in range(len(classes))])
     return _subset(files.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train))
@@ -145,10 +176,15 @@ def pcam(d: Any, split: str) -> tuple[Any, ...]:
 
 
 def imagenet(d: Any, split: str) -> tuple[Any, ...]:
-    # classes with the same name get all their synonyms, and "crane", which has none, its number
-    first = [names[0] for names in d.classes]
-    whole = [", ".join(names) if first.count(names[0]) > 1 else names[0] for names in d.classes]
-    return _subset(*_files(d), [number if whole.count(name) > 1 else name for number, name in zip(d.wnids, whole)])
+    return _subset(*_files(d), distinct(d.wnids, d.classes))
+
+
+def distinct(ids: Sequence[str], names: Sequence[Sequence[str]]) -> list[str]:
+    """The first name of each class; all, where another class has the same first one, or the id if even these agree."""
+    count = Counter(of_class[0] for of_class in names)
+    whole = [", ".join(of_class) if count[of_class[0]] > 1 else of_class[0] for of_class in names]
+    count = Counter(whole)
+    return [number if count[name] > 1 else name for number, name in zip(ids, whole)]
 
 
 SPECIAL = {f.__name__: f for f in (fer2013, sun397, eurosat, caltech101, voc2007, pcam, imagenet)}  # see `read`
