@@ -1,8 +1,7 @@
 """minclip eval computes retrieval and zero-shot accuracy; minclip probe trains linear classifiers."""
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..config import DataConfig, need
@@ -26,7 +25,7 @@ class Data:
     root: str = ""  # the folder, zip or table
     image_column: str = ""  # of your own table, if its name is unusual
     caption_column: str = ""  # of your own table, if its name is unusual
-    size: int | None = None  # number of images to evaluate; by default all
+    size: int = 0  # evaluate only this many images
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Eval:
             return self.run_tasks()
         only = [f"--{name}" for name in ("classes", "templates", "download", "out") if getattr(self, name)]
         need(not only, f"{', '.join(only)} belong to --tasks: add, say, --tasks cifar10")
-        given = {key: value for key, value in {**vars(self.data), "size": None}.items() if value}
+        given = {key: value for key, value in vars(self.data).items() if value and key != "size"}
         given |= {"root": self.root} if self.root else {}
         name, folder, run = self.run_folder, find_run(self.run_folder), None
         is_model = not folder and (look_up(name) or name in OPENAI or name.count("/") == 1)
@@ -71,7 +70,7 @@ class Eval:
         opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
         own = opened.names_test or (run and not self.data.name)  # the run left these images out of its training
         names = (self.split,) if self.split else opened.evaluation_splits if own else ("all",)
-        splits = {split: opened.load(split, size=self.data.size) for split in names}
+        splits = {split: opened.load(split, size=self.data.size or None) for split in names}
         console.print(*{f"{note}\n": 0 for pairs in splits.values() for note in pairs.notes}, sep="", end="")
         figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(run.folder) if run else ())
         print_figures(figures)
@@ -81,7 +80,8 @@ class Eval:
         names = task_names(self.tasks, self.root)
         files = {key: getattr(self, key) for key in ("root", "download", "classes", "templates")}
         done = run_tasks(open_model(self.run_folder), names, **files)
-        short = dict(zip(short_names(done), done.values()))
+        short = {Path(name).name or name: result for name, result in done.items()}  # the last part of a path
+        short = short if len(short) == len(done) else done
         rows = [
             (n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in short.items()
         ]
@@ -127,19 +127,12 @@ class Probe:
         finding = f"zero-shot is worth {value} labeled images per class"
         console.print(f"\n{finding}")
         curve, marks = {k: few[k]["accuracies"] for k in ks}, {"crossing": worth, "probe": probe["accuracy"]}
-        figure = few_shot_curve(
-            curve, zero_shot.score, f"{short_names([self.task])[0]}: {finding}", chance=zero_shot.chance, **marks
-        )
+        title = f"{Path(self.task).name or self.task}: {finding}"
+        figure = few_shot_curve(curve, zero_shot.score, title, chance=zero_shot.chance, **marks)
         picture = save_picture(figure, "few-shot.png", self.out, run=self.run_folder)
         result = {"task": self.task, "metric": zero_shot.metric, "chance": zero_shot.chance, "crossing": worth}
         result |= {"zero_shot": zero_shot.score, "probe": {key: probe[key] for key in ("accuracy", "c")}}
         return {**result, "few_shot": {str(k): few[k] for k in ks}, "picture": picture}
-
-
-def short_names(tasks: Iterable[str]) -> list[str]:
-    """Names for tables and pictures: of a path its last part, if no other task has the same."""
-    last = {task: os.path.basename(os.path.abspath(task)) or task for task in tasks}
-    return [name if [*last.values()].count(name) == 1 else task for task, name in last.items()]
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

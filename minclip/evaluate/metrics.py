@@ -99,13 +99,10 @@ def retrieval_chance(text_to_image: Array, images: int, *, ks: Sequence[int] = (
     text -> image: k / N.  image -> text: 1 - C(M - c, k) / C(M, k) for an image with c of the texts, averaged over the
     images with texts; C is the binomial coefficient.
     """
-    texts = len(text_to_image)
-    owned = Counter(Counter(torch.as_tensor(text_to_image).tolist()).values())  # c -> the images with c texts
-    out = {f"text_to_image_r@{k}": min(k / images, 1.0) for k in ks}
-    for k in ks:
-        missed = (n * comb(texts - c, min(k, texts)) / comb(texts, min(k, texts)) for c, n in owned.items())
-        out[f"image_to_text_r@{k}"] = 1 - sum(missed) / owned.total()
-    return out
+    m, owned = len(text_to_image), Counter(Counter(torch.as_tensor(text_to_image).tolist()).values())  # c -> images
+    found = {k: sum(n * (1 - comb(m - c, min(k, m)) / comb(m, min(k, m))) for c, n in owned.items()) for k in ks}
+    chance = {f"text_to_image_r@{k}": min(k / images, 1.0) for k in ks}
+    return chance | {f"image_to_text_r@{k}": found[k] / owned.total() for k in ks}
 
 
 METRICS: dict[str, Callable[[Array, Array], float]] = {

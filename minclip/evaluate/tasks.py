@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +76,6 @@ def probe_sets(loaded: Loaded, name: str, *, shots: int = 1, **files: Any) -> tu
     (train, *_), names = opened["train"], opened["test"][0].class_names
     for split, (data, _, _) in opened.items():
         need(data.labels.ndim == 1, f"{name} has several labels per image: a probe needs exactly one")
-        need(data.class_names == names, f"{name} has other classes in {split} than in test: give both the same folders")
         new = [names[i] for i in np.setdiff1d(data.labels, train.labels)]
         need(not new, f"{name} has {split} images of {', '.join(map(str, new[:5]))}, but no training image: add some")
     check_shots(train.labels, shots, names)
@@ -87,27 +85,20 @@ def probe_sets(loaded: Loaded, name: str, *, shots: int = 1, **files: Any) -> tu
 
 
 def open_task(
-    loaded: Loaded,
-    name: str,
-    *,
-    probe: bool = False,
-    root: Root = None,
-    download: bool = False,
-    classes: str | Path = "",
-    templates: str | Path = "",
+    loaded: Loaded, name: str, *, probe: bool = False, classes: str = "", templates: str = "", **where: Any
 ) -> dict[str, tuple[Labeled, Task, str]]:
     """Split -> the labeled images of a task, its classes and templates, and the name of its metric.
 
     Zero-shot needs "test" only, `probe` also "train" and, if it exists, "val".  `name` may be a path of class folders:
-    without splits, all images are for zero-shot; without "test", "val" serves.  `root` and `download` are those of
-    `load_benchmark`; `classes` and `templates` are files for `read_names` and `read_text`.  MinclipError: a split is
+    without splits, all images are for zero-shot; without "test", "val" serves.  `classes` and `templates` are files for
+    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a split is
     missing, or classes and templates make no prompts.
     """
     wanted = ("train", "val", "test") if probe else ("test",)
     if name in SHAPES or (name == HELD_OUT and not probe):
         need(not (classes or templates), f"{name} has its own classes and templates: it takes no files of them")
         return {split: _scenes(loaded, name, split) for split in wanted}
-    if folder := folder_of(name, root):
+    if folder := folder_of(name, where.get("root")):
         data = load_folders(folder, name=name, classes=classes)
         if name not in BENCHMARKS:
             order = ("test", "val", "train") if probe or "all" not in data else ("all",)
@@ -118,7 +109,7 @@ def open_task(
         own = benchmark(name, SHAPES).splits
         need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
         splits = (split for split in wanted if split != "val" or own.get(split))
-        data = {split: load_benchmark(name, root, split, download=download) for split in splits}
+        data = {split: load_benchmark(name, split=split, **where) for split in splits}
     texts = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"])
     try:
         class_prompts(loaded[2], data["test"].class_names, texts)
