@@ -66,9 +66,10 @@ class Eval:
             run = Run.load(name)
             model, tokenizer, data = run.model, run.tokenizer, run.config.data
             model.to(pick_device(run.config.train.device, "fp32")[0])
-        data = DataConfig(self.data.name) if self.data.name else data
+        if self.data.name or (self.data.root and data.name == "shapes"):  # which is painted, and has no root
+            data = DataConfig(self.data.name or "own")
         opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
-        own = opened.names_test or (run and not self.data.name)  # the run left these images out of its training
+        own = opened.names_test or (run and data is run.config.data)  # the run was not trained on these images
         names = (self.split,) if self.split else opened.evaluation_splits if own else ("all",)
         splits = {split: opened.load(split, size=self.data.size or None) for split in names}
         console.print(*{f"{note}\n": 0 for pairs in splits.values() for note in pairs.notes}, sep="", end="")
@@ -117,8 +118,11 @@ class Probe:
         few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot.score)
 
+        chosen_on = "val" if "val" in sets else "a fifth of train"
         sizes = [f"{len(sets[key][1]) if key in sets else 0:,} {key}" for key in ("train", "val", "test")]
-        console.print(f"{self.task}: images {', '.join(sizes)}; C was chosen on val", *zero_shot.notes, "", sep="\n")
+        console.print(
+            f"{self.task}: images {', '.join(sizes)}; C was chosen on {chosen_on}", *zero_shot.notes, "", sep="\n"
+        )
         rows = [("chance", f"{zero_shot.chance:.1%}"), ("zero-shot", f"{zero_shot.score:.1%}")]
         rows += [(f"{k} per class", f"{f['mean']:.1%} ± {100 * f['std']:.1f}", f"{f['c']:.2g}") for k, f in few.items()]
         rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))

@@ -123,15 +123,16 @@ def class_names(name: str, classes: Sequence[str], table: dict[str, Any] | None 
     `table` has readable names, or lists of sentences, in place of the data set's own.  MinclipError: a class that is a
     number or a WordNet id and has no name.
     """
-    table = table or NAMES.get(name, {})
-    if isinstance(table, list):
+    own = NAMES.get(name, {})
+    if isinstance(own, list):
         if not classes:
-            return tuple(table)
-        table = {c: table[int(c)] for c in classes if c.isdecimal() and int(c) < len(table)}
+            return tuple(own)
+        own = {c: own[int(c)] for c in classes if c.isdecimal() and int(c) < len(own)}
+    table = {**own, **(table or {})}
     codes = [c for c in classes if c not in table and CODE.fullmatch(c)]
     what = f"{name}: {len(codes)} of {len(classes)} classes are numbers or WordNet ids, such as {', '.join(codes[:3])}"
-    need(not codes, f"{what}: give their names in a file (--classes FILE), a line for each class: {codes[:1]} goose")
-    return tuple(table.get(c) or readable(c) for c in classes)
+    need(not codes, f'{what}: name them in a file of lines such as "{"".join(codes[:1])} goose" (--classes FILE)')
+    return tuple(table[c] if c in table else readable(c) for c in classes)
 
 
 def read_text(file: str | Path) -> Any:
