@@ -42,8 +42,7 @@ class Classify:
 
     run_folder: RunArgument
     images: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="IMAGE...", help="image files, folders or patterns"),
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="files or folders")
     ]
     # the choices: "a dog, a cat"; labels with commas are separated by semicolons, or given in quotes, one by one
     labels: tuple[str, ...] = ()
@@ -63,16 +62,11 @@ class Classify:
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
-
-        def read(path: Path) -> tuple[Image.Image, torch.Tensor]:
-            picture = open_image(path, max(480, model.config.vision.image_size))
-            return picture, preprocess(picture)
-
-        pictures, cosines = [], []
-        for batch in decoded(images, read, batch_size=64):  # only what is drawn stays in memory
-            pictures += [picture for picture, _ in batch][: 24 - len(pictures)]
-            (vectors,) = embed_batches(model, [torch.stack([x for _, x in batch])])
+        pictures, cosines, side = [], [], max(480, model.config.vision.image_size)
+        for batch in decoded(images, lambda path: open_image(path, side), batch_size=64):
+            (vectors,) = embed_batches(model, [torch.stack([*map(preprocess, batch)])])
             cosines.append(vectors @ classifier)
+            pictures += batch[: 24 - len(pictures)]  # of thousands, only those that are drawn stay in memory
         below, origin = self.threshold(model, tokenizer)
         need(len(labels) > 1 or below is not None, "a single label always gets 100 %: give two, or --none-below 0.2")
         cosines = torch.cat(cosines)
@@ -126,13 +120,12 @@ def split_labels(labels: list[str]) -> list[str]:
 
 
 def images_at(path: Path) -> list[Path]:
-    """The images in a folder, with its subfolders, or those that match a pattern such as "photos/*.jpg"."""
-    found = [path]
+    """The images in a folder and its subfolders, or those that a pattern such as "photos/*.jpg" matches, or `path`."""
     if path.is_dir():
         found = [path / image for image in Source.open(path).images]
-    elif not path.exists() and glob.has_magic(str(path)):
-        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    need(found, f"{path} has no images: looked for {', '.join(IMAGES)}")
+    else:
+        found = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    need(found, f"{path}: no image found, looked for {', '.join(IMAGES)}")
     return found
 
 

@@ -214,7 +214,7 @@ MISTAKES = [
     (["star.png", "--labels", "a, b", "--template", "a photo"], "'a photo'"),
     (["runs/mine/config.json", "--labels", "a, b"], "config.json"),
     (["star.png", "gone.png", "--labels", "a, b"], "gone.png"),
-    (["empty", "--labels", "a, b"], "empty has no images"),
+    (["empty", "--labels", "a, b"], "empty: no image"),
     (["runs/*.jpg", "--labels", "a, b"], "runs/*.jpg"),
     (["--labels", "a dog", "a cat"], "IMAGE"),
     (["star.png", "--labels", ";", ";"], "--labels"),
