@@ -25,7 +25,6 @@ class Data:
     root: str = ""  # the folder, zip or table
     image_column: str = ""  # of your own table, if its name is unusual
     caption_column: str = ""  # of your own table, if its name is unusual
-    size: int = 0  # evaluate only this many images
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,11 @@ class Eval:
         if self.tasks:
             need(self.data == Data() and not self.split, "--tasks doesn't go with --data and --split: leave these out")
             return self.run_tasks()
-        only = [f"--{name}" for name in ("classes", "templates", "download", "out") if getattr(self, name)]
-        need(not only, f"{', '.join(only)} belong to --tasks: add, say, --tasks cifar10")
-        given = {key: value for key, value in vars(self.data).items() if value and key != "size"}
-        given |= {"root": self.root} if self.root else {}
+        stray = self.classes or self.templates or self.download or self.out
+        need(not stray, "--classes, --templates, --download and --out belong to --tasks: add, say, --tasks cifar10")
         name, folder, run = self.run_folder, find_run(self.run_folder), None
+        given = {key: value for key, value in vars(self.data).items() if value}
+        given |= {"root": self.root} if self.root else {}
         is_model = not folder and (look_up(name) or name in OPENAI or name.count("/") == 1)
         what = f"{name} is not a run, so it has no data of its own: add --data.root PATH, images with captions"
         need(given or not is_model, f"{what}, or --tasks PATH, class folders")
@@ -71,7 +70,7 @@ class Eval:
         opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
         own = opened.names_test or (run and data is run.config.data)  # the run was not trained on these images
         names = (self.split,) if self.split else opened.evaluation_splits if own else ("all",)
-        splits = {split: opened.load(split, size=self.data.size or None) for split in names}
+        splits = {split: opened.load(split) for split in names}
         console.print(*{f"{note}\n": 0 for pairs in splits.values() for note in pairs.notes}, sep="", end="")
         figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(run.folder) if run else ())
         print_figures(figures)
@@ -97,8 +96,8 @@ class Probe:
     """Measure how many labeled images zero-shot is worth, with linear probes on all images and on k per class."""
 
     run_folder: RunArgument
-    # a task of the shapes world (shape, colour, count, colour+shape, …), a data set of the paper (cifar10, …), or a path
-    # of your own class folders: PATH/train/<class>/<image> and PATH/test/…, or PATH/<class>/<image>, which are split
+    # a task of the shapes world (shape, colour, count, colour+shape, …), a data set of the paper (cifar10, …), or the
+    # path of your own class folders: PATH/train/<class>/<image> and PATH/test/…, or PATH/<class>/<image>
     task: str = "shape"
     classes: str = ""  # a file of readable names for class folders: a line "folder,name" for each, or JSON
     templates: str = ""  # a file of prompts in place of the task's own, one a line, with {} for the class

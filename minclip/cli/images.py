@@ -56,11 +56,12 @@ class Classify:
         labels, images = list(self.labels), list(self.images)
         while labels and not self.images and Path(labels[-1]).exists():  # --labels "a dog" "a cat" photo.jpg
             images.insert(0, Path(labels.pop()))
-        labels, images = split_labels(labels), [image for path in images for image in images_at(path)]
-        need(labels and images, 'give an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
+        labels, example = split_labels(labels), 'minclip classify RUN IMAGE --labels "a dog, a cat"'
+        need(labels and images, f"give an image and labels: {example}")
         valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
+        images = [image for path in images for image in images_at(path)]
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures, cosines, side = [], [], max(480, model.config.vision.image_size)
         for batch in decoded(images, lambda path: open_image(path, side), batch_size=64):

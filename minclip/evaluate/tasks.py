@@ -94,11 +94,11 @@ def open_task(
     `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a split is
     missing, or classes and templates make no prompts.
     """
-    wanted = ("train", "val", "test") if probe else ("test",)
+    wanted, folder = ("train", "val", "test") if probe else ("test",), folder_of(name, where.get("root"))
     if name in SHAPES or (name == HELD_OUT and not probe):
         need(not (classes or templates), f"{name} has its own classes and templates: it takes no files of them")
         return {split: _scenes(loaded, name, split) for split in wanted}
-    if folder := folder_of(name, where.get("root")):
+    if folder:
         data = load_folders(folder, name=name, classes=classes)
         if name not in BENCHMARKS:
             order = ("test", "val", "train") if probe or "all" not in data else ("all",)
@@ -110,12 +110,12 @@ def open_task(
         need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
         splits = (split for split in wanted if split != "val" or own.get(split))
         data = {split: load_benchmark(name, split=split, **where) for split in splits}
+    metric = BENCHMARKS[name].metric if name in BENCHMARKS else "accuracy"
     texts = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"])
     try:
         class_prompts(loaded[2], data["test"].class_names, texts)
     except MinclipError as error:
         raise MinclipError(f"{name}: {error}") from None
-    metric = BENCHMARKS[name].metric if name in BENCHMARKS else "accuracy"
     opened = {split: data[split] for split in wanted if split in data}
     return {s: (d, Task(d.class_names, tuple(texts), np.arange(len(d)), d.labels), metric) for s, d in opened.items()}
 

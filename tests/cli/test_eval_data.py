@@ -86,8 +86,8 @@ def test_the_test_split_counts_if_the_data_name_one(here, data_home, capsys, mod
     captioned(here / "mine", NAMES, split)
     figures, _ = evaluated(capsys, models / "open_clip", "--data.root", "mine")
     assert {name: f["images"] for name, f in figures.items()} == evaluated_on
-    figures, _ = evaluated(capsys, models / "open_clip", "--data.root", "mine", "--split", "all", "--data.size", "5")
-    assert {name: f["images"] for name, f in figures.items()} == {"all": 5}
+    figures, _ = evaluated(capsys, models / "open_clip", "--data.root", "mine", "--split", "all")
+    assert {name: f["images"] for name, f in figures.items()} == {"all": 12}
 
 
 def test_folders_name_splits_too_and_any_of_them_may_be_asked(here, data_home, capsys, models):

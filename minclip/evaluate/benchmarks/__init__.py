@@ -6,6 +6,7 @@ import os
 import re
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def found(root: Root = None) -> list[str]:
 
 
 def folder_of(name: str, root: Root = None) -> Path | None:
-    """The class folders of a task: `name`, if it is a path (with a /, or existing), or `root/name`, if it has splits."""
+    """The class folders of a task: the path `name` (it has a /, or it exists), or `root/name`, if it has splits."""
     if name not in BENCHMARKS and ({"/", os.sep} & {*name} or os.path.exists(name)):
         return Path(name)
     path = Path(root or default_root()) / name
@@ -65,15 +66,13 @@ def folder_of(name: str, root: Root = None) -> Path | None:
 
 
 def load_folders(path: str | Path, *, name: str = "", classes: str | Path = "") -> dict[str, Labeled]:
-    """Split -> the images of class folders, see `class_folders`: "train", "val" and "test", or "train", "test", "all".
-
-    `classes` is a file of readable names, see `read_names`; without one, those of the data set `name` serve.
-    """
-    splits, folders, notes = class_folders(Path(path))
+    """`class_folders` with readable names: those in the file `classes`, see `read_names`, or of the data set `name`."""
+    splits = class_folders(Path(path))
+    folders = next(iter(splits.values())).class_names
     names = class_names(name or str(path), folders, classes and read_names(classes, folders))
-    several = name in BENCHMARKS and BENCHMARKS[name].metric == "11-point mAP"
-    columns = {s: y[:, None] == np.arange(len(names)) if several else y for s, (_, y) in splits.items()}
-    return {s: Labeled(x, columns[s], names, notes) for s, (x, y) in splits.items() if len(y)}
+    columns = np.eye(len(names), dtype=bool)  # an image of VOC 2007 may show several classes
+    labels = {s: columns[data.labels] if name == "voc2007" else data.labels for s, data in splits.items()}
+    return {split: replace(data, class_names=names, labels=labels[split]) for split, data in splits.items()}
 
 
 def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labeled:
@@ -108,7 +107,7 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
 
 
 def readable(name: str) -> str:
-    """ "apple_pie" -> "apple pie", "apse/indoor" -> "indoor apse", "ApplyLipstick" -> "Apply Lipstick", "01.ox" -> "ox"."""
+    """ "apple_pie" -> "apple pie", "apse/indoor" -> "indoor apse", "TwoWords" -> "Two Words", "1.ox" -> "ox"."""
     name = re.sub(r"^\d+\.(?=[^\W\d])", "", name)
     place, _, which = name.partition("/")
     words = f"{which} {place}" if re.fullmatch(r"[a-z_]+", which) else name
@@ -120,13 +119,12 @@ def readable(name: str) -> str:
 def class_names(name: str, classes: Sequence[str], table: dict[str, Any] | None = None) -> tuple[Any, ...]:
     """The class names for prompts; `classes` are those of data set `name` itself, empty if it has numbers only.
 
-    `table` has readable names, or lists of sentences, in place of the data set's own.  MinclipError: a class that is a
-    number or a WordNet id and has no name.
+    `table` has names, or lists of sentences, in place of its own.  MinclipError: a number or WordNet id without a name.
     """
     own = NAMES.get(name, {})
+    if isinstance(own, list) and not classes:
+        return tuple(own)
     if isinstance(own, list):
-        if not classes:
-            return tuple(own)
         own = {c: own[int(c)] for c in classes if c.isdecimal() and int(c) < len(own)}
     table = {**own, **(table or {})}
     codes = [c for c in classes if c not in table and CODE.fullmatch(c)]
@@ -145,20 +143,18 @@ def read_text(file: str | Path) -> Any:
 def read_names(file: str | Path, classes: Sequence[str]) -> dict[str, Any]:
     """Class -> its readable name, or a list of sentences, from a file in one of these formats:
 
-    JSON, an object of names by class; lines of a class and its name, with a tab or comma between, or a space after a
-    digit ("n01855672 goose, bird": of a WordNet id, the first name that is unique); or a name a line, one for each of
-    the sorted `classes`.  MinclipError: no class of the file is in `classes`, or another number of names.
+    a JSON object; lines of a class and its name, with a tab or comma between, or a space after a digit ("n01855672
+    goose, bird": of a WordNet id, the first name that is unique); or a name for each of the sorted `classes`, a line
+    each.  MinclipError: no class of the file is in `classes`, or another number of names.
     """
-    lines = read_text(file)
-    table = lines if isinstance(lines, dict) else {}
-    if not table:
+    table = read_text(file)
+    if isinstance(lines := table, list):
         any_class = "|".join(re.escape(c) for c in sorted(classes, key=len, reverse=True))
         form = re.compile(rf'("?)({any_class})\1(?:\s*[\t,;:]|(?<=\d)\s)\s*"?(.+?)"?')
         table = {m[2]: m[3] for line in lines if (m := form.fullmatch(str(line)))}
         ids = [c for c in table if c[0] == "n" and CODE.fullmatch(c)]
         table |= zip(ids, class_names("imagenet", distinct(ids, [table[c].split(", ") for c in ids])))
-    if not table and len(lines) == len(classes):
-        table = dict(zip(classes, lines))
+        table = table or (dict(zip(classes, lines)) if len(lines) == len(classes) else {})
     what = f"{file} names none of the {len(classes)} classes ({', '.join(classes[:3])}, …), and has {len(lines)} lines"
     need(not table.keys().isdisjoint(classes), what)
     return table

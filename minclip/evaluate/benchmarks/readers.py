@@ -61,12 +61,12 @@ class Lazy:
         return self.opened(self.paths[i])
 
 
-def class_folders(path: Path) -> tuple[dict[str, tuple[Lazy, np.ndarray]], list[str], tuple[str, ...]]:
-    """Split -> images and labels (N,), the sorted names of the class folders, and notes on what was left out.
+def class_folders(path: Path) -> dict[str, Labeled]:
+    """Split -> images of class folders, or of split folders (any name in SPLIT_WORDS) that have class folders.
 
-    `path` has class folders, or split folders (of any name in SPLIT_WORDS) that have them: the classes are those of all
-    splits.  Without split folders there are "all" images; of each class, a hash of their paths draws about 80 % for
-    "train", the others for "test".  MinclipError: fewer than two classes with images, or splits beside classes.
+    All splits have the same classes, sorted.  Without split folders, "all" images are also drawn by a hash of their
+    paths: about 80 % of each class for "train", the others for "test".  Notes say what was left out.  MinclipError:
+    fewer than two classes with images, or splits beside classes.
     """
     layout = "PATH/<class name>/<image>, or PATH/train/<class name>/<image> and PATH/test/<class name>/<image>"
     need(path.is_dir(), f"{path} {'is no folder' if path.exists() else 'does not exist'}: give class folders, {layout}")
@@ -80,20 +80,20 @@ def class_folders(path: Path) -> tuple[dict[str, tuple[Lazy, np.ndarray]], list[
     need(not others, f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none")
     classes = sorted({p[0] for p in rows.values()})
     need(len(classes) > 1, f"{path} has {len(classes)} class folders with images, needs two: {layout}")
-    places = [path / top / split for split in splits or ("",)]
-    empty = {f.name for place in places for f in place.iterdir() if f.is_dir() and f.name[0] != "."} - {*classes}
+    inside = [folder for split in splits or ("",) for folder in (path / top / split).iterdir() if folder.is_dir()]
+    empty = {folder.name for folder in inside if folder.name[0] != "."} - {*classes}
     left_out = {"images outside class folders": parts.keys() - rows.keys(), "folders without images": empty}
     notes = [f"{path}: {len(x)} {what} were left out: {', '.join(sorted(x)[:5])}" for what, x in left_out.items() if x]
     members: dict[str, list[str]] = {}
-    for image in rows:
-        members.setdefault(splits[parts[image][0]] if splits else rows[image][0], []).append(image)
+    for image, p in rows.items():
+        members.setdefault(splits[parts[image][0]] if splits else p[0], []).append(image)
     if not splits:
-        numbered = [sorted((bucket(ascii("/".join(rows[i]))), i) for i in of_class) for of_class in members.values()]
-        cuts = [min(max(sum(n < 80 for n, _ in x), 1), len(x) - 1) for x in numbered]  # of each class some in both
-        train = [image for x, cut in zip(numbered, cuts) for _, image in x[:cut]]
+        drawn = [sorted((bucket(ascii("/".join(rows[i]))), i) for i in of_class) for of_class in members.values()]
+        cuts = [min(max(sum(n < 80 for n, _ in x), 1), len(x) - 1) for x in drawn]  # some of each class in both
+        train = [image for x, cut in zip(drawn, cuts) for _, image in x[:cut]]
         members = {"all": [*rows], "train": train, "test": sorted(rows.keys() - {*train})}
-    labeled = {s: np.searchsorted(classes, [rows[i][0] for i in images]) for s, images in members.items()}
-    return {s: (Lazy([path / i for i in members[s]]), labels) for s, labels in labeled.items()}, classes, tuple(notes)
+    labels = {split: np.searchsorted(classes, [rows[i][0] for i in m]) for split, m in members.items() if m}
+    return {s: Labeled(Lazy([path / i for i in members[s]]), y, (*classes,), (*notes,)) for s, y in labels.items()}
 
 
 def read(name: str, kind: str, root: Path, *, split: str, download: bool) -> tuple[Any, ...]:
@@ -154,11 +154,13 @@ def eurosat(d: Any, split: str) -> tuple[Any, ...]:
 
 def caltech101(d: Any, split: str) -> tuple[Any, ...]:
     """All 102 folders, as in the paper, so with the background: 30 images of each to train on, the others to test."""
-    splits, classes, _ = class_folders(Path(d.root) / "101_ObjectCategories")
-    files, labels = splits["all"]
+    data = class_folders(Path(d.root) / "101_ObjectCategories")["all"]
+    labels, classes = data.labels, data.class_names
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:30] for c in range(len(classes))])
-    return _subset(files.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train))
+    return _subset(
+        data.images.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train)
+    )
 
 
 def voc2007(d: Any, split: str) -> tuple[Any, ...]:
