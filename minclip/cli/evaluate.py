@@ -80,14 +80,12 @@ class Eval:
         names = task_names(self.tasks, self.root)
         files = {key: getattr(self, key) for key in ("root", "download", "classes", "templates")}
         done = run_tasks(open_model(self.run_folder), names, **files)
-        short = {Path(name).name or name: result for name, result in done.items()}  # the last part of a path
-        short = short if len(short) == len(done) else done
-        rows = [
-            (n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in short.items()
-        ]
+        bars = {Path(name).name or name: result for name, result in done.items()}  # the last part of a path
+        bars = bars if len(bars) == len(done) else done
+        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in bars.items()]
         print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         console.print(*(f"{note}\n" for r in done.values() for note in r.notes), sep="", end="")
-        picture = save_picture(task_bars(short), "tasks.png", self.out, run=self.run_folder)
+        picture = save_picture(task_bars(bars), "tasks.png", self.out, run=self.run_folder)
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in done.items()}, "file": picture}
 
 

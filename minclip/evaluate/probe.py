@@ -83,7 +83,7 @@ def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] 
     """Raises MinclipError, with the smallest class, if a class of the training labels (N,) has fewer than k images."""
     classes, count = torch.as_tensor(labels).unique(return_counts=True)
     name, fewest = _name(classes[count.argmin()], class_names), int(count.min())
-    need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots")
+    need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots: lower the shots")
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:

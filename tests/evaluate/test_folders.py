@@ -147,6 +147,7 @@ NAMED = {
     "a CSV": ('folder,name\nn01855672,"a goose"\nn03126707,c\nn02012849,b\n', ("a goose", "b", "c")),
     "lines alone": ("\ufeffgoose, grey\n\n bird \nmachine\n", ("goose, grey", "bird", "machine")),
     "JSON": ('{"n01855672": ["a goose", "geese"], "n02012849": "bird", "n03126707": "m"}', (["a goose", "geese"], "bird", "m")),
+    "Keras's JSON": ('{"0": ["n01855672", "goose"], "9": ["x", "y"], "1": ["n02012849", "b"], "2": ["n03126707", "m"]}', ("goose", "b", "m")),
     "a JSON list": ('["g", ["b", "c"], "m"]', ("g", ["b", "c"], "m")),
 }  # fmt: skip
 
@@ -204,6 +205,7 @@ WRONG = {
     "too few lines": ("x\ny\n", None, "2 lines"),
     "a name twice": ("red\nblue\nRed\n", None, "number 0 'red', number 2 'Red'"),
     "a number": ('{"Cat": 3}', None, "number 0 3"),
+    "JSON of other things": ('{"a": 3, "b": [[1], 2], "c": {}}', None, "names none of the 3 classes"),
     "no sentences": ('{"Cat": []}', None, r"number 0 \[\]"),
     "broken JSON": ('{"Cat": ', None, "not valid JSON"),
     "no UTF-8": (b"\xff\xfeC", None, "names.txt is not UTF-8"),

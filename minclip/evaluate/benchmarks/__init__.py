@@ -155,6 +155,8 @@ def read_names(file: str | Path, classes: Sequence[str]) -> dict[str, Any]:
         ids = [c for c in table if c[0] == "n" and CODE.fullmatch(c)]
         table |= zip(ids, class_names("imagenet", distinct(ids, [table[c].split(", ") for c in ids])))
         table = table or (dict(zip(classes, lines)) if len(lines) == len(classes) else {})
+    elif table.keys().isdisjoint(classes):  # Keras's list of ImageNet: {"0": ["n01440764", "tench"], …}
+        table = {str(pair[0]): pair[1] for pair in table.values() if isinstance(pair, list) and len(pair) == 2}
     what = f"{file} names none of the {len(classes)} classes ({', '.join(classes[:3])}, …), and has {len(lines)} lines"
     need(not table.keys().isdisjoint(classes), what)
     return table
