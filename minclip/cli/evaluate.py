@@ -57,8 +57,8 @@ class Eval:
         given = {key: value for key, value in vars(self.data).items() if value}
         given |= {"root": self.root} if self.root else {}
         is_model = not folder and (look_up(name) or name in OPENAI or name.count("/") == 1)
-        what = f"{name} is not a run, so it has no data of its own: add --data.root PATH, images with captions"
-        need(given or not is_model, f"{what}, or --tasks PATH, class folders")
+        add = "add --data.root PATH (images with captions) or --tasks PATH (class folders)"
+        need(given or not is_model, f"{name} is not a run, so it has no data of its own: {add}")
         if given and not folder:
             (model, _, tokenizer), data = open_model(name), DataConfig("own")
         else:
