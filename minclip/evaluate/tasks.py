@@ -100,11 +100,12 @@ def open_task(
         return {split: _scenes(loaded, name, split) for split in wanted}
     if folder:
         data = load_folders(folder, name=name, classes=classes)
+        has = " and ".join(data)
         if name not in BENCHMARKS:
             order = ("test", "val", "train") if probe or "all" not in data else ("all",)
             data["test"] = data.pop(next(split for split in order if split in data))
         lacking = {"train", "test"}.intersection(wanted) - data.keys()
-        need(not lacking, f"{folder} has no images for {' and '.join(lacking)}: it has {', '.join(data)}")
+        need(not lacking, f"{folder} has images for {has} only: add other splits, or give the path of one, to split it")
     else:
         own = benchmark(name, SHAPES).splits
         need(not classes, f"{name} names its classes itself: a file of classes is for class folders")

@@ -87,6 +87,19 @@ def test_the_folder_of_one_split_is_one_level(tmp_path):
     assert load_folders(tmp_path).keys() == {"train"}
 
 
+def test_test_images_without_classes_are_left_out_as_on_kaggle(tmp_path, loaded):
+    folders(tmp_path / "train", ANIMALS, 3)
+    grey(tmp_path / "test/1.jpg", 9)
+    splits = load_folders(tmp_path)
+    assert {split: len(data) for split, data in splits.items()} == {"train": 9} and "test/1.jpg" in splits[
+        "train"
+    ].notes[0]
+    assert run_tasks(loaded, [str(tmp_path)])[str(tmp_path)].images == 9
+    with pytest.raises(MinclipError, match="images for train only"):
+        probe_sets(loaded, str(tmp_path))
+    assert len(probe_sets(loaded, str(tmp_path / "train"))[0]["train"][1]) < 9
+
+
 def test_a_class_may_be_called_train_and_hold_folders(tmp_path):
     folders(tmp_path, ("bus", "train"), 2)
     grey(tmp_path / "bus/red/3.jpg", 9)
@@ -124,6 +137,8 @@ BAD = {
     "images alone": (["1.jpg", "2.jpg"], "", "0 class folders"),
     "one class": (["a/1.jpg", "a/2.jpg"], "", "[01] class folders"),
     "one class in splits": (["train/a/1.jpg", "test/a/2.jpg"], "", "1 class folders"),
+    "splits without classes": (["train/1.jpg", "test/2.jpg"], "", "0 class folders"),
+    "one split without classes": (["test/1.jpg", "test/2.jpg"], "", "0 class folders"),
     "splits beside classes": (["train/a/1.jpg", "test/a/2.jpg", "b/1.jpg"], "", "test, train beside b"),
 }
 
@@ -278,7 +293,7 @@ def test_what_is_tested_and_trained_on_in_each_layout(tmp_path, loaded):
         assert result.images == counts["test"]
     sets, _ = probe_sets(loaded, str(tmp_path / "flat"))
     assert len(sets["train"][1]) + len(sets["test"][1]) == 12 and "val" not in sets
-    with pytest.raises(MinclipError, match="no images for train"):
+    with pytest.raises(MinclipError, match="images for test only"):
         probe_sets(loaded, str(tmp_path / "t"))
 
 

@@ -74,11 +74,13 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     top = commonpath(images) if len(images) > 1 else ""  # perhaps one folder holds all the others
     top = dirname(top) if basename(top).lower() in SPLIT_WORDS else top
     parts = {image: image.removeprefix(top).strip("/").split("/") for image in images}
-    splits = {p[0]: SPLIT_WORDS[p[0].lower()] for p in parts.values() if p[0].lower() in SPLIT_WORDS and len(p) > 2}
-    rows = {image: p[len(splits) > 0 :] for image, p in parts.items() if len(p) > (2 if splits else 1)}
+    words = {p[0]: SPLIT_WORDS[p[0].lower()] for p in parts.values() if p[0].lower() in SPLIT_WORDS and len(p) > 1}
+    splits = words if any(len(p) > 2 for p in parts.values() if p[0] in words) else {}  # a class may be called "train"
+    depth = 1 if splits else 0
+    rows = {image: p[depth:] for image, p in parts.items() if len(p) > depth + 1}  # class, …, name
     others = sorted({p[0] for p in parts.values() if len(p) > 1} - splits.keys() if splits else ())
     need(not others, f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none")
-    classes = sorted({p[0] for p in rows.values()})
+    classes = sorted({p[0] for p in rows.values()} if splits or any(p[0] not in words for p in rows.values()) else ())
     need(len(classes) > 1, f"{path} has {len(classes)} class folders with images, needs two: {layout}")
     inside = [folder for split in splits or ("",) for folder in (path / top / split).iterdir() if folder.is_dir()]
     empty = {folder.name for folder in inside if folder.name[0] != "."} - {*classes}
