@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .batches import Batch
 from .config import TrainConfig
@@ -18,6 +17,7 @@ from .evaluate import evaluate, final_figures
 from .model import CLIP
 from .training import distributed, engine, graph, watch
 from .training import run as runs
+from .training.bars import tqdm
 from .training.checkpoint import Checkpoints, load_checkpoint
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import MinclipError
+from .config import MinclipError, need
 
 Float = Tensor | float  # scale and bias: learned, or fixed
 
@@ -77,6 +77,7 @@ def siglip_loss(
 
 def siglip_bias(batch_size: int) -> float:
     """ln(p / (1 - p)) for p = 1/B: with this bias, cosine 0 has the probability p, the fraction of right pairs."""
+    need(batch_size >= 2, f"SigLIP needs batches of at least 2 pairs, got {batch_size}: one alone has no wrong text")
     return -math.log(batch_size - 1)
 
 
@@ -85,5 +86,4 @@ def _check(image: Tensor, text: Tensor, image_ids: Tensor | None, chunk_size: in
         raise MinclipError(f"image {tuple(image.shape)} and text {tuple(text.shape)} must both be (B, D)")
     if image_ids is not None and image_ids.shape != image.shape[:1]:
         raise MinclipError(f"image_ids {tuple(image_ids.shape)} must be ({len(image)},), one number for each row")
-    if chunk_size is not None and chunk_size < 1:
-        raise MinclipError(f"chunk_size must be at least 1, or None for all rows at once, got {chunk_size}")
+    need(chunk_size is None or chunk_size >= 1, f"chunk_size must be 1 or more, or None for all rows, got {chunk_size}")

@@ -10,6 +10,7 @@ import html
 import itertools
 import json
 import math
+import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,9 @@ SOT, EOT, END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 # Contractions, runs of letters, single digits, runs of anything else, as in openai/CLIP.  Unlike there, special tokens
 # have no pattern: a literal "<|endoftext|>" in a caption is text, and can't end it early.
-_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+_OPENAI = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+_GRAPHEMES = regex.compile(r"'(?:(?=[stmd])\X|(?=re|ve|ll)\X\X)|(?:(?=[\pL\pM])\X)+|(?=\pN)\X|(?:(?![\pL\pM\pN])\X)+")
+_WORDS = {"marks": _GRAPHEMES, "lower": _OPENAI, "openai": _OPENAI}  # by `clean`; \X: a letter with its marks
 
 KNOWN_CHUNKS = 2**20  # most chunks to remember: captions from the web never stop bringing new ones
 
@@ -46,12 +49,12 @@ _ALPHABET = [*sorted(_CHARACTERS), *(c + END for c in sorted(_CHARACTERS))]  # v
 class Tokenizer:
     """`tokenizer(texts) -> (B, L) int64` with SOT and EOT; `encode` and `decode` work without them.
 
-    `merges` are the pairs of tokens to join, the first learned first.  `clean` prepares a text before it is split:
-    "lower" (lower case) or "openai" (`clean_openai`, too).  `context_length` is the default for L.
+    `merges` are the pairs of tokens to join, the first learned first.  `clean` is how a text becomes words: "marks" (as
+    in `split_words`), "openai", or "lower" (older files: without `clean_openai`).  `context_length` is the default L.
     """
 
-    def __init__(self, merges: Sequence[tuple[str, str]], *, clean: str = "lower", context_length: int = 77) -> None:
-        need(clean in ("lower", "openai"), f"a tokenizer's clean must be 'lower' or 'openai', got {clean!r}")
+    def __init__(self, merges: Sequence[tuple[str, str]], *, clean: str = "marks", context_length: int = 77) -> None:
+        need(clean in _WORDS, f"a tokenizer's clean must be one of {', '.join(_WORDS)}, got {clean!r}")
         self.clean, self.context_length = clean, context_length  # `minclip.load` sets the model's context length
         self.merges = [tuple(pair) for pair in merges]
         self.vocab = [*_ALPHABET, *(a + b for a, b in self.merges), SOT, EOT]
@@ -67,12 +70,12 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of a text of any length; MinclipError: it is not a str, or UTF-8 can't encode it."""
         ids: list[int] = []  # without SOT and EOT
-        for chunk in split_chunks(clean_openai(text) if self.clean == "openai" else text):
+        for chunk in split_chunks(text, self.clean):
             ids += self._known.get(chunk) or self._remember(chunk)  # most chunks have been encoded before
         return ids
 
     def _remember(self, chunk: str) -> list[int]:
-        ids = [self.ids[symbol] for word in _WORDS.findall(chunk) for symbol in merge(spell(word), self._ranks)]
+        ids = [self.ids[s] for word in _WORDS[self.clean].findall(chunk) for s in merge(spell(word), self._ranks)]
         if len(self._known) >= KNOWN_CHUNKS:
             self._known.clear()  # the frequent ones are back after a few captions
         if len(chunk) <= 32:  # a longer one, such as a URL or a whole sentence of Chinese, rarely occurs again
@@ -80,7 +83,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` up to EOT, with single spaces between words; bytes that are not UTF-8 become U+FFFD."""
+        """The words of `split_words` up to EOT, with single spaces between; bytes that are not UTF-8 become U+FFFD."""
         ids = list(itertools.takewhile(lambda i: i != self.eot_id, map(int, ids)))
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             raise MinclipError(f"ids from {min(ids)} to {max(ids)}: this vocabulary has {self.vocab_size} tokens")
@@ -93,8 +96,7 @@ class Tokenizer:
         if not isinstance(texts, Iterable) or isinstance(texts, bytes):
             raise MinclipError(f"texts must be a str or a list of them, not {type(texts).__name__}: {texts!r:.60}")
         length = self.context_length if context_length is None else context_length
-        if length < 3:
-            raise MinclipError(f"context_length {length} leaves no room for a token between SOT and EOT")
+        need(length >= 3, f"context_length {length} leaves no room for a token between SOT and EOT")
         rows = []
         for text in [texts] if isinstance(texts, str) else texts:
             ids = self.encode(text)
@@ -115,11 +117,10 @@ class Tokenizer:
         After a merge, only the words that contain the pair are counted again, and the next pair comes from a heap.  Of
         equally frequent pairs, the first in the alphabet wins, so that the result depends on the counts alone.
         """
-        if vocab_size < 514:
-            raise MinclipError(f"a vocabulary of {vocab_size} is too small: 512 byte tokens, SOT and EOT make 514")
+        need(vocab_size >= 514, f"a vocabulary of {vocab_size} is too small: 512 byte tokens, SOT and EOT make 514")
         counts: Counter[str] = Counter()  # of distinct words: captions use few
         for chunk, count in Counter(chunk for text in texts for chunk in split_chunks(text)).items():
-            for word in _WORDS.findall(chunk):
+            for word in _GRAPHEMES.findall(chunk):
                 counts[word] += count
         words, weights = [spell(word) for word in counts], list(counts.values())
         pair_counts, words_with = defaultdict(int), defaultdict(set)  # pair -> count; pair -> words that have or had it
@@ -167,9 +168,9 @@ class Tokenizer:
             data = parse_json(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise MinclipError(f"{path} can't be read: {error.strerror}") from None
-        lines = data.get("merges") if isinstance(data, dict) else None
-        if not isinstance(lines, list) or data.get("clean", "lower") not in ("lower", "openai"):
-            raise MinclipError(f"{path} is not a tokenizer: merges must be a list, clean 'lower' or 'openai'")
+        lines, clean = (data.get("merges"), data.get("clean", "lower")) if isinstance(data, dict) else (None, None)
+        if not isinstance(lines, list) or clean not in [*_WORDS]:
+            raise MinclipError(f"{path} is not a tokenizer: merges must be a list, clean one of {', '.join(_WORDS)}")
         known, merges = set(_ALPHABET), []
         for number, line in enumerate(lines, 1):  # a merge of unknown tokens could never apply
             pair = tuple(line.split(" ")) if isinstance(line, str) else ()
@@ -177,7 +178,7 @@ class Tokenizer:
                 raise MinclipError(f"{path}: merge {number}, {line!r:.60}, does not join two tokens from before it")
             merges.append(pair)
             known.add(pair[0] + pair[1])  # later merges may join it again
-        return cls(merges, clean=data.get("clean", "lower"))
+        return cls(merges, clean=clean)
 
     @classmethod
     def from_openai(cls, path: str | Path | None = None) -> "Tokenizer":
@@ -190,23 +191,23 @@ class Tokenizer:
 
 def clean_openai(text: str) -> str:
     """Repairs broken Unicode (ftfy) and resolves HTML entities, twice as OpenAI does, but keeps upper case."""
-    if isinstance(text, str) and not (text.isascii() and text.isprintable() and "&" not in text):  # plain text skips it
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # plain text skips it
         import ftfy  # 50 ms that plain text should not cost
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return text
 
 
-def split_chunks(text: str) -> list[str]:
+def split_chunks(text: str, clean: str = "marks") -> list[str]:
     """Lower case, split at white space.  No word contains any, so the ids of a chunk depend only on the chunk."""
-    if not isinstance(text, str):
-        raise MinclipError(f"a text must be a str, not {type(text).__name__}: {text!r:.60}")
-    return text.lower().split()
+    need(isinstance(text, str), f"a text must be a str, not {type(text).__name__}")
+    text = (clean_openai(text) if clean == "openai" else text).lower()
+    return (unicodedata.normalize("NFC", text) if clean == "marks" else text).split()  # é may be e and an accent
 
 
 def split_words(text: str) -> list[str]:
-    """Lower case, then words, single digits and runs of punctuation, without the white space between them."""
-    return [word for chunk in split_chunks(text) for word in _WORDS.findall(chunk)]
+    """Lower case and NFC, then words, single digits and runs of punctuation of whole graphemes, no white space."""
+    return [word for chunk in split_chunks(text) for word in _GRAPHEMES.findall(chunk)]
 
 
 def spell(word: str) -> list[str]:
@@ -214,8 +215,7 @@ def spell(word: str) -> list[str]:
     try:
         symbols = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
     except UnicodeEncodeError as error:
-        lone = f"U+{ord(word[error.start]):04X}"
-        raise MinclipError(f"a text holds {lone}, half of a surrogate pair, not UTF-8: {word!r:.60}") from None
+        raise MinclipError(f"{word!r:.60} holds U+{ord(word[error.start]):04X}, half of a surrogate pair") from None
     return [*symbols[:-1], symbols[-1] + END]  # so that "star" and the beginning of "start" are different
 
 

@@ -25,7 +25,15 @@ CORE = [
 # From the ground up: a file imports from its own floor and from those below.  The longest name that fits decides.
 FLOORS = [
     ["config"],
-    ["presets", "weights.hub", "weights.files", "weights.config_json", "weights.openai", "training.distributed"],
+    [
+        "presets",
+        "weights.hub",
+        "weights.files",
+        "weights.config_json",
+        "weights.openai",
+        "training.distributed",
+        "training.bars",
+    ],
     ["tokenizer", "transformer", "losses", "training.big_losses", "preprocess"],
     ["vision", "resnet", "text", "weights.towers"],
     ["model"],

@@ -233,6 +233,12 @@ def test_siglip_bias_starts_at_the_rate_of_positives(batch):
     assert torch.sigmoid(undecided + siglip_bias(batch)).mean().item() == pytest.approx(1 / batch)
 
 
+@pytest.mark.parametrize("batch", [1, 0, -3])
+def test_a_batch_without_wrong_pairs_has_no_bias(batch):
+    with pytest.raises(MinclipError, match=f"{batch}"):
+        siglip_bias(batch)
+
+
 def test_siglip_bias_is_the_best_bias_for_undecided_pairs():
     image, text = torch.eye(16)[:8], torch.eye(16)[8:]
     bias = torch.tensor(siglip_bias(8), requires_grad=True)

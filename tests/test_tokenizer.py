@@ -10,12 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import regex
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -73,6 +75,94 @@ def test_every_byte_has_a_token_within_and_at_the_end_of_a_word():
 
 def test_no_byte_is_shown_as_white_space():
     assert not any(c.isspace() for c in byte_characters())  # a merge is saved as two tokens with a space between
+
+
+# ---- languages: a letter and its marks stay together
+
+SENTENCES = {
+    "Hindi": "एक लड़का लाल गेंद से खेल रहा",  # with a nukta, vowel signs and an anusvara
+    "Thai": "แมวนั่งอยู่ที่หน้าต่าง สีแดง",
+    "Arabic": "قِطَّةٌ تَجْلِسُ عَلَى النَّافِذَةِ",
+    "Persian": "می‌خواهم گربه‌ها",  # with zero-width non-joiners
+    "Hebrew": "חָתוּל יוֹשֵׁב עַל הַחַלּוֹן",
+    "Chinese": "一只猫坐在窗边",
+    "Japanese": "窓に座っている ガラスの猫 ﾌﾟﾘﾝ",
+    "Korean": "고양이가 창가에 앉아 있다",
+    "Russian": "Чёрный котёнок сидит на подоконнике",
+    "Vietnamese": "một con mèo đen ngồi cạnh cửa sổ",
+    "Tamil": "கொடி பறக்கிறது",
+    "Bengali": "ক্ষুদ্র বিড়াল",
+    "Khmer": "ឆ្មាអង្គុយ",
+    "Burmese": "ကြောင်လေး",
+    "Sinhala": "ක්\u200dරීඩා",  # with a zero-width joiner
+    "Greek": "Ο ΣΚΎΛΟΣ ΤΡΈΧΕΙ",
+    "Turkish": "İSTANBUL IŞIKLARI",
+    "emoji": "👩‍👩‍👧 👍🏽 ❤️ 🇩🇪🏴󠁧󠁢󠁥󠁮󠁧󠁿 👩🏽‍🚀",
+    "keycaps": "1️⃣ 2️⃣",
+}
+SCRIPTS = {
+    name: st.sampled_from(sorted({*unicodedata.normalize("NFD", text), *text})) for name, text in SENTENCES.items()
+}
+foreign_text = st.sampled_from(sorted(SCRIPTS)).flatmap(
+    lambda name: st.text(SCRIPTS[name] | st.sampled_from(" '.s1"), max_size=30)
+)
+
+
+def graphemes(text):
+    return regex.findall(r"\X", text)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("text", SENTENCES.values(), ids=SENTENCES)
+def test_texts_of_letters_and_marks_come_back_as_they_are(text, form):
+    text = unicodedata.normalize(form, text)
+    for known in (text, "a red circle", text[::2]):  # a tokenizer trained on it, on something else, on pieces of it
+        tokenizer = Tokenizer.train([known] * 2, 9999)
+        assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFC", text.lower())
+
+
+def test_a_hindi_sentence_takes_a_token_a_word():
+    text = SENTENCES["Hindi"] + " है।"
+    tokenizer = Tokenizer.train([text] * 2, 9999)
+    assert [tokenizer.decode([i]) for i in tokenizer.encode(text)] == [*text.removesuffix("।").split(), "।"]
+
+
+@settings(max_examples=200)
+@given(foreign_text | any_text | tricky_text)
+def test_no_grapheme_is_split(text):
+    words, chunks = split_words(text), unicodedata.normalize("NFC", text.lower()).split()
+    assert [g for word in words for g in graphemes(word)] == [g for chunk in chunks for g in graphemes(chunk)]
+
+
+@settings(max_examples=200)
+@given(foreign_text)
+def test_both_forms_of_a_text_have_the_same_ids(text):
+    assert TOKENIZER.encode(unicodedata.normalize("NFD", text)) == TOKENIZER.encode(unicodedata.normalize("NFC", text))
+
+
+@settings(max_examples=100)
+@given(foreign_text | any_text | tricky_text)
+def test_what_was_decoded_has_the_same_ids(text):
+    ids = TOKENIZER.encode(text)
+    assert TOKENIZER.encode(TOKENIZER.decode(ids)) == ids
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+def test_plain_text_has_the_same_ids_with_every_pattern(text):
+    assert Tokenizer(TOKENIZER.merges, clean="lower").encode(text) == TOKENIZER.encode(text)
+
+
+def test_older_files_keep_their_ids(tmp_path):
+    """Those of the time before marks: the demo's, and files that don't say how they split."""
+    demo = Path(__file__).parents[1] / "data" / "demo" / "tokenizer.json"
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"merges": json.loads(demo.read_bytes())["merges"]}))
+    for file in (demo, tmp_path / "tokenizer.json"):
+        old = Tokenizer.load(file)
+        assert old.clean == "lower"
+        pieces = ["लड", "़", "क", "ा"]  # each ends with </w>, and a composed letter stays as it is
+        assert old.encode("लड़का") == [old.ids[s] for piece in pieces for s in spell(piece)]
+        assert old.encode("e\u0301") != old.encode("\xe9")
 
 
 def test_decode_drops_sot_eot_and_replaces_what_is_no_utf8():

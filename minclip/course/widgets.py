@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..batches import normalize
+from ..config import need
 from ..evaluate import embed_texts, zero_shot_classifier
 from ..evaluate.search import Index
 from ..losses import clip_loss
@@ -163,10 +164,11 @@ def loss_figure(image: Tensor, text: Tensor, *, batch: int, scale: float) -> Fig
 
 def loss_playground(image: Tensor, text: Tensor) -> ipywidgets.VBox:
     """Choose a batch size and a scale, and see the loss and the probabilities of the right texts."""
+    need(len(image) >= 2, f"a loss needs at least 2 pairs, got {len(image)}")
     sizes = [2**i for i in range(1, len(image).bit_length())]
     return redrawn(
         lambda batch, scale: loss_figure(image, text, batch=batch, scale=scale),
-        batch=ipywidgets.SelectionSlider(options=sizes, value=sizes[-1] // 4, description="batch size"),
+        batch=ipywidgets.SelectionSlider(options=sizes, value=sizes[max(0, len(sizes) - 3)], description="batch size"),
         scale=ipywidgets.FloatSlider(value=14.3, min=1, max=100, step=0.1, description="scale"),
     )
 

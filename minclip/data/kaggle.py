@@ -16,9 +16,9 @@ from typing import Any
 from unittest import mock
 
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from ..config import MinclipError, nearest, need
+from ..training.bars import tqdm
 from ..weights.config_json import parse_json
 from ..weights.hub import data_folder, sha256
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..batches import Pairs, Task, normalize, to_device
 from ..data.stream import prefetch
@@ -19,6 +18,7 @@ from ..losses import clip_loss
 from ..model import CLIP
 from ..recall import retrieval
 from ..tokenizer import Tokenizer
+from ..training.bars import tqdm
 from ..zeroshot import class_prompts, embed_texts, ensemble, zero_shot_classifier
 from .metrics import accuracy, retrieval_chance
 from .probe import few_shot as few_shot

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
 
 from ..batches import Batch
 from ..config import LoopConfig
 from ..model import CLIP
+from .bars import tqdm
 from .distributed import world_size
 
 Step = Callable[[Batch, int | None], tuple[Tensor, ...]]  # a batch and a seed (None sets none) -> what is logged

@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import inspect
 import os
 import tempfile
 from pathlib import Path
 
 from ..config import MinclipError, need
+from ..training.bars import in_notebook, tqdm
 
 
 def data_folder() -> Path:
@@ -39,8 +41,9 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bo
     cache = data_folder() / "huggingface" if constants.HF_HUB_CACHE[0] == "~" else constants.HF_HUB_CACHE
     copy = f"run `hf download {repo}`, and copy that machine's ~/.cache/huggingface/hub to {cache}"
     by_hand = by_hand or f"On a machine with a network, {copy}"
+    ours = in_notebook and "tqdm_class" in inspect.signature(hf_hub_download).parameters  # no widget
     try:
-        path = Path(hf_hub_download(repo, name, cache_dir=cache))
+        path = Path(hf_hub_download(repo, name, cache_dir=cache, **{"tqdm_class": tqdm} if ours else {}))
     except errors.LocalEntryNotFoundError:
         where = f"the cache {cache}, and the hub can't be reached (no network?)"
         raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None

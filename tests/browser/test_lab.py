@@ -221,3 +221,36 @@ def test_what_a_reader_would_stumble_over_is_found(visit, lab):
     ):
         assert re.search(sentence, found), f"{sentence!r} is not in {found}"
     assert "widget 2" not in found  # the log slider: from an exponent of 0.1 to 0.15, which aria-valuenow rounds to 0.1
+
+
+BARS = """
+import pathlib, time, minclip; from minclip.evaluate import decoded; from PIL import Image
+root = pathlib.Path("four"); root.mkdir(); _ = [Image.new("RGB", (16, 16), (i, i, i)).save(root / f"{i}.png") for i in range(4)]
+_ = (root / "captions.txt").write_text("image,caption\\n" + "".join(f"{i}.png,a gray square\\n" for i in range(4)))
+import os; os.environ["MINCLIP_DATA"] = os.path.abspath("cache"); pairs = minclip.load_pairs("own", "train", image_size=16, root=root)
+_ = [*decoded(range(8), lambda i: time.sleep(0.3), batch_size=1, bar="embedding")]
+print("all done")
+"""
+
+
+def test_a_saved_notebook_opens_again_without_a_trace_of_its_bars(visit, lab):
+    """A widget's view would be in the file, and its model gone with the kernel."""
+    cells = [nbformat.v4.new_code_cell(line) for line in BARS.strip().splitlines()]
+    path = lab.course / "bars.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+    visit.open(path.name)
+    visit.page.evaluate(f"numbers => {{ ({RUN})(numbers) }}", list(range(len(cells))))  # without waiting for the end
+    bar = visit.find(".jp-OutputArea-output", has_text=re.compile(r"embedding:\s+\d+%"))
+    bar.first.wait_for()  # while the cell runs, the bar is there
+    visit.find(".jp-OutputArea-output", has_text="all done").wait_for()
+    assert bar.count() == 0
+    visit.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    assert visit.until(lambda: r"all done\n" in path.read_text())
+    lab.stop_kernels()
+    visit.open(path.name)
+    visit.find(".jp-OutputArea-output", has_text="all done").wait_for()
+    visit.until(lambda: visit.find(".jp-OutputArea", has_text="Loading widget").count() == 0)
+    shown = "\n".join(visit.find(".jp-OutputArea").all_inner_texts())
+    assert visit.wrong == [] and "Error displaying" not in shown and "embedding" not in shown
+    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell["outputs"]]
+    assert [output.get("text") or output["data"] for output in outputs] == [{}, ["all done\n"]]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from course_answers import exercises
 
+from minclip.config import MinclipError
 from minclip.course import checks, plots, widgets
 from minclip.losses import clip_loss
 
@@ -94,6 +95,17 @@ def test_each_control_of_the_loss_playground_redraws_the_picture():
         before = bytes(picture.value)
         control.value = value
         assert bytes(picture.value) != before and before.startswith(b"\x89PNG"), control.description
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 4, 7, 8])
+def test_the_loss_playground_takes_a_few_pairs(pairs):
+    batch, *_ = widgets.loss_playground(*vectors(pairs)).children
+    assert batch.options == tuple(size for size in (2, 4, 8) if size <= pairs) and batch.value == 2
+
+
+def test_one_pair_makes_no_loss_playground():
+    with pytest.raises(MinclipError, match=r"2 pairs.* 1"):
+        widgets.loss_playground(*vectors(1))
 
 
 def test_the_loss_figure_shows_the_loss_at_the_scale_and_all_its_rows():

@@ -1,12 +1,15 @@
 """The hub's real client against a stand-in on loopback: what comes, what is refused, and what the message says."""
 
 import hashlib
+import inspect
 
+import huggingface_hub
 import huggingface_hub.constants as constants
 import pytest
 from local_hub import CONTENT, go_to
 
 from minclip.config import MinclipError
+from minclip.training import bars as bars_of_minclip
 from minclip.weights.hub import check_hub_hash, hub_file, sha256
 
 
@@ -18,6 +21,26 @@ def test_a_file_is_fetched_once(hub):
     first = hub_file("owner/name", "weights.bin")
     hub.status = 503  # nothing more can be had
     assert hub_file("owner/name", "weights.bin") == first
+
+
+def test_in_a_notebook_the_bar_is_ours(hub, monkeypatch):
+    """The hub's own is a widget, whose place in a saved notebook is an error message."""
+    if "tqdm_class" not in inspect.signature(huggingface_hub.hf_hub_download).parameters:
+        pytest.skip("this version of the hub's client has no choice of bars")
+    bars = []
+
+    class Bar(bars_of_minclip.CellBar):
+        def __init__(self, *items, **options):
+            bars.append(self)
+            super().__init__(*items, **options)
+
+    monkeypatch.setattr("minclip.weights.hub.tqdm", Bar)
+    hub_file("owner/name", "weights.bin")
+    assert bars == []  # in a terminal
+    monkeypatch.setattr("minclip.weights.hub.in_notebook", True)
+    hub.files["other.bin"] = CONTENT + b"!"  # or it would be the same blob
+    hub_file("owner/name", "other.bin")
+    assert ["other.bin" in bar.desc for bar in bars] == [True] and bars[0].n == len(CONTENT) + 1
 
 
 def test_other_content_than_announced_is_refused(hub):

@@ -2,12 +2,14 @@
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import regex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from ...cli import shown
 from ..setup import STYLE
+from .fonts import add_fonts
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -24,7 +27,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def make_drawable(figure: Figure) -> None:
-    """Escapes every text of the figure with `shown`, and turns off mathematical text: a caption may hold a $.
+    """Escapes the figure's texts with `shown`, finds fonts, and turns off mathematical text: a caption may hold a $.
 
     Only the numbers that matplotlib writes beside an axis are left: powers of ten are mathematical text.
     """
@@ -38,16 +41,20 @@ def make_drawable(figure: Figure) -> None:
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
         for label in tick.get_children()
     }
-    for text in figure.findobj(Text):
+    texts = figure.findobj(Text)
+    for text in texts:
         if text not in of_ticks:
             text.set(text=shown(text.get_text()), parse_math=False)
+    add_fonts(texts)
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file's bytes, for files and for image widgets."""
     make_drawable(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # `add_fonts` has told which, once
+        figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     return buffer.getvalue()
 
 
@@ -72,10 +79,13 @@ def axes_grid(figure: Figure, rows: int = 1, columns: int = 1, **keywords: Any) 
 
 
 def wrap(text: str, width: int) -> str:
-    """Breaks a caption into lines of at most `width` characters, between words."""
+    """Breaks a caption into lines of at most `width` characters: between words, and within words that are longer."""
     lines = [""]
     for word in text.split():
-        lines = [*lines[:-1], f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [*lines, word]
+        characters = regex.findall(r"\X", word)  # a letter and its marks stay together
+        for piece in ("".join(characters[i : i + width]) for i in range(0, len(characters), width)):
+            fits = len(lines[-1]) + len(piece) < width or not lines[-1]
+            lines = [*lines[:-1], f"{lines[-1]} {piece}".strip()] if fits else [*lines, piece]
     return "\n".join(lines)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from ...config import MinclipError
+from ...training.bars import tqdm
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
 from .images import BROKEN, decode
