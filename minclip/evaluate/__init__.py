@@ -104,10 +104,9 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
 def final_figures(
     model: CLIP, tokenizer: Tokenizer, splits: dict[str, Pairs], *, trained_on: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Split -> "images" and "captions", their numbers, the metrics of `evaluate`, and "chance/<recall>" of each recall.
+    """Split -> numbers of "images" and "captions", metrics of `evaluate`, and "chance/<recall>": for a run and its eval.
 
-    Computed at the end of a run, and again by `minclip eval`.  If names of images are in `trained_on`, perhaps because
-    the splits changed since the training, a note on stderr counts them.
+    If names of images are in `trained_on`, because the splits changed since the training, a note on stderr counts them.
     """
     figures = {}
     for split, pairs in splits.items():

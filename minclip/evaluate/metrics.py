@@ -94,10 +94,9 @@ def roc_auc(scores: Array, labels: Array) -> float:
 
 
 def retrieval_chance(text_to_image: Array, images: int, *, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """The recalls of `retrieval`, by the same names, that random ranks of M texts and N = `images` images get.
+    """The recalls of `retrieval` for random ranks of M texts and N = `images` images, by the same names.
 
-    text -> image: k / N.  image -> text: 1 - C(M - c, k) / C(M, k) for an image with c of the texts, averaged over the
-    images with texts; C is the binomial coefficient.
+    text -> image: k / N.  image -> text: the mean of 1 - C(M - c, k) / C(M, k) for an image with c texts, C binomial.
     """
     m, owned = len(text_to_image), Counter(Counter(torch.as_tensor(text_to_image).tolist()).values())  # c -> images
     found = {k: sum(n * (1 - comb(m - c, min(k, m)) / comb(m, min(k, m))) for c, n in owned.items()) for k in ks}

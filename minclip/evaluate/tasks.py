@@ -43,10 +43,7 @@ class Result(NamedTuple):
 
 
 def task_names(asked: str, root: Root = None) -> list[str]:
-    """ "cifar10, ./flowers, shapes" -> names of tasks, and paths of class folders.
-
-    "shapes" means all tasks of the shapes world, "all" the data sets under `root`.
-    """
+    """ "pets, ./my/flowers" -> names and paths; "shapes": the shapes world's tasks, "all": the data sets in `root`."""
     groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root)}
     words = [word.strip() for word in ([asked] if os.path.exists(asked) else asked.split(",")) if word.strip()]
     names = list(dict.fromkeys(name for word in words for name in groups.get(word, [word])))
@@ -100,12 +97,12 @@ def open_task(
         return {split: _scenes(loaded, name, split) for split in wanted}
     if folder:
         data = load_folders(folder, name=name, classes=classes)
-        has = " and ".join(data)
+        what = f"{folder} has images for {' and '.join(data)} only"
         if name not in BENCHMARKS:
             order = ("test", "val", "train") if probe or "all" not in data else ("all",)
             data["test"] = data.pop(next(split for split in order if split in data))
         lacking = {"train", "test"}.intersection(wanted) - data.keys()
-        need(not lacking, f"{folder} has images for {has} only: add other splits, or give the path of one, to split it")
+        need(not lacking, f"{what}: add other splits, or give the path of one, to split it")
     else:
         own = benchmark(name, SHAPES).splits
         need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
