@@ -104,7 +104,7 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
 def final_figures(
     model: CLIP, tokenizer: Tokenizer, splits: dict[str, Pairs], *, trained_on: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Split -> numbers of "images" and "captions", metrics of `evaluate`, and "chance/<recall>": for a run and its eval.
+    """Split -> numbers of "images", "captions", metrics of `evaluate`, and "chance/<recall>": of a run, and its eval.
 
     If names of images are in `trained_on`, because the splits changed since the training, a note on stderr counts them.
     """
