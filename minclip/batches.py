@@ -47,8 +47,7 @@ class Pairs:
 
     def __post_init__(self) -> None:
         n, captions, names = len(self.images), len(self.captions), len(self.names)
-        if not n == captions == names:
-            raise MinclipError(f"{n} images, {captions} lists of captions, {names} names: all need the same number")
+        need(n == captions == names, f"{n} images, {captions} lists of captions, {names} names: all must be equal")
         need(n > 0, "a data set needs at least one image with a caption")
         if not all(self.captions):
             raise MinclipError(f"image {self.names[self.captions.index([])]} has no caption: leave it out")
@@ -112,8 +111,7 @@ def raw_batches(
     Each process gets its rows of each batch: together they see the batch that a single process would see.
     An incomplete last batch is dropped.  `multiple` is that of `trim`.  MinclipError: too few images for a batch.
     """
-    if batch_size > len(pairs):
-        raise MinclipError(f"train.batch_size {batch_size} exceeds the data set's {len(pairs)} images: lower it")
+    need(batch_size <= len(pairs), f"train.batch_size {batch_size} exceeds the {len(pairs)} images: lower it")
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(pairs))  # no image twice in a batch: the second copy would be a false negative
     chosen = captions.first[:-1] + np.floor(rng.random(len(pairs)) * np.diff(captions.first)).astype(np.int64)  # (N,)

@@ -79,6 +79,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         ema = EMA(model, loop.ema) if loop.ema else None
         saved = load_checkpoint(folder, model, optimizer, ema=ema) if resume else dict.fromkeys(runs.PROGRESS, 0)
         step, skips = saved["step"], engine.Skips(clip, fp16=autocast == torch.float16, saved=saved)
+        checkpoints = Checkpoints(folder, model, optimizer, ema=ema)
         if first and resume:
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
@@ -87,7 +88,6 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder until process 0 has prepared it
-        checkpoints = Checkpoints(folder, model, optimizer, ema=ema)
         writer = watch.tensorboard(folder, step) if loop.tensorboard and first else None
 
         def log(line: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ class ModifiedResNet(nn.Module):
             for j in range(blocks):
                 self.stages[-1].append(Bottleneck(channels, width * 2**i, stride=2 if i > 0 and j == 0 else 1))
                 channels = 4 * width * 2**i  # out of this Bottleneck, into the next one
+        self.blocks = [block for stage in self.stages for block in stage]  # a plain list, as in VisionTransformer
         self.pool = AttentionPool(channels, (config.image_size // 32) ** 2, config.heads, embed_dim=embed_dim)
         self.to(memory_format=torch.channels_last)  # the fastest memory order for convolutions, on CPU and GPU
 
@@ -48,10 +49,6 @@ class ModifiedResNet(nn.Module):
         for block in self.blocks:  # each stage but the first halves the grid again
             x = block(x)
         return x
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return [block for stage in self.stages for block in stage]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.pool(self.embed(images))
@@ -145,10 +142,6 @@ class SmallResNet(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.dropout(x.mean(dim=(2, 3)))  # (B, 8 · width); a mean takes a grid of any size
-
-    def resize(self, image_size: int) -> None:
-        """Switches to another image size; no weight depends on it."""
-        self.config = replace(self.config, image_size=image_size)
 
 
 class BasicBlock(nn.Module):

@@ -17,6 +17,7 @@ class TextTransformer(nn.Module):
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.context_length, config.width))
         options = {"activation": activation, "dropout": config.dropout}
         self.transformer = Transformer(config.width, config.layers, config.heads, **options)
+        self.blocks = [*self.transformer.blocks]  # a plain list: the modules are registered above
         self.norm_final = nn.LayerNorm(config.width)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
@@ -34,10 +35,6 @@ class TextTransformer(nn.Module):
         """The attention weights of each block, (B, L) -> (layers, B, H, L, L); no token attends to a later one."""
         find_end(ids, self.config)
         return self.transformer.attention_maps(self.embed(ids), causal_mask(ids.shape[1], device=ids.device))
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.transformer.blocks
 
 
 class BagOfWords(nn.Module):
@@ -73,7 +70,7 @@ def find_end(ids: Tensor, config: TextConfig, *, training: bool = False) -> Tens
     """
     if ids.ndim != 2:
         raise MinclipError(f"ids of shape {tuple(ids.shape)}: this tower takes (B, L)")
-    if ids.shape[1] > config.context_length:
+    if ids.shape[1] > config.context_length:  # not `need`: its message would compile the tower for this length alone
         raise MinclipError(f"texts of {ids.shape[1]} tokens: this tower has {config.context_length} positions")
     is_end = ids == config.eot_id % config.vocab_size  # eot_id -1 is the last id of the vocabulary
     # Reading a value would make the host wait for the GPU, or split a compiled tower: not in training

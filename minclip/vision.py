@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .config import MinclipError, VisionConfig
+from .config import VisionConfig, need
 from .transformer import Transformer
 
 
@@ -33,6 +33,7 @@ class VisionTransformer(nn.Module):
         self.norm_pre = nn.LayerNorm(config.width)  # CLIP's addition to ViT (paper, section 2.4)
         options = {"activation": activation, "mlp_width": config.mlp_width, "dropout": config.dropout}
         self.transformer = Transformer(config.width, config.layers, config.heads, **options)
+        self.blocks = [*self.transformer.blocks]  # a plain list: the modules are registered above
         self.norm_post = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -58,10 +59,6 @@ class VisionTransformer(nn.Module):
     def attention_maps(self, images: Tensor) -> Tensor:
         """The attention weights of all blocks, (B, 3, S, S) -> (layers, B, H, L, L); a class token comes first."""
         return self.transformer.attention_maps(self.embed(images))
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.transformer.blocks
 
     @torch.no_grad()
     def resize(self, image_size: int) -> None:
@@ -110,9 +107,8 @@ class ConvStem(nn.Module):
 
 def check_images(images: Tensor, image_size: int) -> None:
     """Raises MinclipError unless `images` is (B, 3, image_size, image_size)."""
-    if images.shape[1:] != (3, image_size, image_size):
-        wanted = f"(B, 3, {image_size}, {image_size})"
-        raise MinclipError(f"images of shape {tuple(images.shape)}: this tower takes {wanted}")
+    shape, size = tuple(images.shape), image_size
+    need(shape[1:] == (3, size, size), f"images of shape {shape}: this tower takes (B, 3, {size}, {size})")
 
 
 def resize_positions(positions: Tensor, grid: int, extra: int) -> Tensor:

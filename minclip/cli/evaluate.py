@@ -7,6 +7,7 @@ from typing import Any
 from ..config import DataConfig, need
 from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
+from ..data.stream import evaluation
 from ..evaluate import few_shot, final_figures, linear_probe
 from ..evaluate.probe import crossing
 from ..evaluate.tasks import probe_sets, run_tasks, task_names
@@ -69,9 +70,10 @@ class Eval:
             data = DataConfig(self.data.name or "own")
         opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
         own = opened.names_test or (run and data is run.config.data)  # the run was not trained on these images
-        names = (self.split,) if self.split else opened.evaluation_splits if own else ("all",)
-        splits = {split: opened.load(split) for split in names}
-        console.print(*{f"{note}\n": 0 for pairs in splits.values() for note in pairs.notes}, sep="", end="")
+        split = self.split or ("" if own else "all")
+        splits = {split: opened.load(split)} if split else evaluation(opened)
+        for note in dict.fromkeys(note for pairs in splits.values() for note in pairs.notes):
+            console.print(f"note: {note}")
         figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(run.folder) if run else ())
         print_figures(figures)
         return {"run": str(folder or name), "figures": figures}

@@ -18,7 +18,7 @@ from PIL import Image
 from ..config import MinclipError, need
 from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
-from ..data.photos.images import IMAGES, open_image
+from ..data.photos.images import endings, open_image
 from ..data.photos.source import Source
 from ..evaluate import decoded, embed_batches, embed_images, embed_texts, zero_shot_classifier
 from ..evaluate.search import Index
@@ -123,10 +123,10 @@ def split_labels(labels: list[str]) -> list[str]:
 def images_at(path: Path) -> list[Path]:
     """The images in a folder and its subfolders, or those that a pattern such as "photos/*.jpg" matches, or `path`."""
     if path.is_dir():
-        found = [path / image for image in Source.open(path).images]
+        found = [path / image for image in Source.open(path, "").images]
     else:
         found = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
-    need(found, f"{path}: no image found, looked for {', '.join(IMAGES)}")
+    need(found, f"{path}: no image found, looked for {', '.join(endings())}")
     return found
 
 

@@ -89,10 +89,9 @@ def fetch(name: str, *, to: str | Path | None = None, source: str | None = None)
 
 def _describe(folder: Path, source: str | None) -> dict[str, Any]:
     mark = parse_json((folder / MARK).read_bytes(), str(folder / MARK))
-    if not (isinstance(mark, dict) and isinstance(mark.get("source"), str)):
-        raise MinclipError(f"{folder / MARK} names no source: it is damaged; delete {folder} and fetch it again")
-    if source and source != mark["source"]:
-        raise MinclipError(f"{folder} already holds {mark['source']}: set to=FOLDER for {source}")
+    there = mark.get("source") if isinstance(mark, dict) else None
+    need(isinstance(there, str), f"{folder / MARK} names no source: it is damaged; delete {folder} and fetch it again")
+    need(source in (None, "", there), f"{folder} already holds {there}: set to=FOLDER for {source}")
     return {"folder": str(folder), "new": False, **mark}
 
 
@@ -156,21 +155,19 @@ def _request(source: str, archive: Path) -> None:
 
 
 def _unpack(source: str, archive: Path, folder: Path) -> None:
-    unpacked, name = archive.parent / "unpacked", ""
+    unpacked = archive.parent / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)  # left by a killed process
     from .photos.images import BROKEN  # imports Pillow, which `import minclip` should not
 
     try:
         with zipfile.ZipFile(archive) as zipped:
-            files = zipped.infolist()
-            if not files:
-                raise zipfile.BadZipFile("it is empty")
-            for path in (PureWindowsPath(file.filename) for file in files):  # splits at \ and /, finds C:
-                if path.drive or path.root or ".." in path.parts:
-                    raise zipfile.BadZipFile(f"the name {str(path)!r} points outside its folder")
-            for file in tqdm(files, "unpacking", unit=" files", leave=False):
-                name = f"{file.filename!r}: "
-                zipped.extract(file, unpacked)  # checks its CRC
+            names = zipped.namelist()
+            need(names, "it is empty")
+            for path in map(PureWindowsPath, names):  # splits at \ and /, finds C:
+                inside = not (path.drive or path.root or ".." in path.parts)
+                need(inside, f"the name {str(path)!r} points outside its folder")
+            for name in tqdm(names, "unpacking", unit=" files", leave=False):
+                zipped.extract(name, unpacked)  # checks its CRC
         mark = {"source": source, "bytes": archive.stat().st_size, "sha256": sha256(archive), "date": str(date.today())}
         (unpacked / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
@@ -181,6 +178,6 @@ def _unpack(source: str, archive: Path, folder: Path) -> None:
             raise  # a disk error, not a damaged zip
         archive.unlink()
         todo = f"{AGAIN}, and if that fails too, tell the data set's owner at {PAGE}{source}"
-        raise MinclipError(f"the zip of {source} is damaged ({name}{error}) and was deleted: {todo}") from None
+        raise MinclipError(f"the zip of {source} is damaged ({error}) and was deleted: {todo}") from None
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The training loop's data: endless batches, from pairs in memory or from streamed shards."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +11,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ..batches import Batch, Captions, Pairs, RawBatch, assemble, raw_batches, tokenize
 from ..config import MinclipError, TrainConfig, need
 from ..tokenizer import Tokenizer
-from ..training.distributed import on_each_machine_once, world_size
-from . import open_data, shards
+from ..training.distributed import on_each_machine_once, rank, world_size
+from . import OpenData, open_data, shards
+from .photos.pack import same_images
 from .shard_batches import ShardBatches
 
 T = TypeVar("T")
@@ -46,7 +49,12 @@ class Stream:
                 raise MinclipError(f"data.root {data.root} is one shard: two are needed, the last for validation")
             self.pairs = None if streamed else self.opened.load("train", size=data.size)
             self.validation = self.opened.load("val")
-        self.notes = [note for part in (self.pairs, self.validation) if part for note in part.notes]
+            # photographs are packed now: after hours of training, a broken test split can't be mended
+            self.evaluated = {} if streamed or painted or loop.overfit else evaluation(self.opened, self.validation)
+        parts = {"val": self.validation, **self.evaluated}
+        notes = [note for pairs in (self.pairs, *parts.values()) if pairs for note in pairs.notes]
+        notes += [doubt for split in parts if self.evaluated for doubt in doubtful(self.pairs, parts[split], split)]
+        self.notes = list(dict.fromkeys(notes))
         if not streamed and loop.overfit:
             self.pairs = all_different(self.pairs, loop.overfit)
         if not streamed and loop.batch_size > len(self.pairs):
@@ -66,7 +74,11 @@ class Stream:
             streamed = ShardBatches(self.opened.shards, tokenizer, self.config, step=step, multiple=multiple)
             self.raw, self.tally = streamed.stream(), streamed.tally
         else:
-            captions = tokenize(self.pairs, tokenizer, self.config.model.text.context_length)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about the first long caption: all are counted instead
+                captions = tokenize(self.pairs, tokenizer, self.config.model.text.context_length)
+            if tokenizer.truncated and rank() == 0:
+                tqdm.write(f"note: {cut_captions(self.pairs.texts, tokenizer)}")
             images = move_to_gpu_once(self.pairs.images, device, on_gpu=self.config.data.on_gpu)
             pairs, options = replace(self.pairs, images=images), {"batch_size": loop.batch_size, "seed": loop.seed}
             self.raw = endless(pairs, captions, step=step, multiple=multiple, **options)
@@ -84,8 +96,37 @@ class Stream:
 
     def evaluation(self) -> dict[str, Pairs]:
         """The Pairs of each split of the final evaluation, from the open data set."""
-        splits = self.opened.evaluation_splits
-        return {split: self.validation if split == "val" else self.opened.load(split) for split in splits}
+        return self.evaluated or evaluation(self.opened, self.validation)
+
+
+def evaluation(opened: OpenData, validation: Pairs | None = None) -> dict[str, Pairs]:
+    """The Pairs of each split to evaluate; if one can't be read, those of val instead, with a note on the reason."""
+    try:
+        splits = opened.evaluation_splits
+        return {split: validation if validation and split == "val" else opened.load(split) for split in splits}
+    except MinclipError as error:
+        if isinstance(error.__context__, OSError):  # a full disk can be mended now
+            raise
+        val = validation or opened.load("val")
+        return {"val": replace(val, notes=(*val.notes, f"{error}; the final figures are those of val instead"))}
+
+
+def doubtful(train: Pairs, pairs: Pairs, split: str) -> Iterator[str]:
+    """Why the figures of a split of photographs may mislead: some are training images, too, or there are only a few."""
+    if same := same_images(train.images, pairs.images):
+        some = ", ".join(f"{pairs.names[j]} = {train.names[i]}" for i, j in same[:5]) + " …" * (len(same) > 5)
+        yield f"{len(same)} of the {len(pairs)} {split} images are also in train, so its figures are too high: {some}"
+    if len(pairs) <= 10:
+        yield f"{split} has only {len(pairs)} images: the text-to-image recall@10 of any model is 100 % there"
+
+
+def cut_captions(texts: list[str], tokenizer: Tokenizer) -> str:
+    """A sentence on how many of the `texts`, which were tokenized, are longer than the tokenizer's context."""
+    longest, cut = max(texts, key=len), f"{tokenizer.truncated} of {len(texts)} captions"
+    ids = tokenizer(longest, 4 * len(longest) + 16)  # long enough: UTF-8 has at most four bytes per character
+    tokens, share = int((ids == tokenizer.eot_id).nonzero()[0, 1]) + 1, tokenizer.truncated / len(texts)
+    longer = f"({share:.1%}) are longer than model.text.context_length {tokenizer.context_length} and are cut"
+    return f"{cut} {longer}; a new run with {tokens} would keep the longest whole"
 
 
 def endless(pairs: Pairs, captions: Captions, *, batch_size: int, step: int, **options: int) -> Iterator[RawBatch]:

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import sqlite3
-import zipfile
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import MinclipError, need
-from ..data.photos.images import BROKEN, IMAGES, open_image, read_image
-from ..data.photos.source import Source
+from ..data.photos.images import BROKEN, endings, open_image, read_image
+from ..data.photos.source import Source, counted
 from ..data.stream import prefetch
 from ..model import CLIP
 from ..weights.hub import data_folder
 from . import Loaded, decoded, embed_texts
 
 _VERSION = 2  # of the index's table and of image reading: raising it rebuilds all indexes
-# SQLite refuses other types and lengths; for an unreadable image "vector" is NULL, and "why" is the reason
-_TABLE = """images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT,
-    CHECK (typeof(path) = 'blob' AND typeof(stamp) = 'text' AND typeof(why) = 'text'
-    AND (vector IS NULL AND why != '' OR typeof(vector) = 'blob' AND length(vector) = %d)))"""
+# for an unreadable image "vector" is NULL, and "why" is the reason
+_TABLE = "images (path BLOB PRIMARY KEY, stamp TEXT, vector BLOB, why TEXT)"
 
 Hit = namedtuple("Hit", "path cosine")  # the path is relative to the index's root
 
@@ -39,7 +36,7 @@ class Index:
     vectors: Tensor  # (N, D) float32 of length 1, on the CPU
     loaded: Loaded  # model, preprocess, tokenizer
     broken: list[str]  # "path (why)" of the files that can't be read
-    notes: list[str]  # what happened to the index file
+    notes: list[str]  # what happened to the index file, and what is below the root but can't be read
 
     @classmethod
     def of(cls, images: str | Path, loaded: Loaded, *, batch_size: int = 128) -> "Index":
@@ -49,12 +46,11 @@ class Index:
         in `.minclip/` beside the photographs, one per model, or in the data folder's cache if that can't be written.
         It is saved after each batch, where the next call resumes.  MinclipError if nothing can be read, or written.
         """
-        root, notes = Path(images), []
-        what = "is neither a folder nor a valid zip file" if root.exists() else "does not exist"
-        need(root.is_dir() or zipfile.is_zipfile(root), f"{root} {what}: give a folder or a zip of photographs")
-        source = Source.open(root)
+        source = Source.open(root := Path(images), "")
+        notes = counted(source.unread)
         stamps = {os.fsencode(path): " ".join(map(str, source.stamp(path))) for path in source.images}
-        need(stamps, f"{root} has no photographs: looked for {', '.join(IMAGES)}, in subfolders too")
+        none = f"{root} has no photographs: looked for {', '.join(endings())}, in subfolders too"
+        need(stamps, "; ".join([none, *notes]))
         file = _open(root, loaded, notes)
         try:
             known = dict(file.execute("SELECT path, stamp FROM images"))
@@ -119,15 +115,14 @@ def _key(model: CLIP, preprocess: object) -> str:
 
 def _open(root: Path, loaded: Loaded, notes: list[str]) -> sqlite3.Connection:
     """The index file beside the photographs, or in the cache; adds to `notes` why one isn't used or was rebuilt."""
-    model, preprocess, _ = loaded
-    key, place = _key(model, preprocess), hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    key, place = _key(*loaded[:2]), hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     folder, name = (root, "") if root.is_dir() else (root.parent, f"-{root.name}")
     beside = folder / ".minclip" / f"index-{key}{name}.sqlite"
     for path in (beside, data_folder() / "cache" / f"index-{key}-{place}.sqlite"):
         for _ in range(2):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                return _table(path, _TABLE % (4 * model.config.embed_dim))
+                return _table(path)
             except (OSError, sqlite3.OperationalError) as error:
                 notes.append(f"{path} can't be written ({error})")
                 break
@@ -137,15 +132,14 @@ def _open(root: Path, loaded: Loaded, notes: list[str]) -> sqlite3.Connection:
     raise MinclipError(f"the index can't be stored: {'; '.join(notes)}; set MINCLIP_DATA to another folder")
 
 
-def _table(path: Path, table: str) -> sqlite3.Connection:
+def _table(path: Path) -> sqlite3.Connection:
     """Opens or creates the index; SQLite protects it from kill -9 and simultaneous searches.  Raises sqlite3.Error."""
     file = sqlite3.connect(path)
     try:
-        file.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+        file.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
         (state,) = file.execute("PRAGMA quick_check(1)").fetchone()
-        tables = file.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        if state != "ok" or tables != [(f"CREATE TABLE {table}",)]:
-            raise sqlite3.DatabaseError(state if state != "ok" else "its tables were changed")
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
         file.execute("DELETE FROM images WHERE FALSE")  # fails on a read-only disk, unlike those above
         file.commit()
     except sqlite3.Error:

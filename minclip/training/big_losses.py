@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..losses import Float
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, rank, reduce_scatter_rows, ring_shift, world_size
-
-Float = Tensor | float
 
 
 def big_clip_loss(image: Tensor, text: Tensor, scale: Float, *options: Any) -> Tensor:
@@ -42,15 +41,14 @@ class _WithGradients(torch.autograd.Function):
         with torch.autocast(image.device.type, enabled=False):
             loss, *gradients = function(image.float(), text.float(), *numbers, *options)
         # a scale may be a float, which has no gradient, or have shape (1,); autograd casts to each input's dtype
-        ctx.shapes = [x.shape if isinstance(x, Tensor) else None for x in (image, text, *numbers)]
-        ctx.save_for_backward(*gradients)
+        pairs = zip(gradients, (image, text, *numbers))
+        ctx.save_for_backward(*(g.view(x.shape) if isinstance(x, Tensor) else None for g, x in pairs))
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        pairs = zip(ctx.saved_tensors, ctx.shapes)
-        return None, None, *(None if shape is None else (grad * gradient).view(shape) for gradient, shape in pairs)
+        return None, None, *(None if gradient is None else grad * gradient for gradient in ctx.saved_tensors)
 
 
 def _clip(

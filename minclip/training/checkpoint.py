@@ -1,6 +1,7 @@
 """Checkpoints of a run: all that resuming needs in one file, copied from a GPU and written while training goes on."""
 
 import io
+import shutil
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Checkpoints:
         self.folder, self.model, self.optimizer, self.ema = folder, model, optimizer, ema
         self.thread, self.writing = ThreadPoolExecutor(1), Future()
         self.writing.set_result(None)
+        if rank() == 0:
+            _check_room(folder, model, optimizer, averages=bool(ema))
 
     def save(self, progress: dict[str, float]) -> None:
         """`progress` has the keys of PROGRESS.  All processes must call this; process 0 writes."""
@@ -47,6 +50,17 @@ class Checkpoints:
     def __exit__(self, *error: object) -> None:
         """Ends when nothing is being written, even if training failed: the next run in this folder may start then."""
         wait([self.writing])
+
+
+def _check_room(folder: Path, model: nn.Module, optimizer: Optimizer, *, averages: bool) -> None:
+    """Raises MinclipError unless the disk has room for two checkpoints: the old one stays until the new is complete."""
+    weights = sum(x.nbytes for x in model.state_dict().values())
+    moments = ((1 if group.get("muon") else 2) * x.nbytes for group in optimizer.param_groups for x in group["params"])
+    needed = 2 * ((1 + averages) * weights + sum(moments)) + weights
+    present = sum(path.stat().st_size for name in ("state.pt", "model.safetensors") for path in folder.glob(name))
+    free = shutil.disk_usage(folder).free + present
+    room = f"checkpoints need up to {needed / 1e6:,.1f} MB in {folder}, and {free / 1e6:,.1f} MB are free"
+    need(needed <= free, f"{room}: free some space, or train on another disk")
 
 
 def _state(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str, Any]:

@@ -68,11 +68,10 @@ def recompute_blocks(tower: nn.Module) -> None:
 
 
 def _recomputed(block: nn.Module, forward: Callable, *inputs: Any, **options: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **options)
     if batch_norms(block):  # the forward pass has updated their statistics; recomputing must not do so again
         options["context_fn"] = lambda: (nullcontext(), frozen_statistics(block))
-    return checkpoint(forward, *inputs, use_reentrant=False, **options)  # restores the random state for dropout
+    # restores the random state for dropout; without gradients it is a plain call
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
@@ -82,15 +81,12 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Inside the block, BatchNorm still normalizes by the batch, but its running statistics don't change."""
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in batch_norms(module)]
-    for norm, *_ in before:
-        norm.momentum = 0.0
+    before = [(buffer, buffer.clone()) for norm in batch_norms(module) for buffer in norm.buffers()]
     try:
         yield
     finally:
-        for norm, momentum, count in before:
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+        for buffer, value in before:
+            buffer.data.copy_(value)  # through .data, since the graph of a backward pass may hold the buffer
 
 
 # ---- a model across several processes

@@ -73,16 +73,18 @@ def lock_run(folder: Path) -> Iterator[None]:
 
     Under torchrun only process 0 may call this.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path, holder = folder / ".lock", folder / ".lock.json"
     lock = FileLock(path, timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         who = "another process"
         with suppress(OSError, ValueError, KeyError, TypeError):  # that process may be writing or deleting the file
             who = "process {pid} on {host}, since {since}".format_map(json.loads(holder.read_bytes()))
         raise MinclipError(f"{folder} is in use by {who}: wait for it to end, or train in another folder") from None
+    except OSError as error:
+        raise MinclipError(f"{folder} can't be written ({error.strerror}): start minclip in another folder") from None
     me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
         folders.write_json(holder, me)

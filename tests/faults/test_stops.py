@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -155,16 +156,26 @@ def disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays_whole(disk):
-    # one checkpoint fits (about 600 kB and 200 kB), its successor beside it does not
+def test_a_disk_that_fills_up_is_told_and_the_last_checkpoint_stays_whole(tmp_path):
+    with small_disk(tmp_path / "disk", "3m") as disk:
+        process = start(disk, "--train.steps", "100000", "--train.checkpoint-every", "3")
+        wait_for_step(disk, 4)  # a checkpoint takes about 600 kB and 200 kB
+        with suppress(OSError), (disk / "others").open("wb", buffering=0) as file:  # others fill the disk
+            while file.write(bytes(4096)):
+                pass
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 2, err
+        assert "no space left" in err.lower() and "Traceback" not in err
+        folder = disk / "runs" / "a"
+        assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], "a half-written file was left"
+        assert torch.load(folder / "state.pt", weights_only=True)["step"] % 3 == 0
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_first_step(disk):
     process = start(disk, "--train.steps", "9", "--train.checkpoint-every", "3")
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert "no space left" in err and "--resume" in err and "Traceback" not in err
-    folder = disk / "runs" / "a"
-    assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], "a half-written file was left"
-    if (folder / "state.pt").exists():
-        assert torch.load(folder / "state.pt", weights_only=True)["step"] % 3 == 0
+    assert process.returncode == 2 and "MB" in err and str(Path("runs", "a")) in err and "Traceback" not in err
+    assert not (disk / "runs" / "a").exists()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from posixpath import basename, splitext
 from ...config import MinclipError
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from .source import TABLES, Row, Source
+from .source import TABLES, Row, Source, plain
 from .tables import MissingColumn, read_table
 
 KARPATHY = "dataset_*.json"
@@ -94,7 +94,9 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
             refused = refused or error
     if not rows and not (refused and any(columns)):
         texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
-        beside = [(texts.get(splitext(image)[0]), basename(image)) for image in source.images]
+        texts = {plain(stem): path for stem, path in texts.items()} | texts
+        stems = {image: splitext(image)[0] for image in source.images}
+        beside = [(texts.get(stem, texts.get(plain(stem))), basename(image)) for image, stem in stems.items()]
         rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
         rows = rows or read_karpathy(source, source.images)
     looked = f"looked for a .csv, .tsv or .parquet with image and caption columns, a .txt for each image, or {KARPATHY}"

@@ -1,5 +1,7 @@
 """Opens image files and checks them first: a broken or oversized file is an error before it takes memory."""
 
+import contextlib
+import functools
 import io
 import lzma
 import struct
@@ -13,12 +15,32 @@ import numpy as np
 from ...config import MinclipError
 from ...preprocess import eight_bits
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# those of Pillow's formats that are photographs: no video, and no EPS, which Pillow gives to another program
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
+UNREAD = {  # endings of other files that hold pictures, and of folders that can't be opened -> why they can't be read
+    "/": "folders can't be opened",
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC files need `pip install pillow-heif`"),
+    **dict.fromkeys(".avif .svg .psd .tga .jxl .raw .dng .cr2 .cr3 .nef .arw".split(), "files need conversion to JPEG"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "videos can't be read without extracting frames"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"), "archives have to be unpacked"),
+}
 MAX_BYTES = 2**29  # of an image file: an uncompressed TIFF of MAX_PIXELS fits
 MAX_PIXELS = 2**27  # 134 million, about 0.5 GB decoded; a JPEG counts at the size it is decoded at
 # raised on reading or decoding files that are damaged, encrypted, too large, or of an unknown kind
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, OverflowError, struct.error)
 BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+
+
+@functools.cache
+def endings() -> tuple[str, ...]:
+    """The endings of the image files that can be read here, in lower case; those of HEIC only with pillow-heif."""
+    from PIL import Image  # imported late: `import minclip` needs no Pillow
+
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return tuple(sorted(end for end, kind in Image.registered_extensions().items() if kind in FORMATS))
 
 
 def check_bytes(size: int, limit: int = MAX_BYTES) -> None:
@@ -39,16 +61,17 @@ def open_image(path: str | Path, side: int) -> Any:
 
 def read_image(data: bytes, side: int) -> Any:
     """The PIL image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
-    from PIL import Image, ImageOps, UnidentifiedImageError  # imported late: `import minclip` needs no Pillow
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(data))
+        endings()  # registers HEIC
+        image = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
         image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
         return ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
-    except UnidentifiedImageError:
-        raise ValueError("not an image") from None  # Pillow's own message holds a memory address
+    except UnidentifiedImageError:  # whose own message holds a memory address
+        raise ValueError("not an image" if data else "the file is empty") from None
     except MemoryError:
         raise
     except Exception as error:  # on damaged files, Pillow's many readers raise anything

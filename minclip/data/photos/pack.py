@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from ...config import MinclipError
 from ...training.bars import tqdm
 from ...weights.config_json import parse_json
+from ...weights.folder import atomic_write
 from ...weights.hub import data_folder
 from .images import BROKEN, decode
 
@@ -40,14 +41,18 @@ def pack(
     group, key = (hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] for values in about)
     path = data_folder() / "cache" / f"photos-{group}-{key}.u8"
     if not (made := _open(path, names, image_size)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _packing_lock(path.parent):  # another process may have made it meanwhile
-            made = _open(path, names, image_size) or _make(path, names, read, image_size)
-            for old in path.parent.glob(f"photos-{group}-*"):
-                if old.stem != path.stem:
-                    # a process that has it mapped keeps its pixels; Windows refuses, then the next pack removes it
-                    with contextlib.suppress(OSError):
-                        old.unlink()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _packing_lock(path.parent):  # another process may have made it meanwhile
+                made = _open(path, names, image_size) or _make(path, names, read, image_size)
+                for old in path.parent.glob(f"photos-{group}-*"):
+                    if old.stem != path.stem:
+                        # a process that has it mapped keeps its pixels; Windows refuses, then the next pack removes it
+                        with contextlib.suppress(OSError):
+                            old.unlink()
+        except OSError as error:
+            todo = "close the program that has it open, or set MINCLIP_DATA to a folder that can be written"
+            raise MinclipError(f"the photographs can't be packed in {path.parent} ({error}): {todo}") from None
     images, broken = made
     return images, [name for name in names if name not in broken], [f"{name} ({why})" for name, why in broken.items()]
 
@@ -60,6 +65,25 @@ def _open(path: Path, names: Sequence[str], size: int) -> tuple[np.memmap, dict[
         if pixels.size > _SMALL or made["sum"] == zlib.crc32(json.dumps(made["broken"]).encode(), zlib.crc32(pixels)):
             return images.transpose(0, 3, 1, 2), made["broken"]
     return None
+
+
+def same_images(some: np.memmap, others: np.memmap) -> list[tuple[int, int]]:
+    """Where the images of two packs have equal pixels: pairs (i, j) of `some[i]` and `others[j]`, each j once."""
+    mine, theirs = _middle_rows(some), _middle_rows(others)
+    near = {*mine} & {*theirs}  # few: only these images are read whole
+    first = {hash(some[i].tobytes()): i for i, row in enumerate(mine) if row in near}
+    return [(first[x], j) for j, row in enumerate(theirs) if row in near and (x := hash(others[j].tobytes())) in first]
+
+
+def _middle_rows(images: np.memmap) -> list[int]:
+    """A checksum of the middle row of each image of a pack, kept in the pack's list."""
+    path, rows = Path(images.filename).with_suffix(".json"), None
+    with contextlib.suppress(OSError, MinclipError):  # another process may have replaced the pack
+        rows = (made := parse_json(path.read_bytes(), "")).get("rows")
+        if not (isinstance(rows, list) and len(rows) == len(images) and all(type(row) is int for row in rows)):
+            rows = [zlib.crc32(row.tobytes()) for row in images[:, :, images.shape[2] // 2]]
+            atomic_write(path, json.dumps({**made, "rows": rows}).encode())
+    return rows or []
 
 
 def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[np.memmap, dict[str, str]]:
@@ -99,8 +123,6 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
         checksum = zlib.crc32(json.dumps(broken).encode(), checksum)
         listed.write_text(json.dumps({"sum": checksum, "broken": broken}))
         return _open(path, names, size)
-    except PermissionError as error:
-        raise MinclipError(f"a pack can't be written: is it open in another process (Windows)?  {error}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

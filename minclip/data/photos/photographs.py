@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from posixpath import basename, dirname, splitext
 
@@ -12,7 +12,9 @@ from ...batches import Pairs
 from ...config import MinclipError, need
 from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in, split_of
 from .pack import pack
-from .source import Finder, Row, Source
+from .source import Finder, Row, Source, counted, plain
+
+SPLITS = ("train", "val", "test")
 
 
 class Drawn(dict[str, list[str]]):
@@ -27,17 +29,8 @@ class Photographs:
     captions: dict[str, list[str]]  # name -> captions, at least one
     places: dict[str, str]  # name -> path of the image file, or of the table that holds the image; not for missing ones
     stored: dict[str, Callable[[], bytes]]  # name -> how to read an image that a table holds
-    row_splits: dict[str, str]  # name -> split, if the caption file names splits
-    notes: tuple[str, ...]  # about captions whose image is missing, and images without captions
-
-    @cached_property
-    def splits(self) -> dict[str, list[str]]:
-        """Split -> names, missing images among them."""
-        # folders named after splits count only if they hold all images: "train" may be a folder of trains
-        above = {name: place.lower().split("/")[:-1] for name, place in self.places.items()}
-        folders = {name: next((SPLIT_WORDS[f] for f in path if f in SPLIT_WORDS), "") for name, path in above.items()}
-        folders = folders if all(folders.values()) else {}
-        return read_splits(self.source, list(self.captions), row_splits=self.row_splits, folders=folders)
+    splits: dict[str, list[str]]  # split -> names, missing images among them
+    notes: tuple[str, ...]  # what was left out, of images, captions and other files
 
     def read(self, name: str) -> bytes:
         return self.stored[name]() if name in self.stored else self.source.read(self.places[name])
@@ -58,9 +51,9 @@ class Photographs:
         files = dict.fromkeys(self.places[name] for name in names)
         place, stamps = f"{root.resolve()} {split} {size or ''}", [str(self.source.stamp(file)) for file in files]
         images, kept, broken = pack(names, self.read, image_size, place=place, stamps=stamps)
-        listed = f"; all are listed in {Path(images.filename).with_suffix('.json')}" if broken else ""
-        notes = (*self.notes, _note(broken, "images can't be decoded") + listed)
-        return Pairs(images, [self.captions[name] for name in kept], kept, notes=tuple(filter(None, notes)))
+        listed = f"; all are listed in {Path(images.filename).with_suffix('.json')}"
+        notes = (*self.notes, *(note + listed for note in counted({"images can't be decoded": broken})))
+        return Pairs(images, [self.captions[name] for name in kept], kept, notes=notes)
 
 
 def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | None = None) -> Photographs:
@@ -90,29 +83,36 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
             raise MinclipError(f"{row.place}: {key} is in split {split_of(row)} here, but in {row_splits[key]} above")
     captions = {key: some for key, some in texts.items() if some}
     need(bool(captions), f"{root}: none of {len(rows)} captions has any text, see {rows[0].place}")
-    missing = sorted(captions.keys() - places.keys())
+    unread = Finder(chain(*source.unread.values()))
+    missing = sorted(name for name in captions.keys() - places.keys() if not unread.find(name, by_name=True))
     uncaptioned = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
-    notes = [_note(missing, "captioned images are missing"), _note(uncaptioned, "images have no caption")]
-    return Photographs(source, captions, places, stored, row_splits, tuple(filter(None, notes)))
+    left_out = {"captioned images are missing": missing, "images have no caption": uncaptioned}
+
+    # folders named after splits count only if they hold all images: "train" may be a folder of trains
+    above = {name: place.lower().split("/")[:-1] for name, place in places.items()}
+    folders = {name: next((SPLIT_WORDS[f] for f in path if f in SPLIT_WORDS), "") for name, path in above.items()}
+    folders = folders if all(folders.values()) else {}
+    splits = read_splits(source, list(captions), row_splits=row_splits, folders=folders)
+    # a name in several lists counts in the last split: what is evaluated must not be learned
+    last = {name: split for split, members in splits.items() for name in members}
+    left_out["images are in several lists"] = [f"{n} from {s}" for s in splits for n in splits[s] if last[n] != s]
+    left_out["captioned images are in no split"] = [name for name in captions if name not in last]
+    splits |= {split: [name for name in members if last[name] == split] for split, members in splits.items()}
+    return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread)))
 
 
 def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
     """(folder of the caption file, image as written there) -> name; adds the paths of existing files to `places`."""
     first = {(dirname(row.file), row.image): row for row in reversed(rows) if not row.read}
-    counts = Counter(basename(image) for _, image in first)
+    counts = Counter(plain(basename(image)) for _, image in first)
     names = {}
     for (folder, image), row in first.items():
         # the file name alone is enough if it is unique among the captions and among the files
-        path = finder.find_one(image, row.place, folder, by_name=counts[basename(image)] == 1)
+        path = finder.find_one(image, row.place, folder, by_name=counts[plain(basename(image))] == 1)
         names[folder, image] = finder.keys[path] if path else image
         if path:
             places[names[folder, image]] = path
     return names
-
-
-def _note(names: list[str], what: str) -> str:
-    some = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-    return f"{len(names)} {what} and were left out: {some}" if names else ""
 
 
 def read_splits(
@@ -138,7 +138,7 @@ def read_splits(
     listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
     if drawn := not (chosen := row_splits or listed or folders):
         chosen = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
-    splits = {split: [name for name in names if chosen.get(name) == split] for split in ("train", "val", "test")}
+    splits = {split: [name for name in names if chosen.get(name) == split] for split in SPLITS}
     if not splits["val"] and len(train := splits["train"]) > 1:
         held_out = {n for n in train if 90 <= bucket(n) < 95} or {min(train, key=lambda n: (bucket(n), n))}
         splits["val"] = [n for n in train if n in held_out]
@@ -148,7 +148,7 @@ def read_splits(
 
 def bucket(name: str) -> int:
     """A number from 0 to 99 that depends on the name alone, so that a photograph never changes its split."""
-    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % 100
+    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest(), 16) % 100
 
 
 def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[str]]:
@@ -171,4 +171,4 @@ def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[s
         if sum(bool(finder.find(line)) for line in lines) > len(lines) / 2:  # otherwise a list of something else
             found = (finder.find_one(line, path) for line in lines)
             splits.setdefault(split, list(dict.fromkeys(filter(None, found))))
-    return splits if "train" in splits and "val" in splits else {}
+    return {split: splits[split] for split in SPLITS if split in splits} if {"train", "val"} <= splits.keys() else {}

@@ -3,16 +3,17 @@
 import os
 import posixpath
 import re
+import unicodedata
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from posixpath import basename, splitext  # pathlib takes seconds for 30,000 paths
 from typing import NamedTuple
 
-from ...config import MinclipError, need
-from .images import BROKEN, IMAGES, MAX_BYTES, check_bytes
+from ...config import MinclipError
+from .images import BROKEN, MAX_BYTES, UNREAD, check_bytes, endings
 
 TABLES = (".csv", ".tsv", ".parquet")
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
@@ -27,9 +28,13 @@ class Source:
     archive: zipfile.ZipFile | None = None
 
     @classmethod
-    def open(cls, root: Path) -> "Source":
+    def open(cls, root: Path, what: str = "data.root ") -> "Source":
         """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        need(root.exists(), f"data.root {str(root)!r} does not exist: give the folder or the zip of the photographs")
+        what, give = what + repr(os.path.abspath(root))[:200], "give the folder of the photographs, or a zip of it"
+        try:
+            os.stat(root)
+        except (OSError, ValueError) as error:  # a name may be too long, or hold a NUL
+            raise MinclipError(f"{what} can't be opened ({getattr(error, 'strerror', error)}): {give}") from None
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
         if root.suffix.lower() in TABLES:
@@ -38,9 +43,11 @@ class Source:
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
-            raise MinclipError(f"data.root {str(root)!r} is neither a folder nor a valid zip file: {error}") from None
-        names = dict.fromkeys(info.filename for info in archive.infolist() if not info.is_dir())
-        return cls(root, tuple(name for name in names if not HIDDEN.search(name)), archive)
+            raise MinclipError(f"{what} is neither a folder nor a valid zip file: {error}: {give}") from None
+        # with the backslashes of some Windows programs replaced
+        archive.NameToInfo = {info.filename.replace("\\", "/"): info for info in archive.infolist()}
+        names = (name for name in archive.NameToInfo if not (name.endswith("/") or HIDDEN.search(name)))
+        return cls(root, tuple(names), archive)
 
     def including(self, written: Iterable[str]) -> "Source":
         """Adds the images that a table names; searches the whole folder only if one is not where the table says."""
@@ -59,7 +66,7 @@ class Source:
 
     def read(self, path: str) -> bytes:
         """A file's content; thread-safe.  Raises one of BROKEN if the file can't be read."""
-        check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(IMAGES) else 4 * MAX_BYTES)
+        check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(endings()) else 4 * MAX_BYTES)
         return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
     def text(self, path: str) -> str:
@@ -76,26 +83,47 @@ class Source:
 
     @property
     def images(self) -> list[str]:
-        return [path for path in self.files if path.lower().endswith(IMAGES)]
+        return [path for path in self.files if path.lower().rstrip().endswith(endings())]
+
+    @property
+    def unread(self) -> dict[str, list[str]]:
+        """Why files that hold pictures, and folders, can't be read -> their paths."""
+        kinds, found = tuple(UNREAD.keys() - {*endings()}), defaultdict(list)
+        for path in (path for path in self.files if path.lower().endswith(kinds)):
+            found[UNREAD[splitext(path)[1].lower() or "/"]].append(path)
+        return found
 
     def first_files(self) -> str:
-        """The first few files, for a message."""
-        return (", ".join(self.files[:5]) or "nothing") + (" …" if len(self.files) > 5 else "")
+        """The first few files, for a message, and what can't be read."""
+        first = (", ".join(self.files[:5]) or "nothing") + " …" * (len(self.files) > 5)
+        return "; ".join([first, *counted(self.unread)])
+
+
+def counted(left_out: dict[str, list[str]]) -> list[str]:
+    """A note on the names that are left out for each reason: how many, why, and the first few."""
+    found = ((len(names), why, ", ".join(names[:5]) + " …" * (len(names) > 5)) for why, names in left_out.items())
+    return [f"{count} {why} and were left out: {some}" for count, why, some in found if count]
 
 
 def _below(root: Path) -> Iterator[str]:
-    """The paths of the files below a folder; links to folders are followed last, and no folder is entered twice."""
-    entered, tops = set(), [str(root)]
+    """The paths of the files below a folder, and of folders that can't be opened, which end with "/".
+
+    Links to folders are followed last, and no folder is entered twice.
+    """
+    entered, tops, closed = set(), [str(root)], []
     for top in tops:
-        for folder, folders, names in os.walk(top):  # Path.rglob takes seconds for 30,000 files
+        for folder, folders, names in os.walk(top, onerror=closed.append):  # Path.rglob takes seconds for 30,000 files
             if (real := os.path.realpath(folder)) in entered:
                 folders.clear()
                 continue
             entered.add(real)
             tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
             below = Path(folder).relative_to(root).as_posix()
+            if not os.access(folder, os.X_OK):  # its files are listed, but can't be opened
+                yield f"{below}/"
             paths = (name if below == "." else f"{below}/{name}" for name in names)
             yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
+    yield from (f"{os.path.relpath(error.filename, root)}/" for error in closed)
 
 
 class Row(NamedTuple):
@@ -109,6 +137,11 @@ class Row(NamedTuple):
     read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
 
 
+def plain(name: str) -> str:
+    """A name or path in one case and one Unicode form: "É.JPG" -> "é.jpg"."""
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold().strip()
+
+
 class Finder:
     """Finds the images below a root by the names that a caption file or a list of images uses.
 
@@ -118,28 +151,36 @@ class Finder:
     def __init__(self, paths: Iterable[str]) -> None:
         self.named: dict[str, list[str]] = defaultdict(list)
         for path in (paths := list(paths)):
-            self.named[basename(path)].append(path)
-            self.named[splitext(basename(path))[0]].append(path)  # lists often leave out the extension
-        self.keys = {path: basename(path) if len(self.named[basename(path)]) == 1 else path for path in paths}
+            self.named[name := plain(basename(path))].append(path)
+            self.named[splitext(name)[0]].append(path)  # lists often leave out the extension
+        counts = Counter(map(basename, paths))
+        self.keys = {path: name if counts[name := basename(path)] == 1 else path for path in paths}
 
     def find(self, written: str, folder: str = "", *, by_name: bool = False) -> list[str]:
         """The paths that `written`, in a file in `folder`, may mean: one, none, or several.
 
         First the file at that path, from `folder` or from the root; else the files of which one path is the end of the
-        other; else, with `by_name`, all files of that name.
+        other; else, with `by_name`, all files of that name.  The first two as written, then regardless of case and
+        Unicode form, which file systems and archives change.
         """
         written = posixpath.normpath(written.replace("\\", "/"))
-        named = {path: (path, splitext(path)[0]) for path in self.named.get(basename(written), [])}
-        for place in (posixpath.normpath(posixpath.join(folder, written)), written):
-            if exact := [path for path, both in named.items() if place in both]:
-                return exact
-        # "dogs/1.jpg" is the end of "/home/me/dogs/1.jpg"
-        ends = ((path, f"/{written}", f"/{either}") for path, both in named.items() for either in both)
-        near = [path for path, mine, other in ends if mine.endswith(other) or other.endswith(mine)]
-        return near or (list(named) if by_name else [])
+        here, named = posixpath.normpath(posixpath.join(folder, written)), self.named.get(plain(basename(written)), [])
+        if here in self.keys:
+            return [here]
+        for form in (str, plain):
+            forms = [(path, form(either)) for path in dict.fromkeys(named) for either in {path, splitext(path)[0]}]
+            for place in (form(here), end := form(written)):
+                if exact := [path for path, either in forms if place == either]:
+                    return exact
+            # "dogs/1.jpg" is the end of "/home/me/dogs/1.jpg"
+            ends = ((path, f"/{other}", f"/{end}") for path, other in forms)
+            if near := [path for path, theirs, mine in ends if theirs.endswith(mine) or mine.endswith(theirs)]:
+                return near
+        same = [path for path in named if basename(written) in (basename(path), splitext(basename(path))[0])]
+        return list(dict.fromkeys(same or named)) if by_name else []
 
     def find_one(self, written: str, place: str, folder: str = "", *, by_name: bool = False) -> str | None:
         """The path that `written` means, if any; a MinclipError with its `place` if it may mean several."""
         if len(paths := self.find(written, folder, by_name=by_name)) > 1:
-            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its folder, too")
+            raise MinclipError(f"{place}: {written} could be {' or '.join(paths[:3])}: write its whole path")
         return paths[0] if paths else None

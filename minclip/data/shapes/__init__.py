@@ -33,9 +33,7 @@ def load_shapes(split: str = "train", *, image_size: int = 64, size: int | None 
     need(split in names, f"the shapes world has no split {split!r}: choose from {', '.join(names)}")
     need(image_size >= 16, f"data.image_size {image_size}: scenes need at least 16 pixels")
     s = scenes(base, size or SPLITS[base], seed=seed)
-    images = painted(s, image_size) if not kind else paint(s, image_size, sketch=kind == "sketch")
-    if kind and kind != "sketch":
-        images = shift(images, kind, seed=seed)
+    images = shift(paint(s, image_size, sketch=kind == "sketch"), kind, seed=seed) if kind else painted(s, image_size)
     return Pairs(images, captions_of(s), [f"{split}/{i:05d}" for i in s.index], tasks=tasks_of(s))
 
 

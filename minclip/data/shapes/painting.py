@@ -77,14 +77,12 @@ def _stamps(image_size: int) -> np.ndarray:
     return out
 
 
-FONT = dict(  # 5 × 7 letters: seven rows of five bits each, a byte a row
-    zip(
-        "ABCDEGHILNORSTU",
-        """0e11111f111111 1e11111e11111e 0e11101010110e 1e11111111111e 1f10101e10101f 0e11101711110f 1111111f111111
-        0e04040404040e 1010101010101f 11191515131111 0e11111111110e 1e11111e141211 0f10100e01011e 1f040404040404
-        1111111111110e""".split(),
-    )
-)
+_LETTERS = """
+A 0e11111f111111  B 1e11111e11111e  C 0e11101010110e  D 1e11111111111e  E 1f10101e10101f  G 0e11101711110f
+H 1111111f111111  I 0e04040404040e  L 1010101010101f  N 11191515131111  O 0e11111111110e  R 1e11111e141211
+S 0f10100e01011e  T 1f040404040404  U 1111111111110e
+""".split()
+FONT = dict(zip(_LETTERS[::2], _LETTERS[1::2]))  # 5 × 7 letters: seven rows of five bits each, a byte a row
 
 
 def _word_stamps(image_size: int) -> np.ndarray:
@@ -150,7 +148,7 @@ def paint(s: Scenes, image_size: int = 64, *, sketch: bool = False) -> np.ndarra
 
 
 def shift(images: np.ndarray, kind: str, *, seed: int = 0) -> np.ndarray:
-    """A distribution shift of images (n, 3, S, S) uint8, for the robustness experiment (paper, section 3.3)."""
+    """A distribution shift of images (n, 3, S, S) uint8, but not of a sketch (paper, section 3.3: robustness)."""
     size, x, index = images.shape[-1], images.astype(np.int32), np.arange(len(images))
     if kind == "inverted":
         x = 255 - x

@@ -1,8 +1,9 @@
 """The shapes world in words: the contents of its scenes, their captions, and the zero-shot tasks."""
 
-from collections.abc import Callable, Iterable
+from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -70,15 +71,8 @@ class Scenes:
         return replace(self, **{name: v[rows] for name, v in vars(self).items() if isinstance(v, np.ndarray)})
 
 
-class Thing(NamedTuple):
-    """One object of one scene, in words."""
-
-    color: str
-    shape: str
-    fill: str
-    size: str
-    x: float
-    y: float
+class Thing(namedtuple("Thing", "color shape fill size x y")):
+    """One object of one scene: four words, and its center in 64ths of the image's side, from the top left."""
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -192,45 +186,37 @@ def captions_of(s: Scenes) -> list[list[str]]:
 
 def tasks_of(s: Scenes) -> dict[str, Task]:
     """Zero-shot tasks over a split's scenes; a task without a suitable scene is left out."""
-
-    def labels(classes: tuple[str, ...], answers: Iterable[str]) -> np.ndarray:
-        return np.array([classes.index(answer) for answer in answers], np.int64)
-
     things, written = things_of(s), s.word >= 0
     fruit = (s.shape == FRUIT) & (np.arange(4) < s.count[:, None])
     plain = ~written & ~fruit.any(axis=1)
     single = np.flatnonzero(plain & (s.count == 1))
-    only = [things[i][0]._asdict() for i in single]
+    color, shape, fill, size = (of_object[single, 0] for of_object in (s.color, s.shape, s.fill, s.large))
     pictures = ("{}", "a picture of {}", "a drawing of {}")
-    thing, shape = (tuple(t.format(noun) for t in pictures) for noun in ("a {}", "a {} shape"))
+    a_thing, a_shape = (tuple(t.format(noun) for t in pictures) for noun in ("a {}", "a {} shape"))
     pairs, fills = (tuple(f"{a} {b}" for a in words for b in SHAPES) for words in (COLORS, FILLS))
-    of_one = {  # tasks about a single object: (class names, templates, right answer)
-        "colour": (COLORS, shape, "{color}"),
-        "shape": (SHAPES, thing, "{shape}"),
-        "size": (SIZES, shape, "{size}"),
-        "fill": (FILLS, shape, "{fill}"),
-        "colour+shape": (pairs, thing, "{color} {shape}"),
-        "fill+shape": (fills, thing, "{fill} {shape}"),
-    }
     tasks = {
-        name: Task(classes, templates, single, labels(classes, (answer.format(**t) for t in only)))
-        for name, (classes, templates, answer) in of_one.items()
+        "colour": Task(COLORS, a_shape, single, color),
+        "shape": Task(SHAPES, a_thing, single, shape),
+        "size": Task(SIZES, a_shape, single, size),
+        "fill": Task(FILLS, a_shape, single, fill),
+        "colour+shape": Task(pairs, a_thing, single, len(SHAPES) * color + shape),
+        "fill+shape": Task(fills, a_thing, single, len(SHAPES) * fill + shape),
     }
     counts = ("one shape", *(f"{number} shapes" for number in NUMBERS[1:]))
     tasks["count"] = Task(counts, pictures, np.flatnonzero(plain), s.count[plain] - 1)
     two = [i for i in np.flatnonzero(plain & (s.count == 2)) if relation(*things[i])]
     two = np.array([i for i in two if things[i][0].kind[:2] != things[i][1].kind[:2]], np.int64)
-    related = labels(RELATIONS, (relation(*things[i]) for i in two))
+    related = np.array([RELATIONS.index(relation(*things[i])) for i in two], np.int64)
     subjects = tuple({name: _a(f"{t.color} {t.shape}") for name, t in zip("ab", things[i])} for i in two)
     tasks["relation"] = Task(RELATIONS, ("{a} {} {b}", "a picture of {a} {} {b}"), two, related, subjects)
     tasks["word"] = Task(WORDS, ("the word {}", "a sign that says {}"), np.flatnonzero(written), s.word[written])
     if s.split == "heldout":
         # Two tasks (Xian et al. 2017).  Zero-shot: choose among the unseen pairs.  Generalized zero-shot: choose among
         # all pairs, which is harder, since a model prefers those that it has seen.
-        shown = [{"{color} {shape}".format(**t), "{fill} {shape}".format(**t)} for t in only]
-        unseen = [next(pair for pair in HELD_OUT if pair in of_scene) for of_scene in shown]
-        tasks["held-out pairs"] = Task(HELD_OUT, thing, single, labels(HELD_OUT, unseen))
-        by_color = np.array([pair in pairs for pair in unseen])
+        shown = [{pairs[a], fills[b]} for a, b in zip(tasks["colour+shape"].labels, tasks["fill+shape"].labels)]
+        unseen = [next(i for i, pair in enumerate(HELD_OUT) if pair in of_scene) for of_scene in shown]
+        tasks["held-out pairs"] = Task(HELD_OUT, a_thing, single, np.array(unseen, np.int64))
+        by_color = np.isin(HELD_OUT, pairs)[unseen]
         for name, keep in (("colour+shape", by_color), ("fill+shape", ~by_color)):
             tasks[name] = replace(tasks[name], indices=single[keep], labels=tasks[name].labels[keep])
     return {name: task for name, task in tasks.items() if len(task.indices)}

@@ -17,7 +17,7 @@ from ...config import need
 from ...data.photos.captions import SPLIT_WORDS
 from ...data.photos.images import open_image
 from ...data.photos.photographs import bucket
-from ...data.photos.source import Source
+from ...data.photos.source import Source, counted
 
 WHOLE = 1 << 20  # larger than any photograph's side, so that a JPEG is decoded at full size
 VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person".split()
@@ -70,7 +70,7 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     """
     layout = "PATH/<class name>/<image>, or PATH/train/<class name>/<image> and PATH/test/<class name>/<image>"
     need(path.is_dir(), f"{path} {'is no folder' if path.exists() else 'does not exist'}: give class folders, {layout}")
-    images = sorted(Source.open(path).images)
+    images = sorted((source := Source.open(path, "")).images)
     top = commonpath(images) if len(images) > 1 else ""  # perhaps one folder holds all the others
     top = dirname(top) if basename(top).lower() in SPLIT_WORDS else top
     parts = {image: image.removeprefix(top).strip("/").split("/") for image in images}
@@ -81,11 +81,12 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     others = sorted({p[0] for p in parts.values() if len(p) > 1} - splits.keys() if splits else ())
     need(not others, f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none")
     classes = sorted({p[0] for p in rows.values()} if splits or any(p[0] not in words for p in rows.values()) else ())
-    need(len(classes) > 1, f"{path} has {len(classes)} class folders with images, needs two: {layout}")
     inside = [folder for split in splits or ("",) for folder in (path / top / split).iterdir() if folder.is_dir()]
     empty = {folder.name for folder in inside if folder.name[0] != "."} - {*classes}
-    left_out = {"images outside class folders": parts.keys() - rows.keys(), "folders without images": empty}
-    notes = [f"{path}: {len(x)} {what} were left out: {', '.join(sorted(x)[:5])}" for what, x in left_out.items() if x]
+    left_out = {"images are outside class folders": parts.keys() - rows.keys(), "folders have no image": empty}
+    notes = [f"{path}: {note}" for note in counted({why: sorted(x) for why, x in (left_out | source.unread).items()})]
+    what = f"{path} has {len(classes)} class folders with images, needs two: {layout}"
+    need(len(classes) > 1, "; ".join([what, *notes]))
     members: dict[str, list[str]] = {}
     for image, p in rows.items():
         members.setdefault(splits[parts[image][0]] if splits else p[0], []).append(image)
