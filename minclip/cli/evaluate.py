@@ -57,7 +57,7 @@ class Eval:
         name, folder, run = self.run_folder, find_run(self.run_folder), None
         given = {key: value for key, value in vars(self.data).items() if value}
         given |= {"root": self.root} if self.root else {}
-        is_model = not folder and (look_up(name) or name in OPENAI or name.count("/") == 1)
+        is_model = not folder and (look_up(name) or name in OPENAI or (name.count("/") == 1 and name[:5] != "runs/"))
         add = "add --data.root PATH (images with captions) or --tasks PATH (class folders)"
         need(given or not is_model, f"{name} is not a run, so it has no data of its own: {add}")
         if given and not folder:

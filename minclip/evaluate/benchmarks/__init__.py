@@ -46,7 +46,8 @@ def default_root() -> Path:
 def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     """The entry of that name; raises a MinclipError that suggests the nearest name, also among `others`."""
     known = [*BENCHMARKS, *others]
-    need(name in BENCHMARKS, f"no task is named {name!r}{nearest(name, known)}: choose from {', '.join(known)}")
+    hint = f"{nearest(name, known)}, and no folder of classes"
+    need(name in BENCHMARKS, f"no task is named {name!r}{hint}: choose from {', '.join(known)}")
     return BENCHMARKS[name]
 
 
