@@ -125,7 +125,7 @@ class CLIP(nn.Module):
     def save_pretrained(
         self, folder: str | Path, *, format: str = "minclip", tokenizer: Tokenizer | None = None
     ) -> None:
-        """Writes weights, config and tokenizer to `folder`; `format` is "minclip", "open_clip" or "transformers"."""
+        """Writes a model and its tokenizer; `format` is "minclip", "open_clip", "transformers" or "onnx"."""
         from .weights.load import save
 
         save(folder, self, tokenizer=tokenizer, format=format)

@@ -20,7 +20,7 @@ from typing import Any
 # control characters, which can move the cursor; marks that reverse the text; bytes from file names that aren't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
-VERBS |= {"fetch": "basics", "info": "basics"}  # command -> its module
+VERBS |= {"fetch": "basics", "info": "basics", "export": "basics"}  # command -> its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -30,6 +30,7 @@ USAGE = """minclip {version}: CLIP from scratch
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"             the label that fits, or none of these
   minclip probe RUN [--task shape]              zero-shot against classifiers trained on labeled images
   minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg
+  minclip export RUN [--to onnx] [--out FOLDER]            for other libraries: onnx, open_clip, transformers
   minclip fetch NAME [--to FOLDER]              photographs from Kaggle: {sources}
   minclip info                                  versions, device, presets and runs
 

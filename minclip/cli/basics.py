@@ -1,20 +1,23 @@
-"""minclip fetch downloads a data set from Kaggle; minclip info prints versions, device, presets and runs."""
+"""minclip fetch downloads a data set, export writes a model for other libraries, info prints versions and runs."""
 
 import platform
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
 from .. import __version__
+from ..config import need
 from ..data.kaggle import PAGE, SOURCES, fetch
 from ..presets import PRESETS
 from ..training.engine import pick_device
+from ..weights.folder import look_up
 from ..weights.hub import data_folder
-from .shared import console
+from ..weights.load import load, save
+from .shared import RunArgument, console
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,25 @@ class Fetch:
             root = f" --data.root {shlex.quote(str(fetched['folder']))}" if self.to else ""
             console.print(f"try: minclip train {self.name}{root}    (license and source: {PAGE}{fetched['source']})")
         return fetched
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model for other libraries: both towers as ONNX files, or a folder for OpenCLIP, transformers, minclip."""
+
+    run_folder: RunArgument
+    to: Literal["onnx", "open_clip", "transformers", "minclip"] = "onnx"
+    out: str = ""  # the folder to create; by default RUN-FORMAT in the current folder
+
+    def run(self) -> dict[str, Any]:
+        name = (look_up(self.run_folder) or Path(self.run_folder.replace("/", "-"))).resolve().name
+        out = Path(self.out or f"{name}-{self.to}").expanduser()
+        need(not out.exists(), f"{out} exists: remove it, or choose another folder with --out")
+        model, _, tokenizer = load(self.run_folder)
+        save(out, model, tokenizer=tokenizer, format=self.to)
+        sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+        console.print(f"{out}: {', '.join(f'{name} ({size:,} bytes)' for name, size in sizes.items())}")
+        return {"folder": str(out), "files": sizes}
 
 
 @dataclass(frozen=True)

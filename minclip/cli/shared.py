@@ -60,7 +60,7 @@ def find_run(name: str) -> Path | None:
 def open_model(run: str, *, reads_text: bool = True) -> Loaded:
     """`load` on the best device; a MinclipError if the model has no tokenizer but needs one."""
     loaded = load(run, pick_device("auto", "fp32")[0])
-    need(loaded[2] is not None or not reads_text, f"{run} has no tokenizer.json, so it can't read text")
+    need(loaded[2] is not None or not reads_text, f"{run} has no tokenizer.json like CLIP's, so it can't read text")
     return loaded
 
 

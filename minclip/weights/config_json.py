@@ -9,6 +9,7 @@ from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionC
 
 FORMAT = 1  # version of a run's folder; raise it when the meaning of a field changes
 to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
+POINTER = "is a placeholder of git-lfs: run `git lfs pull` in its folder, or download the file again"
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -16,6 +17,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        need("git-lfs" not in str(text[:64]), f"{where} {POINTER}")
         raise MinclipError(f"{where} is not valid JSON, or nested too deeply: {error}") from None
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,26 +16,42 @@ import torch
 from torch import Tensor
 
 from ..config import MinclipError, need
+from .config_json import POINTER
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # endings of weights files
+# What a pickle gets for NumPy's classes: numbers beside weights aren't needed, and no code of NumPy runs
+Unread = type("Unread", (), {"__init__": lambda self, *_: None, "__setstate__": lambda self, _: None})
+_ARRAYS = [f"{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
+NUMPY = [(Unread, f"numpy.{name}") for name in ("dtype", "ndarray", *_ARRAYS)]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors, by name, of a safetensors file, a state dict (`torch.save`) or a TorchScript archive.
+    """The tensors, by name, of a safetensors file, a TorchScript archive, or any nesting of dicts by `torch.save`.
 
     MinclipError: the file is missing or damaged, holds more than data, or needs far more memory than its size on disk.
     """
     with errors_naming(path, "is cut off, or not a weights file"):
-        try:
-            tensors = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        with path.open("rb") as file:
+            head = file.read(64)
+        need(head, f"{path} is empty: download it again")
+        need(b"git-lfs" not in head, f"{path} {POINTER}")
+        try:  # by content, because the endings of many files are wrong
+            tensors = safetensors.torch.load_file(path) if head[8:9] == b"{" else _read_pickle(path)
         except pickle.UnpicklingError as error:
             # keep only the name: torch's message goes on to explain how to turn the protection off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f"it is damaged or holds more than tensors{f' ({named[1]})' if named else ''}"
-            raise MinclipError(f"{what}; minclip never executes code from a weights file") from None
+            what = "is damaged, or in another format: convert TensorFlow's, Flax's or ONNX to safetensors first"
+            what = f"holds more than tensors ({named[1]}): save its state dict alone" if named else what
+            raise MinclipError(f"it {what}; minclip never executes code from a weights file") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
-        for prefix in ("module.", "_orig_mod.", "module."):  # added by DDP and torch.compile, in either order
-            if all(name.startswith(prefix) for name in tensors):
-                tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        return tensors
+        # names of wrappers (torch.compile, FSDP) anywhere
+        tensors = {re.sub(r"\b(_orig_mod|_\w+_wrapped_module)\.", "", name): x for name, x in tensors.items()}
+        # a prefix that all names of a CLIP share ends where its scale begins
+        prefix = next((name.removesuffix("logit_scale") for name in tensors if name.endswith("logit_scale")), "")
+        if outside := [name for name in tensors if not name.startswith(prefix)]:
+            what = f"{path.name}: {len(outside)} tensors outside {prefix!r} are not read: {', '.join(outside[:10])}"
+            warnings.warn(what, stacklevel=5)
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 @contextlib.contextmanager
@@ -57,31 +74,28 @@ def _check_memory(path: Path, size: int) -> None:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    file, safe = _without_code(path)
-    with torch.serialization.safe_globals(safe):
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    if isinstance(loaded, SimpleNamespace):
-        return dict(_tensors_of(loaded, "", set()))
-    found = loaded if isinstance(loaded, dict) else {}
-    for key in ("state_dict", "model_state_dict", "model"):  # a checkpoint may hold it
-        found = found[key] if isinstance(found.get(key), dict) else found
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    copy, safe = _without_code(path)
+    # opened here, because torch.load takes the ending of a path for its format
+    with path.open("rb") as file, torch.serialization.safe_globals(safe):
+        loaded = torch.load(copy or file, map_location="cpu", weights_only=True)
+    tensors = dict(_tensors_of(loaded, "", set()))
     need(tensors, f"{path} has no named tensors: it holds a {type(loaded).__name__}")
     return tensors
 
 
-def _without_code(path: Path) -> tuple[Path | io.BytesIO, list[tuple[Any, str]]]:
-    """A file without code for `torch.load`, and the classes that it may build besides tensors.
+def _without_code(path: Path) -> tuple[io.BytesIO | None, list[tuple[Any, str]]]:
+    """A copy of a file without its code, if it has any, and the classes that `torch.load` may build besides tensors.
 
-    Usually `path` itself, and no classes.  For a TorchScript archive, the format that OpenAI published, it is a copy
-    without the code, and plain namespaces take the place of modules.
+    Usually no copy, and `Unread` in the place of NumPy's classes.  For a TorchScript archive, the format that OpenAI
+    published, plain namespaces take the place of modules.
     """
     if not zipfile.is_zipfile(path):
-        return path, []
+        return None, NUMPY
     with zipfile.ZipFile(path) as archive:
         _check_memory(path, sum(member.file_size for member in archive.infolist()))
+        need("/data.pkl" in " ".join(archive.namelist()), "it is a zip of other files: unpack it, open the folder")
         if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            return path, []
+            return None, NUMPY
         copy = io.BytesIO()
         with zipfile.ZipFile(copy, "w") as data:
             for name in archive.namelist():
@@ -95,11 +109,11 @@ def _without_code(path: Path) -> tuple[Path | io.BytesIO, list[tuple[Any, str]]]
     return copy, modules + [(lambda x, *_: x, name) for name in classes if name.startswith("torch.jit._pickle.")]
 
 
-def _tensors_of(module: SimpleNamespace, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Yields the dotted name and the tensor of everything below `module`; a shared module counts once."""
-    seen.add(id(module))
-    for name, value in vars(module).items():
+def _tensors_of(group: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Yields the dotted name and the tensor of everything below a module or a dict; a shared one counts once."""
+    seen.add(id(group))
+    for name, value in (group if isinstance(group, dict) else getattr(group, "__dict__", {})).items():
         if isinstance(value, Tensor):
-            yield prefix + name, value
-        elif isinstance(value, SimpleNamespace) and id(value) not in seen:
-            yield from _tensors_of(value, f"{prefix}{name}.", seen)
+            yield f"{prefix}{name}", value
+        elif isinstance(value, SimpleNamespace | dict) and id(value) not in seen and isinstance(name, str):
+            yield from _tensors_of(value, f"{prefix}{name}.", seen)  # the state of an optimizer has numbers for names

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import safetensors.torch
 import torch
@@ -16,7 +17,7 @@ from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from .config_json import FORMAT, from_dict, read_fields, to_dict
-from .files import errors_naming, read_tensors
+from .files import WEIGHTS, errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
 from .towers import check_memory, read_tokenizer
@@ -123,9 +124,16 @@ def at_most_ten(names: Sequence[str]) -> str:
 
 
 def look_up(name_or_path: str | Path) -> Path | None:
-    """The file or folder at that path, or of that name in `runs/` or the data folder; None if there is none."""
-    places = (Path(name_or_path), Path("runs") / name_or_path, data_folder() / name_or_path)
-    return next((place for place in places if os.path.exists(place)), None)  # Path.exists raises if a name is too long
+    """The file or folder at that path (~, file:// and local-dir: too), or of that name in `runs/` or the data folder.
+
+    Of several, the first that looks like a model: photographs in ./flickr8k don't hide runs/flickr8k.  None if none is.
+    """
+    name = os.path.expanduser(str(name_or_path).removeprefix("local-dir:"))
+    name = url2pathname(name.removeprefix("file:")) if name.startswith("file:") else name
+    places = [Path(name), Path("runs") / name, data_folder() / name][: 1 if name.startswith("./") else 3]
+    places = [place for place in places if os.path.exists(place)]  # Path.exists raises if a name is too long
+    models = (p for p in places for file in [p, *p.glob("*")] if file.name.endswith((*WEIGHTS, "config.json")))
+    return next(models, places[0] if places else None)
 
 
 def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path:
@@ -136,4 +144,5 @@ def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path
     named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
     there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
     where = f"minclip looked in the current folder, in runs and in {data_folder()}"
-    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}")
+    hub = "; OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K" if others else ""
+    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}{hub}")

@@ -45,6 +45,9 @@ def hub_file(repo: str, name: str, *, by_hand: str | None = None, missing_ok: bo
     try:
         path = Path(hf_hub_download(repo, name, cache_dir=cache, **{"tqdm_class": tqdm} if ours else {}))
     except errors.LocalEntryNotFoundError:
+        there = Path(cache, f"models--{repo.replace('/', '--')}", "snapshots").glob("**/*")
+        if missing_ok and any(file.suffix in (".safetensors", ".bin") for file in there):
+            return None  # a repository that was downloaded whole, as advised below: what it lacks, the hub lacks
         where = f"the cache {cache}, and the hub can't be reached (no network?)"
         raise MinclipError(f"{repo}/{name} is not in {where}.  {by_hand}") from None
     except errors.RepositoryNotFoundError:

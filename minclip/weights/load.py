@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,10 +12,11 @@ from ..model import CLIP
 from ..preprocess import Preprocess
 from ..tokenizer import Tokenizer
 from . import names
-from .config_json import read_fields
-from .files import errors_naming, read_tensors
+from .config_json import parse_json, read_fields
+from .files import WEIGHTS, errors_naming, read_tensors
 from .folder import atomic_write, build, find_folder, look_up, read_folder, write_folder, write_json, write_weights
 from .hub import hub_file
+from .onnx import write_onnx
 from .openai import OPENAI, check_openai, find_openai
 from .towers import read_tokenizer, with_context
 
@@ -22,39 +24,48 @@ from .towers import read_tokenizer, with_context
 CONFIGS = {"open_clip": "open_clip_config.json", "transformers": "config.json"}
 FILES = {"open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")}
 FILES |= {"transformers": ("model.safetensors", "pytorch_model.bin")}
+TOWERS = {"open_clip": {"token_embedding.weight", "visual.conv1.weight"}}  # a tensor of each tower
+TOWERS |= {"transformers": {"text_projection.weight", "visual_projection.weight"}}
 TOKENIZER_FILE = "minclip_tokenizer.json"  # not `tokenizer.json`, which has another format there
+TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer.json", "merges.txt")  # the others are Hugging Face's
 
 
 def load(
-    name_or_path: str | Path, device: torch.device | str | None = None, *, activation: str | None = None
+    name_or_path: str | Path,
+    device: torch.device | str | None = None,
+    *,
+    activation: str | None = None,
+    heads: tuple[int, int] | None = None,
 ) -> tuple[CLIP, Preprocess, Tokenizer | None]:
     """Opens a model, in eval mode and fp32: `model, preprocess, tokenizer = minclip.load("ViT-B/32")`.
 
     `name_or_path` is a run or a name in the data folder ("demo"); a folder of minclip, OpenCLIP or transformers'
     `CLIPModel`; a weights file (see `files.read_tensors`); one of OpenAI's nine names; or the hub's "owner/name".
     `device` None is the CPU.  `activation` ("gelu" or "quick_gelu") overrides the model's; if the files don't record
-    it, GELU is assumed, with a warning.  The tokenizer, None if there is none, pads to the model's context length.
+    it, GELU is assumed, with a warning; `heads` (of the image tower, of the text tower) likewise, with the heads of
+    OpenCLIP's models.  The tokenizer, None (with a warning) if there is none, pads to the model's context length.
     MinclipError: the model can't be found, read or trusted.
     """
     name, path = str(name_or_path), look_up(name_or_path)
-    is_repo = re.fullmatch(r"(hf-hub:)?\w[\w.-]*/[\w.-]+", name)
-    is_file = name.endswith((".pt", ".pth", ".bin", ".ckpt", ".safetensors"))
+    hub = r"(?:hf-hub:|hf://|(?:https://)?(?:huggingface|hf)\.co/)?"
+    repo = re.fullmatch(hub + r"(\w[\w.-]*/[\w.-]+)(?:/(?:tree|blob|resolve)/.*)?", name)
     if path is None and name in OPENAI:
         path, activation = find_openai(name), activation or "quick_gelu"
-    elif path is None and is_repo and not is_file and not nearest(name, OPENAI, cutoff=0.8):
-        path = find_on_hub(name.removeprefix("hf-hub:"))
-    model, tokenizer = read(path or find_folder(name, others=OPENAI), activation)
+    elif path is None and repo and not repo[1].endswith(WEIGHTS) and not nearest(name, OPENAI, cutoff=0.8):
+        path = find_on_hub(repo[1])
+    model, tokenizer = read(path or find_folder(name, others=OPENAI), activation, heads)
     return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
 
 
 def find_on_hub(repo: str) -> Path:
     """Downloads the weights of an OpenCLIP or transformers repository, config and tokenizer too; returns their path."""
-    for format, file in [(format, file) for format, files in FILES.items() for file in files]:
-        config = hub_file(repo, CONFIGS[format], missing_ok=True)
-        if config and (path := hub_file(repo, file, missing_ok=True)):
-            for optional in ("preprocessor_config.json", TOKENIZER_FILE):
-                hub_file(repo, optional, missing_ok=True)
-            return path
+    for folder, format in [("", "open_clip"), ("", "transformers"), ("0_CLIPModel/", "transformers")]:
+        config = hub_file(repo, folder + CONFIGS[format], missing_ok=True)
+        for file in FILES[format] if config or format == "open_clip" else ():
+            if path := hub_file(repo, folder + file, missing_ok=True):
+                for optional in ("preprocessor_config.json", *TOKENIZER_FILES):
+                    hub_file(repo, folder + optional, missing_ok=True)
+                return path
     files = ", ".join(sum(FILES.values(), ()))
     raise MinclipError(f"the hub's repository {repo} has no CLIP of OpenCLIP or transformers: none of {files}")
 
@@ -68,60 +79,93 @@ def format_of(folder: Path) -> str | None:
     return "minclip" if (folder / "config.json").exists() else None
 
 
-def read(path: Path, activation: str | None) -> tuple[CLIP, Tokenizer | None]:
+def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> tuple[CLIP, Tokenizer | None]:
     """Reads a folder, or a weights file and, if there is one, the config of its format beside it."""
-    if path.is_dir():
-        folder, files = path, FILES.get(format_of(path), ())
-        if not files:
-            return read_folder(folder, activation=activation)
-        path = next((folder / file for file in files if (folder / file).exists()), None)
-        need(path, f"{folder} has a config, but no weights: {' or '.join(files)}")
+    path = path.parent if path.suffix == ".json" and path.is_file() else path
+    folder = path if path.is_dir() else path.parent
+    if format_of(folder) == "minclip" and (path == folder or path.name == "model.safetensors"):
+        need(heads is None, f"{folder} records its own heads: leave out heads")
+        return read_folder(folder, activation=activation)
+    if path == folder:
+        return read(find_weights(folder), activation, heads)
     check_openai(path)
-    format = next((format for format, files in FILES.items() if path.name in files), None)
-    beside = path.with_name(CONFIGS.get(format, "config.json"))
-    declared = names.CONFIG_READERS[format](beside) if format else {}
-    if not declared and path.name == "model.safetensors" and "format" in read_fields(path.with_name("config.json")):
-        return read_folder(path.parent, activation=activation)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
-    both = (names.OPEN_CLIP_NAMES, names.TRANSFORMERS_NAMES)
-    table = next((table for table in both if table["text.token_embedding"] + ".weight" in tensors), None)
-    what = "is not a CLIP of OpenAI, OpenCLIP or transformers, nor one of minclip with its config.json"
-    need(table, f"{path} {what}: it holds {', '.join(sorted(tensors)[:10])}")
+    format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
+    what = next((what for part, what in names.SIGNS.items() if any(part in name for name in tensors)), "another model")
+    listed = ", ".join(sorted(tensors)[:10])
+    need(format, f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {what}: it holds {listed}")
+    beside = folder / CONFIGS[format]
+    declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it
     activation = activation or declared.get("activation") or ("quick_gelu" if of_openai else None)
-    if activation is None:
-        what = "records neither its activation nor its number of heads: minclip assumes GELU and heads of 64 channels"
-        advice = 'If that is wrong, use load(…, activation="quick_gelu"), or load the folder with its config'
-        warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
     with errors_naming(f"{path} with {beside}" if declared else path):
-        config = names.config_of(tensors, table, {**declared, "activation": activation or "gelu"})
-    return build(config, tensors, path, names=table), tokenizer_beside(path, config.text)
+        pair = heads is None or (isinstance(heads, tuple | list) and len(heads) == 2)
+        need(pair, f"heads must be those of the image and of the text tower, (12, 8), not {heads!r:.60}")
+        for tower, number in zip(("vision", "text"), heads or ()):
+            declared[tower] = declared.get(tower, {}) | {"heads": number}
+        config = names.config_of(tensors, names.TABLES[format], {**declared, "activation": activation or "gelu"})
+    if activation is None:
+        assumed = f"GELU and heads=({config.vision.heads}, {config.text.heads})"
+        what = f"records neither its activation nor its number of heads: minclip assumes {assumed}"
+        advice = 'If that is wrong, use load(…, activation="quick_gelu", heads=…), or load the folder with its config'
+        warnings.warn(f"{path.name} {what}.  {advice}", stacklevel=3)
+    tokenizer = tokenizer_beside(path, config.text)
+    if tokenizer and tokenizer.eot_id != config.text.eot_id % config.text.vocab_size:  # the vocabulary was padded
+        config = replace(config, text=replace(config.text, eot_id=tokenizer.eot_id))
+    return build(config, tensors, path, names=names.TABLES[format]), tokenizer
+
+
+def find_weights(folder: Path) -> Path:
+    """The weights file in a folder, or its only subfolder with one; a MinclipError lists what is there instead."""
+    there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    found = [path for path in there if path.suffix in WEIGHTS]
+    known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
+    found = [path for path in known if path in found][:1] or found
+    found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
+    listed = ", ".join(path.name for path in (found or there)[:10]) or "nothing"
+    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
+    need("-of-0" not in listed, f'{folder} holds parts: make one file, save_pretrained(…, max_shard_size="99GB")')
+    need(len(found) == 1, f"{folder} holds several weights, name one of them: {listed}")
+    return found[0]
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
-    """The tokenizer that `save` put beside the weights, or OpenAI's if the vocabulary has its size, or None."""
-    if path.with_name(TOKENIZER_FILE).exists():
-        return read_tokenizer(path.with_name(TOKENIZER_FILE), text)
+    """The tokenizer in the weights' folder, or OpenAI's if the vocabulary has its size, or None with a warning."""
+    own, theirs, merges = (path.with_name(name) for name in TOKENIZER_FILES)
+    if own.exists():
+        return read_tokenizer(own, text)
     try:
-        return with_context(Tokenizer.from_openai(), text) if text.vocab_size == 49408 else None
+        if theirs.exists():
+            with errors_naming(theirs):
+                model = parse_json(theirs.read_bytes(), "it")["model"]
+                pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+                tokenizer = Tokenizer(pairs, clean="openai")
+                need(tokenizer.ids.items() <= model["vocab"].items(), "it is not a byte-level BPE like CLIP's")
+        else:
+            close = 0 <= text.vocab_size - 49408 < 512  # OpenAI's, or rounded up
+            need(close, f"there is no {theirs}, and the vocabulary has {text.vocab_size} tokens, not OpenAI's 49408")
+            tokenizer = Tokenizer.from_openai(merges if merges.exists() else None)
+        fits = tokenizer.eot_id < text.vocab_size and text.eot_id in (-1, tokenizer.eot_id)
+        need(fits, f"its end token is {tokenizer.eot_id}, not {text.eot_id} of {text.vocab_size}")
+        return with_context(tokenizer, text)
     except MinclipError as error:
         warnings.warn(f"the model comes without a tokenizer: {error}", stacklevel=4)
         return None
 
 
 def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None, format: str = "minclip") -> None:
-    """Writes a model for minclip, for OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`) or for "transformers".
+    """Writes a model for minclip, OpenCLIP ("open_clip": `create_model("local-dir:FOLDER")`), "transformers" or "onnx".
 
     MinclipError: the other library has no such architecture, or the folder holds a model in another format.
     """
-    folder, formats, open_clip = Path(folder), ("minclip", *FILES), format == "open_clip"
+    folder, formats, open_clip = Path(folder), ("minclip", *FILES, "onnx"), format == "open_clip"
     need(format in formats, f"format {format!r} is not one of {', '.join(formats)}{nearest(format, formats)}")
     there = format_of(folder)
     need(there in (None, format), f"{folder} holds a model in the format {there}: choose another folder")
-    if format == "minclip":
-        return write_folder(folder, model, tokenizer=tokenizer)
+    if format in ("minclip", "onnx"):
+        return (write_onnx if format == "onnx" else write_folder)(folder, model, tokenizer=tokenizer)
     config, vision, text = model.config, model.config.vision, model.config.text
     vit = vision.tower == "vit" and vision.stem == "patch" and vision.pool == "cls"
     fits = vit or vision.tower == "resnet" if open_clip else vit and config.loss == "clip"
@@ -130,8 +174,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
     need(fits and last, f"{format} has no such architecture: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
-    table = names.OPEN_CLIP_NAMES if open_clip else names.TRANSFORMERS_NAMES
-    write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), table))
+    write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), names.TABLES[format]))
     for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():
         write_json(folder / name, values)
     if tokenizer is not None:

@@ -51,10 +51,17 @@ vision.                      visual.                       -
 ROWS = [line.format(i, i + 1).split() for line in TABLE.strip().splitlines() for i in range(4 if "{" in line else 1)]
 OPEN_CLIP_NAMES = {ours: theirs for ours, theirs, _ in ROWS}
 TRANSFORMERS_NAMES = {ours: theirs for ours, _, theirs in ROWS if theirs not in "=-"}
+TABLES = {"open_clip": OPEN_CLIP_NAMES, "transformers": TRANSFORMERS_NAMES}
 # may be missing or present: they follow from the config, except BatchNorm's counter, which nothing reads
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 # OpenAI and OpenCLIP compute x @ P with P (W, D); the weight of an nn.Linear is (D, W)
 TRANSPOSED = ("image_projection.weight", "text_projection.weight")
+# Part of a tensor's name -> what a file holds if it is no CLIP; the first one decides
+SIGNS = {"lora_": "a LoRA adapter without its base", "vision.stem": "minclip's own: open its folder with config.json"}
+SIGNS |= {"visual.trunk.": "OpenCLIP's with a tower of timm", "vision_model.head.": "SigLIP", "mask_token": "DINO"}
+SIGNS |= {"text.transformer.embeddings.": "OpenCLIP's with a tower of Hugging Face", "text_decoder.": "BLIP"}
+SIGNS |= dict.fromkeys(("visual.", "vision_model."), "half a CLIP, the image tower")
+SIGNS |= dict.fromkeys(("token_embedding.", "text_model."), "half a CLIP, the text tower")
 
 
 def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], declared: Mapping[str, Any]) -> CLIPConfig:
@@ -96,7 +103,8 @@ def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], declared:
         vision["image_size"] = 32 * side("vision.pool.positional_embedding")
     else:
         width, patch = shape("vision.class_embedding", 1)[0], shape("vision.stem.projection.weight", 4)[-1]
-        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks."), "heads": max(1, width // 64)}
+        vision = {"patch_size": patch, "layers": count("vision.transformer.blocks.")}
+        vision["heads"] = 16 if width > 1024 else max(1, width // 64)  # OpenCLIP's H, g, bigG and e: over 64 channels
         vision["image_size"] = patch * side("vision.positional_embedding")
         up = tensors.get(their_names("vision.transformer.blocks.0.mlp.up.bias", names)[0])
         if up is not None and up.numel() != 4 * width:  # if it is missing, `build` reports that
@@ -156,7 +164,8 @@ def read_open_clip_config(path: Path) -> dict[str, Any]:
         # a field that the file leaves out has OpenCLIP's default
         width = vision.get("width", 768) * (32 if isinstance(vision.get("layers"), list) else 1)  # a list: a ResNet
         mean_std = _mean_and_std(path, images, resize_mode="shortest", interpolation="bicubic")
-        vision, text = {"heads": width // vision.get("head_width", 64), **mean_std}, {"heads": text.get("heads", 8)}
+        vision = {"heads": width // vision.get("head_width", 64), "width": vision.get("width", 768), **mean_std}
+        text = {"heads": text.get("heads", 8), "width": text.get("width", 512)}
         return {"activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "vision": vision, "text": text}
 
 
@@ -175,8 +184,8 @@ def read_transformers_config(path: Path) -> dict[str, Any]:
         need(same, "a layer_norm_eps other than 1e-05 belongs to an architecture other than CLIP's")
         mean_std = _mean_and_std(path, images, "image_", do_center_crop=True, resample=3)
         eot_id = -1 if text.get("eos_token_id", 2) == 2 else text["eos_token_id"]  # old files say 2 for the last token
-        vision = {"heads": vision.get("num_attention_heads", 12), **mean_std}
-        text = {"heads": text.get("num_attention_heads", 8), "eot_id": eot_id}
+        vision = {"heads": vision.get("num_attention_heads", 12), "width": vision.get("hidden_size", 768), **mean_std}
+        text = {"heads": text.get("num_attention_heads", 8), "width": text.get("hidden_size", 512), "eot_id": eot_id}
         return {"activation": found[0], "vision": vision, "text": text}
 
 

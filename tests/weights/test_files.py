@@ -66,14 +66,15 @@ def test_a_torchscript_archive_gives_its_tensors(tmp_path, dtype, monkeypatch):
 @pytest.mark.parametrize(
     ("prefixes", "stripped"),
     [
-        (["module.a", "module.b"], ["a", "b"]),
-        (["_orig_mod.module.a", "_orig_mod.module.b"], ["a", "b"]),
-        (["module._orig_mod.a"], ["a"]),
-        (["module.a", "b"], ["module.a", "b"]),  # a part of the model that has that name
+        (["module.a", "module.logit_scale"], ["a", "logit_scale"]),
+        (["_orig_mod.module.logit_scale", "_orig_mod.module.b"], ["b", "logit_scale"]),
+        (["a._orig_mod.b", "logit_scale"], ["a.b", "logit_scale"]),
+        (["module.a", "logit_scale"], ["logit_scale", "module.a"]),  # a part of the model that has that name
+        (["module.a", "module.b"], ["module.a", "module.b"]),  # no CLIP
         ([], []),
     ],
 )
-def test_prefixes_go_where_all_names_have_them(tmp_path, prefixes, stripped):
+def test_the_prefix_of_the_scale_goes(tmp_path, prefixes, stripped):
     safetensors.torch.save_file({name: torch.zeros(1) for name in prefixes}, tmp_path / "weights.safetensors")
     assert sorted(read_tensors(tmp_path / "weights.safetensors")) == sorted(stripped)
 

@@ -226,7 +226,7 @@ def test_a_config_of_another_size_does_not_fit(folder):
 
 def test_a_folder_without_config_is_refused(folder):
     (folder / "config.json").unlink()
-    with pytest.raises(MinclipError, match=r"mine .*config\.json"):
+    with pytest.raises(MinclipError, match=r"mine.*config\.json"):
         load(folder)
 
 
