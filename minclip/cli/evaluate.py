@@ -55,8 +55,7 @@ class Eval:
         stray = self.classes or self.templates or self.download or self.out
         need(not stray, "--classes, --templates, --download and --out belong to --tasks: add, say, --tasks cifar10")
         name, folder, run = self.run_folder, find_run(self.run_folder), None
-        given = {key: value for key, value in vars(self.data).items() if value}
-        given |= {"root": self.root} if self.root else {}
+        given = {k: v for k, v in {**vars(self.data), "root": self.data.root or self.root}.items() if v}
         is_model = not folder and (look_up(name) or name in OPENAI or (name.count("/") == 1 and name[:5] != "runs/"))
         add = "add --data.root PATH (images with captions) or --tasks PATH (class folders)"
         need(given or not is_model, f"{name} is not a run, so it has no data of its own: {add}")

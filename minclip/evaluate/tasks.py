@@ -87,9 +87,8 @@ def open_task(
     """Split -> the labeled images of a task, its classes and templates, and the name of its metric.
 
     Zero-shot needs "test" only, `probe` also "train" and, if it exists, "val".  `name` may be a path of class folders:
-    without splits, all images are for zero-shot; without "test", "val" serves.  `classes` and `templates` are files for
-    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a split is
-    missing, or classes and templates make no prompts.
+    without splits, zero-shot takes all images; without "test", "val" serves.  `classes` and `templates` are files for
+    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a split lacks.
     """
     wanted, folder = ("train", "val", "test") if probe else ("test",), folder_of(name, where.get("root"))
     if name in SHAPES or (name == HELD_OUT and not probe):
@@ -104,9 +103,8 @@ def open_task(
         lacking = {"train", "test"}.intersection(wanted) - data.keys()
         need(not lacking, f"{what}: add other splits, or give the path of one, to split it")
     else:
-        own = benchmark(name, SHAPES).splits
+        splits = [split for split in wanted if split != "val" or benchmark(name, SHAPES).splits.get(split)]
         need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
-        splits = (split for split in wanted if split != "val" or own.get(split))
         data = {split: load_benchmark(name, split=split, **where) for split in splits}
     metric = BENCHMARKS[name].metric if name in BENCHMARKS else "accuracy"
     texts = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"])

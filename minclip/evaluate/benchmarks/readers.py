@@ -65,8 +65,7 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     """Split -> images of class folders, or of split folders (any name in SPLIT_WORDS) that have class folders.
 
     All splits have the same classes, sorted.  Without split folders, "all" images are also drawn by a hash of their
-    paths: about 80 % of each class for "train", the others for "test".  Notes say what was left out.  MinclipError:
-    fewer than two classes with images, or splits beside classes.
+    paths: about 80 % of each class for "train", the rest for "test".  MinclipError: fewer than two classes with images.
     """
     layout = "PATH/<class name>/<image>, or PATH/train/<class name>/<image> and PATH/test/<class name>/<image>"
     need(path.is_dir(), f"{path} {'is no folder' if path.exists() else 'does not exist'}: give class folders, {layout}")
