@@ -88,7 +88,7 @@ def open_task(
 
     Zero-shot needs "test" only, `probe` also "train" and, if it exists, "val".  `name` may be a path of class folders:
     without splits, zero-shot takes all images; without "test", "val" serves.  `classes` and `templates` are files for
-    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a split lacks.
+    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a missing split.
     """
     wanted, folder = ("train", "val", "test") if probe else ("test",), folder_of(name, where.get("root"))
     if name in SHAPES or (name == HELD_OUT and not probe):
