@@ -174,7 +174,7 @@ BAD = {  # what is wrong: (table, error)
     "another split": ("image,caption,split\na.jpg,x,train\nb.jpg,x,holdout\n", r"t\.csv line 3: the split must be train, val or test, got 'holdout'"),
     "a split missing": ("image,caption,split\na.jpg,x,train\nb.jpg,x,\" \"\n", r"1 of 2 captioned images have no split, the others do: .*b\.jpg"),
     "two splits": ("image,caption,split\na.jpg,x,train\na.jpg,x,test\n", r"t\.csv line 3: a\.jpg is in split test here, but in train"),
-    "no training": ("image,caption,split\na.jpg,x,val\nb.jpg,x,test\n", r"none of 2 captioned images is for training: 0 for train, 1 for val, 1 for test"),
+    "no training": ("image,caption,split\na.jpg,x,val\nb.jpg,x,test\n", r"has no split 'train': it has val \(1\), test \(1\)"),
 }  # fmt: skip
 
 
@@ -182,7 +182,7 @@ BAD = {  # what is wrong: (table, error)
 def test_a_bad_table_is_an_error_with_file_and_line(tmp_path, wrong):
     text, message = BAD[wrong]
     with pytest.raises(MinclipError, match=message):
-        list(found(table(tmp_path, text, "t.csv")).splits)
+        found(table(tmp_path, text, "t.csv")).load("train", image_size=8)
 
 
 def test_a_column_that_is_not_there_names_the_nearest(tmp_path):
