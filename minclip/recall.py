@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import MinclipError, need
+from .config import need
 
 
 @torch.no_grad()
@@ -20,14 +20,18 @@ def retrieval(
     text -> image: the fraction of texts whose image is among the k nearest.  image -> text: the fraction of images with
     at least one of their texts among the k nearest; images without a text are left out.  A wrong answer that ties with
     the right one counts half: a model that maps everything to one point gets middle ranks, not recall 1.  A NaN score
-    never improves a rank.  `block` rows of scores are computed at a time.  MinclipError: bad `text_to_image` or `ks`.
+    never improves a rank.  `block` rows of scores are computed at a time.  MinclipError: a wrong shape or type.
     """
+    image, text = torch.as_tensor(image), torch.as_tensor(text)
     owner = torch.as_tensor(text_to_image, device=image.device)  # (M,)
-    if len(owner) != len(text) or len(owner) == 0:
-        raise MinclipError(f"{len(text)} texts and {len(owner)} entries of text_to_image: each text needs one image")
-    if int(owner.min()) < 0 or int(owner.max()) >= len(image):
-        raise MinclipError(f"text_to_image names images {owner.min()} to {owner.max()}, but there are {len(image)}")
-    need(min(ks, default=0) >= 1, f"ks must be numbers of at least 1, got {tuple(ks)}")
+    alike = image.is_floating_point() and image.dtype == text.dtype and image.shape[1:] == text.shape[1:]
+    fits = alike and image.ndim == 2 and owner.shape == text.shape[:1] and not owner.is_floating_point()
+    got = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in (image, text, owner))
+    need(fits and len(owner), f"image, text and text_to_image must be floats (N, D), (M, D) and integers (M,): {got}")
+    inside = int(owner.min()) >= 0 and int(owner.max()) < len(image)
+    need(inside, f"text_to_image names images {owner.min()} to {owner.max()}, but there are {len(image)}")
+    whole = len(ks) and all(hasattr(n, "__index__") and n >= 1 for n in (*ks, block))
+    need(whole, f"ks and block must be whole numbers of at least 1, got {tuple(ks)} and {block}")
     texts, images = torch.arange(len(text), device=owner.device), owner
     ranks = {
         "text_to_image": _ranks(text, image, texts, images, block),

@@ -1,7 +1,7 @@
 """Zero-shot classification: the text tower computes the weights of the classifier (paper, section 3.1.2)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from .config import MinclipError, need
 from .model import CLIP
 from .text import trim
 from .tokenizer import Tokenizer
+
+Classes = Sequence[str | Sequence[str]] | Mapping[str, str | Sequence[str]]  # a name or sentences for each class
 
 
 @torch.no_grad()
@@ -25,56 +27,37 @@ def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], *, batc
 
 
 def zero_shot_classifier(
-    model: CLIP, tokenizer: Tokenizer, class_names: Sequence[str], *, templates: Sequence[str] = ("a photo of a {}",)
+    model: CLIP, tokenizer: Tokenizer, classes: Classes, *, templates: Sequence[str] = ("a photo of a {}",)
 ) -> Tensor:
     """(D, C): column c is the weight vector of class c, so that `image @ classifier` (N, C) holds cosines.
 
-    Each of the C names takes the place of `{}` in each template; the prompts of a class are averaged (section 3.1.4).
-    MinclipError: no tokenizer, no names or templates, an empty or repeated name, a template without `{}`.
+    Each of the C classes is a name, which takes the place of `{}` in each template, or a list of sentences, which are
+    used as they are, any number per class; a dict holds such values by class.  A class's prompts are averaged (section
+    3.1.4).  MinclipError: no tokenizer, no class or template, an empty or repeated class, a template without `{}`.
     """
-    check_prompts(tokenizer, class_names, templates)
-    prompts = [template.replace("{}", name) for name in class_names for template in templates]  # C × T, class by class
-    return ensemble(model, tokenizer, prompts, size=len(templates)).T
+    return ensemble(model, tokenizer, class_prompts(tokenizer, classes, templates)).T
 
 
-def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[str], *, size: int) -> Tensor:
-    """w = normalize(1/T Σ_t normalize(text_t)) over each `size` = T prompts in a row: (C × T) texts -> (C, D)."""
-    vectors = embed_texts(model, tokenizer, prompts).unflatten(0, (-1, size))  # (C, T, D), each of length 1
-    return F.normalize(vectors.mean(dim=1), dim=-1)  # a mean of unit vectors is shorter than 1
+def ensemble(model: CLIP, tokenizer: Tokenizer, prompts: Sequence[Sequence[str]]) -> Tensor:
+    """w = normalize(1/T Σ_t normalize(text_t)) over the T prompts of each of C classes: -> (C, D)."""
+    vectors = embed_texts(model, tokenizer, [text for texts in prompts for text in texts])  # each of length 1
+    means = [x.mean(dim=0) for x in vectors.split([len(texts) for texts in prompts])]
+    return F.normalize(torch.stack(means), dim=-1)  # a mean of unit vectors is shorter than 1
 
 
-def check_prompts(tokenizer: Tokenizer | None, class_names: Sequence[str], templates: Sequence[str]) -> None:
+def class_prompts(tokenizer: Tokenizer | None, classes: Classes, templates: Sequence[str]) -> list[Sequence[str]]:
+    """The checked prompts of each class, for `ensemble`; arguments and errors as for `zero_shot_classifier`."""
     need(tokenizer is not None, "this model has no tokenizer to read class names: load one that has tokenizer.json")
-    if isinstance(class_names, str) or isinstance(templates, str) or not (len(class_names) and len(templates)):
-        raise MinclipError(f"names and templates must be lists of at least one text: {class_names!r}, {templates!r}")
-    counts = Counter(plain := [" ".join(name.lower().split()) for name in class_names])  # as the tokenizer reads them
-    if bad := [f"number {i} {class_names[i]!r}" for i, name in enumerate(plain) if not name or counts[name] > 1]:
-        raise MinclipError(f"class names must be unique and not empty: change {', '.join(bad[:10])}")
-    if bad := [template for template in templates if "{}" not in template]:
+    classes = list(classes.values()) if isinstance(classes, Mapping) else classes
+    if isinstance(classes, str) or isinstance(templates, str) or not (len(classes) and len(templates)):
+        raise MinclipError(f"names and templates must be lists of at least one text: {classes!r}, {templates!r}")
+    if bad := [template for template in templates if not isinstance(template, str) or "{}" not in template]:
         raise MinclipError(f'the template {bad[0]!r} has no {{}} for the class name: write "a photo of a {{}}"')
-
-
-def accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,), tensors or arrays; the mean of `hits`."""
-    return float(hits(scores, labels, k).mean())
-
-
-def hits(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
-    """(N,) float64: 1 where the right class is among the k best of scores (N, C) float; labels (N,) are 0 to C - 1.
-
-    Ties count as if broken at random: a model that maps everything to one point gets k / C, not 0 or 100 %.  A NaN
-    score never counts as right.  MinclipError: shapes that don't match, a label without a column, k below 1.
-    """
-    scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()  # not every GPU has float64
-    seen = labels.unique().tolist() or [-1]  # sorted
-    fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and not labels.is_floating_point()
-    if not fits or seen[0] < 0 or seen[-1] >= scores.shape[1] or k < 1:
-        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} from {seen[0]} to {seen[-1]}, k = {k}"
-        raise MinclipError(f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}")
-    parts = []
-    for x, y in zip(scores.split(1024), labels.long().split(1024)):  # in parts: booleans are summed in 8 bytes each
-        right = x.gather(1, y[:, None])  # (n, 1)
-        tied = (x == right).sum(dim=1)  # with itself at least, unless the right score is NaN
-        above = x.shape[1] - tied - (x < right).sum(dim=1)  # all scores that are neither below nor tied, NaN included
-        parts.append(((k - above).double() / tied.clamp(min=1)).clamp(0, 1) * (tied > 0))
-    return torch.cat(parts)
+    texts = [c if isinstance(c, list | tuple) else [c] for c in classes]
+    # as the tokenizer reads them, and in any order, because the mean has none
+    plain = [sorted(" ".join(t.lower().split()) if isinstance(t, str) else "" for t in of_class) for of_class in texts]
+    counts = Counter(map(tuple, plain))
+    wrong = [i for i, sentences in enumerate(plain) if not min(sentences, default="") or counts[tuple(sentences)] > 1]
+    if bad := [f"number {i} {classes[i]!r:.80}" for i in wrong[:10]]:
+        raise MinclipError(f"class names must be unique and not empty: change {', '.join(bad)}")
+    return [[t.replace("{}", c) for t in templates] if isinstance(c, str) else c for c in classes]  # C lists

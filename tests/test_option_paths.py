@@ -57,7 +57,8 @@ def roots(tmp_path_factory):
         with (own / "captions.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("image", "caption", "left", "other"), *rows])
         shards = tmp_path_factory.mktemp("shards")
-        folder(shards, 4, each=10, change={n: sample(n, noisy(second + n), f"p {second + n}") for n in range(40)})
+        change = {n: sample(n, noisy(second + n), f"p {second + n}") | {"other": b"another"} for n in range(40)}
+        folder(shards, 4, each=10, change=change)
         out |= {("own", second): str(own), ("shards", second): str(shards)}
     return out
 
@@ -76,7 +77,7 @@ DATA = {
     "name": ("own", {"shapes": CHANGED, "shards": CHANGED}),
     "root": ("another", {"shapes": REFUSED, "own": {"images", "ids"}, "shards": {"images", "ids"}}),
     "image_column": ("left", {"shapes": REFUSED, "own": {"images"}, "shards": REFUSED}),
-    "caption_column": ("other", {"shapes": REFUSED, "own": {"ids"}, "shards": REFUSED}),
+    "caption_column": ("other", {"shapes": REFUSED, "own": {"ids"}, "shards": {"ids"}}),
     "image_size": (64, ALWAYS),
     "size": (16, {"shapes": CHANGED, "own": CHANGED, "shards": REFUSED}),
     "first_size": (16, ALWAYS),

@@ -232,14 +232,29 @@ def test_a_caption_of_wrong_images_pushes_down():
     }
 
 
-def test_another_number_of_owners_is_an_error():
-    with pytest.raises(MinclipError, match="3 texts and 2 entries"):
-        retrieval(torch.eye(3), torch.eye(3), np.arange(2))
+X = torch.eye(3)
+MISFITS = {
+    "fewer owners": (X, X, np.arange(2), r"\(2,\)"),
+    "no texts": (X, X[:0], np.zeros(0, dtype=np.int64), r"\(0, 3\)"),
+    "other widths": (X, torch.eye(4)[:3], np.arange(3), r"\(3, 3\).*\(3, 4\)"),
+    "one vector": (X, X[0], np.arange(3), r"\(3,\)"),
+    "a stack": (X[None], X[None], np.arange(1), r"\(1, 3, 3\)"),
+    "integers": (X.long(), X.long(), np.arange(3), "int64"),
+    "two precisions": (X, X.half(), np.arange(3), "float32.*float16"),
+    "owners that are fractions": (X, X, np.arange(3) + 0.5, "float64"),
+    "owners in pairs": (X, X, np.arange(6).reshape(3, 2), r"\(3, 2\)"),
+}
 
 
-def test_no_texts_are_an_error():
-    with pytest.raises(MinclipError, match="0 texts"):
-        retrieval(torch.eye(3), torch.zeros(0, 3), np.zeros(0, dtype=np.int64))
+@pytest.mark.parametrize("case", MISFITS)
+def test_what_does_not_fit_together_is_an_error(case):
+    *arguments, facts = MISFITS[case]
+    with pytest.raises(MinclipError, match=facts):
+        retrieval(*arguments)
+
+
+def test_arrays_do_as_well():
+    assert retrieval(np.eye(3), np.eye(3), [0, 1, 2], ks=np.array([1, 2])) == retrieval(X, X, np.arange(3), ks=(1, 2))
 
 
 @pytest.mark.parametrize("owner", [[0, 1, 3], [-1, 0, 1]])
@@ -248,7 +263,9 @@ def test_owners_that_are_no_images_are_an_error(owner):
         retrieval(torch.eye(3), torch.eye(3), np.array(owner))
 
 
-@pytest.mark.parametrize("ks", [(), (0, 1)])
-def test_ks_below_1_are_an_error(ks):
+@pytest.mark.parametrize(
+    "more", [{"ks": ()}, {"ks": (0, 1)}, {"ks": (1.5,)}, {"ks": (1.0,)}, {"ks": "5"}, {"block": 0}], ids=str
+)
+def test_ks_and_blocks_are_whole_numbers_from_1(more):
     with pytest.raises(MinclipError, match="at least 1"):
-        retrieval(torch.eye(3), torch.eye(3), np.arange(3), ks=ks)
+        retrieval(X, X, np.arange(3), **more)

@@ -59,6 +59,23 @@ def test_prompts_are_normalized_averaged_normalized(model, classes, templates):
     np.testing.assert_allclose(got, columns(model, classes, templates), atol=1e-5)
 
 
+SENTENCES = [["a daisy", "a white flower"], ["a rose"], ["{}", "red, and long", "a rose in the dark"]]
+
+
+def test_a_class_may_be_any_number_of_sentences(model):
+    got = zero_shot_classifier(model, TOKENIZER, SENTENCES)
+    np.testing.assert_allclose(got, np.stack([class_vector(model, s) for s in SENTENCES], axis=1), atol=1e-5)
+    # each class's mean has the same weight, however many sentences it is of
+    assert got.norm(dim=0).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_names_and_sentences_may_be_mixed_and_stand_in_a_dict(model):
+    classes = {"n11939491": ("a daisy", "a white flower"), "rose": "red rose", "3": ["a rose"]}
+    got = zero_shot_classifier(model, TOKENIZER, classes, templates=TEMPLATES)
+    prompts = [classes["n11939491"], [t.replace("{}", "red rose") for t in TEMPLATES], ["a rose"]]
+    np.testing.assert_allclose(got, np.stack([class_vector(model, p) for p in prompts], axis=1), atol=1e-5)
+
+
 def test_other_orders_of_averaging_give_something_else(model):
     # so that the test above can tell them apart
     raw = [[one_vector(model, t.replace("{}", c)) for t in TEMPLATES] for c in CLASSES]
@@ -81,6 +98,14 @@ def test_other_orders_of_averaging_give_something_else(model):
         (["Blue star", "blue  star ", "red star"], TEMPLATES, "0 'Blue star', number 1 'blue  star '$"),
         (["a dog", ""], TEMPLATES, "number 1 ''$"),
         (["\t \n", "a dog"], TEMPLATES, r"number 0 '\\t \\n'$"),
+        ({}, TEMPLATES, r"at least one.*\[\]"),
+        ([["a dog"], []], TEMPLATES, r"number 1 \[\]$"),
+        ([["a dog"], ["a cat", " "]], TEMPLATES, "number 1 "),
+        ([["a dog"], ["a cat", 3]], TEMPLATES, "number 1 "),
+        (["a dog", 3], TEMPLATES, "number 1 3$"),
+        (["a dog", None, b"x"], TEMPLATES, "number 1 None, number 2 b'x'$"),
+        ([["a", "b"], ["B ", "A"]], TEMPLATES, "number 0 .*number 1 "),
+        ({"x": ["a dog"], "y": ["A  dog"]}, TEMPLATES, "number 0 .*number 1 "),
     ],
 )
 def test_names_and_templates_that_make_no_classifier_are_refused(model, classes, templates, facts):

@@ -1,9 +1,10 @@
-"""minclip eval recomputes a run's figures or runs zero-shot tasks; minclip probe trains linear classifiers."""
+"""minclip eval computes retrieval and zero-shot accuracy; minclip probe trains linear classifiers."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from ..config import need
+from ..config import DataConfig, need
 from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
 from ..data.stream import evaluation
@@ -12,44 +13,80 @@ from ..evaluate.probe import crossing
 from ..evaluate.tasks import probe_sets, run_tasks, task_names
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
-from .shared import Download, RunArgument, console, open_model, print_table, save_picture
+from ..weights.folder import look_up
+from ..weights.openai import OPENAI
+from .shared import Download, RunArgument, console, find_run, open_model, print_table, save_picture
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images with captions, in place of those of the run."""
+
+    name: str = ""  # own, flickr8k, flickr30k, shapes or shards; by default the run's, and own for a model
+    root: str = ""  # the folder, zip or table
+    image_column: str = ""  # of your own table, if its name is unusual
+    caption_column: str = ""  # of your own table, if its name is unusual
 
 
 @dataclass(frozen=True)
 class Eval:
-    """Compute a run's final figures again: retrieval in both directions, and zero-shot accuracy beside chance.
+    """Compute a run's final figures again: retrieval in both directions, and zero-shot accuracy, beside chance.
 
-    With --tasks, evaluate any model zero-shot on the paper's data sets.
+    With --data.root, compute them for any model, on your own images; with --tasks, evaluate any model zero-shot.
     """
 
     run_folder: RunArgument
-    root: str = ""  # where the photographs are, if they were moved; with --tasks, the folder of the data sets
-    # the paper's data sets (cifar10,food101), shapes (all tasks of the shapes world), or all (all data sets in --root)
+    data: Data = Data()
+    # train, val, test or all; by default test, or for other data than the run's all, unless they name a test split
+    split: str = ""
+    root: str = ""  # where the photographs are, if they were moved; with --tasks, the folder of the paper's data sets
+    # the paper's data sets (cifar10,food101), shapes (all tasks of the shapes world), all (all data sets in --root), or
+    # paths of your own class folders, PATH/<class>/<image> or PATH/test/<class>/<image>
     tasks: str = ""
+    classes: str = ""  # a file of readable names for class folders: a line "folder,name" for each, or JSON
+    templates: str = ""  # a file of prompts in place of the task's own, one a line, with {} for the class
     download: Download = False
     out: str = ""  # the folder for tasks.png; by default the run's folder, or the current one
 
     def run(self) -> dict[str, Any]:
         if self.tasks:
+            need(self.data == Data() and not self.split, "--tasks doesn't go with --data and --split: leave these out")
             return self.run_tasks()
-        need(not (self.download or self.out), "--download and --out belong to --tasks: add, say, --tasks cifar10")
-        run = Run.load(self.run_folder)
-        opened = open_data(replace(run.config.data, root=self.root or run.config.data.root))
-        splits = evaluation(opened)
+        stray = self.classes or self.templates or self.download or self.out
+        need(not stray, "--classes, --templates, --download and --out belong to --tasks: add, say, --tasks cifar10")
+        name, folder, run = self.run_folder, find_run(self.run_folder), None
+        given = {k: v for k, v in {**vars(self.data), "root": self.data.root or self.root}.items() if v}
+        is_model = not folder and (look_up(name) or name in OPENAI or (name.count("/") == 1 and name[:5] != "runs/"))
+        add = "add --data.root PATH (images with captions) or --tasks PATH (class folders)"
+        need(given or not is_model, f"{name} is not a run, so it has no data of its own: {add}")
+        if given and not folder:
+            (model, _, tokenizer), data = open_model(name), DataConfig("own")
+        else:
+            run = Run.load(name)
+            model, tokenizer, data = run.model, run.tokenizer, run.config.data
+            model.to(pick_device(run.config.train.device, "fp32")[0])
+        if self.data.name or (self.data.root and data.name == "shapes"):  # which is painted, and has no root
+            data = DataConfig(self.data.name or "own")
+        opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
+        own = opened.names_test or (run and data is run.config.data)  # the run was not trained on these images
+        split = self.split or ("" if own else "all")
+        splits = {split: opened.load(split)} if split else evaluation(opened)
         for note in dict.fromkeys(note for pairs in splits.values() for note in pairs.notes):
             console.print(f"note: {note}")
-        model = run.model.to(pick_device(run.config.train.device, "fp32")[0])
-        figures = final_figures(model, run.tokenizer, splits, trained_on=read_learnt(run.folder))
+        figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(run.folder) if run else ())
         print_figures(figures)
-        return {"run": str(run.folder), "figures": figures}
+        return {"run": str(folder or name), "figures": figures}
 
     def run_tasks(self) -> dict[str, Any]:
         names = task_names(self.tasks, self.root)
-        done = run_tasks(open_model(self.run_folder), names, root=self.root, download=self.download)
-        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in done.items()]
+        files = {key: getattr(self, key) for key in ("root", "download", "classes", "templates")}
+        done = run_tasks(open_model(self.run_folder), names, **files)
+        bars = {Path(name).name or name: result for name, result in done.items()}  # the last part of a path
+        bars = bars if len(bars) == len(done) else done
+        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in bars.items()]
         print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         console.print(*(f"{note}\n" for r in done.values() for note in r.notes), sep="", end="")
-        picture = save_picture(task_bars(done), "tasks.png", self.out, run=self.run_folder)
+        picture = save_picture(task_bars(bars), "tasks.png", self.out, run=self.run_folder)
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in done.items()}, "file": picture}
 
 
@@ -58,8 +95,11 @@ class Probe:
     """Measure how many labeled images zero-shot is worth, with linear probes on all images and on k per class."""
 
     run_folder: RunArgument
-    # a task of the shapes world (shape, colour, count, colour+shape, …), or a data set of the paper (cifar10, …)
+    # a task of the shapes world (shape, colour, count, colour+shape, …), a data set of the paper (cifar10, …), or the
+    # path of your own class folders: PATH/train/<class>/<image> and PATH/test/…, or PATH/<class>/<image>
     task: str = "shape"
+    classes: str = ""  # a file of readable names for class folders: a line "folder,name" for each, or JSON
+    templates: str = ""  # a file of prompts in place of the task's own, one a line, with {} for the class
     shots: str = "1,2,4,8,16"  # the values of k, separated by commas
     repeats: int = 10  # random draws of k images per class
     root: str = ""  # the folder of the paper's data sets
@@ -71,12 +111,16 @@ class Probe:
         got = f"--shots {self.shots!r} --repeats {self.repeats}"
         need(min(*ks, self.repeats) > 0, f"{got}: give whole numbers of at least 1, several for --shots: 1,2,4")
         model = open_model(self.run_folder)
-        sets, zero_shot = probe_sets(model, self.task, root=self.root, download=self.download, shots=ks[-1])
+        files = {key: getattr(self, key) for key in ("root", "download", "classes", "templates")}
+        sets, zero_shot = probe_sets(model, self.task, shots=ks[-1], **files)
         few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot.score)
 
+        chosen_on = "val" if "val" in sets else "a fifth of train"
         sizes = [f"{len(sets[key][1]) if key in sets else 0:,} {key}" for key in ("train", "val", "test")]
-        console.print(f"{self.task}: images {', '.join(sizes)}; C was chosen on val\n")
+        console.print(
+            f"{self.task}: images {', '.join(sizes)}; C was chosen on {chosen_on}", *zero_shot.notes, "", sep="\n"
+        )
         rows = [("chance", f"{zero_shot.chance:.1%}"), ("zero-shot", f"{zero_shot.score:.1%}")]
         rows += [(f"{k} per class", f"{f['mean']:.1%} ± {100 * f['std']:.1f}", f"{f['c']:.2g}") for k, f in few.items()]
         rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))
@@ -85,7 +129,8 @@ class Probe:
         finding = f"zero-shot is worth {value} labeled images per class"
         console.print(f"\n{finding}")
         curve, marks = {k: few[k]["accuracies"] for k in ks}, {"crossing": worth, "probe": probe["accuracy"]}
-        figure = few_shot_curve(curve, zero_shot.score, f"{self.task}: {finding}", chance=zero_shot.chance, **marks)
+        title = f"{Path(self.task).name or self.task}: {finding}"
+        figure = few_shot_curve(curve, zero_shot.score, title, chance=zero_shot.chance, **marks)
         picture = save_picture(figure, "few-shot.png", self.out, run=self.run_folder)
         result = {"task": self.task, "metric": zero_shot.metric, "chance": zero_shot.chance, "crossing": worth}
         result |= {"zero_shot": zero_shot.score, "probe": {key: probe[key] for key in ("accuracy", "c")}}
@@ -95,14 +140,16 @@ class Probe:
 def print_figures(figures: dict[str, dict[str, float]]) -> None:
     """Prints tables of retrieval and zero-shot accuracy, a column per split; a figure that a run lacks stays empty."""
 
-    def row(key: str, *cells: str) -> list[str]:
-        form = "{:g}" if "rank" in key else "{:.1%}"
-        return [*cells, *(form.format(f[key]) if key in f else "" for f in figures.values())]
+    def cell(figures: dict[str, float], key: str) -> str:
+        form = "{:g}" if "rank" in key else "{:.1%}" if "/" in key or "@" in key else "{:,}"
+        return form.format(figures[key]) if key in figures else ""
 
-    keys = dict.fromkeys(key for f in figures.values() for key in f if "_to_" in key)
+    every = figures.values()
+    keys = dict.fromkeys(k for f in every for k in f if k in ("images", "captions") or ("_to_" in k and "/" not in k))
     names = {key: key.replace("_r@", " recall@").replace("_median_", " median ").replace("_", "-") for key in keys}
-    rows = [row(key, name) for key, name in names.items()]
-    print_table(("", *figures), rows, title="retrieval, counting all captions")
-    chances = {k.removeprefix("chance/"): v for f in figures.values() for k, v in f.items() if "chance/" in k}
-    if rows := [row(f"zero_shot/{task}", task, f"{chance:.1%}") for task, chance in chances.items()]:
+    rows = [(name, *(cell(f, k) for f in every for k in (key, f"chance/{key}"))) for key, name in names.items()]
+    columns = [column for split in figures for column in (split, "chance")]
+    print_table(("", *columns), rows, title="retrieval, counting all captions")
+    chances = {k[7:]: cell(f, k) for f in every for k in f if k.startswith("chance/") and "_to_" not in k}
+    if rows := [(task, chance, *(cell(f, f"zero_shot/{task}") for f in every)) for task, chance in chances.items()]:
         print_table(("", "chance", *figures), rows, title="\nzero-shot accuracy")

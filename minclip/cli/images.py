@@ -1,7 +1,9 @@
 """minclip classify picks the label that fits an image, or none; minclip search finds photographs in a folder."""
 
 import base64
+import glob
 import io
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,16 @@ from PIL import Image
 from ..config import MinclipError, need
 from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
-from ..data.photos.images import open_image
-from ..evaluate import embed_images, embed_texts, zero_shot_classifier
+from ..data.photos.images import endings, open_image
+from ..data.photos.source import Source
+from ..evaluate import decoded, embed_batches, embed_images, embed_texts, zero_shot_classifier
 from ..evaluate.search import Index
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..training.run import read_run_config
-from ..weights.folder import atomic_write, look_up
+from ..weights.folder import atomic_write
 from . import shown
-from .shared import RunArgument, as_options, console, open_model, print_table, save_picture
+from .shared import RunArgument, as_options, console, find_run, open_model, print_table, save_picture
 
 MIN_PAIRS = 100  # with fewer validation pairs, the threshold would be too uncertain
 
@@ -38,8 +41,11 @@ class Classify:
     """
 
     run_folder: RunArgument
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="image files")]
-    labels: str = ""  # the choices, separated by commas: "a dog, a cat"
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="files or folders")
+    ]
+    # the choices: "a dog, a cat"; labels with commas are separated by semicolons, or given in quotes, one by one
+    labels: tuple[str, ...] = ()
     template: str = "a picture of {}"  # the prompt; {} stands for the label
     # an image whose best label has a lower cosine is none of these; auto: the 90th percentile of the cosines of wrong
     # pairs in the run's own validation set. Cosines differ from model to model: look at yours
@@ -47,22 +53,28 @@ class Classify:
     out: str = "."  # the folder for classify.png
 
     def run(self) -> dict[str, Any]:
-        labels = [label.strip() for label in self.labels.split(",") if label.strip()]
-        need(labels and self.images, 'give an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
+        labels, images = list(self.labels), list(self.images)
+        while labels and not self.images and Path(labels[-1]).exists():  # --labels "a dog" "a cat" photo.jpg
+            images.insert(0, Path(labels.pop()))
+        labels, example = split_labels(labels), 'minclip classify RUN IMAGE --labels "a dog, a cat"'
+        need(labels and images, f"give an image and labels: {example}")
         valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
+        images = [image for path in images for image in images_at(path)]
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
-        pictures = [open_image(path, max(480, model.config.vision.image_size)) for path in self.images]
+        pictures, cosines, side = [], [], max(480, model.config.vision.image_size)
+        for batch in decoded(images, lambda path: open_image(path, side), batch_size=64):
+            (vectors,) = embed_batches(model, [torch.stack([*map(preprocess, batch)])])
+            cosines.append(vectors @ classifier)
+            pictures += batch[: 24 - len(pictures)]  # of thousands, only those that are drawn stay in memory
         below, origin = self.threshold(model, tokenizer)
         need(len(labels) > 1 or below is not None, "a single label always gets 100 %: give two, or --none-below 0.2")
-        with torch.no_grad():
-            images = torch.stack([preprocess(picture) for picture in pictures]).to(classifier.device)
-            cosines = model.encode_image(images, normalize=True) @ classifier
-            probabilities = (model.logit_scale.exp() * cosines).softmax(dim=1)
+        cosines = torch.cat(cosines)
+        probabilities = (model.logit_scale.detach().exp() * cosines).softmax(dim=1)
 
         results, rows = [], []
-        for path, c, p in zip(self.images, cosines.tolist(), probabilities.tolist()):
+        for path, c, p in zip(images, cosines.tolist(), probabilities.tolist()):
             order = sorted(range(len(labels)), key=lambda i: -c[i])
             nearest, cosine = labels[order[0]], c[order[0]]
             result = {"image": str(path), "label": nearest}
@@ -73,13 +85,13 @@ class Classify:
             names = (path.name, *[""] * len(labels))  # the name only in the first of its rows
             rows += [(name, labels[i], f"{p[i]:.1%}", f"{c[i]:.3f}") for name, i in zip(names, order)]
         print_table(("image", "label", "probability", "cosine"), rows)
-        named = [(path.name, result) for path, result in zip(self.images, results)]
+        named = [(path.name, result) for path, result in zip(images, results)]
         console.print("", *(f"{name}: {result['label'] or result['why']}" for name, result in named), origin, sep="\n")
-        for image in pictures[:24]:
+        for image in pictures:
             image.thumbnail((480, 480))
         answers = [f"{name}: {result['label'] or 'none of these'}" for name, result in named]
         cosines, probabilities = ([result[key] for result in results] for key in ("cosines", "probabilities"))
-        figure = classified(pictures[:24], answers, cosines, probabilities=probabilities, below=below)
+        figure = classified(pictures, answers, cosines, probabilities=probabilities, below=below)
         picture = save_picture(figure, "classify.png", self.out)
         return {"results": results, "none_below": below, "none_below_from": origin, "picture": picture}
 
@@ -90,8 +102,7 @@ class Classify:
         if isinstance(self.none_below, float):
             return self.none_below, f"none of these: below {self.none_below:.2f}, as requested"
         try:
-            folder = look_up(self.run_folder)
-            need(folder and folder.is_dir(), f"{self.run_folder} is not a run")
+            need(folder := find_run(self.run_folder), f"{self.run_folder} is a model, not a run")
             data = read_run_config(folder).data
             pairs = open_data(data).load("val", size=1000)
             need(len(pairs) >= MIN_PAIRS, f"{len(pairs)} validation images are too few")
@@ -100,6 +111,23 @@ class Classify:
             return None, as_options(f"none of these: {why}")
         below = wrong_pairs_cosine(model, tokenizer, pairs)
         return below, f"none of these: below {below:.2f}, like 90 % of the wrong validation pairs ({data.name})"
+
+
+def split_labels(labels: list[str]) -> list[str]:
+    """Several labels as they are; a single text is split at its semicolons, or at its commas if it has none."""
+    if len(labels) == 1:
+        labels = re.split("[;；]" if {";", "；"} & {*labels[0]} else "[,，、]", labels[0])
+    return [label for text in labels if (label := text.strip(" \t\r\n,;，、；"))]
+
+
+def images_at(path: Path) -> list[Path]:
+    """The images in a folder and its subfolders, or those that a pattern such as "photos/*.jpg" matches, or `path`."""
+    if path.is_dir():
+        found = [path / image for image in Source.open(path, "").images]
+    else:
+        found = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    need(found, f"{path}: no image found, looked for {', '.join(endings())}")
+    return found
 
 
 def wrong_pairs_cosine(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, quantile: float = 0.9) -> float:

@@ -16,7 +16,7 @@ from ..config import TrainConfig, need
 from ..evaluate import Loaded
 from ..training.engine import pick_device
 from ..training.run import leaves
-from ..weights.config_json import to_dict
+from ..weights.config_json import read_fields, to_dict
 from ..weights.folder import look_up
 from ..weights.hub import data_folder
 from ..weights.load import load
@@ -62,6 +62,12 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title:
     for row in rows:
         table.add_row(*map(str, row))
     console.print(table)
+
+
+def find_run(name: str) -> Path | None:
+    """The folder that `name` means, if it holds a run: a model alone has no config of its training data."""
+    folder = look_up(name)
+    return folder if folder and "data" in read_fields(folder / "config.json") else None
 
 
 def open_model(run: str, *, reads_text: bool = True) -> Loaded:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..batches import Pairs, Task
 from ..config import DataConfig, MinclipError, nearest, need
 from .kaggle import fetched
-from .photos.photographs import find_photographs
+from .photos.photographs import Drawn, find_photographs
 from .shapes import load_shapes
 from .shards import find_shards, load_shards
 
@@ -27,6 +27,7 @@ class OpenData:
     load: Callable[..., Pairs]
     evaluation_splits: tuple[str, ...]
     shards: tuple[str, ...] = ()  # for training: streamed, not loaded as a split
+    names_test: bool = True  # whether the data say which images are for testing; otherwise a hash or nothing does
 
 
 def load_pairs(
@@ -44,9 +45,10 @@ def load_pairs(
 
     `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (from the folder or zip `root`, or from where
     `minclip fetch` put it), "own" (your own images at `root`, a folder, a zip or a table), or "shards" (the first pairs
-    of the last shard at `root`).  `split` is "train", "val", "test", or another one of the data set; shards only
-    have "val".  `size` limits it to the first images.  `image_column` and `caption_column` name the columns of your own
-    table, if they have unusual names.  Raises MinclipError if there is no such data set, root, split or column.
+    of the last shard at `root`).  `split` is "train", "val", "test", for photographs "all", or another one of the
+    data set; shards only have "val".  `size` limits it to the first images.  `image_column` and `caption_column` are
+    columns of your own table: names, patterns or numbers (see data/README.md); for shards, `caption_column` is an
+    extension or JSON field.  MinclipError: no such data set, root, split or column.
     """
     need(size is None or size > 0, f"size must be at least 1, or None for all, got {size}")  # a config reads 0 as None
     data = DataConfig(name, str(root or ""), image_column or "", caption_column or "", image_size, size)
@@ -60,11 +62,13 @@ def open_data(data: DataConfig, *, seed: int = 0) -> OpenData:
         return OpenData(partial(load_shapes, **size, seed=seed), ("test", "heldout"))
     if name == "shards":  # the last one is for validation
         *shards, last = find_shards(data.root)
-        return OpenData(partial(load_shards, [last], **size), ("val",), tuple(shards))
+        load = partial(load_shards, [last], **size, caption_column=data.caption_column)
+        return OpenData(load, ("val",), tuple(shards))
     need(name in NAMES, f"data.name {name!r} is not a data set{nearest(name, NAMES)}: choose from {', '.join(NAMES)}")
     if not (root := data.root or fetched(name)):
-        own = "set data.root to a folder, a zip or a table (CSV, TSV or parquet)"
+        own = "set data.root to a folder, a zip or a table (CSV, TSV, parquet or JSON)"
         flickr = f"run minclip fetch {name}, or set data.root to a folder or zip as Kaggle delivers it"
         raise MinclipError(f"data set {name} needs photographs: {own if name == 'own' else flickr}")
     found = find_photographs(name, root, (data.image_column, data.caption_column))
-    return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits else ("val",))
+    named = "test" in found.splits and not isinstance(found.splits, Drawn)
+    return OpenData(partial(found.load, **size), ("test",) if "test" in found.splits else ("val",), names_test=named)

@@ -89,7 +89,8 @@ class ShardBatches(IterableDataset):
             mine = [self.shards[i] for i in order[self.rank :: self.world_size][self.worker :: max(self.workers, 1)]]
             rng, made = random.Random(f"{self.seed} {epoch} {self.rank} {self.worker}"), self.made
             shuffled = webdataset().filters.shuffle(self.shuffle, initial=self.shuffle, rng=rng)
-            yield from shuffled(s for shard in mine for s in read_shard(shard, self.tally))
+            column = self.config.data.caption_column
+            yield from shuffled(s for tar in mine for s in read_shard(tar, self.tally, caption_column=column))
             # the next epoch may assign other shards; but once all of them gave no batch, none ever will
             empty = empty.union(mine) if self.made == made else set()
             if len(empty) == len(set(self.shards)):

@@ -5,7 +5,7 @@ import math
 import re
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -19,13 +19,14 @@ from ..batches import Pairs
 from ..config import MinclipError, need
 from ..weights.config_json import parse_json
 from .photos.images import decode
+from .photos.tables import KNOWN, captions_in, key_of
 
-WEB, IMAGES = ("http://", "https://"), ("jpg", "jpeg", "png", "webp")
+WEB, IMAGES, TEXTS = ("http://", "https://"), ("jpg", "jpeg", "png", "webp"), ("txt", "text", "caption")
 TIMEOUT, PAUSES = 60, (1, 5, 20)  # seconds to wait for a silent server, and before each new attempt
 MAX_SHARDS = 1_000_000  # in a pattern; LAION-5B has a quarter of that
 MAX_IMAGE, MAX_TEXT = 2**28, 2**20  # bytes that an image, and a caption or a header, may declare
 MAX_MEMBER = 2**32  # bytes that an unused member may declare: tarfile takes minutes to skip a terabyte past the end
-LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), "txt": MAX_TEXT, "json": MAX_TEXT}
+LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), **dict.fromkeys((*TEXTS, "json"), MAX_TEXT)}
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
 VALIDATION_PAIRS = 1000  # from the last shard
@@ -61,28 +62,33 @@ def _count(pattern: str) -> int:
     return math.prod(numbers) * math.prod(lists) * 52 ** len(re.findall(r"\{[A-Za-z]\.\.", pattern))  # {a..z}
 
 
-def load_shards(shards: Sequence[str], split: str = "val", *, image_size: int, size: int | None = None) -> Pairs:
+def load_shards(
+    shards: Sequence[str], split: str = "val", *, image_size: int, size: int | None = None, caption_column: str = ""
+) -> Pairs:
     """The first `size` samples that can be decoded, (N, 3, S, S) uint8, one caption each; fewer if the shards end.
 
     Pairs.notes reports skipped samples.  Raises MinclipError if there is no usable sample, or the split isn't "val".
     """
     need(split == "val", f"shards can't be loaded as split {split!r}, only as 'val': training streams them")
     tally = Tally()
-    decoded = (s for shard in shards for s in read_shard(shard, tally) if s.decoded(image_size, tally))
+    samples = (sample for shard in shards for sample in read_shard(shard, tally, caption_column=caption_column))
+    decoded = (sample for sample in samples if sample.decoded(image_size, tally))
     first = _first(decoded, size or VALIDATION_PAIRS, shards, tally)
     images, notes = np.stack([s.pixels for s in first]), (str(tally),) if tally.skipped else ()
     return Pairs(images, [[s.caption] for s in first], [s.name for s in first], notes=notes)
 
 
-def texts(shards: Sequence[str], *, count: int) -> list[str]:
+def texts(shards: Sequence[str], *, count: int, caption_column: str = "") -> list[str]:
     """Up to `count` captions of the first samples, to train a tokenizer on; no image is decoded."""
     tally = Tally()
-    return _first((s.caption for shard in shards for s in read_shard(shard, tally)), count, shards, tally)
+    samples = (sample for shard in shards for sample in read_shard(shard, tally, caption_column=caption_column))
+    return _first((sample.caption for sample in samples), count, shards, tally)
 
 
 def _first(items: Iterator, count: int, shards: Sequence[str], tally: "Tally") -> list:
     if not (first := list(itertools.islice(items, count))):
-        raise MinclipError(f"no pair can be read from {len(shards)} shards; {tally}")
+        first_reason = Tally(tally.skipped, tally.reasons[:1])  # most often that of all
+        raise MinclipError(f"no pair can be read from {len(shards)} shards; {first_reason}")
     return first
 
 
@@ -100,7 +106,7 @@ class Tally:
         self.skipped, self.reasons = self.skipped + skipped, [*self.reasons, *reasons][:MAX_REASONS]
 
     def __str__(self) -> str:
-        more = " …" if self.skipped > MAX_REASONS else ""
+        more = " …" if self.skipped > len(self.reasons) else ""
         return f"{self.skipped} samples were skipped: {', '.join(self.reasons) or 'none'}{more}"
 
 
@@ -125,13 +131,15 @@ class Sample:
         return self.pixels is not None
 
 
-def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
+def read_shard(shard: str, tally: Tally, *, caption_column: str = "") -> Iterator[Sample]:
     """The samples of one tar that have an image and a caption, in the tar's order; `tally` counts the others.
 
+    `caption_column` names the caption's file by its extension, or its field in the .json; "" tries known ones.
     A tar that is cut off or damaged ends there, and counts as one skipped sample.  MinclipError if it can't be opened.
     """
     short = Path(shard.split("?")[0] if shard.startswith(WEB) else shard).name  # a URL's query may hold a password
     opened, last, cut = _open(shard), "its beginning", False
+    limits = {caption_column.split(".")[-1].lower(): MAX_TEXT, **LIMITS}
 
     def files() -> Iterator[dict]:
         nonlocal last, cut
@@ -143,7 +151,7 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
                         raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                     if member.isfile():
                         # a sparse file of a few bytes may declare a terabyte of zeros
-                        limit = -1 if member.issparse() else LIMITS.get(member.name.split(".")[-1].lower(), -1)
+                        limit = -1 if member.issparse() else limits.get(member.name.split(".")[-1].lower(), -1)
                         content = tar.extractfile(member).read() if member.size <= limit else b""
                         yield {"fname": member.name, "data": content, "__url__": shard}
                         last = member.name
@@ -160,25 +168,35 @@ def read_shard(shard: str, tally: Tally) -> Iterator[Sample]:
     for number, found in enumerate(webdataset().tariterators.group_by_keys(files(), handler=note)):
         name = f"{short}: {found['__key__']}"
         try:
-            yield Sample((shard, number), name, *_pair(found))
+            yield Sample((shard, number), name, *_pair(found, caption_column))
         except ValueError as error:
             if not cut:  # else it is the sample that was cut, already counted
                 tally.add(f"{name} ({error})")
 
 
-def _pair(found: dict[str, bytes]) -> tuple[str, bytes]:
+def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     """Caption and encoded image of a sample, given as extension -> content; ValueError says what is missing."""
-    if "txt" in found:
-        caption = found["txt"].decode("utf-8")
-    else:
-        values = parse_json(found.get("json") or b"{}", "its .json")
-        caption = values.get("caption") if isinstance(values, dict) else None
+    files = {kind: content for kind, content in found.items() if isinstance(content, bytes)}  # not webdataset's __key__
+    values = parse_json(files.get("json") or b"{}", "its .json")
+    fields = {key_of(name): value for name, value in values.items()} if isinstance(values, dict) else {}
+    names = [asked.lower(), key_of(asked)] if asked else [*TEXTS, *KNOWN["caption"], *_only(files, TEXTS)]
+    cell = next((part[name] for name in names for part in (files, fields) if name in part), None)
+    caption = (captions_in(cell.decode("utf-8") if isinstance(cell, bytes) else cell) or [None])[0]
+    there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"
     if not isinstance(caption, str) or not caption.strip():
-        raise ValueError(f"no caption in a .txt or .json of up to {MAX_TEXT:,} bytes")
+        where = f"{repr(asked) if asked else 'a .txt or .json'} of up to {MAX_TEXT:,} bytes"
+        raise ValueError(f"no caption in {where}, {there}; data.caption_column names one")
     caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
-    if not (image := next((found[kind] for kind in IMAGES if found.get(kind)), None)):
-        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes")
-    return caption.strip(), image
+    images = [kind for kind in (*IMAGES, *_only(files, IMAGES)) if files.get(kind)]
+    if not images:
+        raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes, {there}")
+    return caption.strip(), files[images[0]]
+
+
+def _only(kinds: Iterable[str], ends: tuple[str, ...]) -> list[str]:
+    """The extension with one of these ends, "input.jpg" for "jpg", if only one has."""
+    some = [kind for kind in kinds if kind.rpartition(".")[2] in ends]
+    return some if len(some) == 1 else []
 
 
 class _Strict(tarfile.TarInfo):

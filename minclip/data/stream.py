@@ -63,7 +63,8 @@ class Stream:
 
     def texts(self) -> list[str]:
         """The captions to train a tokenizer on: all, or the first 200,000 of shards, which are downloaded now."""
-        return self.pairs.texts if self.pairs else shards.texts(self.opened.shards, count=TOKENIZER_TEXTS)
+        options = {"count": TOKENIZER_TEXTS, "caption_column": self.config.data.caption_column}
+        return self.pairs.texts if self.pairs else shards.texts(self.opened.shards, **options)
 
     def start(self, tokenizer: Tokenizer, device: torch.device, step: int) -> None:
         """Makes `next` return this process's batches from `step` on, as in an uninterrupted run."""

@@ -19,7 +19,8 @@ from ..model import CLIP
 from ..recall import retrieval
 from ..tokenizer import Tokenizer
 from ..training.bars import tqdm
-from ..zeroshot import accuracy, check_prompts, embed_texts, ensemble, zero_shot_classifier
+from ..zeroshot import class_prompts, embed_texts, ensemble, zero_shot_classifier
+from .metrics import accuracy, retrieval_chance
 from .probe import few_shot as few_shot
 from .probe import linear_probe as linear_probe
 
@@ -62,15 +63,15 @@ def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task)
     x = image[torch.from_numpy(task.indices).to(image.device)]
     if not task.subjects:
         return x @ zero_shot_classifier(model, tokenizer, task.class_names, templates=task.templates)
-    check_prompts(tokenizer, task.class_names, task.templates)
+    class_prompts(tokenizer, task.class_names, task.templates)  # checks them
 
     def fill(template: str, fields: dict[str, str]) -> str:  # in one pass, since names and subjects may hold braces
         return re.sub(r"{(\w*)}", lambda field: fields.get(field[1], field[0]), template)
 
-    # each image has its own prompts: n × C × T texts
+    # each image has its own prompts: n × C lists of T texts
     named = [{**subject, "": name} for subject in task.subjects for name in task.class_names]
-    prompts = [fill(template, fields) for fields in named for template in task.templates]
-    w = ensemble(model, tokenizer, prompts, size=len(task.templates)).unflatten(0, (len(x), -1))  # (n, C, D)
+    prompts = [[fill(template, fields) for template in task.templates] for fields in named]
+    w = ensemble(model, tokenizer, prompts).unflatten(0, (len(x), -1))  # (n, C, D)
     return (w @ x[:, :, None])[..., 0]
 
 
@@ -103,14 +104,16 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
 def final_figures(
     model: CLIP, tokenizer: Tokenizer, splits: dict[str, Pairs], *, trained_on: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Split -> metrics of `evaluate`: computed at the end of a run, and again by `minclip eval`.
+    """Split -> numbers of "images", "captions", metrics of `evaluate`, and "chance/<recall>": of a run, and its eval.
 
     If names of images are in `trained_on`, because the splits changed since the training, a note on stderr counts them.
     """
     figures = {}
     for split, pairs in splits.items():
         if known := set(trained_on).intersection(pairs.names):
-            seen = f"{len(known)} of the {len(pairs)} images of {split} were used for training"
-            tqdm.write(f"note: {seen} (the splits changed since): these results are too high", file=sys.stderr)
-        figures[split] = evaluate(model, tokenizer, pairs)
+            seen = f"{len(known)} of the {len(pairs)} images of {split} were, by their names, used for training"
+            tqdm.write(f"note: {seen}: these results are too high", file=sys.stderr)
+        counts = {"images": len(pairs), "captions": len(pairs.texts)}
+        chance = {f"chance/{k}": v for k, v in retrieval_chance(pairs.text_to_image, len(pairs)).items()}
+        figures[split] = counts | evaluate(model, tokenizer, pairs) | chance
     return figures

@@ -3,16 +3,43 @@
 Ties count as if broken at random: a model with equal scores for all gets chance level.  NaN never raises a metric.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from math import comb
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import need
-from ..zeroshot import accuracy, hits
+from ..config import MinclipError, need
 
 Array = Tensor | np.ndarray
+
+
+def accuracy(scores: Array, labels: Array, k: int = 1) -> float:
+    """Top-k accuracy, from 0 to 1, of scores (N, C) and labels (N,), tensors or arrays; the mean of `hits`."""
+    return float(hits(scores, labels, k).mean())
+
+
+def hits(scores: Array, labels: Array, k: int = 1) -> Tensor:
+    """(N,) float64: 1 where the right class is among the k best of scores (N, C) float; labels (N,) are 0 to C - 1.
+
+    Ties count as if broken at random: a model that maps everything to one point gets k / C, not 0 or 100 %.  A NaN
+    score never counts as right.  MinclipError: shapes that don't match, a label without a column, k below 1.
+    """
+    scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()  # not every GPU has float64
+    seen = labels.unique().tolist() or [-1]  # sorted
+    fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and not labels.is_floating_point()
+    if not fits or seen[0] < 0 or seen[-1] >= scores.shape[1] or k < 1:
+        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} from {seen[0]} to {seen[-1]}, k = {k}"
+        raise MinclipError(f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}")
+    parts = []
+    for x, y in zip(scores.split(1024), labels.long().split(1024)):  # in parts: booleans are summed in 8 bytes each
+        right = x.gather(1, y[:, None])  # (n, 1)
+        tied = (x == right).sum(dim=1)  # with itself at least, unless the right score is NaN
+        above = x.shape[1] - tied - (x < right).sum(dim=1)  # all scores that are neither below nor tied, NaN included
+        parts.append(((k - above).double() / tied.clamp(min=1)).clamp(0, 1) * (tied > 0))
+    return torch.cat(parts)
 
 
 def mean_per_class(scores: Array, labels: Array) -> float:
@@ -64,6 +91,17 @@ def roc_auc(scores: Array, labels: Array) -> float:
     positive, negative = (x[~x.isnan()].sort().values for x in groups)
     below = torch.searchsorted(negative, positive) + torch.searchsorted(negative, positive, right=True)
     return float(below.sum()) / 2 / (len(groups[0]) * len(groups[1]))  # ties count half
+
+
+def retrieval_chance(text_to_image: Array, images: int, *, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """The recalls of `retrieval` for random ranks of M texts and N = `images` images, by the same names.
+
+    text -> image: k / N.  image -> text: the mean of 1 - C(M - c, k) / C(M, k) for an image with c texts, C binomial.
+    """
+    m, owned = len(text_to_image), Counter(Counter(torch.as_tensor(text_to_image).tolist()).values())  # c -> images
+    found = {k: sum(n * (1 - comb(m - c, min(k, m)) / comb(m, min(k, m))) for c, n in owned.items()) for k in ks}
+    chance = {f"text_to_image_r@{k}": min(k / images, 1.0) for k in ks}
+    return chance | {f"image_to_text_r@{k}": found[k] / owned.total() for k in ks}
 
 
 METRICS: dict[str, Callable[[Array, Array], float]] = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import MinclipError, need
-from ..zeroshot import accuracy
+from .metrics import accuracy
 
 Set = tuple[Tensor | np.ndarray, Tensor | np.ndarray]  # features (N, D) float, labels (N,) of integers
 Val, Names, Score = Set | None, Sequence[str], Callable[[Tensor, Tensor], float]
@@ -22,7 +22,8 @@ def linear_probe(
     """Logistic regression on frozen features, C chosen on validation images (appendix A.3), in float64.
 
     Each set is features (N, D) and labels (N,); the classes are those of the training labels, which may have gaps.
-    Errors use `class_names[label]`.  Without `val`, a fifth of each class's training images is held out to choose C.
+    Errors use `class_names[label]`.  Without `val`, a fifth of each class's training images is held out to choose C,
+    which is 1 if no class has five.
     Once C is chosen or given, the model is fitted to the training and validation images together.
 
     Returns "scores" (N, classes) of the test images; "accuracy", their `metric(scores, labels)`; "c"; "validated", C ->
@@ -32,7 +33,10 @@ def linear_probe(
     (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
     if val is None and c is None:
         held_out = _fifth(y)
-        x, y, val = x[~held_out], y[~held_out], (x[held_out], y[held_out])
+        if held_out.any():
+            x, y, val = x[~held_out], y[~held_out], (x[held_out], y[held_out])
+        else:
+            c = 1.0
     c, validated = choose_c(x, y, val, metric=metric) if c is None else (c, {})
     if val is not None:
         x, y = torch.cat([x, val[0]]), torch.cat([y, val[1]])
@@ -79,7 +83,7 @@ def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] 
     """Raises MinclipError, with the smallest class, if a class of the training labels (N,) has fewer than k images."""
     classes, count = torch.as_tensor(labels).unique(return_counts=True)
     name, fewest = _name(classes[count.argmin()], class_names), int(count.min())
-    need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots")
+    need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots: lower the shots")
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
@@ -188,5 +192,4 @@ def _fifth(y: Tensor) -> Tensor:
     generator, held_out = torch.Generator().manual_seed(0), torch.zeros_like(y, dtype=torch.bool)
     for i, count in enumerate(y.bincount().tolist()):
         held_out[_draw(y == i, count // 5, generator)] = True
-    need(held_out.any(), "no class has five training images, so none can validate: give val or c")
     return held_out

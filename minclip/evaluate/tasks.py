@@ -1,5 +1,6 @@
 """Zero-shot tasks and probes by name: the shapes world's and the paper's 27 data sets, each with its own metric."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..batches import Task
-from ..config import need
+from ..config import MinclipError, need
 from ..data import load_pairs
 from ..data.stream import prefetch
+from ..zeroshot import class_prompts
 from . import Loaded, Root, decoded, task_scores
-from .benchmarks import BENCHMARKS, TEMPLATES, benchmark, default_root, found, has_validation, load_benchmark
+from .benchmarks import BENCHMARKS, TEMPLATES, benchmark, folder_of, found, load_benchmark, load_folders, read_text
 from .benchmarks.readers import Labeled, Lazy
 from .metrics import METRICS
 from .probe import check_shots
@@ -41,54 +43,81 @@ class Result(NamedTuple):
 
 
 def task_names(asked: str, root: Root = None) -> list[str]:
-    """ "cifar10, shapes" -> names: "shapes" means all tasks of the shapes world, "all" the data sets under `root`."""
+    """ "pets, ./my/flowers" -> names and paths; "shapes": the shapes world's tasks, "all": the data sets in `root`."""
     groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root)}
-    words = [word.strip() for word in asked.split(",") if word.strip()]
+    words = [word.strip() for word in ([asked] if os.path.exists(asked) else asked.split(",")) if word.strip()]
     names = list(dict.fromkeys(name for word in words for name in groups.get(word, [word])))
     for name in names:
-        if name not in groups["shapes"]:
+        if name not in groups["shapes"] and not folder_of(name, root):
             benchmark(name, (*groups, *groups["shapes"]))  # raises, and suggests the nearest name
-    known = f"none of the {len(BENCHMARKS)} data sets is in {root or default_root()}: {', '.join(BENCHMARKS)}"
+    known = f"none of the {len(BENCHMARKS)} data sets is in {root or 'data/benchmarks'}: {', '.join(BENCHMARKS)}"
     need(names, f'tasks {asked!r} names no task: give some, such as "cifar10,shapes"; {known}')
     return names
 
 
-def run_tasks(loaded: Loaded, names: Sequence[str], *, root: Root = None, download: bool = False) -> dict[str, Result]:
-    """Zero-shot results of the tasks `names`, in that order; `root` and `download` as for `load_benchmark`."""
+def run_tasks(loaded: Loaded, names: Sequence[str], **files: Any) -> dict[str, Result]:
+    """Zero-shot results of the tasks `names`, in that order; `files` as for `open_task`."""
     # all data sets are opened before the first image is embedded, so that a missing one is reported at once
-    tests = {name: _open(loaded, name, "test", root, download) for name in names}
+    tests = {name: open_task(loaded, name, **files)["test"] for name in names}
     return {name: _zero_shot(loaded, name, t, tower_features(loaded, name, t[0])) for name, t in tests.items()}
 
 
-def probe_sets(
-    loaded: Loaded, name: str, *, root: Root = None, download: bool = False, shots: int = 1
-) -> tuple[dict[str, Any], Result]:
+def probe_sets(loaded: Loaded, name: str, *, shots: int = 1, **files: Any) -> tuple[dict[str, Any], Result]:
     """Arguments of `linear_probe` and `few_shot` (train, val, test, class_names, metric), and the zero-shot Result.
 
-    `root` and `download` as for `load_benchmark`; a data set without validation images has no "val".
-    Raises MinclipError, before any image is embedded, for an unknown name, several labels per image, different classes
-    in training and test, or a class with fewer than `shots` training images (the largest k for `few_shot`).
+    `files` as for `open_task`; a data set without validation images has no "val".  Raises MinclipError, before any
+    image is embedded, for an unknown name, several labels per image, different classes in training and test, or a class
+    with fewer than `shots` training images (the largest k for `few_shot`).
     """
-    if name not in SHAPES:
-        benchmark(name, SHAPES)  # raises, and suggests the nearest name
-    splits = ("train", "val", "test") if name in SHAPES or has_validation(name, root) else ("train", "test")
-    opened = {split: _open(loaded, name, split, root, download) for split in splits}
-    names = opened["test"][0].class_names
+    opened = open_task(loaded, name, probe=True, **files)
+    (train, *_), names = opened["train"], opened["test"][0].class_names
     for split, (data, _, _) in opened.items():
         need(data.labels.ndim == 1, f"{name} has several labels per image: a probe needs exactly one")
-        need(data.class_names == names, f"{name} has other classes in {split} than in test: give both the same folders")
-    check_shots(opened["train"][0].labels, shots, names)
+        new = [names[i] for i in np.setdiff1d(data.labels, train.labels)]
+        need(not new, f"{name} has {split} images of {', '.join(map(str, new[:5]))}, but no training image: add some")
+    check_shots(train.labels, shots, names)
     sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
     zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])
     return {**sets, "class_names": names, "metric": METRICS[zero_shot.metric]}, zero_shot
 
 
-def _open(loaded: Loaded, name: str, split: str, root: Root, download: bool) -> tuple[Labeled, Task, str]:
-    """The labeled images of a task, its classes and templates, and the name of its metric."""
-    if name in BENCHMARKS:
-        data = load_benchmark(name, root, split, download=download)
-        task = Task(data.class_names, tuple(TEMPLATES[name]), np.arange(len(data)), data.labels)
-        return data, task, BENCHMARKS[name].metric
+def open_task(
+    loaded: Loaded, name: str, *, probe: bool = False, classes: str = "", templates: str = "", **where: Any
+) -> dict[str, tuple[Labeled, Task, str]]:
+    """Split -> the labeled images of a task, its classes and templates, and the name of its metric.
+
+    Zero-shot needs "test" only, `probe` also "train" and, if it exists, "val".  `name` may be a path of class folders:
+    without splits, zero-shot takes all images; without "test", "val" serves.  `classes` and `templates` are files for
+    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a missing split.
+    """
+    wanted, folder = ("train", "val", "test") if probe else ("test",), folder_of(name, where.get("root"))
+    if name in SHAPES or (name == HELD_OUT and not probe):
+        need(not (classes or templates), f"{name} has its own classes and templates: it takes no files of them")
+        return {split: _scenes(loaded, name, split) for split in wanted}
+    if folder:
+        data = load_folders(folder, name=name, classes=classes)
+        what = f"{folder} has images for {' and '.join(data)} only"
+        if name not in BENCHMARKS:
+            order = ("test", "val", "train") if probe or "all" not in data else ("all",)
+            data["test"] = data.pop(next(split for split in order if split in data))
+        lacking = {"train", "test"}.intersection(wanted) - data.keys()
+        need(not lacking, f"{what}: add other splits, or give the path of one, to split it")
+    else:
+        splits = [split for split in wanted if split != "val" or benchmark(name, SHAPES).splits.get(split)]
+        need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
+        data = {split: load_benchmark(name, split=split, **where) for split in splits}
+    metric = BENCHMARKS[name].metric if name in BENCHMARKS else "accuracy"
+    texts = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"])
+    try:
+        class_prompts(loaded[2], data["test"].class_names, texts)
+    except MinclipError as error:
+        raise MinclipError(f"{name}: {error}") from None
+    opened = {split: data[split] for split in wanted if split in data}
+    return {s: (d, Task(d.class_names, tuple(texts), np.arange(len(d)), d.labels), metric) for s, d in opened.items()}
+
+
+def _scenes(loaded: Loaded, name: str, split: str) -> tuple[Labeled, Task, str]:
+    """As `open_task`, for a task of the shapes world."""
     split = "heldout" if name == HELD_OUT else split
     pairs = load_pairs("shapes", split, image_size=loaded[0].config.vision.image_size)
     task = pairs.tasks[name]

@@ -20,5 +20,5 @@ class CellBar(original.tqdm):
         return self.output.update({"text/plain": str(self)} if msg is None else {}, raw=True)
 
 
-in_notebook = hasattr("IPython" in sys.modules and sys.modules["IPython"].get_ipython(), "kernel")
+in_notebook = bool(sys.modules.get("IPython")) and hasattr(sys.modules["IPython"].get_ipython(), "kernel")
 tqdm = CellBar if in_notebook else original.tqdm

@@ -20,7 +20,7 @@ from minclip import CLIP, Tokenizer, zero_shot_classifier
 from minclip.batches import normalize
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.evaluate import embed_batches
-from minclip.zeroshot import accuracy
+from minclip.evaluate.metrics import accuracy
 
 TEMPLATES = ("a photo of a {}", "a drawing of a {}", "one {} among others")
 

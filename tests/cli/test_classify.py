@@ -59,6 +59,64 @@ def test_one_image_gets_its_label_and_another_is_none_of_these(here, capsys):
     assert Image.open("classify.png").width > 400
 
 
+LABELS = {
+    "commas": (["red star , blue ring,"], ["red star", "blue ring"]),
+    "semicolons": (["red, big star; blue ring"], ["red, big star", "blue ring"]),
+    "several": (["red, big star", "blue ring", "a; b"], ["red, big star", "blue ring", "a; b"]),
+    "Chinese commas": (["狗，猫、鸟"], ["狗", "猫", "鸟"]),
+    "Chinese semicolons": (["大，狗；猫"], ["大，狗", "猫"]),
+    "several with commas at the end": (["red star,", "blue ring"], ["red star", "blue ring"]),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_may_have_commas(here, capsys, case):
+    options, labels = LABELS[case]
+    (star,) = classify(capsys, "star.png", "--labels", *options, "--none-below", "off")[0]["results"]
+    assert list(star["cosines"]) == labels
+
+
+@pytest.mark.parametrize("options", [["--labels", "a", "b", "star.png"], ["--labels", "a, b", "star.png", "noise.png"]])
+def test_images_may_come_after_the_labels(here, capsys, options):
+    result, _ = classify(capsys, *options, "--none-below", "off")
+    assert [list(r["cosines"]) for r in result["results"]] == [["a", "b"]] * (len(options) - options.index("star.png"))
+
+
+def test_a_folder_or_a_pattern_stands_for_its_images(here, capsys):
+    for name in ("in/a.png", "in/deep/b.PNG", "in/.hidden/c.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("star.png", name)
+    Path("in/notes.txt").write_text("no image")
+    for given, found in (("in", ["in/a.png", "in/deep/b.PNG"]), ("in/*.png", ["in/a.png"]), ("n*.png", ["noise.png"])):
+        result, _ = classify(capsys, "star.png", given, "--labels", "a, b", "--none-below", "off")
+        assert [Path(r["image"]).as_posix() for r in result["results"]] == ["star.png", *found]
+    shutil.copy("star.png", "odd[1].png")
+    assert len(classify(capsys, "odd[1].png", "--labels", "a, b", "--none-below", "off")[0]["results"]) == 1
+
+
+def test_many_images_are_embedded_in_batches_and_a_few_are_drawn(here, capsys, monkeypatch):
+    Path("many").mkdir()
+    for i in range(70):
+        Image.new("RGB", (9, 9), (3 * i, 0, 0)).save(f"many/{i:02}.png")
+    drawn = []
+    monkeypatch.setattr("minclip.cli.images.classified", lambda pictures, *a, **k: drawn.append(len(pictures)))
+    monkeypatch.setattr("minclip.cli.images.save_picture", lambda *_: "none")
+    result, _ = classify(capsys, "many", "--labels", "a, b", "--none-below", "off")
+    assert [Path(r["image"]).name for r in result["results"]] == [f"{i:02}.png" for i in range(70)] and drawn == [24]
+    one = classify(capsys, "many/69.png", "--labels", "a, b", "--none-below", "off")[0]["results"][0]
+    assert result["results"][69]["cosines"] == pytest.approx(one["cosines"], abs=1e-5)
+
+
+def test_weights_that_are_no_run_have_no_threshold_and_are_not_called_missing(here, capsys):
+    model, _, tokenizer = minclip.load(DEMO)
+    minclip.weights.load.save("plain", model, tokenizer=tokenizer)
+    shutil.rmtree("runs")
+    for path in ("plain", "plain/model.safetensors"):
+        assert main(["classify", path, "star.png", "--labels", "a, b"]) == 0
+        told = capsys.readouterr().out
+        assert f"{path} is a model, not a run" in told and "no run or model is named" not in told
+
+
 def test_cosines_and_probabilities_are_the_models_own(here, capsys):
     (star,) = classify(capsys, "star.png", "--labels", "a dog, a cat", "--template", "see {}")[0]["results"]
     model, preprocess, tokenizer = minclip.load(DEMO)
@@ -156,7 +214,10 @@ MISTAKES = [
     (["star.png", "--labels", "a, b", "--template", "a photo"], "'a photo'"),
     (["runs/mine/config.json", "--labels", "a, b"], "config.json"),
     (["star.png", "gone.png", "--labels", "a, b"], "gone.png"),
-    (["runs", "--labels", "a, b"], "runs"),
+    (["empty", "--labels", "a, b"], "empty: no image"),
+    (["runs/*.jpg", "--labels", "a, b"], "runs/*.jpg"),
+    (["--labels", "a dog", "a cat"], "IMAGE"),
+    (["star.png", "--labels", ";", ";"], "--labels"),
     (["star.png", "--labels", "a, b", "--none-below", "20"], "--none-below 20.0"),
     (["star.png", "--labels", "a, b", "--none-below", "nan"], "--none-below nan"),
 ]
@@ -164,6 +225,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("options", "message"), MISTAKES, ids=[" ".join(o)[:40] for o, _ in MISTAKES])
 def test_a_mistake_is_one_sentence_and_exit_2(here, capsys, options, message):
+    Path("empty").mkdir()
     assert main(["classify", "mine", *options]) == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err and not Path("classify.png").exists()

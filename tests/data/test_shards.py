@@ -1,6 +1,7 @@
 """Shards: every sample once an epoch whoever reads it, the same from the same seed, resumed bit for bit, whatever is broken."""
 
 import io
+import json
 import pickle
 import re
 import subprocess
@@ -21,6 +22,7 @@ from shard_files import BROKEN, GOOD, folder, key, painted, sample, write
 
 from minclip.batches import assemble
 from minclip.config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from minclip.data import open_data
 from minclip.data import shards as module
 from minclip.data.shard_batches import ShardBatches
 from minclip.data.shards import Tally, find_shards, load_shards, read_shard, texts
@@ -163,6 +165,53 @@ def test_the_caption_is_in_the_json_where_there_is_no_txt(tmp_path):
 def test_the_txt_goes_before_the_json(tmp_path):
     files = sample(1) | {"txt": b" a cat\n"}
     assert texts([write(tmp_path / "a.tar", {"1": files})], count=5) == ["a cat"]
+
+
+KINDS = {  # files of a sample: by caption_column, the caption or parts of the reason why there is none
+    "json text": ({"jpg": 1, "json": {"text": "a dog", "url": "x"}}, {"": "a dog", "text": "a dog", "url": "x", "alt": "'alt' .json text url"}),
+    "json other": ({"jpg": 1, "json": {"Worte": "a dog", "url": "x"}}, {"": ".txt .json worte url data.caption_column", "Worte": "a dog"}),
+    "json list": ({"jpg": 1, "json": {"captions": ["a dog", "a pet"]}}, {"": "a dog", "captions": "a dog"}),
+    "json list as printed": ({"jpg": 1, "json": {"texts": "['a dog', 'a pet']"}}, {"texts": "a dog"}),
+    "json number": ({"jpg": 1, "json": {"caption": 3}}, {"": ".json caption", "caption": ".json"}),
+    "several dots": ({"input.jpg": 1, "outputs.txt": "a dog"}, {"": "a dog", "outputs.txt": "a dog", "txt": "'txt' .input.jpg .outputs.txt"}),
+    "several texts": ({"jpg": 1, "a.txt": "a dog", "b.txt": "a cat"}, {"": ".jpg .a.txt .b.txt", "b.txt": "a cat"}),
+    "several images": ({"a.jpg": 1, "b.jpg": 2, "txt": "a dog"}, {"": "image .a.jpg .b.jpg"}),
+    "plain before dots": ({"jpg": 1, "txt": "a dog", "small.jpg": 2, "raw.txt": "a cat", "json": {"text": "a cow"}}, {"": "a dog", "raw.txt": "a cat", "text": "a cow"}),
+    "a json before dots": ({"jpg": 1, "raw.txt": "a cat", "json": {"text": "a cow"}}, {"": "a cow"}),
+    "cls": ({"jpg": 1, "cls": "a dog"}, {"": ".jpg .cls data.caption_column", "cls": "a dog", "CLS": "a dog"}),
+    "text": ({"png": 1, "text": "a dog"}, {"": "a dog", "text": "a dog", "txt": "'txt' .png .text"}),
+    "caption": ({"png": 1, "caption": "a dog"}, {"": "a dog", "caption": "a dog"}),
+    "txt and json": ({"jpg": 1, "txt": "a dog", "json": {"caption": "a cat", "alt": "a cow"}}, {"": "a dog", "txt": "a dog", "caption": "a cat", "alt": "a cow"}),
+}  # fmt: skip
+
+
+def content(value):
+    return (
+        painted(value) if isinstance(value, int) else (value if isinstance(value, str) else json.dumps(value)).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"), [(kind, column) for kind, (_, columns) in KINDS.items() for column in columns]
+)
+def test_a_caption_is_a_file_or_a_field_of_the_json(tmp_path, kind, column):
+    files, columns = KINDS[kind]
+    shard = write(tmp_path / "a.tar", {"1": {name: content(value) for name, value in files.items()}})
+    found = list(read_shard(shard, tally := Tally(), caption_column=column))
+    if found:
+        assert [sample.caption for sample in found] == [columns[column]] and found[0].encoded == painted(1)
+    else:
+        assert [part for part in columns[column].split() if part not in tally.reasons[0]] == []
+        with pytest.raises(MinclipError, match=re.escape(columns[column].split()[-1])):
+            load_shards([shard], image_size=8, caption_column=column)
+
+
+def test_the_named_field_is_the_caption_of_all_paths(tmp_path):
+    shards = folder(tmp_path, 2, 4, {n: sample(n) | {"alt": f"alt {n}".encode()} for n in range(8)})
+    data = replace(PLAIN, name="shards", root=str(tmp_path), caption_column="alt")
+    assert texts(shards, count=2, caption_column="alt") == ["alt 0", "alt 1"]
+    assert open_data(data).load("val", size=1).captions == [["alt 4"]]
+    assert {caption[:3] for batch in first(2, shards, data=data) for caption in captions(batch)} == {"alt"}
 
 
 BAD = {

@@ -15,8 +15,8 @@ from minclip.evaluate.benchmarks import (
     TEMPLATES,
     class_names,
     found,
-    has_validation,
     load_benchmark,
+    load_folders,
     readable,
 )
 from minclip.evaluate.benchmarks.readers import Labeled
@@ -196,7 +196,7 @@ def test_a_new_class_number_is_told(tmp_path, monkeypatch):
 
 def test_class_folders_need_two_classes(tmp_path):
     folders(tmp_path / "birdsnap/test", ["Blue_Jay"])
-    with pytest.raises(MinclipError, match=r"birdsnap/test has 1 class folders.*<class name>/<image>"):
+    with pytest.raises(MinclipError, match=r"birdsnap has 1 class folders.*<class name>/<image>"):
         load_benchmark("birdsnap", tmp_path)
 
 
@@ -275,14 +275,14 @@ def test_grey_images_are_what_they_should_be(tmp_path):
     assert abs(np.asarray(Image.open(tmp_path / "a.jpg")).mean() - 77) < 1.5
 
 
-def test_validation_images_are_found_in_either_layout(tmp_path, monkeypatch):
+def test_class_folders_of_any_split_are_found(tmp_path, monkeypatch):
     WRITERS["country211"](tmp_path / "theirs", monkeypatch)  # whose folders are called train, valid and test
-    assert has_validation("country211", tmp_path / "theirs")
+    assert load_folders(tmp_path / "theirs/country211").keys() == {"train", "val", "test"}
     folders(tmp_path / "ours" / "dtd" / "train", ["banded", "dotted"])
-    assert not has_validation("dtd", tmp_path / "ours")  # DTD's own validation images lie elsewhere, if at all
+    with pytest.raises(MinclipError, match="has no split 'val': it has train"):
+        load_benchmark("dtd", tmp_path / "ours", "val")
     folders(tmp_path / "ours" / "dtd" / "val", ["banded", "dotted"])
-    assert has_validation("dtd", tmp_path / "ours")
-    assert has_validation("dtd", tmp_path) and not has_validation("mnist", tmp_path)
+    assert len(load_benchmark("dtd", tmp_path / "ours", "val")) == 2
 
 
 def test_no_two_names_of_a_set_read_the_same():

@@ -18,6 +18,7 @@ from minclip.evaluate import (
     zero_shot_accuracy,
     zero_shot_classifier,
 )
+from minclip.evaluate.metrics import retrieval_chance
 from minclip.model import CLIP
 
 
@@ -214,7 +215,10 @@ def test_evaluate_leaves_no_gradients(model, pairs):
 def test_final_figures_are_those_of_each_split_with_a_note_on_images_used_for_training(model, pairs, capsys):
     few = Pairs(pairs.images[:9], pairs.captions[:9], [f"{i}.jpg" for i in range(9)])
     figures = final_figures(model, TOKENIZER, {"val": pairs, "test": few}, trained_on=["3.jpg", "8.jpg", "x.jpg"])
-    assert figures == {"val": evaluate(model, TOKENIZER, pairs), "test": evaluate(model, TOKENIZER, few)}
+    for split, of_split in (("val", pairs), ("test", few)):
+        chance = {f"chance/{k}": v for k, v in retrieval_chance(of_split.text_to_image, len(of_split)).items()}
+        counts = {"images": len(of_split), "captions": 5 * len(of_split)}
+        assert figures[split] == counts | evaluate(model, TOKENIZER, of_split) | chance
     told = capsys.readouterr().err
     assert told.count("note:") == 1 and "2 of the 9 images of test" in told
     final_figures(model, TOKENIZER, {"test": few})

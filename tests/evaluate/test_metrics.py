@@ -16,8 +16,10 @@ from minclip.evaluate.metrics import (
     accuracy,
     mean_average_precision,
     mean_per_class,
+    retrieval_chance,
     roc_auc,
 )
+from minclip.recall import retrieval
 
 SIZES = (st.integers(1, 40), st.integers(2, 12), st.integers(0, 2**31))
 
@@ -253,3 +255,33 @@ def test_roc_auc_needs_two_classes_that_occur(scores, labels):
 def test_average_precision_needs_something_to_find():
     with pytest.raises(MinclipError, match="at least one image with a label"):
         mean_average_precision(np.zeros((3, 2)), np.zeros((3, 2), bool))
+
+
+# ---- chance
+
+
+def test_chance_of_recall_by_hand():
+    # 4 texts of 3 images: 2, 1, 1.  Both texts of the first are missed by one of four draws in 2/4, by two in 1/6
+    got = retrieval_chance(np.array([0, 0, 1, 2]), 3, ks=(1, 2, 5))
+    assert got == pytest.approx(
+        {
+            "text_to_image_r@1": 1 / 3,
+            "text_to_image_r@2": 2 / 3,
+            "text_to_image_r@5": 1,
+            "image_to_text_r@1": (2 / 4 + 1 / 4 + 1 / 4) / 3,
+            "image_to_text_r@2": (5 / 6 + 1 / 2 + 1 / 2) / 3,
+            "image_to_text_r@5": 1,
+        }
+    )
+
+
+def test_chance_of_recall_is_what_random_vectors_get():
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(60), rng.integers(0, 5, 60))  # some images have no text
+    sums = {}
+    for _ in range(40):
+        image, text = (torch.from_numpy(rng.normal(size=(n, 8))) for n in (60, len(owner)))
+        for name, value in retrieval(image, text, owner).items():
+            sums[name] = sums.get(name, 0) + value / 40
+    chance = retrieval_chance(owner, 60)
+    assert {name: sums[name] for name in chance} == pytest.approx(chance, abs=0.02)

@@ -151,8 +151,8 @@ def test_without_validation_images_a_fifth_of_each_class_is_held_out():
     result = linear_probe(train, test)
     assert len(result["validated"]) == 15 and result["accuracy"] > 0.6
     assert linear_probe(train, test, c=result["c"])["accuracy"] == pytest.approx(result["accuracy"], abs=0.05)
-    with pytest.raises(MinclipError, match="no class has five training images"):
-        linear_probe(clouds(10, 20), test)
+    few = linear_probe(clouds(10, 20), clouds(10, 100, seed=2))  # no class has five
+    assert few["c"] == 1 and few["validated"] == {} and few["accuracy"] > 0.3
 
 
 def test_labels_may_have_gaps_and_be_arrays():
@@ -369,7 +369,7 @@ def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
     ("name", "train", "message"),
     [
         ("voc2007", ["dog", "cat"], "voc2007 has several labels per image"),
-        ("dtd", ["banded", "dotted"], "dtd has other classes in train than in test"),
+        ("dtd", ["banded", "dotted"], "dtd has test images of cat, dog, but no training image"),
         ("mnist", [], "mnist was not found"),
     ],
 )

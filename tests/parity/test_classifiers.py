@@ -16,8 +16,7 @@ from minclip import CLIP, Tokenizer, zero_shot_classifier
 from minclip.batches import normalize
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.evaluate import embed_batches
-from minclip.evaluate.metrics import mean_per_class
-from minclip.zeroshot import accuracy
+from minclip.evaluate.metrics import accuracy, mean_per_class
 
 open_clip = pytest.importorskip("open_clip")
 

@@ -1,24 +1,19 @@
-"""Reads captions: Flickr's files as Kaggle delivers them, Karpathy's JSON, your own tables and text files."""
+"""Finds and reads captions: Flickr's files, Karpathy's JSON, your own tables, JSON and text files."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from fnmatch import fnmatch
 from pathlib import Path
 from posixpath import basename, splitext
 
 from ...config import MinclipError
-from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from .source import TABLES, Row, Source, plain
-from .tables import MissingColumn, read_table
+from .source import JSON, TABLES, Row, Source, plain
+from .tables import KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, read_table
 
 KARPATHY = "dataset_*.json"
-FLICKR = {"captions.txt": ("image", "caption"), "results.csv": ("image_name", "comment")}  # file -> columns
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": COCO's val images that Karpathy trains on
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+FLICKR = ("captions.txt", "captions.csv", "results.csv", "*.token.txt", "*.token")
+LARGE, LARGEST = 2**24, 2**30  # bytes of JSON: to be parsed only with captions in it, and never
 
 
 def split_in(name: str) -> str:
@@ -35,13 +30,13 @@ def split_of(row: Row) -> str:
 
 
 def read_flickr(source: Source) -> list[Row]:
-    """The rows of captions.txt (adityajn105), results.csv (hsankesara), or Karpathy's JSON, in any folder."""
-    for layout, columns in FLICKR.items():
-        if path := next((path for path in source.files if basename(path) == layout), ""):
-            return list(read_table(source, path, columns=columns))
+    """The rows of captions.txt (adityajn105), results.csv (hsankesara), the authors' *.token, or Karpathy's JSON."""
+    for layout in FLICKR:
+        if paths := [p for p in source.files if fnmatch(basename(p), layout) and "lemma" not in p]:
+            return list(read_table(source, paths[0]))
     if rows := read_karpathy(source, source.images):
         return rows
-    looked = f"looked for {' or '.join(FLICKR)} or {KARPATHY}, found {source.first_files()}"
+    looked = f"looked for {', '.join(FLICKR)} or {KARPATHY}, found {source.first_files()}"
     own = 'for other photographs set data.name to "own"'
     raise MinclipError(f"{source.root} has no known Flickr layout: {looked}; {own}")
 
@@ -54,52 +49,59 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
     places = [(source, path) for path in source.files if fnmatch(basename(path), KARPATHY)]
     around = [*source.root.absolute().parent.glob(KARPATHY), *(data_folder() / "karpathy-splits").rglob(KARPATHY)]
     places += [(Source(Path(), ()), path.as_posix()) for path in around]
-    wanted = {basename(name) for name in names}
+    wanted = {plain(basename(name)) for name in names}
     for place, path in sorted(places, key=lambda place: "flickr" not in basename(place[1])):  # COCO's is long: last
         text = place.text(path)
         # don't parse another data set's file, which takes seconds; but report one that was cut off
-        if any(f'"{name}"' in text for name in sorted(wanted)[:20]) or not text.rstrip().endswith(("}", "]")):
-            rows = list(rows_of_karpathy(text, path))
-            if len({basename(row.image) for row in rows} & wanted) > len(wanted) / 2:
+        if names_any(text, wanted) or not text.rstrip().endswith(("}", "]")):
+            rows = list(read_table(place, path))
+            if len({plain(basename(row.image)) for row in rows if row.split} & wanted) > len(wanted) / 2:
                 return rows
     return []
 
 
-def rows_of_karpathy(text: str, path: str) -> Iterator[Row]:
-    images = parse_json(text, path)
-    if not (isinstance(images, dict) and isinstance(images.get("images"), list)):
-        raise MinclipError(f'{path} is not in Karpathy\'s format: it has no list "images"')
-    for number, image in enumerate(images["images"]):
-        try:
-            name = "/".join([*filter(None, [image.get("filepath")]), image["filename"]])
-            captions = [s["raw"].strip() if "raw" in s else " ".join(s["tokens"]) for s in image["sentences"]]
-            yield Row(path, f"{path} images[{number}]", name, captions, image["split"].strip())
-        except (KeyError, TypeError, AttributeError) as error:
-            what = f"{type(error).__name__} {error}; expected filename, split and sentences[].raw"
-            raise MinclipError(f"{path} images[{number}] is not in Karpathy's format: {what}") from None
-
-
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
-    """The rows of tables with an image and a caption column, else of a .txt beside each image, else of Karpathy's JSON.
+    """The rows of all tables; else of token files; else of a .txt for each image; else of JSON; else of Karpathy's.
 
-    Rows of tables named train, val and test get that split, if there is one named train.
+    Columns that are asked for are looked for in JSON first, since texts have none.
+    Rows of files named train, val and test get that split, if there is one named train.
     """
-    rows, refused = [], None
-    paths = [p for p in source.files if p.lower().endswith(TABLES) or basename(p) == "captions.txt"]
-    splits = {path: split_in(basename(path)) for path in paths}
-    for path, split in splits.items():
-        try:
-            rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
-        except MissingColumn as error:  # perhaps a table of something else
-            refused = refused or error
-    if not rows and not (refused and any(columns)):
-        texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith(".txt")}
-        texts = {plain(stem): path for stem, path in texts.items()} | texts
-        stems = {image: splitext(image)[0] for image in source.images}
-        beside = [(texts.get(stem, texts.get(plain(stem))), basename(image)) for image, stem in stems.items()]
-        rows = [Row(path, path, image, source.text(path).splitlines()) for path, image in beside if path]
+    stems = {image: splitext(image)[0] for image in source.images}
+    texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith((".txt", ".caption"))}
+    texts = {plain(stem): path for stem, path in texts.items()} | texts
+    beside = {image: path for image, stem in stems.items() if (path := texts.get(stem, texts.get(plain(stem))))}
+    names = {plain(basename(name)) for pair in stems.items() for name in pair}
+    tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
+    tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
+    images = {*stems.values()}  # each may have a .json of its own
+    json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
+    refused, others = None, ""
+    for paths in (tables, tokens, json if any(columns) or not beside else []):
+        rows, splits = [], {path: split_in(basename(path)) for path in paths}
+        for path, split in splits.items():
+            if paths is json and not _is_ours(source, path, names, columns[1]):
+                others = others or f"; {path} names none of the images"
+                continue
+            try:
+                rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
+            except MissingColumn as error:  # perhaps a table of something else
+                refused = refused or error
+        if rows:
+            return rows
+    if not (refused and any(columns)):
+        rows = [Row(path, path, basename(image), source.text(path).splitlines()) for image, path in beside.items()]
         rows = rows or read_karpathy(source, source.images)
-    looked = f"looked for a .csv, .tsv or .parquet with image and caption columns, a .txt for each image, or {KARPATHY}"
+    looked = f"looked for {', '.join((*TABLES, *JSON))} with image and caption columns (save other tables as CSV)"
+    looked += f", a .txt for each image, or {KARPATHY}, found {source.first_files()}{others}"
     if not rows:
-        raise refused or MinclipError(f"{source.root} has no captions: {looked}, found {source.first_files()}")
+        raise refused or MinclipError(f"{source.root} has no captions: {looked}")
     return rows
+
+
+def _is_ours(source: Source, path: str, names: set[str], asked: str) -> bool:
+    """Whether JSON names an image and, if it is large, repeats a word for captions: others take minutes to parse."""
+    size, words = source.stamp(path)[0], re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
+    text = source.text(path) if size < LARGEST else ""
+    karpathy = fnmatch(basename(path), KARPATHY) and '"sentences"' in text  # perhaps only for its split
+    captions = size < LARGE or any(text.count(f'"{word}') > 1 for word in words)
+    return captions and not karpathy and (names_any(text, names) or not names)  # none yet: the root is a file

@@ -17,6 +17,10 @@ from .source import Finder, Row, Source, counted, plain
 SPLITS = ("train", "val", "test")
 
 
+class Drawn(dict[str, list[str]]):
+    """Splits that were drawn by hash, because the data name none."""
+
+
 @dataclass(frozen=True)
 class Photographs:
     """The photographs at a root, before any is read; an image's name is its file name, or its path if not unique."""
@@ -37,7 +41,7 @@ class Photographs:
         `Pairs.notes` reports what was left out: captions whose image is missing, images without captions, images that
         can't be decoded.  Raises MinclipError if the split is unknown or empty.
         """
-        splits, root = self.splits, self.source.root
+        splits, root = {**self.splits, "all": list(self.captions)}, self.source.root
         has = ", ".join(f"{split} ({len(members)})" for split, members in splits.items())
         need(split in splits, f"{root} has no split {split!r}: it has {has}")
         names = [name for name in splits[split] if name in self.places][: size or None]
@@ -132,17 +136,14 @@ def read_splits(
         return lists
     rows = [] if row_splits else read_karpathy(source, names)
     listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
-    if not (chosen := row_splits or listed or folders):
+    if drawn := not (chosen := row_splits or listed or folders):
         chosen = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
     splits = {split: [name for name in names if chosen.get(name) == split] for split in SPLITS}
-    if not splits["train"]:
-        has = ", ".join(f"{len(members)} for {split}" for split, members in splits.items())
-        raise MinclipError(f"{source.root}: none of {len(names)} captioned images is for training: {has}")
     if not splits["val"] and len(train := splits["train"]) > 1:
         held_out = {n for n in train if 90 <= bucket(n) < 95} or {min(train, key=lambda n: (bucket(n), n))}
         splits["val"] = [n for n in train if n in held_out]
         splits["train"] = [n for n in train if n not in held_out]
-    return {split: members for split, members in splits.items() if members}
+    return (Drawn if drawn else dict)({split: members for split, members in splits.items() if members})
 
 
 def bucket(name: str) -> int:

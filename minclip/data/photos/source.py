@@ -16,6 +16,8 @@ from ...config import MinclipError
 from .images import BROKEN, MAX_BYTES, UNREAD, check_bytes, endings
 
 TABLES = (".csv", ".tsv", ".parquet")
+JSON = (".json", ".jsonl", ".ndjson")
+CAPTIONS = (*TABLES, *JSON, ".token")
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
 
 
@@ -37,9 +39,12 @@ class Source:
             raise MinclipError(f"{what} can't be opened ({getattr(error, 'strerror', error)}): {give}") from None
         if root.is_dir():
             return cls(root, tuple(sorted(_below(root))))
-        if root.suffix.lower() in TABLES:
-            beside = (p.name for p in root.parent.iterdir() if p.is_file() and p.suffix.lower() not in TABLES)
-            return cls(root.parent, (root.name, *sorted(beside)))
+        if root.suffix.lower() in (*CAPTIONS, ".txt"):
+            beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
+            beside = [
+                name for name in beside if not name.lower().endswith(CAPTIONS[:-1]) or name.startswith("dataset_")
+            ]
+            return cls(root.parent, tuple(dict.fromkeys((root.name, *beside))))
         try:
             archive = zipfile.ZipFile(root)
         except BROKEN as error:
@@ -79,7 +84,9 @@ class Source:
             end = error.start
         except BROKEN as error:
             raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
-        raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): save it as UTF-8")
+        kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"  # as Windows writes it
+        how = f"save it as UTF-8 (if it is {kind}: iconv -f {kind} -t UTF-8)"
+        raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): {how}")
 
     @property
     def images(self) -> list[str]:

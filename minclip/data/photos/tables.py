@@ -1,29 +1,40 @@
-"""Your own tables: CSV, TSV or parquet with an image column and a caption column."""
+"""Tables of captions: CSV, TSV, parquet, Flickr's token files or JSON, with an image column and caption columns."""
 
+import ast
 import contextlib
 import csv
-import functools
-import hashlib
 import io
 import re
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import chain, islice
 from posixpath import basename
 from typing import Any
 
 from ...config import MinclipError, nearest, need
 from ...weights.config_json import parse_json
-from .source import Row, Source
+from .parquet import Table, read_parquet
+from .source import JSON, Finder, Row, Source, plain
 
+TOKENS = (".token", ".token.txt")  # Flickr's own files, without a header: name#number, a tab, a caption
 # known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
+NAMES = "image image_path image_file image_name file_name filename filepath file_path file img photo picture path"
 KNOWN = {
-    "image": "image image_path image_file image_name file_name filename filepath file_path file img photo picture path",
-    "caption": "caption captions text title comment sentence sentences description raw",
+    "image": f"{NAMES} image_bytes jpg jpeg png webp".split(),
+    "caption": "caption captions text title comment sentence sentences description raw".split(),
+}
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),  # "restval": COCO's val images that Karpathy trains on
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 SHARDS = 'download the images with img2dataset as shards, and set data.name to "shards"'
-# the header, and rows(columns), which yields for each row its place, the cells of these columns, and an image reader
-Table = tuple[list[str], Callable[[list[int]], Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]]]
+URL = ("http://", "https://")
+IMAGE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jp2|heic)(#\d+)?$", re.I)
+HALF = re.compile("[\ud800-\udfff]")  # half a character, which JSON can hold
+# a string as Python prints it, with no escape that Python doesn't know; a list of such, also without commas (NumPy)
+STRING = r"""'(?:[^'\\]|\\[\\'"nrtabfvxuU0-7])*'|"(?:[^"\\]|\\[\\'"nrtabfvxuU0-7])*\""""
+PRINTED = re.compile(rf"\[\s*(?:(?:{STRING}|None|nan)[\s,]*)*\]")
 
 
 class MissingColumn(MinclipError):
@@ -33,56 +44,100 @@ class MissingColumn(MinclipError):
 def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", ""), split: str = "") -> Iterator[Row]:
     """The rows of one table; `split` applies to all of them if the table has no column "split".
 
-    `columns` are the image and the caption column; for "", known names are tried.  A caption cell may hold a list, in
-    parquet or as JSON.  Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
+    `columns` are the image column and the caption columns: names, patterns such as "caption_*", or numbers from 1, with
+    commas between several.  For "", known names are tried, for captions also with a number ("caption_0", "caption_1").
+    If all are numbers, a CSV has no header.  A caption cell may hold a list, also as JSON or Python prints it.
+    Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
     """
-    header, rows = (_parquet if path.lower().endswith(".parquet") else _csv)(source, path)
-    chosen = [_column(path, header, what, asked) for what, asked in zip(KNOWN, columns)]
-    chosen += [i for i, name in enumerate(header) if _plain(name) == "split"][:1]
-    for name in (header[i] for i in chosen):
-        need(header.count(name) == 1, f"{path} has {header.count(name)} columns named {name!r}: rename all but one")
-    line = ""
-    for line, cells, read in rows(chosen):
-        place, texts = f"{path} {line}", _texts(cells[1], path)
-        name, row_split = cells[0] or "", (cells[2] or "") if len(cells) > 2 else split
-        for i, values in zip(chosen, ([name], texts, [row_split])):
-            if wrong := [value for value in values if not isinstance(value, str)]:
+    kind = path.lower()
+    reader = read_parquet if kind.endswith(".parquet") else _json if kind.endswith(JSON) else _csv
+    header, rows = reader(source, path, columns)
+    chosen = _columns(path, header, columns)
+    splits = [i for i, name in enumerate(header) if key_of(name) == "split"][:1]
+    place = ""
+    for line, (name, *cells), read in rows([*chosen, *splits]):
+        place, texts = f"{path} {line}", [captions_in(cell) for cell in cells]
+        for i, values in zip([*chosen, *splits], [[name or ""], *texts]):
+            if wrong := [v for v in values if not isinstance(v, str) or (not v.isascii() and HALF.search(v))]:
                 raise MinclipError(f"{place}: the column {header[i]!r} must hold text, got {wrong[0]!r:.60}")
-        need(bool(name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
-        need(not name.startswith(("http://", "https://")), f"{place}: {name:.60} is a URL: {SHARDS}")
-        yield Row(path, place, name.strip(), texts, row_split.strip(), read)
-    need(bool(line), f"{path} has no rows below its header {', '.join(header)}")
+        need(bool(name and name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
+        need(not name.startswith(URL), f"{place}: {name:.60} is a URL: {SHARDS}")
+        named = "".join(texts.pop()) if splits else split
+        name = re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()) if "#" in name else name.strip()  # Flickr's "a.jpg#0"
+        yield Row(path, place, name, [*chain(*texts)], named.strip(), read)
+    need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
 
 
-def _plain(name: str) -> str:
+def key_of(name: str) -> str:
+    """The name of a column or field, as KNOWN has it."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _column(path: str, header: list[str], what: str, asked: str) -> int:
-    plain, known = [_plain(name) for name in header], [_plain(asked)] if asked else KNOWN[what].split()
-    if present := [name for name in known if name in plain]:
-        return plain.index(present[0])
-    has = f"it has {', '.join(header)}" if header else "it is empty"
+def _columns(path: str, header: list[str], asked: tuple[str, str]) -> list[int]:
+    """The image column and the caption columns, counted from 0."""
+    found = {what: _matching(header, what, wanted) for what, wanted in zip(KNOWN, asked)}
+    has, missing = f"it has {', '.join(header) or 'none: it is empty'}", [what for what in KNOWN if not found[what]]
+    for what, wanted in zip(KNOWN, asked):
+        if what in missing:
+            urls = what == "image" and not wanted and {"url", "image_url", "link"} & {*map(key_of, header)}
+            which = f"column {wanted!r}{nearest(wanted, header)}" if wanted else f"known {what} column"
+            todo = SHARDS if urls else f"set {' and '.join(f'data.{name}_column' for name in missing)} to yours"
+            raise MissingColumn(f"{path} has {'URLs, but ' if urls else ''}no {which}: {has}: {todo}")
+    need(len(found["image"]) == 1, f"{path} has several columns for data.image_column {asked[0]!r}: {has}")
+    return found["image"] + found["caption"]
+
+
+def _matching(header: list[str], what: str, asked: str) -> list[int]:
+    names = [key_of(name) for name in header]
+
+    def columns(wanted: str) -> list[int]:
+        exact = [i for i, name in enumerate(names) if name == key_of(wanted)]  # which may hold a "[" or a "*"
+        return exact or [i for i, name in enumerate(names) if fnmatchcase(name, key_of(wanted)) or wanted == str(i + 1)]
+
     if asked:
-        raise MissingColumn(f"{path} has no column {asked!r}{nearest(asked, header)}: {has}")
-    if what == "image" and {"url", "image_url", "link"} & set(plain):
-        raise MissingColumn(f"{path} has URLs but no image column ({has}): {SHARDS}")
-    guess = next((f" (is it {name!r}?)" for name in header if nearest(_plain(name), known, 0.6)), "")
-    raise MissingColumn(f"{path} has no known {what} column{guess}: {has}; set data.{what}_column to yours")
+        parts = [columns(part.strip()) for part in ([asked] if key_of(asked) in names else asked.split(","))]
+        return sorted({i for part in parts for i in part}) if all(parts) else []
+    for word in KNOWN[what]:
+        numbered = [i for i, name in enumerate(names) if what == "caption" and re.fullmatch(rf"{word}_?\d+", name)]
+        if found := columns(word) or numbered:
+            return found
+    return []
 
 
-def _texts(cell: Any, path: str) -> list[Any]:
-    if isinstance(cell, str) and cell.startswith('["'):
-        with contextlib.suppress(MinclipError):  # not JSON, but a caption that begins like it
-            return parse_json(cell, path)
-    return cell if isinstance(cell, list) else [] if cell is None else [cell]
+def captions_in(cell: Any) -> list[Any]:
+    """The captions in a cell: a text, or the texts of a list or of its records; anything else as it is, to be refused.
+
+    A text may be a list as JSON or Python prints it; one that merely begins like a list is a caption.
+    """
+    items = _listed(cell) if isinstance(cell, str) and cell.startswith("[") else cell
+    return [_text_of(item) for item in (items if isinstance(items, list) else [items]) if item is not None]
 
 
-def _csv(source: Source, path: str) -> Table:
+def _listed(cell: str) -> Any:
+    if re.match(r'\[\s*"', cell):
+        with contextlib.suppress(MinclipError):
+            return parse_json(cell, "")
+    if PRINTED.fullmatch(cell):
+        with contextlib.suppress(ValueError, SyntaxError):  # "\\x" without digits
+            return [ast.literal_eval(string) for string in re.findall(STRING, cell)]
+    return cell
+
+
+def _text_of(item: Any) -> Any:
+    """The text of a record such as Karpathy's {"raw": …, "tokens": […]}; anything else as it is."""
+    if not isinstance(item, dict):
+        return item
+    words = " ".join(map(str, item["tokens"])) if isinstance(item.get("tokens"), list) else item
+    return next((item[key] for key in KNOWN["caption"] if key in item), words)
+
+
+def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     text = source.text(path)
-    delimiter = max(",;\t|", key=next((line for line in io.StringIO(text) if line.strip()), "").count)
-    flickr30k = delimiter == "|" and basename(path) == "results.csv"  # whose quotes are part of the text
-    options = {"skipinitialspace": True, "strict": True, "quoting": csv.QUOTE_NONE if flickr30k else csv.QUOTE_MINIMAL}
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    delimiter = "\t" if "\t" in first else min(",;|", key=f"{first},;|".index)  # the first one: captions hold commas
+    token, results = path.lower().endswith(TOKENS), delimiter == "|" and basename(path) == "results.csv"
+    quoting = csv.QUOTE_NONE if token or results else csv.QUOTE_MINIMAL  # quotes in Flickr's files are text
+    options = {"skipinitialspace": True, "strict": True, "quoting": quoting}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
 
     def filled() -> Iterator[tuple[int, list[str]]]:
@@ -98,12 +153,19 @@ def _csv(source: Source, path: str) -> Table:
             raise MinclipError(f"{path} line {start}: {error}: {why}") from None
 
     table = filled()
-    header = [name.strip() for name in next(table, (0, []))[1]]
+    number, cells = next(table, (0, []))
+    header = [name.strip() for name in cells]
+    named = {*asked} & {*header} or {*map(key_of, header)} & {*KNOWN["image"]}  # a header, whatever is asked for
+    if token or (all(re.fullmatch("[0-9, ]+", columns) for columns in asked) and not named):
+        table = chain([(number, cells)], table)
+        header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
+    else:
+        _check_header(source, path, header)
 
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
         for number, cells in table:
             # row 19999 of Flickr30k's results.csv lacks a bar: its second cell is "4   A dog runs across the grass ."
-            if flickr30k and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
+            if results and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
                 cells[1:] = run_together.groups()
             if len(cells) != len(header):
                 what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}"
@@ -114,64 +176,75 @@ def _csv(source: Source, path: str) -> Table:
     return header, rows
 
 
-def _parquet(source: Source, path: str) -> Table:
+def _check_header(source: Source, path: str, cells: list[str]) -> None:
+    """Raises MissingColumn if the first row names an image or a URL: without a header, it would be lost."""
+    known = any(key_of(cell) in words for cell in cells for words in KNOWN.values())
+    finder = Finder(() if known else source.images)  # images may be named without their ending
+    images = [i for i, cell in enumerate(cells) if IMAGE_NAME.search(cell) or finder.find(cell, by_name=True)]
+    urls = any(cell.startswith(URL) for cell in cells)
+    if images or urls:
+        caption = max(set(range(len(cells))) - set(images), key=lambda i: len(cells[i]), default=1)
+        how = f'data.name to "own", data.image_column to {[*images, 0][0] + 1} and data.caption_column to {caption + 1}'
+        todo = SHARDS if urls else f"set {how}, which count from 1, or add a header such as image,caption"
+        raise MissingColumn(f"{path} has no header: its first line is {', '.join(cells)[:100]!r}: {todo}")
+
+
+def names_any(text: str, names: set[str]) -> bool:
+    """Whether one of the first million strings in JSON is one of `names` (see `plain`), also below folders."""
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text[: 2**26])
+    return any(plain(end[1]) in names for end in islice(re.finditer(r'(?<=["/\\])([^"/\\]+)"', text), 10**6))
+
+
+def _json(source: Source, path: str, asked: tuple[str, str]) -> Table:
+    """The records of a JSON file as rows: a record has names and values, {"file_name": "a.jpg", "caption": "a dog"}.
+
+    They may be JSON lines; a list, at the top or under any key ("train" gives the split); COCO's "annotations", which
+    get the file names of its "images" by "image_id"; or one object by image, {"a.jpg": "a dog", "b.jpg": ["a cat"]}.
+    """
+    text, wanted = source.text(path), {key_of(asked[0])} if asked[0] else {*KNOWN["image"]}
     try:
-        from pyarrow.parquet import ParquetFile  # most runs don't need it
-    except ImportError:
-        raise MinclipError(f"{path} needs pyarrow: pip install pyarrow, or write a CSV") from None
-    with _parquet_errors(path):
-        file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
-        header, groups = file.schema_arrow.names, range(file.num_row_groups)
-
-    def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]:
-        image, *others = (header[i] for i in columns)
-        with _parquet_errors(path):
-            names, leaf = _images(file, image)
-            cells = [file.read([other])[other].to_pylist() for other in others]
-            places = [(group, i) for group in groups for i in range(file.metadata.row_group(group).num_rows)]
-        counts = Counter(names) if leaf else {}
-        for number, (place, name, *rest) in enumerate(zip(places, names, *cells), 1):
-            read = functools.partial(_encoded, file, leaf, *place) if leaf else None
-            if read and (not name or counts[name] > 1):
-                name = hashlib.sha256(read()).hexdigest()[:16]  # one image in several rows, or several with one name
-            yield f"row {number}", [f"{path}: {name}" if read else name, *rest], read
-
-    return header, rows
+        records = [*_records(parse_json(text, path), wanted)]
+    except MinclipError as error:
+        if "Extra data: line" not in str(error):
+            raise
+        lines = enumerate(text.split("\n"), 1)  # not splitlines: JSON may hold other line ends as they are
+        records = [(f"line {n}", parse_json(line, f"{path} line {n}")) for n, line in lines if line.strip()]
+    if not records:
+        raise MissingColumn(f'{path} has no list of records such as {{"image": "a.jpg", "caption": "a dog"}}')
+    for place, record in records:
+        need(isinstance(record, dict), f"{path} {place} must have names and values, got {record!r:.60}")
+    header = list(dict.fromkeys(key for _, record in records for key in record))
+    return header, lambda columns: ((at, [record.get(header[i]) for i in columns], None) for at, record in records)
 
 
-@contextlib.contextmanager
-def _parquet_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # pyarrow's errors, and Python's on damaged names and lengths
-        raise MinclipError(f"{path} is not a valid parquet file: {error}") from None
+def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+    """Places and records: of the lists whose records have one of the names `wanted` for images, if there are any."""
 
+    def named(record: Any) -> bool:
+        return isinstance(record, dict) and any(key_of(key) in wanted for key in record)
 
-def _images(file: Any, column: str) -> tuple[list[Any], str]:
-    """The image name of each row, None without one, and the (sub)column of encoded images, "" without one."""
-    kind, names, leaf = file.schema_arrow.field(column).type, [None] * file.metadata.num_rows, f"{column}.bytes"
-    if str(kind) in ("binary", "large_binary"):
-        return names, column
-    # Hugging Face's struct of bytes and path, one of which may be null
-    parts = kind if str(kind).startswith("struct") else ()
-    fields = {part.name: str(part.type).removeprefix("large_") for part in parts}
-    if fields.get("bytes") not in ("binary", "null") or fields.get("path", "null") not in ("string", "null"):
-        return file.read([column])[column].to_pylist(), ""  # names of files; read_table refuses anything else
-    if "path" in fields:
-        names = [cell and cell["path"] for cell in file.read([f"{column}.path"])[column].to_pylist()]
-    return names, "" if names and names[0] and not _encoded(file, leaf, 0, 0) else leaf
-
-
-_LOCK = threading.Lock()  # ParquetFile is not thread-safe
-
-
-def _encoded(file: Any, leaf: str, group: int, row: int) -> bytes:
-    """The encoded image in one row of a row group, b"" without one; fast if rows are read in order."""
-    with _LOCK:
-        cell = _row_group(file, leaf, group)[row].as_py()
-    return (cell["bytes"] if isinstance(cell, dict) else cell) or b""
-
-
-@functools.lru_cache(maxsize=2)  # row groups, usually of a few hundred images
-def _row_group(file: Any, leaf: str, number: int) -> Any:
-    return file.read_row_group(number, [leaf]).column(0)
+    parts = values if isinstance(values, dict) else {"": values}
+    lists = {key: part for key, part in parts.items() if isinstance(part, list) and part and isinstance(part[0], dict)}
+    if {"images", "annotations"} <= lists.keys() and not named(lists["annotations"][0]):
+        images = {str(image.get("id")): image for image in lists["images"] if isinstance(image, dict)}
+        for record in filter(lambda part: isinstance(part, dict), lists["annotations"]):
+            image = images.get(str(record.get("image_id")), {})
+            record.update((key, image[key]) for key in image if key_of(key) in wanted)
+        lists.pop("images")
+    kept = {key: part for key, part in lists.items() if named(part[0])}
+    if named(values) and not kept:
+        columns = [[*part.values()] if isinstance(part, dict) else part for part in values.values()]
+        lengths = {isinstance(column, list) and len(column) for column in columns}
+        if len(lengths) == 1 and all(lengths):  # columns of one length, as pandas writes them
+            yield from ((f"[{i}]", dict(zip(values, cells))) for i, cells in enumerate(zip(*columns)))
+        else:
+            yield "line 1", values
+    elif lists:
+        for key, records in (kept or lists).items():
+            split = {"split": key} if key.lower() in SPLIT_WORDS else {}
+            yield from ((f"{key}[{i}]", split | part if named(part) else part) for i, part in enumerate(records))
+    elif isinstance(values, dict):
+        records = {name: part if isinstance(part, dict) else {"caption": part} for name, part in values.items()}
+        texts = (text for record in records.values() for text in captions_in(record.get("caption")))
+        if all(isinstance(text, str) for text in texts):
+            yield from ((repr(k), part if named(part) else {"image": k, **part}) for k, part in records.items())

@@ -2,18 +2,26 @@
 
 import csv
 import json
+import os
 import re
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...config import MinclipError, nearest, need
+from ...data.photos.captions import SPLIT_WORDS
+from ...data.photos.source import Source
+from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
 from .. import Root
 from . import readers
-from .readers import Labeled, class_folders
+from .readers import Labeled, class_folders, distinct
+
+CODE = re.compile(r"n\d{8}|\d+")  # a class by its WordNet id or by number: no word for a prompt
 
 # For each data set, "templates": prompts in our own wording; "names": readable class names, by the data set's own name
 # or, if it has numbers only, as a list; "bring": what to do if nothing can be downloaded.
@@ -38,7 +46,8 @@ def default_root() -> Path:
 def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     """The entry of that name; raises a MinclipError that suggests the nearest name, also among `others`."""
     known = [*BENCHMARKS, *others]
-    need(name in BENCHMARKS, f"no task is named {name!r}{nearest(name, known)}: choose from {', '.join(known)}")
+    hint = f"{nearest(name, known)}, and no folder of classes"
+    need(name in BENCHMARKS, f"no task is named {name!r}{hint}: choose from {', '.join(known)}")
     return BENCHMARKS[name]
 
 
@@ -46,20 +55,25 @@ def found(root: Root = None) -> list[str]:
     """The names of the data sets under `root`, in either layout."""
     root = Path(root or default_root())
     own_layout = {name for name, b in BENCHMARKS.items() if b.folder and (root / b.folder).exists()}
-    return [name for name in BENCHMARKS if name in own_layout or _has_folders(root, name, "test")]
+    return [name for name in BENCHMARKS if name in own_layout or folder_of(name, root)]
 
 
-def _has_folders(root: Path, name: str, *splits: str) -> bool:
-    """Whether one of `root/name/split` holds class folders, the layout that every data set may have."""
-    return any(path.is_dir() for split in splits for path in (root / name / split).glob("*"))
+def folder_of(name: str, root: Root = None) -> Path | None:
+    """The class folders of a task: the path `name` (it has a /, or it exists), or `root/name`, if it has splits."""
+    if name not in BENCHMARKS and ({"/", os.sep} & {*name} or os.path.exists(name)):
+        return Path(name)
+    path = Path(root or default_root()) / name
+    return path if any(f.is_dir() for split in SPLIT_WORDS for f in (path / split).glob("*")) else None
 
 
-def has_validation(name: str, root: Root = None) -> bool:
-    """Whether there are validation images in the layout of the training images."""
-    root, own = Path(root or default_root()), benchmark(name).splits.get("val", "")
-    if not _has_folders(root, name, "train"):
-        return own != ""
-    return _has_folders(root, name, "val", own or "val")  # Country-211's own, "valid", are class folders, too
+def load_folders(path: str | Path, *, name: str = "", classes: str | Path = "") -> dict[str, Labeled]:
+    """`class_folders` with readable names: those in the file `classes`, see `read_names`, or of the data set `name`."""
+    splits = class_folders(Path(path))
+    folders = next(iter(splits.values())).class_names
+    names = class_names(name or str(path), folders, classes and read_names(classes, folders))
+    columns = np.eye(len(names), dtype=bool)  # an image of VOC 2007 may show several classes
+    labels = {s: columns[data.labels] if name == "voc2007" else data.labels for s, data in splits.items()}
+    return {split: replace(data, class_names=names, labels=labels[split]) for split, data in splits.items()}
 
 
 def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labeled:
@@ -71,11 +85,10 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
     what is missing, and how to get it.
     """
     b, root = benchmark(name), Path(root or default_root())
-    if _has_folders(root, name, split):
-        images, labels, classes = class_folders(root / name / split)
-        if b.metric == "11-point mAP":
-            labels = labels[:, None] == np.arange(len(classes))
-        return Labeled(images, labels, class_names(name, classes))
+    if folder := folder_of(name, root):
+        splits = load_folders(folder, name=name)
+        need(split in splits, f"{folder} has no split {split!r}: it has {', '.join(splits)}")
+        return splits[split]
     layout = f"{root / name / split}/<class name>/<image>"
     need(b.kind, f"{name} can't be read by torchvision: {b.bring}, laid out as {layout}")
     need(split in b.splits, f"{name} has no split {split!r}: choose from {', '.join(b.splits)}; or add {layout}")
@@ -95,7 +108,8 @@ def load_benchmark(name: str, root: Root = None, split: str = "test", *, downloa
 
 
 def readable(name: str) -> str:
-    """ "apple_pie" -> "apple pie", "apse/indoor" -> "indoor apse", "ApplyLipstick" -> "Apply Lipstick"."""
+    """ "apple_pie" -> "apple pie", "apse/indoor" -> "indoor apse", "TwoWords" -> "Two Words", "1.ox" -> "ox"."""
+    name = re.sub(r"^\d+\.(?=[^\W\d])", "", name)
     place, _, which = name.partition("/")
     words = f"{which} {place}" if re.fullmatch(r"[a-z_]+", which) else name
     # only names made of capitalized words alone: a "McLaren" among others stays one word
@@ -103,9 +117,47 @@ def readable(name: str) -> str:
     return " ".join((re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words) if camel else words.replace("_", " ")).split())
 
 
-def class_names(name: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """The class names for prompts; `classes` are those of data set `name` itself, empty if it has numbers only."""
-    table = NAMES.get(name, {})
-    if isinstance(table, list):
-        return tuple(readable(c) for c in classes) or tuple(table)
-    return tuple(table.get(c) or readable(c) for c in classes)
+def class_names(name: str, classes: Sequence[str], table: dict[str, Any] | None = None) -> tuple[Any, ...]:
+    """The class names for prompts; `classes` are those of data set `name` itself, empty if it has numbers only.
+
+    `table` has names, or lists of sentences, in place of its own.  MinclipError: a number or WordNet id without a name.
+    """
+    own = NAMES.get(name, {})
+    if isinstance(own, list) and not classes:
+        return tuple(own)
+    if isinstance(own, list):
+        own = {c: own[int(c)] for c in classes if c.isdecimal() and int(c) < len(own)}
+    table = {**own, **(table or {})}
+    codes = [c for c in classes if c not in table and CODE.fullmatch(c)]
+    what = f"{name}: {len(codes)} of {len(classes)} classes are numbers or WordNet ids, such as {', '.join(codes[:3])}"
+    need(not codes, f'{what}: name them in a file of lines such as "{"".join(codes[:1])} goose" (--classes FILE)')
+    return tuple(table[c] if c in table else readable(c) for c in classes)
+
+
+def read_text(file: str | Path) -> Any:
+    """The lines of a text file that aren't empty, or what it holds as JSON."""
+    text = Source(Path(file).parent, ()).text(Path(file).name).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return parse_json(text, str(file)) if text[:1] in ("{", "[") else lines
+
+
+def read_names(file: str | Path, classes: Sequence[str]) -> dict[str, Any]:
+    """Class -> its readable name, or a list of sentences, from a file in one of these formats:
+
+    a JSON object; lines of a class and its name, with a tab or comma between, or a space after a digit ("n01855672
+    goose, bird": of a WordNet id, the first name that is unique); or a name for each of the sorted `classes`, a line
+    each.  MinclipError: no class of the file is in `classes`, or another number of names.
+    """
+    table = read_text(file)
+    if isinstance(lines := table, list):
+        any_class = "|".join(re.escape(c) for c in sorted(classes, key=len, reverse=True))
+        form = re.compile(rf'("?)({any_class})\1(?:\s*[\t,;:]|(?<=\d)\s)\s*"?(.+?)"?')
+        table = {m[2]: m[3] for line in lines if (m := form.fullmatch(str(line)))}
+        ids = [c for c in table if c[0] == "n" and CODE.fullmatch(c)]
+        table |= zip(ids, class_names("imagenet", distinct(ids, [table[c].split(", ") for c in ids])))
+        table = table or (dict(zip(classes, lines)) if len(lines) == len(classes) else {})
+    elif table.keys().isdisjoint(classes):  # Keras's list of ImageNet: {"0": ["n01440764", "tench"], …}
+        table = {str(pair[0]): pair[1] for pair in table.values() if isinstance(pair, list) and len(pair) == 2}
+    what = f"{file} names none of the {len(classes)} classes ({', '.join(classes[:3])}, …), and has {len(lines)} lines"
+    need(not table.keys().isdisjoint(classes), what)
+    return table

@@ -2,18 +2,22 @@
 
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from posixpath import basename, commonpath, dirname
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from ...config import need
+from ...data.photos.captions import SPLIT_WORDS
 from ...data.photos.images import open_image
-from ...data.photos.source import Source
+from ...data.photos.photographs import bucket
+from ...data.photos.source import Source, counted
 
 WHOLE = 1 << 20  # larger than any photograph's side, so that a JPEG is decoded at full size
 VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person".split()
@@ -57,13 +61,41 @@ class Lazy:
         return self.opened(self.paths[i])
 
 
-def class_folders(folder: Path) -> tuple[Lazy, np.ndarray, list[str]]:
-    """Images, labels (N,) and class names of `folder/<class>/<image>`, sorted by class name."""
-    paths = sorted(path for path in Source.open(folder).images if "/" in path)
-    names = [path.partition("/")[0] for path in paths]
-    classes = sorted(set(names))
-    need(len(classes) > 1, f"{folder} has {len(classes)} class folders, needs two: {folder}/<class name>/<image>")
-    return Lazy([folder / path for path in paths]), np.searchsorted(classes, names), classes
+def class_folders(path: Path) -> dict[str, Labeled]:
+    """Split -> images of class folders, or of split folders (any name in SPLIT_WORDS) that have class folders.
+
+    All splits have the same classes, sorted.  Without split folders, "all" images are also drawn by a hash of their
+    paths: about 80 % of each class for "train", the rest for "test".  MinclipError: fewer than two classes with images.
+    """
+    layout = "PATH/<class name>/<image>, or PATH/train/<class name>/<image> and PATH/test/<class name>/<image>"
+    need(path.is_dir(), f"{path} {'is no folder' if path.exists() else 'does not exist'}: give class folders, {layout}")
+    images = sorted((source := Source.open(path, "")).images)
+    top = commonpath(images) if len(images) > 1 else ""  # perhaps one folder holds all the others
+    top = dirname(top) if basename(top).lower() in SPLIT_WORDS else top
+    parts = {image: image.removeprefix(top).strip("/").split("/") for image in images}
+    words = {p[0]: SPLIT_WORDS[p[0].lower()] for p in parts.values() if p[0].lower() in SPLIT_WORDS and len(p) > 1}
+    splits = words if any(len(p) > 2 for p in parts.values() if p[0] in words) else {}  # a class may be called "train"
+    depth = 1 if splits else 0
+    rows = {image: p[depth:] for image, p in parts.items() if len(p) > depth + 1}  # class, …, name
+    others = sorted({p[0] for p in parts.values() if len(p) > 1} - splits.keys() if splits else ())
+    need(not others, f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none")
+    classes = sorted({p[0] for p in rows.values()} if splits or any(p[0] not in words for p in rows.values()) else ())
+    inside = [folder for split in splits or ("",) for folder in (path / top / split).iterdir() if folder.is_dir()]
+    empty = {folder.name for folder in inside if folder.name[0] != "."} - {*classes}
+    left_out = {"images are outside class folders": parts.keys() - rows.keys(), "folders have no image": empty}
+    notes = [f"{path}: {note}" for note in counted({why: sorted(x) for why, x in (left_out | source.unread).items()})]
+    what = f"{path} has {len(classes)} class folders with images, needs two: {layout}"
+    need(len(classes) > 1, "; ".join([what, *notes]))
+    members: dict[str, list[str]] = {}
+    for image, p in rows.items():
+        members.setdefault(splits[parts[image][0]] if splits else p[0], []).append(image)
+    if not splits:
+        drawn = [sorted((bucket(ascii("/".join(rows[i]))), i) for i in of_class) for of_class in members.values()]
+        cuts = [min(max(sum(n < 80 for n, _ in x), 1), len(x) - 1) for x in drawn]  # some of each class in both
+        train = [image for x, cut in zip(drawn, cuts) for _, image in x[:cut]]
+        members = {"all": [*rows], "train": train, "test": sorted(rows.keys() - {*train})}
+    labels = {split: np.searchsorted(classes, [rows[i][0] for i in m]) for split, m in members.items() if m}
+    return {s: Labeled(Lazy([path / i for i in members[s]]), y, (*classes,), (*notes,)) for s, y in labels.items()}
 
 
 def read(name: str, kind: str, root: Path, *, split: str, download: bool) -> tuple[Any, ...]:
@@ -124,10 +156,13 @@ def eurosat(d: Any, split: str) -> tuple[Any, ...]:
 
 def caltech101(d: Any, split: str) -> tuple[Any, ...]:
     """All 102 folders, as in the paper, so with the background: 30 images of each to train on, the others to test."""
-    files, labels, classes = class_folders(Path(d.root) / "101_ObjectCategories")
+    data = class_folders(Path(d.root) / "101_ObjectCategories")["all"]
+    labels, classes = data.labels, data.class_names
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:30] for c in range(len(classes))])
-    return _subset(files.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train))
+    return _subset(
+        data.images.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train)
+    )
 
 
 def voc2007(d: Any, split: str) -> tuple[Any, ...]:
@@ -145,10 +180,15 @@ def pcam(d: Any, split: str) -> tuple[Any, ...]:
 
 
 def imagenet(d: Any, split: str) -> tuple[Any, ...]:
-    # classes with the same name get all their synonyms, and "crane", which has none, its number
-    first = [names[0] for names in d.classes]
-    whole = [", ".join(names) if first.count(names[0]) > 1 else names[0] for names in d.classes]
-    return _subset(*_files(d), [number if whole.count(name) > 1 else name for number, name in zip(d.wnids, whole)])
+    return _subset(*_files(d), distinct(d.wnids, d.classes))
+
+
+def distinct(ids: Sequence[str], names: Sequence[Sequence[str]]) -> list[str]:
+    """The first name of each class; all, where another class has the same first one, or the id if even these agree."""
+    count = Counter(of_class[0] for of_class in names)
+    whole = [", ".join(of_class) if count[of_class[0]] > 1 else of_class[0] for of_class in names]
+    count = Counter(whole)
+    return [number if count[name] > 1 else name for number, name in zip(ids, whole)]
 
 
 SPECIAL = {f.__name__: f for f in (fer2013, sun397, eurosat, caltech101, voc2007, pcam, imagenet)}  # see `read`
