@@ -1,5 +1,6 @@
 """WebDataset shards, as img2dataset writes them: found, opened, and read sample by sample."""
 
+import functools
 import itertools
 import math
 import re
@@ -9,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
 from typing import IO
 from urllib.request import urlopen
 
@@ -18,6 +18,7 @@ import numpy as np
 from ..batches import Pairs
 from ..config import MinclipError, need
 from ..weights.config_json import parse_json
+from ..weights.towers import library
 from .photos.images import decode
 from .photos.tables import KNOWN, captions_in, key_of
 
@@ -30,6 +31,7 @@ LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), **dict.fromkeys((*TEXTS, "json"), 
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
 VALIDATION_PAIRS = 1000  # from the last shard
+webdataset = functools.partial(library, "webdataset", "reading shards", "webdataset")
 
 
 def find_shards(root: str) -> list[str]:
@@ -225,12 +227,3 @@ def _open(shard: str) -> IO[bytes]:
             if pause is None or (code < 500 and code != 429):
                 raise MinclipError(f"the shard {shard} can't be read: {error}") from None
         time.sleep(pause)
-
-
-def webdataset() -> ModuleType:
-    """The library, imported late since most runs don't need it."""
-    try:
-        import webdataset
-    except ImportError:
-        raise MinclipError("reading shards needs webdataset, which is not installed: pip install webdataset") from None
-    return webdataset

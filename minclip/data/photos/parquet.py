@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...config import MinclipError
+from ...weights.towers import library
 from .source import Source
 
 # the header, and rows(columns), which yields for each row its place, the cells of these columns, and an image reader
@@ -17,12 +18,9 @@ Table = tuple[list[str], Callable[[list[int]], Iterator[tuple[str, list[Any], Ca
 
 
 def read_parquet(source: Source, path: str, _: Any) -> Table:
-    try:
-        from pyarrow.parquet import ParquetFile  # most runs don't need it
-    except ImportError:
-        raise MinclipError(f"{path} needs pyarrow: pip install pyarrow, or write a CSV") from None
+    parquet = library("pyarrow.parquet", path, "pyarrow, or write a CSV")
     with _parquet_errors(path):
-        file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
+        file = parquet.ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
         header, groups = file.schema_arrow.names, range(file.num_row_groups)
 
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]:
