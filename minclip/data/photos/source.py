@@ -74,11 +74,11 @@ class Source:
         check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(endings()) else 4 * MAX_BYTES)
         return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
-    def text(self, path: str) -> str:
-        """A file's content as UTF-8 text; MinclipError if it can't be read or decoded."""
+    def text(self, path: str, *, any_encoding: bool = False) -> str:
+        """A file's content as UTF-8 text; MinclipError if it can't be read, or decoded without errors."""
         try:
-            text = (data := self.read(path)).decode("utf-8-sig")
-            if (end := data.find(0)) < 0:
+            text = (data := self.read(path)).decode("utf-8-sig", "replace" if any_encoding else "strict")
+            if (end := data.find(0)) < 0 or any_encoding:
                 return text
         except UnicodeDecodeError as error:
             end = error.start
