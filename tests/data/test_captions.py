@@ -308,10 +308,10 @@ def test_a_list_in_a_cell_is_several_captions_and_what_only_begins_like_one_is_a
         ("captions.txt", "a.jpg#0\tA dog\nb.jpg#0\tA cat\n", ("1", "2")),
     ],
 )
-def test_a_table_without_a_header_is_refused_with_the_columns_to_name_and_read_by_them(tmp_path, name, text, columns):
+def test_a_table_without_a_header_is_refused_and_read_by_numbers(tmp_path, name, text, columns):
     root = lay_out(tmp_path, {name: text})
-    fails(root, name, f"data.image_column to {columns[0]}", f"data.caption_column to {columns[1]}")
-    fails(root, name, f"data.image_column to {columns[0]}", image=text.split(",")[0].split("\t")[0])
+    fails(root, name, "data.image_column", "data.caption_column", "numbers", "A dog")
+    fails(root, name, "numbers", "A dog", image=text.split(",")[0].split("\t")[0])
     assert found(root, *columns).captions == PAIRS
 
 

@@ -50,6 +50,7 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
     Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
     """
     kind = path.lower()
+    columns = ("1", "2") if kind.endswith(TOKENS) else columns
     reader = read_parquet if kind.endswith(".parquet") else _json if kind.endswith(JSON) else _csv
     header, rows = reader(source, path, columns)
     chosen = _columns(path, header, columns)
@@ -126,54 +127,40 @@ def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     text = source.text(path)
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     delimiter = "\t" if "\t" in first else min(",;|", key=f"{first},;|".index)  # the first one: captions hold commas
-    token, results = path.lower().endswith(TOKENS), delimiter == "|" and basename(path) == "results.csv"
-    quoting = csv.QUOTE_NONE if token or results else csv.QUOTE_MINIMAL  # quotes in Flickr's files are text
+    results = delimiter == "|" and basename(path) == "results.csv"
     if results:  # row 19999 of Flickr30k's lacks a bar: its second cell is "4   A dog runs across the grass ."
         text = re.sub(r"(?m)^([^|\n]+\|\s*\d+)\s+([^|\n]+)$", r"\1|\2", text)
-    options = {"skipinitialspace": True, "strict": True, "quoting": quoting}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
+    # quotes in Flickr's files are text
+    quoting = csv.QUOTE_NONE if results or path.lower().endswith(TOKENS) else csv.QUOTE_MINIMAL
+    options = {"delimiter": delimiter, "skipinitialspace": True, "strict": True, "quoting": quoting}
 
-    def filled() -> Iterator[tuple[int, list[str]]]:
-        """The number of the first line and the cells of each row that is not empty."""
-        start = 1
+    def filled() -> Iterator[tuple[str, list[str]]]:
+        """The place and the cells of each row that is not empty; all must be as long as the first."""
+        reader, start, header = csv.reader(io.StringIO(text, newline=""), **options), 1, []
         try:
             for cells in reader:
                 if any(cell.strip() for cell in cells):
-                    yield start, cells
+                    header = header or [cell.strip() for cell in cells]
+                    if len(cells) != len(header):
+                        what = f"expected {len(header)} columns ({', '.join(header):.99}), found {len(cells)}"
+                        why = f"is a {delimiter!r} missing, or is one in a caption without quotes?"
+                        raise MinclipError(f"{path} line {start}: {what}: {why} {delimiter.join(cells)[:80]!r}")
+                    yield f"line {start}", cells
                 start = reader.line_num + 1
         except csv.Error as error:
             why = "is a quote not closed, or one inside quotes not doubled?"
             raise MinclipError(f"{path} line {start}: {error}: {why}") from None
 
     table = filled()
-    number, cells = next(table, (0, []))
-    header = [name.strip() for name in cells]
-    if token or all(re.fullmatch("[0-9, ]+", columns) for columns in asked):
-        table = chain([(number, cells)], table)
-        header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
-    else:
-        _check_header(path, header)
-
-    def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
-        for number, cells in table:
-            if len(cells) != len(header):
-                what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}"
-                why = f"is a {delimiter!r} missing, or is one in a caption without quotes?"
-                raise MinclipError(f"{path} line {number}: {what}: {why} {delimiter.join(cells)[:80]!r}")
-            yield f"line {number}", [cells[i] for i in columns], None
-
-    return header, rows
-
-
-def _check_header(path: str, cells: list[str]) -> None:
-    """Raises MissingColumn if the first row names an image or a URL: without a header, it would be lost."""
-    images = [i for i, cell in enumerate(cells) if IMAGE_NAME.search(cell)]
-    urls = any(cell.startswith(URL) for cell in cells)
-    if images or urls:
-        caption = max(set(range(len(cells))) - set(images), key=lambda i: len(cells[i]), default=1)
-        how = f'data.name to "own", data.image_column to {[*images, 0][0] + 1} and data.caption_column to {caption + 1}'
-        todo = SHARDS if urls else f"set {how}, which count from 1, or add a header such as image,caption"
-        raise MissingColumn(f"{path} has no header: its first line is {', '.join(cells)[:100]!r}: {todo}")
+    place, cells = next(table, ("", []))
+    header = [cell.strip() for cell in cells]
+    if all(re.fullmatch("[0-9, ]+", columns) for columns in asked):
+        header, table = [str(i + 1) for i in range(len(cells))], chain([(place, cells)], table)
+    elif any(IMAGE_NAME.search(cell) or cell.startswith(URL) for cell in header):  # it would be lost
+        numbers = 'set data.name to "own", and data.image_column and data.caption_column to numbers, counted from 1'
+        todo = SHARDS if any(cell.startswith(URL) for cell in header) else f"{numbers}, or add a header"
+        raise MissingColumn(f"{path} has no header: its first line is {', '.join(header)[:100]!r}: {todo}")
+    return header, lambda columns: ((place, [cells[i] for i in columns], None) for place, cells in table)
 
 
 def names_any(text: str, names: set[str]) -> bool:
