@@ -50,8 +50,10 @@ def pack(
                         with contextlib.suppress(OSError):
                             old.unlink()
         except OSError as error:
-            todo = "close the program that has it open, or set MINCLIP_DATA to a folder that can be written"
-            raise MinclipError(f"the photographs can't be packed in {path.parent} ({error}): {todo}") from None
+            full, size = error.errno == errno.ENOSPC, f"{3 * image_size**2 * len(names) / 1e6:,.0f} MB"
+            todo = "free some space, lower data.image_size" if full else "close the program that has it open"
+            what = f"the photographs ({size}) can't be packed in {path.parent} ({error})"
+            raise MinclipError(f"{what}: {todo}, or set MINCLIP_DATA to a folder that can be written") from None
     images, broken = made
     return images, [name for name in names if name not in broken], [f"{name} ({why})" for name, why in broken.items()]
 
@@ -91,14 +93,13 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
             return str(error) or type(error).__name__
 
     listed, checksum, made = path.with_suffix(".json"), 0, {"broken": {}, "rows": []}
-    needed, free = 3 * size**2 * len(names), shutil.disk_usage(path.parent).free
     try:
         if path.exists() or listed.exists():
             tqdm.write(f"note: {path} is damaged or was never finished: rebuilding it")
             for old in (listed, path):
                 old.unlink(missing_ok=True)  # not overwritten: a process that has it mapped keeps its pixels
-        if needed > free:
-            raise OSError(errno.ENOSPC, "the disk is too small")
+        if 3 * size**2 * len(names) > (free := shutil.disk_usage(path.parent).free):
+            raise OSError(errno.ENOSPC, f"{free / 1e6:,.0f} MB are free")
         # written as a file, not through the map, so that a full disk raises an error instead of crashing
         with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
             chunks = (names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK))
@@ -119,13 +120,9 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
         checksum = zlib.crc32(json.dumps(made).encode(), checksum)
         listed.write_text(json.dumps({"sum": checksum, **made}))
         return _open(path, names, size)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    except OSError:  # such as a full disk, which gets its room back
         path.unlink(missing_ok=True)
-        room = f"{needed / 1e6:,.0f} MB in {path.parent}, where {free / 1e6:,.0f} MB are free"
-        todo = "free some and start again, lower data.image_size, or set MINCLIP_DATA"
-        raise MinclipError(f"the photographs take {room}: {todo}") from None
+        raise
 
 
 def _packing_lock(folder: Path) -> contextlib.AbstractContextManager:
