@@ -43,13 +43,11 @@ def find_shards(root: str) -> list[str]:
     need(bool(root), f"data set 'shards' needs data.root: {give}")
     shards = (sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"]) if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
-        expand = webdataset().shardlists.expand_urls
         try:
-            shards = sorted(expand(root)) if (count := _count(root)) <= MAX_SHARDS else []
+            need((count := _count(root)) <= MAX_SHARDS, f"it names {count:,} shards, more than {MAX_SHARDS:,}")
+            shards = sorted(webdataset().shardlists.expand_urls(root))
         except ValueError as error:
-            raise MinclipError(f"data.root {root} is not a pattern such as {{00000..00099}}.tar: {error}") from None
-        if count > MAX_SHARDS:
-            raise MinclipError(f"data.root {root} names {count:,} shards, more than {MAX_SHARDS:,}: narrow its ranges")
+            raise MinclipError(f"data.root {root} is no pattern such as {{00000..00099}}.tar: {error}") from None
     if missing := [shard for shard in shards if not (shard.startswith(WEB) or Path(shard).is_file())]:
         looked = f"looked for {', '.join(missing[:3])}{' …' if missing[3:] else ''}"
         raise MinclipError(f"data.root: {len(missing)} of {len(shards)} shards are missing: {looked}; {give}")

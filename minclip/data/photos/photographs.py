@@ -162,12 +162,8 @@ def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[s
         # a longer file is no list of these images: don't read it, it may be as large as the disk
         if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):
             continue
-        try:
-            lines = [line.strip() for line in place.text(path).splitlines() if line.strip()]
-        except MinclipError:
-            if place is source:
-                raise
-            continue  # a file beside the root may be anything
+        text = place.text(path, any_encoding=place is not source)  # a file beside the root may be anything
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if sum(bool(finder.find(line)) for line in lines) > len(lines) / 2:  # otherwise a list of something else
             found = (finder.find_one(line, path) for line in lines)
             splits.setdefault(split, list(dict.fromkeys(filter(None, found))))
