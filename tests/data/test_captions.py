@@ -129,6 +129,14 @@ def test_the_json_itself_can_be_the_root(tmp_path):
     assert found(root).captions == PAIRS
 
 
+@pytest.mark.parametrize("other", ["img/a.txt", "a.txt", "x.token", "captions.txt", "t.csv", "c.parquet", "d.jsonl"])
+@pytest.mark.parametrize("name", ["all.json", "dataset_mine.json", "instances.jsonl"])
+def test_a_file_as_the_root_is_read_alone(tmp_path, name, other):
+    root = lay_out(tmp_path, {name: lines(RECORDS), other: "image,caption\na.jpg,no\n"})
+    put_photographs(root, ["a.jpg"])
+    assert found(root / name, "image", "caption").captions == found(root / name).captions == PAIRS
+
+
 OTHERS = {
     "package.json": {"name": "x", "description": "y"},
     "boxes.json": BOXES,

@@ -32,7 +32,8 @@ def split_of(row: Row) -> str:
 def read_flickr(source: Source) -> list[Row]:
     """The rows of captions.txt (adityajn105), results.csv (hsankesara), the authors' *.token, or Karpathy's JSON."""
     for layout in FLICKR:
-        if paths := [p for p in source.files if fnmatch(basename(p), layout) and "lemma" not in p]:
+        files = [source.table] if source.table else source.files
+        if paths := [path for path in files if fnmatch(basename(path), layout) and "lemma" not in path]:
             return list(read_table(source, paths[0]))
     if rows := read_karpathy(source, source.images):
         return rows
@@ -63,7 +64,7 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     """The rows of all tables; else of token files; else of a .txt for each image; else of JSON; else of Karpathy's.
 
-    Columns that are asked for are looked for in JSON first, since texts have none.
+    Columns that are asked for are looked for in JSON first, since texts have none.  A table as the root is read alone.
     Rows of files named train, val and test get that split, if there is one named train.
     """
     stems = {image: splitext(image)[0] for image in source.images}
@@ -76,7 +77,7 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     json = (path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images)
     ours = (path for path in json if (any(columns) or not beside) and _is_ours(source, path, names, columns[1]))
     refused = None
-    for paths in (tables, tokens, ours):
+    for paths in [[source.table]] if source.table else (tables, tokens, ours):
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
         for path, split in splits.items():
             try:
@@ -85,16 +86,16 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
                 refused = refused or error
         if rows:
             return rows
-    if refused and any(columns):
+    if refused and (any(columns) or source.table):
         raise refused
     rows = [Row(path, path, basename(image), source.text(path).splitlines()) for image, path in beside.items()]
     if rows := rows or read_karpathy(source, source.images):
         return rows
     looked = (
-        f"looked for {', '.join(TABLES)} with image and caption columns (save other tables as CSV), {', '.join(JSON)}"
+        f"{', '.join(TABLES)} (save other tables as CSV), {', '.join(JSON)} that names an image, a .txt for each image"
     )
-    looked += f" that names an image, a .txt for each image, or {KARPATHY}, found {source.first_files()}"
-    raise refused or MinclipError(f"{source.root} has no captions: {looked}")
+    found = source.first_files()
+    raise refused or MinclipError(f"{source.root} has no captions: looked for {looked}, or {KARPATHY}, found {found}")
 
 
 def _is_ours(source: Source, path: str, names: set[str], asked: str) -> bool:
@@ -102,4 +103,4 @@ def _is_ours(source: Source, path: str, names: set[str], asked: str) -> bool:
     text = source.text(path, any_encoding=True).replace("\0", "")  # UTF-16, which is then refused if it names an image
     karpathy = fnmatch(basename(path), KARPATHY) and '"sentences"' in text  # perhaps only for its split
     captions = asked or len(text) < LARGE or any(text.count(f'"{word}') > 1 for word in KNOWN["caption"])
-    return bool(captions) and not karpathy and (names_any(text, names) or not names)  # none yet: the root is a file
+    return bool(captions) and not karpathy and names_any(text, names)

@@ -64,7 +64,7 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     source = Source.open(Path(root))
     if name == "own":
         rows = read_own(source, columns or ("", ""))
-        if source.archive is None and Path(root).is_file():  # a table
+        if source.table:
             source = source.including(row.image for row in rows if not row.read)
         finder = Finder(source.images)
     else:

@@ -17,7 +17,7 @@ from .images import BROKEN, MAX_BYTES, UNREAD, check_bytes, endings
 
 TABLES = (".csv", ".tsv", ".parquet")
 JSON = (".json", ".jsonl", ".ndjson")
-CAPTIONS = (*TABLES, *JSON, ".token")
+CAPTIONS = (*TABLES, *JSON, ".token", ".txt")
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
 
 
@@ -28,27 +28,25 @@ class Source:
     root: Path
     files: tuple[str, ...]
     archive: zipfile.ZipFile | None = None
+    table: str = ""  # the one file of captions that counts, if it was given as the root
 
     @classmethod
     def open(cls, root: Path, what: str = "data.root ") -> "Source":
-        """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        what, give = what + repr(os.path.abspath(root))[:200], "give the folder of the photographs, or a zip of it"
+        """For a table, the files beside it; `including` adds those in subfolders."""
+        what += repr(os.path.abspath(root))[:200]
         try:
             os.stat(root)
-        except (OSError, ValueError) as error:  # a name may be too long, or hold a NUL
-            raise MinclipError(f"{what} can't be opened ({getattr(error, 'strerror', error)}): {give}") from None
-        if root.is_dir():
-            return cls(root, tuple(sorted(_below(root))))
-        if root.suffix.lower() in (*CAPTIONS, ".txt"):
-            beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
-            beside = [
-                name for name in beside if not name.lower().endswith(CAPTIONS[:-1]) or name.startswith("dataset_")
-            ]
-            return cls(root.parent, tuple(dict.fromkeys((root.name, *beside))))
-        try:
+            if root.is_dir():
+                return cls(root, tuple(sorted(_below(root))))
+            if root.suffix.lower() in CAPTIONS:
+                beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
+                return cls(root.parent, tuple(beside), table=root.name)
             archive = zipfile.ZipFile(root)
-        except BROKEN as error:
-            raise MinclipError(f"{what} is neither a folder nor a valid zip file: {error}: {give}") from None
+        except BROKEN as error:  # a name may also be too long, or hold a NUL
+            why = getattr(error, "strerror", None) or error
+            raise MinclipError(
+                f"{what} can't be opened ({why}): give a folder of photographs, or a zip of it"
+            ) from None
         # with the backslashes of some Windows programs replaced
         archive.NameToInfo = {info.filename.replace("\\", "/"): info for info in archive.infolist()}
         names = (name for name in archive.NameToInfo if not (name.endswith("/") or HIDDEN.search(name)))
@@ -58,7 +56,7 @@ class Source:
         """Adds the images that a table names; searches the whole folder only if one is not where the table says."""
         paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
         if not all(os.path.isfile(self.root / path) for path in paths):
-            paths = {path for path in _below(self.root) if not path.lower().endswith(TABLES)}
+            paths = {*_below(self.root)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
     def stamp(self, path: str) -> tuple[int, int]:
