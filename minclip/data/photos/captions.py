@@ -22,13 +22,6 @@ def split_in(name: str) -> str:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
-def split_of(row: Row) -> str:
-    """The split that a row names: train, val or test."""
-    if split := SPLIT_WORDS.get(row.split.strip().lower()):
-        return split
-    raise MinclipError(f"{row.place}: the split must be train, val or test, got {row.split!r}")
-
-
 def read_flickr(source: Source) -> list[Row]:
     """The rows of captions.txt (adityajn105), results.csv (hsankesara), the authors' *.token, or Karpathy's JSON."""
     for layout in FLICKR:

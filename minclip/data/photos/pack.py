@@ -70,16 +70,14 @@ def _open(path: Path, names: Sequence[str], size: int) -> tuple[np.memmap, dict[
 
 def same_images(some: np.memmap, others: np.memmap) -> list[tuple[int, int]]:
     """Where the images of two packs have equal pixels: pairs (i, j) of `some[i]` and `others[j]`, each j once."""
-    mine, theirs = _rows(some), _rows(others)
-    near = {*mine} & {*theirs}  # few: only these images are read whole
-    first = {hash(some[i].tobytes()): i for i, row in enumerate(mine) if row in near}
-    return [(first[x], j) for j, row in enumerate(theirs) if row in near and (x := hash(others[j].tobytes())) in first]
+    first = {digest: i for i, digest in enumerate(_digests(some))}
+    return [(first[digest], j) for j, digest in enumerate(_digests(others)) if digest in first]
 
 
-def _rows(images: np.memmap) -> list[int]:
-    """A checksum of the middle row of each image, from the pack's list; none if another process has replaced the pack."""
+def _digests(images: np.memmap) -> list[str]:
+    """A digest of each image, from the pack's list; none if another process has replaced the pack."""
     with contextlib.suppress(FileNotFoundError):
-        return parse_json(Path(images.filename).with_suffix(".json").read_bytes(), "")["rows"]
+        return parse_json(Path(images.filename).with_suffix(".json").read_bytes(), "")["digests"]
     return []
 
 
@@ -92,7 +90,7 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
         except BROKEN as error:
             return str(error) or type(error).__name__
 
-    listed, checksum, made = path.with_suffix(".json"), 0, {"broken": {}, "rows": []}
+    listed, checksum, made = path.with_suffix(".json"), 0, {"broken": {}, "digests": []}
     try:
         if path.exists() or listed.exists():
             tqdm.write(f"note: {path} is damaged or was never finished: rebuilding it")
@@ -110,10 +108,10 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
                 else:
                     file.write(pixels)
                     checksum = zlib.crc32(pixels, checksum)
-                    made["rows"].append(zlib.crc32(pixels[size // 2]))
+                    made["digests"].append(hashlib.blake2b(pixels, digest_size=8).hexdigest())
             file.flush()
             os.fsync(file.fileno())  # the list is never older than its pixels, even after a power cut
-        if not made["rows"]:
+        if not made["digests"]:
             path.unlink()
             reasons = "; ".join(f"{name} ({why})" for name, why in list(made["broken"].items())[:5])
             raise MinclipError(f"none of the {len(names)} images can be decoded: {reasons}")

@@ -10,7 +10,7 @@ from posixpath import basename, dirname, splitext
 
 from ...batches import Pairs
 from ...config import MinclipError, need
-from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in, split_of
+from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in
 from .pack import pack
 from .source import Finder, Row, Source, counted, plain
 
@@ -79,8 +79,8 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     for row in rows:
         key = row.image if row.read else names[dirname(row.file), row.image]
         texts[key] += [text.strip() for text in row.captions if text.strip()]
-        if row.split and row_splits.setdefault(key, split_of(row)) != split_of(row):
-            raise MinclipError(f"{row.place}: {key} is in split {split_of(row)} here, but in {row_splits[key]} above")
+        if row.split and row_splits.setdefault(key, row.split) != row.split:
+            raise MinclipError(f"{row.place}: {key} is in split {row.split} here, but in {row_splits[key]} above")
     captions = {key: some for key, some in texts.items() if some}
     need(bool(captions), f"{root}: none of {len(rows)} captions has any text, see {rows[0].place}")
     unread = Finder(chain(*source.unread.values()))
@@ -135,7 +135,7 @@ def read_splits(
     if not row_splits and (lists := _lists(source, names, finder)):
         return lists
     rows = [] if row_splits else read_karpathy(source, names)
-    listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
+    listed = {name: row.split for row in rows for name in finder.find(row.image, by_name=True)[:1]}
     if drawn := not (chosen := row_splits or listed or folders):
         chosen = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
     splits = {split: [name for name in names if chosen.get(name) == split] for split in SPLITS}

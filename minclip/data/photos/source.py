@@ -138,7 +138,7 @@ class Row(NamedTuple):
     place: str  # "captions.csv line 7", for messages
     image: str  # a name or a path, as written in the file
     captions: list[str]
-    split: str = ""
+    split: str = ""  # train, val, test, or "" if the file names none
     read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
 
 

@@ -63,9 +63,11 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
                 raise MinclipError(f"{place}: the column {header[i]!r} must hold text, got {wrong[0]!r:.60}")
         need(bool(name and name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
         need(not name.startswith(URL), f"{place}: {name:.60} is a URL: {SHARDS}")
-        named = "".join(texts.pop()) if splits else split
+        named = "".join(texts.pop()).strip() if splits else split
+        known = SPLIT_WORDS.get(named.lower(), "")
+        need(bool(known or not named), f"{place}: the split must be train, val or test, got {named!r}")
         name = re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()) if "#" in name else name.strip()  # Flickr's "a.jpg#0"
-        yield Row(path, place, name, [*chain(*texts)], named.strip(), read)
+        yield Row(path, place, name, [*chain(*texts)], known, read)
     need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
 
 
