@@ -12,7 +12,7 @@ from ...batches import Pairs
 from ...config import MinclipError, need
 from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in
 from .pack import pack
-from .source import Finder, Row, Source, counted, plain
+from .source import Finder, Source, counted, plain
 
 SPLITS = ("train", "val", "test")
 
@@ -56,14 +56,14 @@ class Photographs:
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=notes)
 
 
-def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | None = None) -> Photographs:
+def find_photographs(name: str, root: str | Path, columns: tuple[str, str] = ("", "")) -> Photographs:
     """The photographs at `root` with their captions: in one of Flickr's layouts, or in your own if `name` is "own".
 
     `columns` names the image and the caption column of your own table; for "", the usual names are tried.
     """
     source = Source.open(Path(root))
     if name == "own":
-        rows = read_own(source, columns or ("", ""))
+        rows = read_own(source, columns)
         if source.table:
             source = source.including(row.image for row in rows if not row.read)
         finder = Finder(source.images)
@@ -72,12 +72,21 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
         finder = Finder({basename(path): path for path in source.images}.values())
         rows = sorted(read_flickr(source), key=lambda row: row.image)
 
-    stored = {row.image: row.read for row in rows if row.read}
-    places = {row.image: row.file for row in rows if row.read}
-    names = _names(rows, finder, places)
-    texts, row_splits = defaultdict(list), {}
+    stored, places, names, texts, row_splits = {}, {}, {}, defaultdict(list), {}
+    written = {(dirname(row.file), row.image) for row in rows if not row.read}
+    counts = Counter(plain(basename(image)) for _, image in written)
     for row in rows:
-        key = row.image if row.read else names[dirname(row.file), row.image]
+        folder, key = dirname(row.file), row.image
+        if row.read:
+            stored[key], places[key] = row.read, row.file
+        else:
+            if (folder, key) not in names:
+                # the file name alone is enough if it is unique among the captions and among the files
+                path = finder.find_one(key, row.place, folder, by_name=counts[plain(basename(key))] == 1)
+                names[folder, key] = finder.keys[path] if path else key
+                if path:
+                    places[names[folder, key]] = path
+            key = names[folder, key]
         texts[key] += [text.strip() for text in row.captions if text.strip()]
         if row.split and row_splits.setdefault(key, row.split) != row.split:
             raise MinclipError(f"{row.place}: {key} is in split {row.split} here, but in {row_splits[key]} above")
@@ -99,20 +108,6 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     left_out["captioned images are in no split"] = [name for name in captions if name not in last]
     splits |= {split: [name for name in members if last[name] == split] for split, members in splits.items()}
     return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread)))
-
-
-def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
-    """(folder of the caption file, image as written there) -> name; adds the paths of existing files to `places`."""
-    first = {(dirname(row.file), row.image): row for row in reversed(rows) if not row.read}
-    counts = Counter(plain(basename(image)) for _, image in first)
-    names = {}
-    for (folder, image), row in first.items():
-        # the file name alone is enough if it is unique among the captions and among the files
-        path = finder.find_one(image, row.place, folder, by_name=counts[plain(basename(image))] == 1)
-        names[folder, image] = finder.keys[path] if path else image
-        if path:
-            places[names[folder, image]] = path
-    return names
 
 
 def read_splits(
