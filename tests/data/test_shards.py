@@ -38,7 +38,7 @@ RANDOM = DataConfig(image_size=8, min_crop=0.3, flip=True, color=0.4)
 
 def stream(shards, batch_size=4, seed=0, data=PLAIN, workers=0, world_size=1, **options):
     """Batches of `batch_size` for each of `world_size` processes."""
-    data, loop = replace(data, name="shards", workers=workers), LoopConfig(seed)
+    data, loop = replace(data, name="shards", workers=workers), LoopConfig(seed=seed)
     # one pair, which a config does not take as a batch, shows the order of the samples
     object.__setattr__(loop, "batch_size", batch_size * world_size)
     config = TrainConfig(data, CLIPConfig(32, VISION, TextConfig(context_length=32)), loop)

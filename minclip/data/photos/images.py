@@ -76,7 +76,7 @@ def read_image(data: bytes, side: int) -> Any:
 
 
 def decode(data: bytes, image_size: int) -> np.ndarray:
-    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  MinclipError if broken."""
+    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept; MinclipError if bad."""
     from PIL import Image, ImageOps
 
     square = ImageOps.fit(read_image(data, image_size), (image_size, image_size), Image.Resampling.BICUBIC)
