@@ -6,7 +6,7 @@ import math
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -179,7 +179,7 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     files = {kind: content for kind, content in found.items() if isinstance(content, bytes)}  # not webdataset's __key__
     values = parse_json(files.get("json") or b"{}", "its .json")
     fields = {key_of(name): value for name, value in values.items()} if isinstance(values, dict) else {}
-    names = [asked.lower(), key_of(asked)] if asked else [*TEXTS, *KNOWN["caption"], *_only(files, TEXTS)]
+    names = [asked.lower(), key_of(asked)] if asked else [*TEXTS, *KNOWN["caption"]]
     cell = next((part[name] for name in names for part in (files, fields) if name in part), None)
     caption = (captions_in(cell.decode("utf-8") if isinstance(cell, bytes) else cell) or [None])[0]
     there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"
@@ -187,16 +187,11 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
         where = f"{repr(asked) if asked else 'a .txt or .json'} of up to {MAX_TEXT:,} bytes"
         raise ValueError(f"no caption in {where}, {there}; data.caption_column names one")
     caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
-    images = [kind for kind in (*IMAGES, *_only(files, IMAGES)) if files.get(kind)]
+    others = [kind for kind in files if kind.rpartition(".")[2] in IMAGES]  # such as input.jpg, if it is the only one
+    images = [kind for kind in (*IMAGES, *(others if len(others) == 1 else ())) if files.get(kind)]
     if not images:
         raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes, {there}")
     return caption.strip(), files[images[0]]
-
-
-def _only(kinds: Iterable[str], ends: tuple[str, ...]) -> list[str]:
-    """The extension with one of these ends, "input.jpg" for "jpg", if only one has."""
-    some = [kind for kind in kinds if kind.rpartition(".")[2] in ends]
-    return some if len(some) == 1 else []
 
 
 class _Strict(tarfile.TarInfo):

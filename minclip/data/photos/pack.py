@@ -50,10 +50,9 @@ def pack(
                         with contextlib.suppress(OSError):
                             old.unlink()
         except OSError as error:
-            full, size = error.errno == errno.ENOSPC, f"{3 * image_size**2 * len(names) / 1e6:,.0f} MB"
-            todo = "free some space, lower data.image_size" if full else "close the program that has it open"
-            what = f"the photographs ({size}) can't be packed in {path.parent} ({error})"
-            raise MinclipError(f"{what}: {todo}, or set MINCLIP_DATA to a folder that can be written") from None
+            what = f"the photographs ({3 * image_size**2 * len(names) / 1e6:,.0f} MB) can't be packed in {path.parent}"
+            todo = "free some space, close the program that has the file open, or set MINCLIP_DATA to another folder"
+            raise MinclipError(f"{what} ({error}): {todo}") from None
     images, broken = made
     return images, [name for name in names if name not in broken], [f"{name} ({why})" for name, why in broken.items()]
 

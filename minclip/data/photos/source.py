@@ -35,7 +35,7 @@ class Source:
         """For a table, the files beside it; `including` adds those in subfolders."""
         what += repr(os.path.abspath(root))[:200]
         try:
-            os.stat(root)
+            (os.listdir if root.is_dir() else os.stat)(root)  # fails now if it is not there, or must not be read
             if root.is_dir():
                 return cls(root, tuple(sorted(_below(root))))
             if root.suffix.lower() in CAPTIONS:
@@ -83,7 +83,7 @@ class Source:
         except BROKEN as error:
             raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
         kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"  # as Windows writes it
-        how = f"save it as UTF-8 (if it is {kind}: iconv -f {kind} -t UTF-8)"
+        how = f"save it as UTF-8, for example with iconv -f {kind} -t UTF-8"
         raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): {how}")
 
     @property
@@ -115,20 +115,19 @@ def _below(root: Path) -> Iterator[str]:
 
     Links to folders are followed last, and no folder is entered twice.
     """
-    entered, tops, closed = set(), [str(root)], []
+    entered, tops = set(), [str(root)]
     for top in tops:
-        for folder, folders, names in os.walk(top, onerror=closed.append):  # Path.rglob takes seconds for 30,000 files
+        for folder, folders, names in os.walk(top):  # Path.rglob takes seconds for 30,000 files
             if (real := os.path.realpath(folder)) in entered:
                 folders.clear()
                 continue
             entered.add(real)
             tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
             below = Path(folder).relative_to(root).as_posix()
-            if not os.access(folder, os.X_OK):  # its files are listed, but can't be opened
-                yield f"{below}/"
-            paths = (name if below == "." else f"{below}/{name}" for name in names)
-            yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
-    yield from (f"{os.path.relpath(error.filename, root)}/" for error in closed)
+            files = [name for name in names if os.path.isfile(f"{folder}/{name}")]
+            files += [f"{name}/" for name in folders if not os.access(f"{folder}/{name}", os.R_OK | os.X_OK)]
+            paths = (name if below == "." else f"{below}/{name}" for name in files)
+            yield from (path for path in paths if not HIDDEN.search(path))
 
 
 class Row(NamedTuple):
