@@ -138,18 +138,15 @@ class Probe:
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:
-    """Prints tables of retrieval and zero-shot accuracy, a column per split; a figure that a run lacks stays empty."""
+    """Prints retrieval and zero-shot accuracy beside chance, for each split; a figure that a run lacks stays empty."""
 
     def cell(figures: dict[str, float], key: str) -> str:
         form = "{:g}" if "rank" in key else "{:.1%}" if "/" in key or "@" in key else "{:,}"
         return form.format(figures[key]) if key in figures else ""
 
-    every = figures.values()
-    keys = dict.fromkeys(k for f in every for k in f if k in ("images", "captions") or ("_to_" in k and "/" not in k))
-    names = {key: key.replace("_r@", " recall@").replace("_median_", " median ").replace("_", "-") for key in keys}
-    rows = [(name, *(cell(f, k) for f in every for k in (key, f"chance/{key}"))) for key, name in names.items()]
+    every, rows = figures.values(), []
+    for key in dict.fromkeys(k for f in every for k in f if k not in ("loss", "mean_recall") and k[:7] != "chance/"):
+        name = key.replace("_r@", " recall@").replace("_median_", " median ").replace("_", "-").replace("/", " ")
+        rows.append((name, *(cell(f, k) for f in every for k in (key, f"chance/{key.removeprefix('zero_shot/')}"))))
     columns = [column for split in figures for column in (split, "chance")]
-    print_table(("", *columns), rows, title="retrieval, counting all captions")
-    chances = {k[7:]: cell(f, k) for f in every for k in f if k.startswith("chance/") and "_to_" not in k}
-    if rows := [(task, chance, *(cell(f, f"zero_shot/{task}") for f in every)) for task, chance in chances.items()]:
-        print_table(("", "chance", *figures), rows, title="\nzero-shot accuracy")
+    print_table(("", *columns), rows, title="retrieval, counting all captions, and zero-shot accuracy")
