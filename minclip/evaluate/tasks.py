@@ -19,7 +19,7 @@ from ..data.stream import prefetch
 from ..zeroshot import class_prompts
 from . import Loaded, Root, decoded, task_scores
 from .benchmarks import BENCHMARKS, TEMPLATES, benchmark, folder_of, found, load_benchmark, load_folders, read_text
-from .benchmarks.readers import Labeled
+from .benchmarks.readers import Labeled, Lazy
 from .metrics import METRICS
 from .probe import checked
 
@@ -118,7 +118,7 @@ def _scenes(loaded: Loaded, name: str, splits: Sequence[str]) -> Opened:
         where = "heldout" if name == HELD_OUT else split
         pairs = load_pairs("shapes", where, image_size=loaded[0].config.vision.image_size)
         task = pairs.tasks[name]
-        images = [Image.fromarray(pairs.images[i].transpose(1, 2, 0)) for i in task.indices]
+        images = Lazy(task.indices, lambda i, pixels=pairs.images: Image.fromarray(pixels[i].transpose(1, 2, 0)))
         data[split] = Labeled(images, task.labels, task.class_names)
     return Opened(data, replace(task, indices=np.arange(len(images))))
 

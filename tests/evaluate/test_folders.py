@@ -164,7 +164,6 @@ NAMED = {
     "a CSV": ('folder,name\nn01855672,"a goose"\nn03126707,c\nn02012849,b\n', ("a goose", "b", "c")),
     "lines alone": ("\ufeffgoose, grey\n\n bird \nmachine\n", ("goose, grey", "bird", "machine")),
     "JSON": ('{"n01855672": ["a goose", "geese"], "n02012849": "bird", "n03126707": "m"}', (["a goose", "geese"], "bird", "m")),
-    "Keras's JSON": ('{"0": ["n01855672", "goose"], "9": ["x", "y"], "1": ["n02012849", "b"], "2": ["n03126707", "m"]}', ("goose", "b", "m")),
     "a JSON list": ('["g", ["b", "c"], "m"]', ("g", ["b", "c"], "m")),
 }  # fmt: skip
 
@@ -178,7 +177,7 @@ def test_names_are_read_from_files_as_they_lie_about(tmp_path, case):
 
 
 def test_folders_of_words_may_have_names_too_and_need_not_all(tmp_path):
-    put(tmp_path / "names.txt", "golden retriever: a dog\n狗, 犬\nunknown,x\n".encode())
+    put(tmp_path / "names.txt", "golden retriever,a dog\n狗, 犬\nunknown,x\n".encode())
     assert read_names(tmp_path / "names.txt", ("Cat", "golden retriever", "狗")) == {
         "golden retriever": "a dog",
         "狗": "犬",
