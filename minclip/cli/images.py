@@ -19,7 +19,7 @@ from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
 from ..data.photos.images import endings, open_image
 from ..data.photos.source import Source
-from ..evaluate import decoded, embed_batches, embed_images, embed_texts, zero_shot_classifier
+from ..evaluate import decoded, embed_images, embed_texts, zero_shot_classifier
 from ..evaluate.search import Index
 from ..model import CLIP
 from ..tokenizer import Tokenizer
@@ -50,6 +50,7 @@ class Classify:
     none_below: float | Literal["auto", "off"] = "auto"
     out: str = "."  # the folder for classify.png
 
+    @torch.no_grad()
     def run(self) -> dict[str, Any]:
         separator = "[;；]" if {";", "；"} & {*self.labels} else "[,，、]"
         labels = [label for text in re.split(separator, self.labels) if (label := text.strip())]
@@ -61,13 +62,13 @@ class Classify:
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures, cosines, side = [], [], max(480, model.config.vision.image_size)
         for batch in decoded(images, lambda path: open_image(path, side), batch_size=64):
-            (vectors,) = embed_batches(model, [torch.stack([*map(preprocess, batch)])])
-            cosines.append(vectors @ classifier)
+            pixels = torch.stack([*map(preprocess, batch)]).to(model.device)
+            cosines.append(model.encode_image(pixels, normalize=True) @ classifier)
             pictures += batch[: 24 - len(pictures)]  # of thousands, only those that are drawn stay in memory
         below, origin = self.threshold(model, tokenizer)
         need(len(labels) > 1 or below is not None, "a single label always gets 100 %: give two, or --none-below 0.2")
         cosines = torch.cat(cosines)
-        probabilities = (model.logit_scale.detach().exp() * cosines).softmax(dim=1)
+        probabilities = (model.logit_scale.exp() * cosines).softmax(dim=1)
 
         results, rows = [], []
         for path, c, p in zip(images, cosines.tolist(), probabilities.tolist()):

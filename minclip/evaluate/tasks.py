@@ -4,6 +4,7 @@ import os
 from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..config import MinclipError, need
 from ..data import load_pairs
 from ..data.stream import prefetch
 from ..zeroshot import class_prompts
-from . import Loaded, Root, decoded, task_scores
+from . import Loaded, decoded, task_scores
 from .benchmarks import BENCHMARKS, TEMPLATES, benchmark, folder_of, found, load_benchmark, load_folders, read_text
 from .benchmarks.readers import Labeled, Lazy
 from .metrics import METRICS
@@ -42,7 +43,7 @@ class Result(NamedTuple):
 Opened = namedtuple("Opened", "data task metric", defaults=["accuracy"])
 
 
-def task_names(asked: str, root: Root = None) -> list[str]:
+def task_names(asked: str, root: str | Path = "") -> list[str]:
     """ "pets, ./my/flowers" -> names and paths; "shapes": the shapes world's tasks, "all": the data sets in `root`."""
     groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root)}
     words = [word.strip() for word in ([asked] if os.path.exists(asked) else asked.split(",")) if word.strip()]
@@ -81,15 +82,17 @@ def probe_sets(loaded: Loaded, name: str, *, shots: int = 1, **files: Any) -> tu
 def open_task(
     loaded: Loaded, name: str, *, probe: bool = False, classes: str = "", templates: str = "", **where: Any
 ) -> Opened:
-    """Zero-shot needs "test" only, `probe` also "train" and, if it exists, "val".  `name` may be a path of class folders:
-    without splits, zero-shot takes all images; without "test", "val" serves.  `classes` and `templates` are files for
-    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a missing split.
+    """Opens "test" for zero-shot; for a `probe` also "train" and, if it exists, "val".
+
+    `name` may be a path of class folders: without splits, zero-shot takes all images; without "test", "val" serves.
+    `classes` and `templates` are files for `read_names` and `read_text`; `where` is `root` and `download` of
+    `load_benchmark`.  MinclipError: a missing split.
     """
     wanted = ("train", "val", "test") if probe else ("test",)
     if name in SHAPES or (name == HELD_OUT and not probe):
         need(not (classes or templates), f"{name} has its own classes and templates: it takes no files of them")
         return _scenes(loaded, name, wanted)
-    if folder := folder_of(name, where.get("root")):
+    if folder := folder_of(name, where.get("root", "")):
         data = load_folders(folder, name=name, classes=classes)
         what = f"{folder} has images for {' and '.join(data)} only"
         if name not in BENCHMARKS:

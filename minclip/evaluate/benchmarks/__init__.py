@@ -17,7 +17,6 @@ from ...data.photos.captions import SPLIT_WORDS
 from ...data.photos.source import Source
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from .. import Root
 from . import readers
 from .readers import Labeled, class_folders, distinct
 
@@ -51,13 +50,13 @@ def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def found(root: Root = None) -> list[str]:
+def found(root: str | Path = "") -> list[str]:
     """The names of the data sets under `root`, in either layout."""
     root = Path(root or default_root())
     return [n for n, b in BENCHMARKS.items() if (b.folder and (root / b.folder).exists()) or folder_of(n, root)]
 
 
-def folder_of(name: str, root: Root = None) -> Path | None:
+def folder_of(name: str, root: str | Path = "") -> Path | None:
     """The class folders of a task: the path `name` (it has a /, or it exists), or `root/name`, if it has splits."""
     if name not in BENCHMARKS and ({"/", os.sep} & {*name} or os.path.exists(name)):
         return Path(name)
@@ -75,7 +74,7 @@ def load_folders(path: str | Path, *, name: str = "", classes: str | Path = "") 
     return {split: replace(data, class_names=names, labels=labels[split]) for split, data in splits.items()}
 
 
-def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labeled:
+def load_benchmark(name: str, root: str | Path = "", split: str = "test", *, download: bool = False) -> Labeled:
     """A data set of the paper's table; `root` holds all of them, by default `benchmarks/` in the data folder.
 
     Each is read from class folders, `root/name/split/<class name>/<image>`, or in torchvision's layout.  `split` is
