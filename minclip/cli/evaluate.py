@@ -8,8 +8,8 @@ from ..config import DataConfig, need
 from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
 from ..data.stream import evaluation
-from ..evaluate import few_shot, final_figures, linear_probe
-from ..evaluate.probe import crossing
+from ..evaluate import final_figures
+from ..evaluate.probe import crossing, few_shot, linear_probe
 from ..evaluate.tasks import probe_sets, run_tasks, task_names
 from ..training.engine import pick_device
 from ..training.run import Run, read_learnt
@@ -81,12 +81,10 @@ class Eval:
         names = task_names(self.tasks, self.root)
         files = {key: getattr(self, key) for key in ("root", "download", "classes", "templates")}
         done = run_tasks(open_model(self.run_folder), names, **files)
-        bars = {Path(name).name or name: result for name, result in done.items()}  # the last part of a path
-        bars = bars if len(bars) == len(done) else done
-        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in bars.items()]
+        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in done.items()]
         print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         console.print(*(f"{note}\n" for r in done.values() for note in r.notes), sep="", end="")
-        picture = save_picture(task_bars(bars), "tasks.png", self.out, run=self.run_folder)
+        picture = save_picture(task_bars(done), "tasks.png", self.out, run=self.run_folder)
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in done.items()}, "file": picture}
 
 

@@ -18,7 +18,7 @@ from ..config import MinclipError, need
 from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
 from ..data.photos.images import endings, open_image
-from ..data.photos.source import Source
+from ..data.photos.source import Source, counted
 from ..evaluate import decoded, embed_images, embed_texts, zero_shot_classifier
 from ..evaluate.search import Index
 from ..model import CLIP
@@ -150,8 +150,7 @@ class Search:
         names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
         print_table(("", "cosine", "image"), [(i, f"{c:.3f}", n) for i, (n, c) in enumerate(zip(names, cosines), 1)])
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
-        left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
-        console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")
+        console.print(*index.notes, *counted({"files can't be read": index.broken}), sep="\n")
 
         title = shown(f"Like {Path(self.image).name}" if self.image else f"“{query}”")
         title += f": nearest of {len(index.paths):,} images"

@@ -20,8 +20,6 @@ from ..tokenizer import Tokenizer
 from ..training.bars import tqdm
 from ..zeroshot import class_prompts, embed_texts, ensemble, zero_shot_classifier
 from .metrics import accuracy, retrieval_chance
-from .probe import few_shot as few_shot
-from .probe import linear_probe as linear_probe
 
 Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer | None]  # model, preprocess, tokenizer: what `load` returns
 
@@ -58,11 +56,6 @@ def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task)
     return (w @ x[:, :, None])[..., 0]
 
 
-def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task) -> float:
-    """Fraction of the task's images whose nearest class is the right one; arguments as for `task_scores`."""
-    return accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
-
-
 @torch.no_grad()
 def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = True) -> dict[str, float]:
     """The metrics of `retrieval`, "loss", and for each task "zero_shot/<name>" (accuracy) and "chance/<name>".
@@ -77,7 +70,7 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
         first = text[np.searchsorted(owner, np.arange(len(image)))]
         figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
         for name, task in pairs.tasks.items() if tasks else ():
-            figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task=task)
+            figures[f"zero_shot/{name}"] = accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
             figures[f"chance/{name}"] = task.chance
     finally:
         model.train(was_training)

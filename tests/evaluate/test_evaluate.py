@@ -14,10 +14,10 @@ from minclip.evaluate import (
     embed_texts,
     evaluate,
     final_figures,
-    zero_shot_accuracy,
+    task_scores,
     zero_shot_classifier,
 )
-from minclip.evaluate.metrics import retrieval_chance
+from minclip.evaluate.metrics import accuracy, retrieval_chance
 from minclip.model import CLIP
 
 
@@ -55,6 +55,10 @@ def test_an_image_that_can_not_be_read_is_an_error_of_the_caller(model, pairs):
 
 
 # ---- accuracy
+
+
+def zero_shot_accuracy(model, tokenizer, image, *, task):
+    return accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
 
 
 def random_task(subjects=False, n=40, total=60):

@@ -29,7 +29,8 @@ def task_bars(results: Mapping[str, Any], title: str = "") -> Figure:
             axis.plot([chance, chance], [row - 0.4, row + 0.4], color=color, linewidth=width)
         axis.text(max(score, chance) + 1, row, f"{score:.1f}", va="center", fontsize=9)
     metrics = [results[name].metric for name in names]
-    labels = [name if metric == "accuracy" else f"{name} ({metric})" for name, metric in zip(names, metrics)]
+    short = ["…" * (len(name) > 40) + name[-40:] for name in names]  # a path may be long
+    labels = [name if metric == "accuracy" else f"{name} ({metric})" for name, metric in zip(short, metrics)]
     axis.set_yticks(range(len(names)), labels, fontsize=9)
     axis.tick_params(axis="y", length=0)
     axis.set(
