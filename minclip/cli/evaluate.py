@@ -11,9 +11,8 @@ from ..data.stream import evaluation
 from ..evaluate import final_figures
 from ..evaluate.probe import crossing, few_shot, linear_probe
 from ..evaluate.tasks import probe_sets, run_tasks, task_names
-from ..training.engine import pick_device
-from ..training.run import Run, read_learnt
-from ..weights.folder import look_up
+from ..training.run import read_learnt, read_run_config
+from ..weights.folder import find_folder, look_up
 from ..weights.openai import OPENAI
 from .shared import Download, RunArgument, console, find_run, open_model, print_table, save_picture
 
@@ -54,26 +53,22 @@ class Eval:
             return self.run_tasks()
         stray = self.classes or self.templates or self.download or self.out
         need(not stray, "--classes, --templates, --download and --out belong to --tasks: add, say, --tasks cifar10")
-        name, folder, run = self.run_folder, find_run(self.run_folder), None
+        name, folder = self.run_folder, find_run(self.run_folder)
         given = {k: v for k, v in {**vars(self.data), "root": self.data.root or self.root}.items() if v}
         is_model = not folder and (look_up(name) or name in OPENAI or (name.count("/") == 1 and name[:5] != "runs/"))
         add = "add --data.root PATH (images with captions) or --tasks PATH (class folders)"
         need(given or not is_model, f"{name} is not a run, so it has no data of its own: {add}")
-        if given and not folder:
-            (model, _, tokenizer), data = open_model(name), DataConfig("own")
-        else:
-            run = Run.load(name)
-            model, tokenizer, data = run.model, run.tokenizer, run.config.data
-            model.to(pick_device(run.config.train.device, "fp32")[0])
-        if self.data.name or (self.data.root and data.name == "shapes"):  # which is painted, and has no root
-            data = DataConfig(self.data.name or "own")
+        data = DataConfig("own") if given and not folder else read_run_config(find_folder(name)).data
+        model, _, tokenizer = open_model(name)
+        # the shapes world is painted, and has no root
+        others = not folder or self.data.name or (self.data.root and data.name == "shapes")
+        data = DataConfig(self.data.name or "own") if others else data
         opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
-        own = opened.names_test or (run and data is run.config.data)  # the run was not trained on these images
-        split = self.split or ("" if own else "all")
+        split = self.split or ("all" if others and not opened.names_test else "")  # the run was not trained on these
         splits = {split: opened.load(split)} if split else evaluation(opened)
         for note in dict.fromkeys(note for pairs in splits.values() for note in pairs.notes):
             console.print(f"note: {note}")
-        figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(run.folder) if run else ())
+        figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(folder) if folder else ())
         print_figures(figures)
         return {"run": str(folder or name), "figures": figures}
 
