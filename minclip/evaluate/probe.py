@@ -31,12 +31,11 @@ def linear_probe(
     aren't finite, if there is only one training class, or if another set has a class that training hasn't.
     """
     (x, y), (test_x, test_y), val = checked(train, test, val=val, class_names=class_names)
-    if val is None and c is None:
-        held_out = _fifth(y)
-        if held_out.any():
-            x, y, val = x[~held_out], y[~held_out], (x[held_out], y[held_out])
-        else:
-            c = 1.0
+    if val is None and c is None:  # a random fifth of each class, always the same; without five images, none
+        generator, counts = torch.Generator().manual_seed(0), y.bincount().tolist()
+        out = torch.cat([_draw(y == i, count // 5, generator) for i, count in enumerate(counts)])
+        kept = torch.ones_like(y, dtype=torch.bool).index_fill(0, out, False)
+        x, y, val, c = x[kept], y[kept], (x[~kept], y[~kept]), None if len(out) else 1.0
     c, validated = choose_c(x, y, val, metric=metric) if c is None else (c, {})
     if val is not None:
         x, y = torch.cat([x, val[0]]), torch.cat([y, val[1]])
@@ -179,11 +178,3 @@ def _draw(mask: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """(k,) different indices at which the mask (N,) is True, in random order."""
     indices = mask.nonzero()[:, 0]
     return indices[torch.randperm(len(indices), generator=generator)[:k].to(indices.device)]
-
-
-def _fifth(y: Tensor) -> Tensor:
-    """(N,) bool: a random fifth of each class, always the same, rounded down so that no class loses all its images."""
-    generator, held_out = torch.Generator().manual_seed(0), torch.zeros_like(y, dtype=torch.bool)
-    for i, count in enumerate(y.bincount().tolist()):
-        held_out[_draw(y == i, count // 5, generator)] = True
-    return held_out
