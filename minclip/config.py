@@ -23,9 +23,6 @@ class Default(int):
     """An integer that is still the default, so it may change to match a value that the user chose."""
 
 
-OPENAI_SIZE = Default(224)  # side of ViT-B/32's images in pixels
-
-
 def need(condition: bool, message: str) -> None:
     """Raises MinclipError with the message unless the condition holds."""
     if not condition:
@@ -54,6 +51,7 @@ def unused_fields(part: str, tower: str) -> set[str]:
 Count, Layers, Channel = Annotated[int, "[1, 1e9]"], Annotated[int, "[1, 1000]"], Annotated[float, "[-1e9, 1e9]"]
 Pixels, Width, Pairs = Annotated[int, "[1, 8192]"], Annotated[int, "[1, 65536]"], Annotated[int, "[2, 1e7]"]
 Fraction, BelowOne, Positive = Annotated[float, "[0, 1]"], Annotated[float, "[0, 1)"], Annotated[float, "(0, 1e300]"]
+OPENAI_SIZE = Default(224)  # side of ViT-B/32's images in pixels
 
 
 def _check(config: Any, group: str) -> None:
@@ -183,9 +181,7 @@ class DataConfig:
     min_crop: Annotated[float, "(0, 1]"] = 1.0  # smallest fraction of the area that a random crop keeps; 1 is no crop
     flip: bool = False  # mirror half of the images, but never those whose caption says left or right
     color: Fraction = 0.0  # largest relative change of brightness, contrast and saturation
-    on_gpu: Literal["auto", "yes", "no"] = (
-        "auto"  # keep all images in the GPU's memory; "auto": if half of it is enough
-    )
+    on_gpu: Literal["auto", "yes", "no"] = "auto"  # hold all images in the GPU's memory; "auto": if half is enough
     workers: Annotated[int, "[0, 1024]"] = 2  # shards only: processes per training process that read and decode
 
     def __post_init__(self) -> None:
@@ -204,6 +200,7 @@ class DataConfig:
 class LoopConfig:
     """The training loop."""
 
+    init: str = ""  # model to fine-tune: anything that minclip.load opens; "" trains from scratch
     seed: Annotated[int, "[0, 4294967295]"] = 0  # decides all random numbers in training
     batch_size: Pairs = 256  # pairs in one contrastive loss, over all processes
     micro_batch: Count | None = None  # pairs that a process embeds at a time (gradient caching); None embeds all
@@ -212,7 +209,9 @@ class LoopConfig:
     lr: Positive = 1e-3  # peak learning rate, after the warm-up
     vision_lr: Positive | None = None  # peak learning rate of the image tower, without its projection; None is lr
     text_lr: Positive | None = None  # peak learning rate of the text tower, without its projection; None is lr
+    layer_decay: Annotated[float, "(0, 1]"] = 1.0  # learning rate of each block of a tower relative to the one above it
     freeze: Literal["none", "vision", "text", "both"] = "none"  # pretrained towers to keep frozen
+    heads_first: Fraction = 0.0  # fraction of the run, at its start, in which pretrained towers don't learn (LP-FT)
     warmup: BelowOne = 0.05  # fraction of the run in which the learning rate rises
     weight_decay: Annotated[float, "[0, 1e9]"] = 0.1  # of matrices; not of norms, biases, embeddings, temperature
     beta1: BelowOne = 0.9  # AdamW: decay of the mean gradient
@@ -266,9 +265,12 @@ class TrainConfig:
         trained = []
         for part, lr in (("vision", loop.vision_lr), ("text", loop.text_lr)):
             tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
-            random = f"would keep model.{part}.tower {tower!r} random: freeze timm:NAME and hf:NAME only"
-            need(not frozen or ":" in tower, f"train.freeze {loop.freeze!r} {random}")
+            held = f"train.freeze {loop.freeze!r}" if frozen else loop.heads_first and "train.heads_first"
+            random = f"would keep model.{part}.tower {tower!r} random: set train.init, or use timm:NAME and hf:NAME"
+            need(not held or ":" in tower or loop.init, f"{held} {random}")
             need(not frozen or not lr, f"train.{part}_lr has no effect on a tower that train.freeze freezes")
             trained += [] if frozen else [tower]
+        both = "train.layer_decay and train.heads_first have no effect on towers that train.freeze freezes"
+        need(trained or (loop.layer_decay, loop.heads_first) == (1, 0), both)
         recomputes = {*trained} - {"bag"} or not loop.grad_checkpointing
         need(recomputes, "train.grad_checkpointing has no effect: no trained tower has blocks to recompute")

@@ -23,11 +23,12 @@ from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
 from .weights.config_json import to_dict
 from .weights.folder import check_size
-from .weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
+from .weights.start import Start, origin_of
+from .weights.towers import read_tokenizer
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
-    """Trains a CLIP from scratch and returns its Run; all files are written to `folder` (default: `runs/<data set>`).
+    """Trains a CLIP, from scratch or from `train.init`, and returns its Run; `folder` is by default `runs/<data set>`.
 
     With `resume`, continues from the last checkpoint in `folder`; a finished run is returned as it is.  On Ctrl-C,
     it ends the step, saves and raises KeyboardInterrupt.  Under torchrun every process calls this; process 0 writes.
@@ -36,7 +37,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
-    loop, first = config.train, distributed.rank() == 0
+    loop, first, start = config.train, distributed.rank() == 0, Start(config.train.init)
     runs.check_agreement({**runs.leaves(to_dict(config)), "--resume": resume})
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
@@ -50,28 +51,25 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 return run
         else:
             with distributed.on_each_machine_once():  # the first process downloads, the others reuse its files
-                config = replace(config, model=complete_config(config.model))
+                config = replace(config, model=start.complete(config.model))
         check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
         stream = Stream(config)
         if resume:
             runs.check_images(folder, stream.names)
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
-            # of process 0 alone: the captions of shards may be a long download
-            mine = new_tokenizer(config.model.text, stream.texts) if first else None
-            tokenizer = distributed.all_gather_object(mine)[0]
-            text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
-            config = replace(config, model=replace(config.model, text=text))
+            config, tokenizer = start.tokenizer(config, stream.texts)
 
         torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
-        if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
-            with distributed.on_each_machine_once():
-                fetch_weights(clip)
         if first_bias := engine.LOSSES[config.model.loss].bias:
             clip.logit_bias.data.fill_(first_bias(loop.batch_size))
+        if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
+            with distributed.on_each_machine_once():
+                start.fill(clip)
         clip = clip.to(device).train()
-        clip.freeze(*(tower for tower in ("vision", "text") if loop.freeze in (tower, "both")))
+        # with `init`, BatchNorm keeps its statistics: a few batches would move them away from what the weights fit
+        clip.freeze(*(x for x in ("vision", "text") if loop.freeze in (x, "both")), norms=bool(loop.init))
         model = wrap(clip, loop)  # `clip` remains the bare model inside any wrapper
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = make_optimizer(clip, loop, autocast=autocast)
@@ -84,7 +82,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
         elif first:
-            runs.start_run(folder, config, tokenizer, names=stream.names)
+            runs.start_run(folder, config, tokenizer, names=stream.names, origin=origin_of(loop.init))
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder until process 0 has prepared it
@@ -126,6 +124,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         stream.start(tokenizer, device, step)
         watcher, reasons_told, flops = watch.Watcher(config), 0, {}  # flops by image size
         bar = tqdm(total=None if loop.minutes else loop.steps, initial=step, desc=folder.name, disable=not first)
+        if loop.init and not resume:  # from here on, resuming doesn't need the model to fine-tune
+            checkpoints.save({**saved, **skips.progress()})
         started = time.perf_counter() - saved["seconds"]  # train.minutes counts from the first step on
         logged_at, logged_step = time.perf_counter(), step
         with bar, checkpoints, engine.explained_memory(config), engine.deferred_interrupt() as interrupted:
@@ -136,9 +136,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 if progress >= 1 or stop:
                     break
                 # the schedules: learning rate, size of the images, patch dropout
-                fraction = engine.schedule(progress, loop.warmup)
-                for group, peak_lr in zip(optimizer.param_groups, peak_lrs):
-                    engine.set_lr(group, peak_lr * fraction)
+                fraction = engine.set_lrs(optimizer, peak_lrs, progress, warmup=loop.warmup)
                 side = engine.picture_size(progress, config.data)
                 if loop.unmasked_last and progress >= 1 - loop.unmasked_last and clip.vision.patch_dropout:
                     clip.vision.patch_dropout = 0.0

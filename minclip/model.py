@@ -56,7 +56,7 @@ class CLIP(nn.Module):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
         self.config = config
-        self.frozen: tuple[str, ...] = ()  # "vision", "text": see `freeze`
+        self.frozen, self.fixed_norms = (), False  # see `freeze`
         self.vision = IMAGE_TOWERS[config.vision.tower.split(":")[0]](config)
         self.image_projection = projection(self.vision, config.embed_dim)
         self.text = TEXT_TOWERS[config.text.tower.split(":")[0]](config)
@@ -92,17 +92,18 @@ class CLIP(nn.Module):
         """Keeps the scale at 100 or below; called after each step."""
         self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
-    def freeze(self, *towers: str) -> None:
-        """Freezes the named towers ("vision", "text"): no gradients, no dropout, BatchNorm statistics fixed."""
-        self.frozen = towers
+    def freeze(self, *towers: str, norms: bool = False) -> None:
+        """Freezes "vision", "text" or both: no gradients, no dropout; with `norms`, BatchNorm keeps its statistics."""
+        self.frozen, self.fixed_norms = towers, norms
         for tower in towers:
             getattr(self, tower).requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "CLIP":
         super().train(mode)
-        for tower in self.frozen:
-            getattr(self, tower).eval()  # even when the rest of the model trains
+        norms = [x for x in self.modules() if self.fixed_norms and isinstance(x, nn.modules.batchnorm._BatchNorm)]
+        for part in (*(getattr(self, tower) for tower in self.frozen), *norms):
+            part.eval()  # even when the rest of the model trains
         return self
 
     def resize(self, image_size: int) -> None:

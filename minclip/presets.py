@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from .config import CLIPConfig, DataConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig, nearest
+from .config import CLIPConfig, DataConfig, LoopConfig, TextConfig, TrainConfig, VisionConfig, nearest, need
 
 
 def small(*, width: int, layers: int, text_layers: int, vocab_size: int, **vision: Any) -> CLIPConfig:
@@ -60,6 +60,5 @@ PRESETS: dict[str, TrainConfig] = {
 
 def preset(name: str) -> TrainConfig:
     """The preset of that name; for an unknown name, a MinclipError suggests the nearest one."""
-    if name not in PRESETS:
-        raise MinclipError(f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
+    need(name in PRESETS, f"no preset is named {name!r}{nearest(name, PRESETS)}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -169,6 +169,8 @@ OUT_OF_RANGE = [
     *((LoopConfig, "micro_batch", n) for n in (-1, 10**30)),
     *((LoopConfig, "lr", x) for x in (0.0, math.nan, math.inf)),
     *((LoopConfig, "vision_lr", x) for x in (-1e-5, math.nan)),
+    *((LoopConfig, "layer_decay", x) for x in (0.0, 1.1, math.nan)),
+    (LoopConfig, "heads_first", 1.1),
     (LoopConfig, "warmup", 1.0),
     (LoopConfig, "weight_decay", -0.1),
     *((LoopConfig, "grad_clip", x) for x in (0.0, 10**400)),
@@ -238,6 +240,8 @@ UNUSED = [
     (DataConfig, {"workers": 4}, "workers"),
     (DataConfig, {"root": "there"}, "root"),
     (DataConfig, {"name": "flickr8k", "image_column": "photo"}, "image_column"),
+    (DataConfig, {"name": "shards", "image_column": "photo"}, "image_column"),
+    (DataConfig, {"name": "flickr8k", "caption_column": "title"}, "caption_column"),
 ]
 
 
@@ -261,6 +265,10 @@ TOGETHER = [
     ({"optimizer": "muon", "parallel": "fsdp"}, "muon"),
     ({"unmasked_last": 0.1}, "train.unmasked_last"),
     ({"freeze": "vision"}, "train.freeze"),
+    ({"heads_first": 0.1}, "train.heads_first"),
+    ({"heads_first": 0.1, "vision": TIMM}, "model.text.tower"),
+    ({"freeze": "both", "heads_first": 0.1, "init": "there"}, "train.heads_first"),
+    ({"freeze": "both", "layer_decay": 0.9, "init": "there"}, "train.layer_decay"),
     ({"freeze": "both", "vision": TIMM}, "model.text.tower"),
     ({"freeze": "vision", "vision": TIMM, "vision_lr": 1e-5}, "train.vision_lr"),
     ({"freeze": "vision", "vision": TIMM, "text": BAG, "grad_checkpointing": True}, "train.grad_checkpointing"),
@@ -277,6 +285,9 @@ def test_fields_that_go_together_are_taken():
     config(text=BAG, grad_checkpointing=True)  # the image tower has blocks
     config(vision=TIMM, text=HF, freeze="vision", grad_checkpointing=True, text_lr=1e-5)
     config(compile=True, grad_checkpointing=True)
+    config(init="there", freeze="both")
+    config(init="there", freeze="vision", heads_first=0.1, layer_decay=0.8)
+    config(data={"name": "shards", "caption_column": "text"})
     config(vision=SMALL_RESNET, activation="quick_gelu", data={"image_size": 8 * 16, "first_size": 32})
 
 

@@ -458,7 +458,7 @@ def one_image(model):
     ("spoil", "hint"),
     [
         (freeze_vision, "no gradient reaches vision"),
-        (long_features, "the features are not of length 1, or the scale is far above 14.3"),
+        (long_features, "the image features have length"),
         (one_image, "image features"),
     ],
 )

@@ -142,7 +142,9 @@ LOOP = {
     "lr": ({"lr": 1e-2}, WEIGHTS),
     "vision_lr": ({"vision_lr": 1e-2}, WEIGHTS),
     "text_lr": ({"text_lr": 1e-2}, WEIGHTS),
+    "layer_decay": ({"layer_decay": 0.5}, WEIGHTS),
     "freeze": ({"freeze": "vision"}, REFUSED),  # for pretrained towers only
+    "heads_first": ({"heads_first": 0.5}, REFUSED),  # likewise
     "warmup": ({"warmup": 0.0}, WEIGHTS),
     "weight_decay": ({"weight_decay": 0.9}, WEIGHTS),
     "beta1": ({"beta1": 0.1}, WEIGHTS),
@@ -162,10 +164,10 @@ LOOP = {
     "tensorboard": ({"tensorboard": True}, {"files"}),
     "overfit": ({"overfit": 12}, WEIGHTS),
 }
-ELSEWHERE = {"parallel", "compile", "cuda_graph"}  # in tests of several processes, and of minutes
+ELSEWHERE = {"parallel", "compile", "cuda_graph", "init"}  # in tests of several processes, of minutes, of fine-tuning
 # what works inside the towers, or by their parameters, is tried on each; the rest of the loop sees no difference
 BY_TOWER = {"micro_batch", "optimizer", "weight_decay", "freeze", "precision", "ema", "unmasked_last"}
-BY_TOWER |= {"vision_lr", "text_lr", "grad_checkpointing"}
+BY_TOWER |= {"vision_lr", "text_lr", "layer_decay", "grad_checkpointing"}
 PATHS = [(field, tower) for field in LOOP for tower in TOWERS if field in BY_TOWER or tower == "small_resnet"]
 
 

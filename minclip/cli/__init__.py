@@ -20,12 +20,14 @@ from typing import Any
 # control characters, which can move the cursor; marks that reverse the text; bytes from file names that aren't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
-VERBS |= {"fetch": "basics", "info": "basics", "export": "basics"}  # command -> its module
+VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "blend"}  # command -> its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
+  minclip train PRESET --init MODEL             fine-tune MODEL: ViT-B/32, a file or folder of weights, a run
   minclip train PRESET --overfit 128            overfit 128 pairs, as a sanity check
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
+  minclip blend MODEL MODEL [--alpha 0.5]       a run with weights between those of two models
   minclip eval RUN [--data.root PATH] [--tasks cifar10,PATH]    a run's figures again, or your own images or classes
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"             the label that fits, or none of these
   minclip probe RUN [--task shape]              zero-shot against classifiers trained on labeled images
@@ -87,7 +89,7 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
     from .. import __version__
     from ..config import nearest, need
     from ..data.kaggle import SOURCES
-    from ..presets import PRESETS, preset
+    from ..presets import PRESETS
 
     verb = arguments[0] if arguments else "--help"
     usage = USAGE.format(version=__version__, presets=", ".join(PRESETS), sources=", ".join(SOURCES))
@@ -96,19 +98,9 @@ def dispatch(arguments: list[str]) -> dict[str, Any]:
         return {"minclip": __version__}
     need(verb in VERBS, f"no command is named {verb!r}{nearest(verb, VERBS)}: choose from {', '.join(VERBS)}")
     module = import_module(f".{VERBS[verb]}", __name__)
-    command = getattr(module, verb.title())
-    if verb != "train":
-        return fill(command, arguments[1:], f"minclip {verb}").run()
-    name = arguments[1] if len(arguments) > 1 else "-"
-    need(name[:1] != "-", f"minclip train needs a preset: {', '.join(PRESETS)}")
-    # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
-    options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in arguments[2:]]
-    options = [re.sub("^--overfit(?=$|=)", "--train.overfit", option) for option in options]
-    sets_eot = any(re.match("--model.text.eot.id", option) for option in options)
-    need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
-    towers = dict(re.findall(r"--model\.(vision|text)\.tower[= ](\S+)", " ".join(options)))
-    config = module.for_towers(preset(name), **towers)  # without the fields that these towers don't have
-    return fill(command, options, f"minclip train {name}", default=command(**vars(config))).run(name, options)
+    if verb == "train":
+        return module.run(arguments[1:])
+    return fill(getattr(module, verb.title()), arguments[1:], f"minclip {verb}").run()
 
 
 def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
@@ -117,6 +109,7 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
 
     from ..config import MinclipError
     from ..training import distributed
+    from .shared import similar_option
 
     printed = io.StringIO()
     try:
@@ -128,6 +121,8 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
+        if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", printed.getvalue()):
+            raise MinclipError(f"{program} has no option {unknown[1]}{similar_option(unknown[1], command)}") from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save

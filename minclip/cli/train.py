@@ -1,9 +1,11 @@
-"""minclip train: trains a run from a preset, any field of which can be overridden."""
+"""minclip train: trains a run from a preset, any field of which can be overridden, or fine-tunes a model."""
 
 import copy
+import difflib
 import errno
 import itertools
 import math
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +16,15 @@ import tyro
 from ..config import TRANSFORMERS, MinclipError, TrainConfig, nearest, need, unused_fields
 from ..course import plots
 from ..loop import train
+from ..presets import PRESETS, preset
 from ..training import distributed
 from ..training.watch import verdict
+from ..weights.files import WEIGHTS
+from ..weights.folder import look_up
+from ..weights.load import hub_repository
+from ..weights.openai import OPENAI
+from ..weights.start import fine_tuning
+from . import fill
 from .evaluate import print_figures
 from .shared import as_options, console
 
@@ -24,7 +33,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
-    """Train a CLIP from scratch, then print its figures."""
+    """Train a CLIP from scratch or, with --init MODEL, from the weights of another one, then print its figures."""
 
     name: str = ""  # the run's folder under runs/; by default the preset's name, numbered
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # continue from the last checkpoint of the run
@@ -32,7 +41,7 @@ class Train(TrainConfig):
     def run(self, preset_name: str, options: list[str]) -> dict[str, Any]:
         distributed.start(self.train.device)  # under torchrun every process runs this, and process 0 prints
         console.quiet = distributed.rank() > 0
-        default = preset_name + ("-overfit" if self.train.overfit else "")
+        default = preset_name + "-overfit" * bool(self.train.overfit)
         name = distributed.all_gather_object(self.name or (default if self.resume else free_name(default)))[0]
         folder = RUNS / name
         check_folder(folder, self.resume)
@@ -67,6 +76,45 @@ class Train(TrainConfig):
             console.print(f"or:  minclip classify {at} IMAGE --labels 'a dog, a cat'")
         result = {"run": str(folder), "step": last["step"], "seconds": last["seconds"], "figures": run.final}
         return {**result, "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None}
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    """The whole command, from its arguments after `train`."""
+    name, options = (arguments or ["-"])[0], arguments[1:]
+    need(name[:1] != "-", f"minclip train needs a preset: {', '.join(PRESETS)}")
+    # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
+    options = [re.sub(r"^--model\.(vision|text)(?=$|=)", r"--model.\1.tower", option) for option in options]
+    options = [re.sub("^--(overfit|init)(?=$|=)", r"--train.\1", option) for option in options]
+    words = [word for option in options for word in (option.split("=", 1) if option[:2] == "--" else [option])]
+    given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
+    sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
+    need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
+    config, folder = find_preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
+    init = given.get("--train.init", "")
+    if init[:1] not in ("", "-"):  # the defaults are then those of the weights, or of the run to resume
+        resumes = "--resume" in given and (folder / "model.safetensors").exists()
+        distributed.start(given.get("--train.device", config.train.device))
+        with distributed.on_each_machine_once():
+            config = fine_tuning(config, str(folder) if resumes else init)
+    towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
+    config = for_towers(config, **towers)  # without the fields that these towers don't have
+    return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
+
+
+def find_preset(name: str) -> TrainConfig:
+    """The preset; a MinclipError says what to type if `name` is a model, or photographs of one's own."""
+    path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
+    close = difflib.get_close_matches(name.lower().replace("/", "-"), models, n=1, cutoff=0.8)
+    model = models[close[0]] if close else hub_repository(name)
+    if path:
+        files = [path, *path.glob("*")] if path.is_dir() else [path]
+        model = name * any(file.suffix in WEIGHTS for file in files)
+    init = f" --init {shlex.quote(model)}" if model else ""
+    root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
+    command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"
+    meant = name not in PRESETS and (model or path or name in ("own", "shards"))
+    need(not meant, f"{name!r} is not a preset, which is a recipe: to train with flickr8k's, type {command}")
+    return preset(name)
 
 
 def free_name(name: str) -> str:

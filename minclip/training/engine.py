@@ -7,12 +7,12 @@ import timeit
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from ..batches import Batch
 from ..config import DataConfig, LoopConfig, MinclipError, TrainConfig, need
@@ -77,9 +77,17 @@ def schedule(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def set_lr(group: dict[str, Any], lr: float) -> None:
-    """In place where it is a tensor, from which a recorded step reads it."""
-    group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
+def set_lrs(optimizer: Optimizer, peaks: list[float], progress: float, *, warmup: float) -> float:
+    """Sets the groups' learning rates, from their `peaks`, and returns the `schedule`'s fraction.
+
+    A group that "starts" later has 0 until then (AdamW, Muon and decay change no bit), and a whole schedule afterwards.
+    """
+    for group, peak in zip(optimizer.param_groups, peaks):
+        start = group.get("starts", 0.0)
+        lr = peak * schedule((progress - start) / (1 - start), warmup) if progress >= start else 0.0
+        # in place where it is a tensor, from which a recorded step reads it
+        group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
+    return schedule(progress, warmup)
 
 
 def picture_size(progress: float, data: DataConfig) -> int:

@@ -86,33 +86,45 @@ EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "class_embedding
 )  # fmt: skip
 
 
-def parameter_groups(
-    model: CLIP, weight_decay: float, *, vision_lr: float | None = None, text_lr: float | None = None
-) -> list[dict]:
+def parameter_groups(model: CLIP, weight_decay: float, *, loop: LoopConfig | None = None) -> list[dict[str, Any]]:
     """Groups for the optimizer: weight decay, and Muon's steps, are for matrices only.
 
     Norms, biases, embeddings and the temperature are spared: shrinking them regularizes nothing.  Single numbers are a
-    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate of
-    its own has groups of its own, with that as their "lr"; frozen parameters are in none.
+    group of their own, because FSDP shards all others and a group must be of one kind.  A tower with a learning rate
+    of its own, layer decay or a later start (LP-FT) has groups with "lr" and "starts".  Frozen parameters are in none.
     """
-    own = {part: {"lr": lr} for part, lr in (("vision", vision_lr), ("text", text_lr)) if lr}
-    spared = {"weight_decay": 0.0}
+    loop, spared = loop or LoopConfig(), {"weight_decay": 0.0}
     kinds = {"matrix": {"weight_decay": weight_decay, "muon": True}, "spared": spared, "number": spared}
-    groups: dict[tuple[str, str], dict[str, Any]] = {
-        (part, kind): {"params": [], **kinds[kind], **own.get(part, {})} for part in ("", *own) for kind in kinds
-    }  # in the order of saved runs
+    decay, starts = loop.layer_decay, {"starts": loop.heads_first} if loop.heads_first else {}
+    rates = {part: getattr(loop, f"{part}_lr") for part in ("vision", "text")}
+    rates = {part: own or loop.lr for part, own in rates.items() if own or starts or decay < 1}
+    below = {x: n for part in rates if decay < 1 for x, n in levels_below(getattr(model, part)).items()}
+    groups: dict[tuple[int, int, int], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             tower, matrix = name.split(".")[0], parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
-            kind = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared"
-            groups[tower if tower in own else "", kind]["params"].append(parameter)
-    return [group for group in groups.values() if group["params"]]
+            kind, level = "number" if parameter.ndim == 0 else "matrix" if matrix else "spared", below.get(parameter, 0)
+            own = {"lr": rates[tower] * decay**level, **starts} if tower in rates else {}
+            place = 1 + [*rates].index(tower) if own else 0, level, [*kinds].index(kind)
+            groups.setdefault(place, {"params": [], **kinds[kind], **own})["params"].append(parameter)
+    return [groups[place] for place in sorted(groups)]  # in the order of saved runs
+
+
+def levels_below(tower: nn.Module) -> dict[nn.Parameter, int]:
+    """How far each parameter is below a tower's top: 0 after the blocks, 1 in the last one, most before them."""
+    blocks = list(getattr(tower, "blocks", ())) or [tower]
+    numbers = {x: number for number, block in enumerate(blocks, 1) for x in block.parameters()}
+    below, level, top = {}, 0, len(blocks) + 1
+    for x in tower.parameters():  # in the order in which they are used; what is between two blocks belongs to the first
+        level = numbers.get(x, level if level < len(blocks) else top)
+        below[x] = top - level
+    return below
 
 
 def make_optimizer(model: CLIP, loop: LoopConfig, *, autocast: torch.dtype | None = None) -> torch.optim.AdamW:
     """AdamW or Muon over the model's `parameter_groups`; fused: one kernel for all parameters."""
-    groups = parameter_groups(model, loop.weight_decay, vision_lr=loop.vision_lr, text_lr=loop.text_lr)
     kind = Muon if loop.optimizer == "muon" else AdamW
+    groups = parameter_groups(model, loop.weight_decay, loop=loop)
     optimizer = kind(groups, lr=loop.lr, betas=(loop.beta1, loop.beta2), fused=True)
     optimizer.dtype = torch.bfloat16 if autocast == torch.bfloat16 else torch.float32  # fp16's numbers end too soon
     return optimizer

@@ -18,7 +18,7 @@ from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
-from ..weights.config_json import FORMAT, from_dict, parse_json, to_dict
+from ..weights.config_json import FORMAT, from_dict, leaves, parse_json, read_fields, to_dict
 from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
@@ -60,10 +60,15 @@ class Run:
         """For each split, its figures at the end of the run; empty if the run has not ended."""
         return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Name and SHA-256 of the model that the run was fine-tuned from, or of the two that it blends; else {}."""
+        return read_fields(self.folder / "config.json").get("origin", {})
+
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
         folders.write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
-        write_run_config(Path(folder), self.config)
+        write_run_config(Path(folder), self.config, origin=self.origin)
         _write_lines(Path(folder), self.metrics)
 
 
@@ -98,23 +103,26 @@ def lock_run(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str]) -> None:
+def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str], origin: Any = None) -> None:
     """Creates the files of a new run in a folder without one; learnt.json gets the `names` of its photographs."""
     need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
         folders.write_json(folder / "learnt.json", names)
-    write_run_config(folder, config)
+    write_run_config(folder, config, origin=origin)
 
 
-def write_run_config(folder: Path, config: TrainConfig) -> None:
-    versions = {"format": FORMAT, "minclip": folders.package_version()}
-    folders.write_json(folder / "config.json", versions | to_dict(config))
+def write_run_config(folder: Path, config: TrainConfig, *, origin: Any = None) -> None:
+    """Writes config.json, with the `origin` of the weights: by default that of the file that is there."""
+    origin = origin or read_fields(folder / "config.json").get("origin")
+    about = {"format": FORMAT, "minclip": folders.package_version()} | ({"origin": origin} if origin else {})
+    folders.write_json(folder / "config.json", about | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
-    values = {k: v for k, v in folders.read_config(folder).items() if k not in ("format", "minclip")}
+    fields = folders.read_config(folder)
+    values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
 
@@ -218,11 +226,3 @@ def is_finished(folder: Path, loop: LoopConfig) -> bool:
     last = (read_metrics(folder) or [{}])[-1]
     reached = last.get("seconds", 0) >= 60 * loop.minutes if loop.minutes else last.get("step", 0) >= loop.steps
     return "final" in last and reached
-
-
-def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens nested groups of fields, {"train": {"lr": …}} -> {"train.lr": …}."""
-    out: dict[str, Any] = {}
-    for name, value in values.items():
-        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return out

@@ -12,6 +12,14 @@ to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
 POINTER = "is a placeholder of git-lfs: run `git lfs pull` in its folder, or download the file again"
 
 
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested groups of fields, {"train": {"lr": …}} -> {"train.lr": …}."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out
+
+
 def parse_json(text: str | bytes, where: str) -> Any:
     """Parses `text`; a MinclipError names its origin `where` if it is not valid JSON, or nested too deeply."""
     try:

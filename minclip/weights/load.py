@@ -46,15 +46,27 @@ def load(
     OpenCLIP's models.  The tokenizer, None (with a warning) if there is none, pads to the model's context length.
     MinclipError: the model can't be found, read or trusted.
     """
+    if look_up(name_or_path) is None and str(name_or_path) in OPENAI:
+        activation = activation or "quick_gelu"
+    model, tokenizer = read(find(name_or_path), activation, heads)
+    return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file or folder that `load` opens, downloaded if necessary."""
     name, path = str(name_or_path), look_up(name_or_path)
+    if path is None and name in OPENAI:
+        return find_openai(name)
+    if path is None and (repo := hub_repository(name)) and not nearest(name, OPENAI, cutoff=0.8):
+        return find_on_hub(repo)
+    return path or find_folder(name, others=OPENAI)
+
+
+def hub_repository(name: str) -> str:
+    """The "owner/name" of a repository of the hub, from its name or address; "" if `name` is neither."""
     hub = r"(?:hf-hub:|hf://|(?:https://)?(?:huggingface|hf)\.co/)?"
     repo = re.fullmatch(hub + r"(\w[\w.-]*/[\w.-]+)(?:/(?:tree|blob|resolve)/.*)?", name)
-    if path is None and name in OPENAI:
-        path, activation = find_openai(name), activation or "quick_gelu"
-    elif path is None and repo and not repo[1].endswith(WEIGHTS) and not nearest(name, OPENAI, cutoff=0.8):
-        path = find_on_hub(repo[1])
-    model, tokenizer = read(path or find_folder(name, others=OPENAI), activation, heads)
-    return model.to(device or "cpu"), Preprocess(model.config.vision), tokenizer
+    return repo[1] if repo and not repo[1].endswith(WEIGHTS) else ""
 
 
 def find_on_hub(repo: str) -> Path:

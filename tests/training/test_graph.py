@@ -90,8 +90,7 @@ def test_learning_rates_are_changed_in_place_and_are_never_whole_numbers(debug_m
     optimizer = make_optimizer(take.clip, LoopConfig(lr=1))
     Recorded(take.step, take.clip, optimizer)
     before = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        engine.set_lr(group, 0.25)
+    engine.set_lrs(optimizer, [0.5] * len(before), 0.5, warmup=0.0)
     assert all(group["lr"] is lr and lr == 0.25 for group, lr in zip(optimizer.param_groups, before))
 
 

@@ -15,6 +15,8 @@ from training_runs import all_trained, failure, same, tiny, trained
 
 from minclip.config import MinclipError
 from minclip.loop import train
+from minclip.model import CLIP
+from minclip.tokenizer import Tokenizer
 from minclip.training.run import Run, read_metrics
 
 pytestmark = pytest.mark.usefixtures("small_world")
@@ -107,6 +109,23 @@ def test_convolutions_and_batchnorm_are_shared_out_too(tmp_path):
     first, _ = in_processes(2, all_trained, tmp_path, runs)
     parameters = {name for name in first["ddp"] if "running" not in name and "tracked" not in name}
     same(*({name: first[way][name] for name in parameters} for way in ("fsdp", "ddp")))
+
+
+@pytest.mark.slow
+def test_many_processes_fine_tune_as_one_does(tmp_path):
+    # single numbers, levels of a tower, and the towers' late start are groups of their own for FSDP, too
+    loop = {"steps": 6, "layer_decay": 0.5, "heads_first": 0.5, "text_lr": 1e-4, "init": str(tmp_path / "mine")}
+    base = tiny(loop, loss="siglip")
+    tokenizer = Tokenizer([])
+    text = replace(base.model.text, vocab_size=tokenizer.vocab_size, eot_id=-1)
+    config = replace(base, model=replace(base.model, text=text))
+    CLIP(config.model).save_pretrained(tmp_path / "mine", tokenizer=tokenizer)
+    ways = {way: replace(config, train=replace(config.train, parallel=way)) for way in ("ddp", "fsdp")}
+    wanted = trained(tmp_path / "alone", config)
+    for of_process in in_processes(2, all_trained, tmp_path, ways):
+        for way in ways:
+            same(of_process[way], wanted)
+    assert Run.load(tmp_path / "fsdp").origin == Run.load(tmp_path / "alone").origin != {}
 
 
 @pytest.mark.slow

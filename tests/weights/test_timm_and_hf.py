@@ -24,14 +24,14 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 
 import minclip
 from minclip.cli import main
-from minclip.config import CLIPConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
+from minclip.config import CLIPConfig, LoopConfig, MinclipError, TextConfig, TrainConfig, VisionConfig
 from minclip.loop import train
 from minclip.model import CLIP
 from minclip.tokenizer import Tokenizer
 from minclip.training.optim import parameter_groups
 from minclip.training.parallel import recompute_blocks
 from minclip.training.run import Run
-from minclip.weights import towers
+from minclip.weights import start, towers
 from minclip.weights.config_json import from_dict, to_dict
 from minclip.weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
@@ -323,7 +323,7 @@ def rates_at_the_end(run):
 
 def test_decay_spares_the_embeddings_of_pretrained_towers(built):
     names = {id(parameter): name for name, parameter in built[0].named_parameters()}
-    groups = parameter_groups(built[0], 0.1, vision_lr=1e-5)
+    groups = parameter_groups(built[0], 0.1, loop=LoopConfig(vision_lr=1e-5))
     decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(names)
     embeddings = ("word_embeddings", "position_embeddings", "token_type_embeddings", "pos_embed", "cls_token")
@@ -344,7 +344,7 @@ def test_a_frozen_tower_stays_as_it_was(bert, tmp_path, monkeypatch, freeze, fro
         clip.text.fetch()
         seen.update({name: value.clone() for name, value in clip.state_dict().items()})
 
-    monkeypatch.setattr(training, "fetch_weights", remember)  # a ResNet, for its BatchNorm, at random
+    monkeypatch.setattr(start, "fetch_weights", remember)  # a ResNet, for its BatchNorm, at random
     config = run_of(bert, {"freeze": freeze, "ema": 0.5, "lr": 1e-3}, replace(VIT, tower="timm:test_resnet"))
     run = short_train(config, tmp_path / "run")
     moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, seen[name])}
@@ -360,6 +360,18 @@ def test_a_frozen_tower_stays_as_it_was(bert, tmp_path, monkeypatch, freeze, fro
     optimizer = torch.load(run.folder / "state.pt", weights_only=True)["optimizer"]
     known = {name for group in optimizer["param_groups"] for name in group["params"]} | optimizer["state"].keys()
     assert not [name for name in known if name.startswith(tuple(tower + "." for tower in frozen))]
+
+
+def test_a_run_of_such_towers_is_fine_tuned_without_their_origin(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "fetch_weights", lambda clip: None)
+    first = short_train(run_of(bert, {"text_lr": None}), tmp_path / "first")
+    monkeypatch.setattr(start, "fetch_weights", lambda clip: 1 / 0)
+    config = start.fine_tuning(first.config, str(first.folder))
+    config = replace(config, train=replace(config.train, steps=1, lr=1e-30, layer_decay=0.5, eval_every=None))
+    second = short_train(config, tmp_path / "second")
+    weights = second.model.state_dict()
+    assert all(torch.allclose(x, weights[n], rtol=0, atol=1e-20) for n, x in first.model.state_dict().items())
+    assert second.tokenizer(TEXTS).equal(first.tokenizer(TEXTS)) and second.origin["name"] == str(first.folder)
 
 
 def test_frozen_towers_have_no_dropout_and_no_new_statistics_in_training(built):
@@ -437,7 +449,7 @@ def test_a_run_goes_on_and_opens_without_its_owners(timm_hub, hub, tmp_path, mon
 @pytest.mark.slow
 def test_the_command_line_takes_a_tower_by_name(bert, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "fetch_weights", lambda clip: None)
+    monkeypatch.setattr(start, "fetch_weights", lambda clip: None)
     short = ["--model.vision", "timm:test_vit", f"--model.text=hf:{bert}", "--train.text-lr", "1e-5", "--json"]
     loop = "--data.image-size 32 --data.size 64 --train.batch-size 32 --train.steps 2 --train.device cpu --train.eval-every 0"
     assert main(["train", "shapes", *short, *loop.split()]) == 0

@@ -1,0 +1,48 @@
+"""minclip blend: a run with weights between those of two models."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import need
+from ..training.run import lock_run, read_learnt
+from ..weights import folder as folders
+from ..weights.config_json import read_fields
+from ..weights.load import find, load
+from ..weights.start import blended, origin_of
+from .shared import RunArgument, console
+from .train import RUNS, free_name
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Write a run with the weights (1 - alpha) * A + alpha * B of two models, for example before and after fine-tuning.
+
+    A fine-tuned model is better on its own data and often worse elsewhere; weights in between are often good at both
+    (WiSE-FT, Wortsman et al. 2022).  Data and recipe in the run's config are those of B or, if B isn't a run, of A.
+    """
+
+    a: RunArgument
+    b: RunArgument
+    alpha: float = 0.5  # 0 is A, 1 is B
+    name: str = ""  # the run's folder under runs/; by default "blend", numbered
+
+    def run(self) -> dict[str, Any]:
+        folder = RUNS / (self.name or free_name("blend"))
+        need(not (folder / "config.json").exists(), f"{folder} holds a run already: choose another --name")
+        (a, _, first), (b, _, second) = load(self.a), load(self.b)
+        model = blended(a, b, self.alpha)
+        same = first is None or second is None or first.to_json() == second.to_json()
+        need(same, f"{self.a} and {self.b} have different vocabularies, so their weights can't be blended")
+        origin = {"blend": [origin_of(self.a), origin_of(self.b)], "alpha": self.alpha}
+        configs = {path: read_fields(path / "config.json") for path in (find(self.b), find(self.a))}
+        runs = {path: fields for path, fields in configs.items() if "train" in fields}
+        config = next(iter(runs.values()), {}) | {"origin": origin}
+        learnt = sorted({name for path in runs for name in read_learnt(path)})
+        with lock_run(folder):
+            folders.write_folder(folder, model, tokenizer=second or first)
+            if learnt:
+                folders.write_json(folder / "learnt.json", learnt)
+            folders.write_json(folder / "config.json", folders.read_config(folder) | config)
+        console.print(f"saved in {folder}\ntry: minclip {'eval' if runs else 'classify'} {shlex.quote(str(folder))}")
+        return {"run": str(folder), **origin}
