@@ -109,11 +109,8 @@ class Probe:
         few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot.score)
 
-        chosen_on = "val" if "val" in sets else "a fifth of train"
         sizes = [f"{len(sets[key][1]) if key in sets else 0:,} {key}" for key in ("train", "val", "test")]
-        console.print(
-            f"{self.task}: images {', '.join(sizes)}; C was chosen on {chosen_on}", *zero_shot.notes, "", sep="\n"
-        )
+        console.print(f"{self.task}: images {', '.join(sizes)}", *zero_shot.notes, "", sep="\n")
         rows = [("chance", f"{zero_shot.chance:.1%}"), ("zero-shot", f"{zero_shot.score:.1%}")]
         rows += [(f"{k} per class", f"{f['mean']:.1%} ± {100 * f['std']:.1f}", f"{f['c']:.2g}") for k, f in few.items()]
         rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))

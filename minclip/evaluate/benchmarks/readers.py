@@ -160,9 +160,8 @@ def caltech101(d: Any, split: str) -> tuple[Any, ...]:
     labels, classes = data.labels, data.class_names
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:30] for c in range(len(classes))])
-    return _subset(
-        data.images.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train)
-    )
+    rows = np.sort(train) if split == "train" else np.setdiff1d(order, train)
+    return _subset(data.images.paths, labels, classes, rows)
 
 
 def voc2007(d: Any, split: str) -> tuple[Any, ...]:
