@@ -113,7 +113,8 @@ class Classify:
 def images_at(path: Path) -> list[Path]:
     """The image `path`, or the images in that folder and its subfolders."""
     found = [path / image for image in Source.open(path, "").images] if path.is_dir() else [path]
-    need(found and found[0].exists(), f"{path}: no image found, looked for {', '.join(endings())}")
+    looked = f"no image found, looked for {', '.join(endings())}"
+    need(found and found[0].exists(), f"{path}: {looked}: give files or folders, and all labels in one text")
     return found
 
 

@@ -212,6 +212,9 @@ MISTAKES = [
     (["star.png", "gone.png", "--labels", "a, b"], "gone.png"),
     (["empty", "--labels", "a, b"], "empty: no image"),
     (["star.png", "--labels", " ; ;"], "--labels"),
+    (["star.png", "--labels", "a dog", "a cat"], "quotes"),
+    (["star.png", "--labels", "a", "dog,", "a", "cat"], "quotes"),
+    (["*.png", "--labels", "a, b"], "*.png"),
     (["star.png", "--labels", "a, b", "--none-below", "20"], "--none-below 20.0"),
     (["star.png", "--labels", "a, b", "--none-below", "nan"], "--none-below nan"),
 ]

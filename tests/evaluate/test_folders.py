@@ -177,7 +177,7 @@ def test_names_are_read_from_files_as_they_lie_about(tmp_path, case):
 
 
 def test_folders_of_words_may_have_names_too_and_need_not_all(tmp_path):
-    put(tmp_path / "names.txt", "golden retriever,a dog\n狗, 犬\nunknown,x\n".encode())
+    put(tmp_path / "names.txt", "golden retriever: a dog\n狗, 犬\nunknown,x\n".encode())
     assert read_names(tmp_path / "names.txt", ("Cat", "golden retriever", "狗")) == {
         "golden retriever": "a dog",
         "狗": "犬",

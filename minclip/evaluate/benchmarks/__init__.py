@@ -146,7 +146,7 @@ def read_names(file: str | Path, classes: Sequence[str]) -> dict[str, Any]:
     lines = table = read_text(file)
     if isinstance(lines, list):
         any_class = "|".join(re.escape(c) for c in sorted(classes, key=len, reverse=True))
-        form = re.compile(rf'("?)({any_class})\1(?:\s*[\t,]|(?<=\d)\s)\s*"?(.+?)"?')
+        form = re.compile(rf'("?)({any_class})\1(?:\s*[\t,;:]|(?<=\d)\s)\s*"?(.+?)"?')
         table = {m[2]: m[3] for line in lines if (m := form.fullmatch(str(line)))}
         ids = [c for c in table if c[0] == "n" and CODE.fullmatch(c)]
         table |= zip(ids, class_names("imagenet", distinct(ids, [table[c].split(", ") for c in ids])))
