@@ -200,13 +200,13 @@ class DataConfig:
 class LoopConfig:
     """The training loop."""
 
-    init: str = ""  # model to fine-tune: anything that minclip.load opens; "" trains from scratch
     seed: Annotated[int, "[0, 4294967295]"] = 0  # decides all random numbers in training
     batch_size: Pairs = 256  # pairs in one contrastive loss, over all processes
     micro_batch: Count | None = None  # pairs that a process embeds at a time (gradient caching); None embeds all
     loss_chunk: Count | None = None  # rows of the similarity matrix at a time; None: all, or 16 MB above 4,096 pairs
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon orthogonalizes the updates of matrices (training/optim.py)
     lr: Positive = 1e-3  # peak learning rate, after the warm-up
+    init: str = ""  # model to fine-tune: anything that minclip.load opens; "" trains from scratch
     vision_lr: Positive | None = None  # peak learning rate of the image tower, without its projection; None is lr
     text_lr: Positive | None = None  # peak learning rate of the text tower, without its projection; None is lr
     layer_decay: Annotated[float, "(0, 1]"] = 1.0  # learning rate of each block of a tower relative to the one above it

@@ -122,7 +122,9 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
         if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", printed.getvalue()):
-            raise MinclipError(f"{program} has no option {unknown[1]}{similar_option(unknown[1], command)}") from None
+            quotes = ": put a text with spaces, or a list such as all labels, into one pair of quotes"
+            hint = similar_option(unknown[1], command) if unknown[1][0] == "-" else quotes
+            raise MinclipError(f"{program} has no option {unknown[1]}{hint}") from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save
