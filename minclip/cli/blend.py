@@ -7,10 +7,9 @@ from typing import Any
 from ..config import need
 from ..training.run import lock_run, read_learnt
 from ..weights import folder as folders
-from ..weights.config_json import read_fields
-from ..weights.load import find, load
+from ..weights.load import load
 from ..weights.start import blended, origin_of
-from .shared import RunArgument, console
+from .shared import RunArgument, console, find_run
 from .train import RUNS, free_name
 
 
@@ -35,14 +34,13 @@ class Blend:
         same = first is None or second is None or first.to_json() == second.to_json()
         need(same, f"{self.a} and {self.b} have different vocabularies, so their weights can't be blended")
         origin = {"blend": [origin_of(self.a), origin_of(self.b)], "alpha": self.alpha}
-        configs = {path: read_fields(path / "config.json") for path in (find(self.b), find(self.a))}
-        runs = {path: fields for path, fields in configs.items() if "train" in fields}
-        config = next(iter(runs.values()), {}) | {"origin": origin}
-        learnt = sorted({name for path in runs for name in read_learnt(path)})
+        runs = [run for run in map(find_run, (self.b, self.a)) if run]
+        learnt = sorted({name for run in runs for name in read_learnt(run)})
         with lock_run(folder):
             folders.write_folder(folder, model, tokenizer=second or first)
             if learnt:
                 folders.write_json(folder / "learnt.json", learnt)
-            folders.write_json(folder / "config.json", folders.read_config(folder) | config)
+            config = folders.read_config(runs[0] if runs else folder)
+            folders.write_json(folder / "config.json", config | {"origin": origin})
         console.print(f"saved in {folder}\ntry: minclip {'eval' if runs else 'classify'} {shlex.quote(str(folder))}")
         return {"run": str(folder), **origin}
