@@ -109,7 +109,6 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
 
     from ..config import MinclipError
     from ..training import distributed
-    from .shared import similar_option
 
     printed = io.StringIO()
     try:
@@ -121,8 +120,6 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
-        if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", printed.getvalue()):
-            raise MinclipError(f"{program} has no option {unknown[1]}{similar_option(unknown[1], command)}") from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save

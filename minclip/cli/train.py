@@ -29,6 +29,8 @@ from .evaluate import print_figures
 from .shared import as_options, console
 
 RUNS = Path("runs")
+# what other programs call an option; of names like those here, tyro tells the nearest
+OTHERS = {"--epochs": "--train.steps or --train.minutes", "--learning-rate": "--train.lr", "--pretrained": "--init"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
     options = [re.sub("^--(overfit|init)(?=$|=)", r"--train.\1", option) for option in options]
     words = [word for option in options for word in (option.split("=", 1) if option[:2] == "--" else [option])]
     given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
+    for foreign in OTHERS.keys() & {word.replace("_", "-") for word in words}:
+        raise MinclipError(f"minclip train has no option {foreign}: use {OTHERS[foreign]}")
     sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
     need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
     config, folder = find_preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))

@@ -95,21 +95,21 @@ def test_files_and_folders_in_place_of_a_preset_tell_the_command(runs, capfd):
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        ("--epochs", "--train.steps or --train.minutes?"),
-        ("--num_epochs", "--train.steps or --train.minutes?"),
-        ("--lr", "--train.lr?"),
-        ("--learning-rate", "--train.lr?"),
-        ("--batch_size=3", "--train.batch-size?"),
-        ("--train.batch-sise", "--train.batch-size?"),
-        ("--data.batch-size", "--train.batch-size?"),
-        ("--image-size", "--data.image-size?"),
-        ("--pretrained", "--init?"),
+        ("--epochs", "--train.steps or --train.minutes"),
+        ("--epochs=5", "--train.steps or --train.minutes"),
+        ("--lr", "--train.lr"),
+        ("--learning_rate", "--train.lr"),
+        ("--batch-size", "--train.batch-size"),
+        ("--train.batch-sise", "--train.batch-size"),
+        ("--data.batch-size", "--train.batch-size"),
+        ("--image-size", "--data.image-size"),
+        ("--pretrained", "--init"),
         ("--nonsense", "--help"),
     ],
 )
 def test_an_unknown_option_tells_the_nearest(here, capfd, typed, meant):
     said = told(capfd, "train", "shapes", typed, "3")
-    assert typed.split("=")[0] in said and meant in said
+    assert typed.split("=")[0].replace("_", "-") in said.replace("_", "-") and meant in said
 
 
 def test_an_option_of_another_command_is_not_proposed(here, capfd):
