@@ -14,10 +14,8 @@ from .presets import PRESETS
 from .recall import retrieval
 from .tokenizer import Tokenizer
 from .training.run import Run
-from .weights.folder import package_version
+from .weights.config_json import VERSION as __version__  # noqa: F401
 from .weights.load import load
-
-__version__ = package_version()
 
 __all__ = [
     "CLIP", "PRESETS", "CLIPConfig", "DataConfig", "LoopConfig", "MinclipError", "Pairs", "Run", "TextConfig",

@@ -1,7 +1,6 @@
 """minclip train: trains a run from a preset, any field of which can be overridden, or fine-tunes a model."""
 
 import copy
-import difflib
 import errno
 import itertools
 import math
@@ -108,11 +107,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
 def find_preset(name: str) -> TrainConfig:
     """The preset; a MinclipError says what to type if `name` is a model, or photographs of one's own."""
     path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
-    close = difflib.get_close_matches(name.lower().replace("/", "-"), models, n=1, cutoff=0.8)
-    model = models[close[0]] if close else hub_repository(name)
+    model = models.get(name.lower().replace("/", "-")) or hub_repository(name)
     if path:
-        files = [path, *path.glob("*")] if path.is_dir() else [path]
-        model = name * any(file.suffix in WEIGHTS for file in files)
+        model = name * any(file.suffix in WEIGHTS for file in (path, *path.glob("*")))
     init = f" --init {shlex.quote(model)}" if model else ""
     root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
     command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"

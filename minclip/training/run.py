@@ -18,7 +18,7 @@ from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
-from ..weights.config_json import FORMAT, from_dict, leaves, parse_json, read_fields, to_dict
+from ..weights.config_json import FORMAT, VERSION, from_dict, leaves, parse_json, read_fields, to_dict
 from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
@@ -110,7 +110,7 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
 
 def write_run_config(folder: Path, config: TrainConfig, **more: Any) -> None:
     """Writes config.json; further fields in a file that is there, such as the origin of the weights, are kept."""
-    about = {"format": FORMAT, "minclip": folders.package_version()}
+    about = {"format": FORMAT, "minclip": VERSION}
     folders.write_json(folder / "config.json", read_fields(folder / "config.json") | about | more | to_dict(config))
 
 

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -16,18 +15,11 @@ from torch import Tensor
 from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from .config_json import FORMAT, from_dict, read_fields, to_dict
+from .config_json import FORMAT, VERSION, from_dict, read_fields, to_dict
 from .files import WEIGHTS, errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
 from .towers import check_memory, read_tokenizer
-
-
-def package_version() -> str:
-    try:
-        return version("minclip")
-    except PackageNotFoundError:  # a checkout that was not installed
-        return "0"
 
 
 def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
@@ -58,7 +50,7 @@ def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtyp
     """Writes a model and, unless it is None, its tokenizer; `dtype` torch.float16 halves the file's size."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
+    write_json(folder / "config.json", {"format": FORMAT, "minclip": VERSION, "model": to_dict(model.config)})
     write_weights(folder / "model.safetensors", model.state_dict(), dtype=dtype)
     if tokenizer is not None:
         atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())

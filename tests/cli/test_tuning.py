@@ -71,7 +71,7 @@ def test_a_model_to_start_from_that_is_not_there(here, capfd):
 
 
 MODELS = {"ViT-B/32": "ViT-B/32", "ViT-B-32": "ViT-B/32", "vit-b-16": "ViT-B/16", "RN50": "RN50", "rn101": "RN101"}
-MODELS |= {"ViT-B/23": "ViT-B/32", "laion/CLIP-ViT-B-32": "laion/CLIP-ViT-B-32"}
+MODELS |= {"laion/CLIP-ViT-B-32": "laion/CLIP-ViT-B-32"}
 
 
 @pytest.mark.parametrize("name", MODELS)
