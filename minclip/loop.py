@@ -22,9 +22,8 @@ from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
 from .weights import start
 from .weights.config_json import to_dict
-from .weights.folder import check_size
 from .weights.load import load
-from .weights.towers import read_tokenizer
+from .weights.towers import check_memory, read_tokenizer
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
@@ -53,7 +52,8 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
         with distributed.on_each_machine_once():  # the first process downloads, the others reuse its files
             source = load(loop.init) if loop.init and fresh else None
             config = config if resume else start.complete(config, source)
-        check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
+        with torch.device("meta"):  # in which nothing is filled
+            check_memory(CLIP(config.model), copies=4)  # weights, gradients, and two moments of the optimizer
         stream = Stream(config)
         if resume:
             runs.check_images(folder, stream.names)

@@ -96,9 +96,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     init = given.get("--train.init", "")
     if init[:1] not in ("", "-"):  # the defaults are then those of the weights, or of the run to resume
         resumes = "--resume" in given and (folder / "model.safetensors").exists()
-        distributed.start(given.get("--train.device", config.train.device))
-        with distributed.on_each_machine_once():
-            config = fine_tuning(config, str(folder) if resumes else init)
+        config = fine_tuning(config, str(folder) if resumes else init)
     towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
     config = for_towers(config, **towers)  # without the fields that these towers don't have
     return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)

@@ -169,10 +169,12 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     reached = [name for name, x in grads.items() if x is not None and x.any()]
     missed = [part for part in ("vision", "text", "logit_scale") if not any(n.startswith(part) for n in reached)]
     cosines, std = {"image": mean_cosine(image), "text": mean_cosine(text)}, float(images.std())
+    lengths = {"image": float(image.norm(dim=1).mean()), "text": float(text.norm(dim=1).mean())}
     different, of_all = len(torch.unique(batch.ids, dim=0)), len(batch.ids)
     same = "features are nearly the same vector: the tower has collapsed, or its inputs are all alike"
     causes = {
         **{f"no gradient reaches {n}: it is frozen, detached, or dead": n not in model.frozen for n in missed},
+        **{f"the {name} features have length {x:.3g}, not 1": abs(x - 1) > 0.1 for name, x in lengths.items()},
         **{f"all {name} {same} (mean cosine {cosine:.3f})": cosine > 0.98 for name, cosine in cosines.items()},
         "the images of a batch are all alike": images.std(dim=0).mean() < 1e-3,
         f"pixels have a standard deviation of {std:.2g}, not 1: check model.vision.mean and std": not 0.2 < std < 5,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,21 +98,10 @@ def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, nam
                 wrong.setdefault("of another shape", []).append(f"{name} {tuple(x.shape)}, not {tuple(place.shape)}")
             else:  # fp32, whatever the file has: only the training loop uses low precision
                 place.copy_(x.detach().reshape(place.shape))
-        listed = [f"{len(found)} {what}: {at_most_ten(sorted(found))}" for what, found in wrong.items() if found]
+        listed = [f"{len(found)} {what}: {', '.join(sorted(found)[:10])}" for what, found in wrong.items() if found]
         need(not listed, f"the tensors do not fit the config; {'; '.join(listed)}")
         model.load_state_dict(ours, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
-
-
-def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
-    """`check_memory` for the model of `config`, without building it in memory."""
-    with torch.device("meta"):
-        check_memory(CLIP(config), copies=copies)
-
-
-def at_most_ten(names: Sequence[str]) -> str:
-    """The first ten names as text, and how many more there are."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def look_up(name_or_path: str | Path) -> Path | None:

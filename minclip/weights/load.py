@@ -103,9 +103,8 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
-    what = next((what for part, what in names.SIGNS.items() if any(part in name for name in tensors)), "another model")
-    listed = ", ".join(sorted(tensors)[:10])
-    need(format, f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {what}: it holds {listed}")
+    held = f"it holds {', '.join(sorted(tensors)[:10])} (minclip's own weights need their config.json beside them)"
+    need(format, f"{path} is not a whole CLIP of OpenAI, OpenCLIP or transformers: {held}")
     beside = folder / CONFIGS[format]
     declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it

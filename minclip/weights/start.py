@@ -10,7 +10,6 @@ from ..config import CLIPConfig, Default, TrainConfig, need
 from ..model import CLIP
 from ..training import distributed
 from .config_json import leaves, to_dict
-from .folder import at_most_ten
 from .hub import sha256
 from .load import find, load, weights_file
 from .towers import complete_config, fetch_weights, new_tokenizer
@@ -39,7 +38,7 @@ def differences(ours: CLIPConfig, theirs: CLIPConfig, *free: str) -> str:
     """Fields in which two architectures differ, with both values; "" if there are none but dropout and `free`."""
     a, b = (leaves(to_dict(config), "model.") for config in (ours, theirs))
     names = [name for name in a if a[name] != b[name] and not name.endswith(("dropout", *free))]
-    return at_most_ten([f"{name} ({a[name]!r:.40} and {b[name]!r:.40})" for name in names])
+    return ", ".join(f"{name} ({a[name]!r:.40} and {b[name]!r:.40})" for name in names)
 
 
 def complete(config: TrainConfig, source: Source) -> TrainConfig:

@@ -213,6 +213,15 @@ def test_features_that_are_one_vector_are_told(name):
     assert not any(said([line(loss=20.0)], model=model))
 
 
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_features_of_another_length_are_told(name):
+    model = CLIP(MODEL)
+    encode = getattr(model, f"encode_{name}")
+    setattr(model, f"encode_{name}", lambda x, normalize=False: 50 * encode(x, normalize=normalize))
+    (cause,) = watch.causes_in_batch(model, batch())
+    assert f"{name} features have length 50" in cause
+
+
 def change(pairs, images=None, ids=None):
     return Batch(pairs.images if images is None else images, pairs.ids if ids is None else ids)
 
