@@ -20,7 +20,7 @@ from typing import Any
 # control characters, which can move the cursor; marks that reverse the text; bytes from file names that aren't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
-VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "blend"}  # command -> its module
+VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "train"}  # command -> its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}

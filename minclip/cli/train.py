@@ -1,4 +1,4 @@
-"""minclip train: trains a run from a preset, any field of which can be overridden, or fine-tunes a model."""
+"""minclip train makes a run from a preset, any field of which can be overridden, or from a model; blend from two."""
 
 import copy
 import errno
@@ -17,15 +17,16 @@ from ..course import plots
 from ..loop import train
 from ..presets import PRESETS, preset
 from ..training import distributed
+from ..training.run import lock_run, read_learnt
 from ..training.watch import verdict
+from ..weights import folder as folders
 from ..weights.files import WEIGHTS
-from ..weights.folder import look_up
-from ..weights.load import hub_repository
+from ..weights.load import hub_repository, load
 from ..weights.openai import OPENAI
-from ..weights.start import fine_tuning
+from ..weights.start import blended, fine_tuning, origin_of
 from . import fill
 from .evaluate import print_figures
-from .shared import as_options, console
+from .shared import RunArgument, as_options, console, find_run
 
 RUNS = Path("runs")
 # what other programs call an option; of names like those here, tyro tells the nearest
@@ -104,7 +105,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 def find_preset(name: str) -> TrainConfig:
     """The preset; a MinclipError says what to type if `name` is a model, or photographs of one's own."""
-    path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
+    path, models = folders.look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
     model = models.get(name.lower().replace("/", "-")) or hub_repository(name)
     if path:
         model = name * any(file.suffix in WEIGHTS for file in (path, *path.glob("*")))
@@ -123,7 +124,7 @@ def free_name(name: str) -> str:
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Raises MinclipError unless every process sees the run to resume; prints a note on what machines must share."""
+    """Raises MinclipError unless every process sees the run to resume."""
     ready = distributed.all_gather_object(not resume or (folder / "config.json").exists())
     if not ready[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
@@ -131,10 +132,6 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise MinclipError(f"{folder} holds no run to resume{hint}: to start one, leave out --resume")
     lacking = ", ".join(str(rank) for rank, there in enumerate(ready) if not there)
     need(not lacking, f"process {lacking} can't see {folder}, which every machine needs to resume: share or copy it")
-    machines = distributed.all_gather_object(distributed.local_rank()).count(0)
-    if machines > 1:
-        needed = "Every machine needs the data and, to continue with --resume, that folder"
-        console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")
 
 
 def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
@@ -147,3 +144,36 @@ def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
     then = {"vision": model.vision.tower, "text": model.text.tower, **towers}
     activation = model.activation if TRANSFORMERS.intersection(then.values()) else "gelu"
     return replace(config, model=replace(model, activation=activation))
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Write a run with the weights (1 - alpha) * A + alpha * B of two models, for example before and after fine-tuning.
+
+    A fine-tuned model is better on its own data and often worse elsewhere; weights in between are often good at both
+    (WiSE-FT, Wortsman et al. 2022).  Data and recipe in the run's config are those of B or, if B isn't a run, of A.
+    """
+
+    a: RunArgument
+    b: RunArgument
+    alpha: float = 0.5  # 0 is A, 1 is B
+    name: str = ""  # the run's folder under runs/; by default "blend", numbered
+
+    def run(self) -> dict[str, Any]:
+        folder = RUNS / (self.name or free_name("blend"))
+        need(not (folder / "config.json").exists(), f"{folder} holds a run already: choose another --name")
+        (a, _, first), (b, _, second) = load(self.a), load(self.b)
+        model = blended(a, b, self.alpha)
+        same = first is None or second is None or first.to_json() == second.to_json()
+        need(same, f"{self.a} and {self.b} have different vocabularies, so their weights can't be blended")
+        origin = {"blend": [origin_of(self.a), origin_of(self.b)], "alpha": self.alpha}
+        runs = [run for run in map(find_run, (self.b, self.a)) if run]
+        learnt = sorted({name for run in runs for name in read_learnt(run)})
+        with lock_run(folder):
+            folders.write_folder(folder, model, tokenizer=second or first)
+            if learnt:
+                folders.write_json(folder / "learnt.json", learnt)
+            config = folders.read_config(runs[0] if runs else folder)
+            folders.write_json(folder / "config.json", config | {"origin": origin})
+        console.print(f"saved in {folder}\ntry: minclip {'eval' if runs else 'classify'} {shlex.quote(str(folder))}")
+        return {"run": str(folder), **origin}
