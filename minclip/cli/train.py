@@ -29,8 +29,9 @@ from .evaluate import print_figures
 from .shared import RunArgument, as_options, console, find_run
 
 RUNS = Path("runs")
-# what other programs call an option; of names like those here, tyro tells the nearest
-OTHERS = {"--epochs": "--train.steps or --train.minutes", "--learning-rate": "--train.lr", "--pretrained": "--init"}
+# what other programs call an option, and what a run decides by itself; tyro suggests an option for a similar word
+INSTEAD = {"--model.text.eot-id": "--model.text.vocab-size, since the end token comes from the run's own tokenizer"}
+INSTEAD |= {"--epochs": "--train.steps or --train.minutes", "--learning-rate": "--train.lr", "--pretrained": "--init"}
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
     options = [re.sub("^--(overfit|init)(?=$|=)", r"--train.\1", option) for option in options]
     words = [word for option in options for word in (option.split("=", 1) if option[:2] == "--" else [option])]
     given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
-    for foreign in OTHERS.keys() & {word.replace("_", "-") for word in words}:
-        raise MinclipError(f"minclip train has no option {foreign}: use {OTHERS[foreign]}")
-    sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
-    need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
+    for option in INSTEAD.keys() & {word.replace("_", "-") for word in words}:
+        raise MinclipError(f"minclip train takes no {option}: use {INSTEAD[option]}")
     config, folder = find_preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
     init = given.get("--train.init", "")
     if init[:1] not in ("", "-"):  # the defaults are then those of the weights, or of the run to resume
