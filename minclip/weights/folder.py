@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .config_json import FORMAT, VERSION, from_dict, read_fields, to_dict
 from .files import WEIGHTS, errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
+from .openai import OPENAI
 from .towers import check_memory, read_tokenizer
 
 
@@ -117,13 +118,13 @@ def look_up(name_or_path: str | Path) -> Path | None:
     return next(models, places[0] if places else None)
 
 
-def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path:
+def find_folder(name_or_path: str | Path) -> Path:
     """The folder that `look_up` finds; otherwise a MinclipError suggests the nearest name and lists all that exist."""
     if (folder := look_up(name_or_path)) and folder.is_dir():
         return folder
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
-    named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
-    there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
-    where = f"minclip looked in the current folder, in runs and in {data_folder()}"
-    hub = "; OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K" if others else ""
-    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}{hub}")
+    named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *OPENAI])}"
+    there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *OPENAI])
+    where = f"minclip looked in the current folder, in runs and in {data_folder()}, and knows {there}"
+    hub = "OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    raise MinclipError(f"no run or model is named {named}: {where}; {hub}")

@@ -59,7 +59,7 @@ def find(name_or_path: str | Path) -> Path:
         return find_openai(name)
     if path is None and (repo := hub_repository(name)) and not nearest(name, OPENAI, cutoff=0.8):
         return find_on_hub(repo)
-    return path or find_folder(name, others=OPENAI)
+    return path or find_folder(name)
 
 
 def hub_repository(name: str) -> str:
