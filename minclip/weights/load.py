@@ -104,7 +104,7 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
     held = f"it holds {', '.join(sorted(tensors)[:10])} (minclip's own weights need their config.json beside them)"
-    need(format, f"{path} is not a whole CLIP of OpenAI, OpenCLIP or transformers: {held}")
+    need(format, f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers with both towers: {held}")
     beside = folder / CONFIGS[format]
     declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it
