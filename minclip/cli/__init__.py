@@ -120,6 +120,9 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
+        if stray := re.search(r"Unrecognized options: ([^\s=,-][^\s=,]*)", printed.getvalue()):
+            quotes = "put a text with spaces, or a list such as all labels, into one pair of quotes"
+            raise MinclipError(f"{program} has no option {stray[1]}: {quotes}") from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save

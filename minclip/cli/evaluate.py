@@ -8,12 +8,11 @@ from ..config import DataConfig, need
 from ..course.plots import few_shot_curve, task_bars
 from ..data import open_data
 from ..data.stream import evaluation
-from ..evaluate import few_shot, final_figures, linear_probe
-from ..evaluate.probe import crossing
+from ..evaluate import final_figures
+from ..evaluate.probe import crossing, few_shot, linear_probe
 from ..evaluate.tasks import probe_sets, run_tasks, task_names
-from ..training.engine import pick_device
-from ..training.run import Run, read_learnt
-from ..weights.folder import look_up
+from ..training.run import read_learnt, read_run_config
+from ..weights.folder import find_folder, look_up
 from ..weights.openai import OPENAI
 from .shared import Download, RunArgument, console, find_run, open_model, print_table, save_picture
 
@@ -54,26 +53,22 @@ class Eval:
             return self.run_tasks()
         stray = self.classes or self.templates or self.download or self.out
         need(not stray, "--classes, --templates, --download and --out belong to --tasks: add, say, --tasks cifar10")
-        name, folder, run = self.run_folder, find_run(self.run_folder), None
+        name, folder = self.run_folder, find_run(self.run_folder)
         given = {k: v for k, v in {**vars(self.data), "root": self.data.root or self.root}.items() if v}
         is_model = not folder and (look_up(name) or name in OPENAI or (name.count("/") == 1 and name[:5] != "runs/"))
         add = "add --data.root PATH (images with captions) or --tasks PATH (class folders)"
         need(given or not is_model, f"{name} is not a run, so it has no data of its own: {add}")
-        if given and not folder:
-            (model, _, tokenizer), data = open_model(name), DataConfig("own")
-        else:
-            run = Run.load(name)
-            model, tokenizer, data = run.model, run.tokenizer, run.config.data
-            model.to(pick_device(run.config.train.device, "fp32")[0])
-        if self.data.name or (self.data.root and data.name == "shapes"):  # which is painted, and has no root
-            data = DataConfig(self.data.name or "own")
+        data = DataConfig("own") if given and not folder else read_run_config(find_folder(name)).data
+        model, _, tokenizer = open_model(name)
+        # the shapes world is painted, and has no root
+        others = not folder or self.data.name or (self.data.root and data.name == "shapes")
+        data = DataConfig(self.data.name or "own") if others else data
         opened = open_data(replace(data, **given, image_size=model.config.vision.image_size))
-        own = opened.names_test or (run and data is run.config.data)  # the run was not trained on these images
-        split = self.split or ("" if own else "all")
+        split = self.split or ("all" if others and not opened.names_test else "")  # the run was not trained on these
         splits = {split: opened.load(split)} if split else evaluation(opened)
         for note in dict.fromkeys(note for pairs in splits.values() for note in pairs.notes):
             console.print(f"note: {note}")
-        figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(run.folder) if run else ())
+        figures = final_figures(model, tokenizer, splits, trained_on=read_learnt(folder) if folder else ())
         print_figures(figures)
         return {"run": str(folder or name), "figures": figures}
 
@@ -81,12 +76,10 @@ class Eval:
         names = task_names(self.tasks, self.root)
         files = {key: getattr(self, key) for key in ("root", "download", "classes", "templates")}
         done = run_tasks(open_model(self.run_folder), names, **files)
-        bars = {Path(name).name or name: result for name, result in done.items()}  # the last part of a path
-        bars = bars if len(bars) == len(done) else done
-        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in bars.items()]
+        rows = [(n, r.metric, f"{r.score:.1%}", f"{r.chance:.1%}", f"{r.images:,}", r.classes) for n, r in done.items()]
         print_table(("", "metric", "score", "chance", "images", "classes"), rows, title="zero-shot")
         console.print(*(f"{note}\n" for r in done.values() for note in r.notes), sep="", end="")
-        picture = save_picture(task_bars(bars), "tasks.png", self.out, run=self.run_folder)
+        picture = save_picture(task_bars(done), "tasks.png", self.out, run=self.run_folder)
         return {"run": self.run_folder, "tasks": {n: r._asdict() for n, r in done.items()}, "file": picture}
 
 
@@ -116,11 +109,8 @@ class Probe:
         few, probe = few_shot(**sets, ks=ks, repeats=self.repeats), linear_probe(**sets)
         worth = crossing({k: few[k]["mean"] for k in ks}, zero_shot.score)
 
-        chosen_on = "val" if "val" in sets else "a fifth of train"
         sizes = [f"{len(sets[key][1]) if key in sets else 0:,} {key}" for key in ("train", "val", "test")]
-        console.print(
-            f"{self.task}: images {', '.join(sizes)}; C was chosen on {chosen_on}", *zero_shot.notes, "", sep="\n"
-        )
+        console.print(f"{self.task}: images {', '.join(sizes)}", *zero_shot.notes, "", sep="\n")
         rows = [("chance", f"{zero_shot.chance:.1%}"), ("zero-shot", f"{zero_shot.score:.1%}")]
         rows += [(f"{k} per class", f"{f['mean']:.1%} ± {100 * f['std']:.1f}", f"{f['c']:.2g}") for k, f in few.items()]
         rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))
@@ -138,18 +128,15 @@ class Probe:
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:
-    """Prints tables of retrieval and zero-shot accuracy, a column per split; a figure that a run lacks stays empty."""
+    """Prints retrieval and zero-shot accuracy beside chance, for each split; a figure that a run lacks stays empty."""
 
     def cell(figures: dict[str, float], key: str) -> str:
         form = "{:g}" if "rank" in key else "{:.1%}" if "/" in key or "@" in key else "{:,}"
         return form.format(figures[key]) if key in figures else ""
 
-    every = figures.values()
-    keys = dict.fromkeys(k for f in every for k in f if k in ("images", "captions") or ("_to_" in k and "/" not in k))
-    names = {key: key.replace("_r@", " recall@").replace("_median_", " median ").replace("_", "-") for key in keys}
-    rows = [(name, *(cell(f, k) for f in every for k in (key, f"chance/{key}"))) for key, name in names.items()]
+    every, rows = figures.values(), []
+    for key in dict.fromkeys(k for f in every for k in f if k not in ("loss", "mean_recall") and k[:7] != "chance/"):
+        name = key.replace("_r@", " recall@").replace("_median_", " median ").replace("_", "-").replace("/", " ")
+        rows.append((name, *(cell(f, k) for f in every for k in (key, f"chance/{key.removeprefix('zero_shot/')}"))))
     columns = [column for split in figures for column in (split, "chance")]
-    print_table(("", *columns), rows, title="retrieval, counting all captions")
-    chances = {k[7:]: cell(f, k) for f in every for k in f if k.startswith("chance/") and "_to_" not in k}
-    if rows := [(task, chance, *(cell(f, f"zero_shot/{task}") for f in every)) for task, chance in chances.items()]:
-        print_table(("", "chance", *figures), rows, title="\nzero-shot accuracy")
+    print_table(("", *columns), rows, title="retrieval, counting all captions, and zero-shot accuracy")

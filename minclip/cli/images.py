@@ -1,7 +1,6 @@
 """minclip classify picks the label that fits an image, or none; minclip search finds photographs in a folder."""
 
 import base64
-import glob
 import io
 import re
 import time
@@ -19,8 +18,8 @@ from ..config import MinclipError, need
 from ..course.plots import classified, contact_sheet
 from ..data import Pairs, open_data
 from ..data.photos.images import endings, open_image
-from ..data.photos.source import Source
-from ..evaluate import decoded, embed_batches, embed_images, embed_texts, zero_shot_classifier
+from ..data.photos.source import Source, counted
+from ..evaluate import decoded, embed_images, embed_texts, zero_shot_classifier
 from ..evaluate.search import Index
 from ..model import CLIP
 from ..tokenizer import Tokenizer
@@ -44,34 +43,32 @@ class Classify:
     images: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="files or folders")
     ]
-    # the choices: "a dog, a cat"; labels with commas are separated by semicolons, or given in quotes, one by one
-    labels: tuple[str, ...] = ()
+    labels: str = ""  # the choices: "a dog, a cat"; labels with commas are separated by semicolons
     template: str = "a picture of {}"  # the prompt; {} stands for the label
     # an image whose best label has a lower cosine is none of these; auto: the 90th percentile of the cosines of wrong
     # pairs in the run's own validation set. Cosines differ from model to model: look at yours
     none_below: float | Literal["auto", "off"] = "auto"
     out: str = "."  # the folder for classify.png
 
+    @torch.no_grad()
     def run(self) -> dict[str, Any]:
-        labels, images = list(self.labels), list(self.images)
-        while labels and not self.images and Path(labels[-1]).exists():  # --labels "a dog" "a cat" photo.jpg
-            images.insert(0, Path(labels.pop()))
-        labels, example = split_labels(labels), 'minclip classify RUN IMAGE --labels "a dog, a cat"'
-        need(labels and images, f"give an image and labels: {example}")
+        separator = "[;；]" if {";", "；"} & {*self.labels} else "[,，、]"
+        labels = [label for text in re.split(separator, self.labels) if (label := text.strip())]
+        need(labels and self.images, 'give an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
         valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)
-        images = [image for path in images for image in images_at(path)]
+        images = [image for path in self.images for image in images_at(path)]
         classifier = zero_shot_classifier(model, tokenizer, labels, templates=(self.template,))
         pictures, cosines, side = [], [], max(480, model.config.vision.image_size)
         for batch in decoded(images, lambda path: open_image(path, side), batch_size=64):
-            (vectors,) = embed_batches(model, [torch.stack([*map(preprocess, batch)])])
-            cosines.append(vectors @ classifier)
+            pixels = torch.stack([*map(preprocess, batch)]).to(model.device)
+            cosines.append(model.encode_image(pixels, normalize=True) @ classifier)
             pictures += batch[: 24 - len(pictures)]  # of thousands, only those that are drawn stay in memory
         below, origin = self.threshold(model, tokenizer)
         need(len(labels) > 1 or below is not None, "a single label always gets 100 %: give two, or --none-below 0.2")
         cosines = torch.cat(cosines)
-        probabilities = (model.logit_scale.detach().exp() * cosines).softmax(dim=1)
+        probabilities = (model.logit_scale.exp() * cosines).softmax(dim=1)
 
         results, rows = [], []
         for path, c, p in zip(images, cosines.tolist(), probabilities.tolist()):
@@ -113,20 +110,11 @@ class Classify:
         return below, f"none of these: below {below:.2f}, like 90 % of the wrong validation pairs ({data.name})"
 
 
-def split_labels(labels: list[str]) -> list[str]:
-    """Several labels as they are; a single text is split at its semicolons, or at its commas if it has none."""
-    if len(labels) == 1:
-        labels = re.split("[;；]" if {";", "；"} & {*labels[0]} else "[,，、]", labels[0])
-    return [label for text in labels if (label := text.strip(" \t\r\n,;，、；"))]
-
-
 def images_at(path: Path) -> list[Path]:
-    """The images in a folder and its subfolders, or those that a pattern such as "photos/*.jpg" matches, or `path`."""
-    if path.is_dir():
-        found = [path / image for image in Source.open(path, "").images]
-    else:
-        found = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
-    need(found, f"{path}: no image found, looked for {', '.join(endings())}")
+    """The image `path`, or the images in that folder and its subfolders."""
+    found = [path / image for image in Source.open(path, "").images] if path.is_dir() else [path]
+    looked = f"no image found, looked for {', '.join(endings())}"
+    need(found and found[0].exists(), f"{path}: {looked}: give files or folders, and all labels in one text")
     return found
 
 
@@ -163,8 +151,7 @@ class Search:
         names, cosines = [shown(hit.path) for hit in hits], [hit.cosine for hit in hits]
         print_table(("", "cosine", "image"), [(i, f"{c:.3f}", n) for i, (n, c) in enumerate(zip(names, cosines), 1)])
         console.print(f"\n{len(index.paths):,} images compared in {milliseconds:.1f} ms")
-        left_out = f"{len(index.broken)} files can't be read and were left out: {'; '.join(index.broken[:5])}"
-        console.print(*index.notes, *([left_out] if index.broken else []), sep="\n")
+        console.print(*index.notes, *counted({"files can't be read": index.broken}), sep="\n")
 
         title = shown(f"Like {Path(self.image).name}" if self.image else f"“{query}”")
         title += f": nearest of {len(index.paths):,} images"

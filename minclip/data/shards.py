@@ -1,15 +1,15 @@
 """WebDataset shards, as img2dataset writes them: found, opened, and read sample by sample."""
 
+import functools
 import itertools
 import math
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
 from typing import IO
 from urllib.request import urlopen
 
@@ -18,6 +18,7 @@ import numpy as np
 from ..batches import Pairs
 from ..config import MinclipError, need
 from ..weights.config_json import parse_json
+from ..weights.towers import library
 from .photos.images import decode
 from .photos.tables import KNOWN, captions_in, key_of
 
@@ -30,6 +31,7 @@ LIMITS = {**dict.fromkeys(IMAGES, MAX_IMAGE), **dict.fromkeys((*TEXTS, "json"), 
 HEADERS = (b"x", b"g", b"X", b"L", b"K")  # tarfile's types of pax headers, and of GNU's for long names
 MAX_REASONS = 5  # skipped samples that are reported one by one
 VALIDATION_PAIRS = 1000  # from the last shard
+webdataset = functools.partial(library, "webdataset", "reading shards", "webdataset")
 
 
 def find_shards(root: str) -> list[str]:
@@ -41,13 +43,11 @@ def find_shards(root: str) -> list[str]:
     need(bool(root), f"data set 'shards' needs data.root: {give}")
     shards = (sorted(map(str, Path(root).glob("*.tar"))) or [f"{root}/*.tar"]) if Path(root).is_dir() else [root]
     if "{" in root and not Path(root).exists():
-        expand = webdataset().shardlists.expand_urls
         try:
-            shards = sorted(expand(root)) if (count := _count(root)) <= MAX_SHARDS else []
+            need((count := _count(root)) <= MAX_SHARDS, f"it names {count:,} shards, more than {MAX_SHARDS:,}")
+            shards = sorted(webdataset().shardlists.expand_urls(root))
         except ValueError as error:
-            raise MinclipError(f"data.root {root} is not a pattern such as {{00000..00099}}.tar: {error}") from None
-        if count > MAX_SHARDS:
-            raise MinclipError(f"data.root {root} names {count:,} shards, more than {MAX_SHARDS:,}: narrow its ranges")
+            raise MinclipError(f"data.root {root} is no pattern such as {{00000..00099}}.tar: {error}") from None
     if missing := [shard for shard in shards if not (shard.startswith(WEB) or Path(shard).is_file())]:
         looked = f"looked for {', '.join(missing[:3])}{' …' if missing[3:] else ''}"
         raise MinclipError(f"data.root: {len(missing)} of {len(shards)} shards are missing: {looked}; {give}")
@@ -179,7 +179,7 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
     files = {kind: content for kind, content in found.items() if isinstance(content, bytes)}  # not webdataset's __key__
     values = parse_json(files.get("json") or b"{}", "its .json")
     fields = {key_of(name): value for name, value in values.items()} if isinstance(values, dict) else {}
-    names = [asked.lower(), key_of(asked)] if asked else [*TEXTS, *KNOWN["caption"], *_only(files, TEXTS)]
+    names = [asked.lower(), key_of(asked)] if asked else [*TEXTS, *KNOWN["caption"]]
     cell = next((part[name] for name in names for part in (files, fields) if name in part), None)
     caption = (captions_in(cell.decode("utf-8") if isinstance(cell, bytes) else cell) or [None])[0]
     there = f"found .{', .'.join(files)}{' with ' * bool(fields)}{', '.join([*fields][:9])}"
@@ -187,16 +187,11 @@ def _pair(found: dict[str, bytes], asked: str) -> tuple[str, bytes]:
         where = f"{repr(asked) if asked else 'a .txt or .json'} of up to {MAX_TEXT:,} bytes"
         raise ValueError(f"no caption in {where}, {there}; data.caption_column names one")
     caption.encode("utf-8")  # raises for half a character (a lone surrogate), which JSON can hold
-    images = [kind for kind in (*IMAGES, *_only(files, IMAGES)) if files.get(kind)]
+    others = [kind for kind in files if kind.rpartition(".")[2] in IMAGES]  # such as input.jpg, if it is the only one
+    images = [kind for kind in (*IMAGES, *(others if len(others) == 1 else ())) if files.get(kind)]
     if not images:
         raise ValueError(f"no image in a .{', .'.join(IMAGES)} of up to {MAX_IMAGE:,} bytes, {there}")
     return caption.strip(), files[images[0]]
-
-
-def _only(kinds: Iterable[str], ends: tuple[str, ...]) -> list[str]:
-    """The extension with one of these ends, "input.jpg" for "jpg", if only one has."""
-    some = [kind for kind in kinds if kind.rpartition(".")[2] in ends]
-    return some if len(some) == 1 else []
 
 
 class _Strict(tarfile.TarInfo):
@@ -225,12 +220,3 @@ def _open(shard: str) -> IO[bytes]:
             if pause is None or (code < 500 and code != 429):
                 raise MinclipError(f"the shard {shard} can't be read: {error}") from None
         time.sleep(pause)
-
-
-def webdataset() -> ModuleType:
-    """The library, imported late since most runs don't need it."""
-    try:
-        import webdataset
-    except ImportError:
-        raise MinclipError("reading shards needs webdataset, which is not installed: pip install webdataset") from None
-    return webdataset

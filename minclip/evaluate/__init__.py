@@ -3,9 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,8 @@ from ..tokenizer import Tokenizer
 from ..training.bars import tqdm
 from ..zeroshot import class_prompts, embed_texts, ensemble, zero_shot_classifier
 from .metrics import accuracy, retrieval_chance
-from .probe import few_shot as few_shot
-from .probe import linear_probe as linear_probe
 
 Loaded = tuple[CLIP, Callable[[Any], Tensor], Tokenizer | None]  # model, preprocess, tokenizer: what `load` returns
-Root = str | Path | None  # the folder of all benchmarks; None for the data folder's
 
 
 def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, bar: str = "") -> Iterator[list[Any]]:
@@ -38,23 +34,12 @@ def decoded(items: Sequence[Any], decode: Callable, *, batch_size: int = 128, ba
 
 
 @torch.no_grad()
-def embed_batches(model: CLIP, batches: Iterable[Tensor | np.ndarray]) -> Iterator[Tensor]:
-    """Unit vectors (B, D) for each batch (B, 3, S, S) of uint8 pixels or of what `preprocess` returns.
-
-    A thread prepares the next batch meanwhile; at most three batches are in memory at a time.
-    """
-    for x in prefetch(batches, count=1):
-        images = to_device(torch.as_tensor(x), model.device)
-        if images.dtype == torch.uint8:
-            images = normalize(images, model.config.vision)
-        yield model.encode_image(images, normalize=True)
-
-
 def embed_images(model: CLIP, pairs: Pairs, *, batch_size: int = 256) -> Tensor:
-    """Unit vectors (N, D) of all images, on the model's device."""
+    """Unit vectors (N, D) of all images, on the model's device; a thread reads the next batch meanwhile."""
     starts = range(0, len(pairs), batch_size)
     batches = (np.array(pairs.images[i : i + batch_size]) for i in starts)  # copies: a memory map is read-only
-    return torch.cat(list(embed_batches(model, batches)))
+    pixels = (to_device(torch.from_numpy(x), model.device) for x in prefetch(batches, count=1))
+    return torch.cat([model.encode_image(normalize(x, model.config.vision), normalize=True) for x in pixels])
 
 
 @torch.no_grad()
@@ -63,21 +48,12 @@ def task_scores(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task)
     x = image[torch.from_numpy(task.indices).to(image.device)]
     if not task.subjects:
         return x @ zero_shot_classifier(model, tokenizer, task.class_names, templates=task.templates)
-    class_prompts(tokenizer, task.class_names, task.templates)  # checks them
-
-    def fill(template: str, fields: dict[str, str]) -> str:  # in one pass, since names and subjects may hold braces
-        return re.sub(r"{(\w*)}", lambda field: fields.get(field[1], field[0]), template)
-
-    # each image has its own prompts: n × C lists of T texts
-    named = [{**subject, "": name} for subject in task.subjects for name in task.class_names]
-    prompts = [[fill(template, fields) for template in task.templates] for fields in named]
+    prompts: list[Sequence[str]] = []  # each image has its own: n × C lists of T texts
+    for subject in task.subjects:
+        templates = [re.sub(r"{(\w+)}", lambda field, s=subject: s[field[1]], text) for text in task.templates]
+        prompts += class_prompts(tokenizer, task.class_names, templates)
     w = ensemble(model, tokenizer, prompts).unflatten(0, (len(x), -1))  # (n, C, D)
     return (w @ x[:, :, None])[..., 0]
-
-
-def zero_shot_accuracy(model: CLIP, tokenizer: Tokenizer, image: Tensor, *, task: Task) -> float:
-    """Fraction of the task's images whose nearest class is the right one; arguments as for `task_scores`."""
-    return accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
 
 
 @torch.no_grad()
@@ -94,7 +70,7 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, pairs: Pairs, *, tasks: bool = T
         first = text[np.searchsorted(owner, np.arange(len(image)))]
         figures["loss"] = float(clip_loss(image, first, model.logit_scale.exp()))
         for name, task in pairs.tasks.items() if tasks else ():
-            figures[f"zero_shot/{name}"] = zero_shot_accuracy(model, tokenizer, image, task=task)
+            figures[f"zero_shot/{name}"] = accuracy(task_scores(model, tokenizer, image, task=task), task.labels)
             figures[f"chance/{name}"] = task.chance
     finally:
         model.train(was_training)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import MinclipError, need
+from ..config import need
 
 Array = Tensor | np.ndarray
 
@@ -30,9 +30,9 @@ def hits(scores: Array, labels: Array, k: int = 1) -> Tensor:
     scores, labels = torch.as_tensor(scores).cpu(), torch.as_tensor(labels).cpu()  # not every GPU has float64
     seen = labels.unique().tolist() or [-1]  # sorted
     fits = scores.ndim == 2 and labels.shape == scores.shape[:1] and not labels.is_floating_point()
-    if not fits or seen[0] < 0 or seen[-1] >= scores.shape[1] or k < 1:
-        got = f"{tuple(scores.shape)}, {tuple(labels.shape)} from {seen[0]} to {seen[-1]}, k = {k}"
-        raise MinclipError(f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}")
+    got = f"{tuple(scores.shape)}, {tuple(labels.shape)} from {seen[0]} to {seen[-1]}, k = {k}"
+    what = f"scores must be (N, C), labels (N,) whole numbers from 0 to C - 1, k at least 1: got {got}"
+    need(fits and seen[0] >= 0 and seen[-1] < scores.shape[1] and k >= 1, what)
     parts = []
     for x, y in zip(scores.split(1024), labels.long().split(1024)):  # in parts: booleans are summed in 8 bytes each
         right = x.gather(1, y[:, None])  # (n, 1)
@@ -44,10 +44,8 @@ def hits(scores: Array, labels: Array, k: int = 1) -> Tensor:
 
 def mean_per_class(scores: Array, labels: Array) -> float:
     """Accuracy within each class, averaged over the classes that occur; scores (N, C) float, labels (N,) int64."""
-    right = hits(scores, labels)
-    labels = torch.as_tensor(labels).cpu().long()
-    count = labels.bincount()
-    return float((labels.bincount(right) / count)[count > 0].mean())
+    right, labels = hits(scores, labels), torch.as_tensor(labels).cpu()
+    return float(torch.stack([right[labels == i].mean() for i in labels.unique()]).mean())
 
 
 def mean_average_precision(scores: Array, labels: Array) -> float:
@@ -60,21 +58,18 @@ def mean_average_precision(scores: Array, labels: Array) -> float:
     shapes = f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}"
     need(scores.ndim == 2 and scores.shape == labels.shape, f"{shapes} must be (N, C)")
     need(labels.any(), "mean average precision needs at least one image with a label")
-    values = [_average_precision(x, y) for x, y in zip(scores.T, labels.T) if y.any()]
-    return sum(values) / len(values)
-
-
-def _average_precision(scores: Tensor, labels: Tensor) -> float:
-    """Of one class: `scores` and `labels` (N,), at least one of them True."""
-    known = ~(labels & scores.isnan())  # a positive with NaN is never found, a negative with NaN ranks first
-    order = scores[known].nan_to_num(torch.inf, torch.inf, -torch.inf).sort(descending=True)
-    last = torch.ones_like(order.values, dtype=torch.bool)  # True at the last of equal scores
-    last[:-1] = order.values[1:] != order.values[:-1]
-    found = labels[known][order.indices].cumsum(0)[last]
-    precision = found / (1 + last.nonzero()[:, 0])
-    # compared as integers: in floating point, 3 * 0.1 > 0.3
-    points = [precision[10 * found >= tenths * labels.sum()] for tenths in range(11)]
-    return sum(float(p.max()) for p in points if len(p)) / 11
+    points = []  # 11 for each class that occurs
+    for x, y in ((x, y) for x, y in zip(scores.T, labels.T) if y.any()):
+        known = ~(y & x.isnan())  # a positive with NaN is never found, a negative with NaN ranks first
+        order = x[known].nan_to_num(torch.inf, torch.inf, -torch.inf).sort(descending=True)
+        last = torch.ones_like(order.values, dtype=torch.bool)  # True at the last of equal scores
+        last[:-1] = order.values[1:] != order.values[:-1]
+        found = y[known][order.indices].cumsum(0)[last]
+        precision = found / (1 + last.nonzero()[:, 0])
+        # compared as integers: in floating point, 3 * 0.1 > 0.3
+        reached = (precision[10 * found >= tenths * y.sum()] for tenths in range(11))
+        points += [float(p.max()) if len(p) else 0.0 for p in reached]
+    return sum(points) / len(points)
 
 
 def roc_auc(scores: Array, labels: Array) -> float:

@@ -30,13 +30,12 @@ def linear_probe(
     metric on the validation images (empty if `c` was given).  Raises MinclipError if features don't fit their labels or
     aren't finite, if there is only one training class, or if another set has a class that training hasn't.
     """
-    (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
-    if val is None and c is None:
-        held_out = _fifth(y)
-        if held_out.any():
-            x, y, val = x[~held_out], y[~held_out], (x[held_out], y[held_out])
-        else:
-            c = 1.0
+    (x, y), (test_x, test_y), val = checked(train, test, val=val, class_names=class_names)
+    if val is None and c is None:  # a random fifth of each class, always the same; without five images, none
+        generator, counts = torch.Generator().manual_seed(0), y.bincount().tolist()
+        out = torch.cat([_draw(y == i, count // 5, generator) for i, count in enumerate(counts)])
+        kept = torch.ones_like(y, dtype=torch.bool).index_fill(0, out, False)
+        x, y, val, c = x[kept], y[kept], (x[~kept], y[~kept]), None if len(out) else 1.0
     c, validated = choose_c(x, y, val, metric=metric) if c is None else (c, {})
     if val is not None:
         x, y = torch.cat([x, val[0]]), torch.cat([y, val[1]])
@@ -63,9 +62,8 @@ def few_shot(
     Returns k -> "accuracies" of the repeats, their "mean" and sample "std" (0 for one repeat), and "c".
     Raises MinclipError as `linear_probe` does, and if a class has fewer than k training images.
     """
-    (x, y), (test_x, test_y), val = _checked(train, test, val, class_names)
     need(ks and min(*ks, repeats) >= 1, f"ks and repeats must each be at least 1, got {tuple(ks)} and {repeats}")
-    check_shots(train[1], max(ks), class_names)
+    (x, y), (test_x, test_y), val = checked(train, test, val=val, class_names=class_names, shots=max(ks))
     generator, classes = torch.Generator().manual_seed(seed), range(int(y.max()) + 1)
     # (repeats + 1, classes, largest k) rows of x: each draw of k is the first k columns
     rows = torch.stack([torch.stack([_draw(y == i, max(ks), generator) for i in classes]) for _ in range(repeats + 1)])
@@ -77,13 +75,6 @@ def few_shot(
         spread = float(np.std(accuracies, ddof=1)) if repeats > 1 else 0.0
         out[k] = {"accuracies": accuracies, "mean": float(np.mean(accuracies)), "std": spread, "c": c}
     return out
-
-
-def check_shots(labels: Tensor | np.ndarray, k: int, class_names: Sequence[str] = ()) -> None:
-    """Raises MinclipError, with the smallest class, if a class of the training labels (N,) has fewer than k images."""
-    classes, count = torch.as_tensor(labels).unique(return_counts=True)
-    name, fewest = _name(classes[count.argmin()], class_names), int(count.min())
-    need(fewest >= k, f"class {name} has {fewest} training images, too few for {k} shots: lower the shots")
 
 
 def crossing(curve: dict[int, float], zero_shot: float) -> float | None:
@@ -153,9 +144,13 @@ def predict(x: Tensor, w: Tensor) -> Tensor:
     return F.pad(scores, (1, 0)) if w.shape[1] == 1 else scores
 
 
-def _checked(train: Set, test: Set, val: Val, names: Names) -> list[Any]:
-    """Training, test and validation set in float64, with the training classes renumbered from 0."""
+def checked(train: Set, test: Set, *, val: Val = None, class_names: Names = (), shots: int = 1) -> list[Any]:
+    """The sets in float64, with the training classes renumbered from 0; `few_shot` says which errors are raised."""
     sets: list[Any] = []
+
+    def named(label: Tensor) -> str:
+        return repr(class_names[int(label)]) if class_names else str(int(label))
+
     for what, (x, y) in {"training": train, "test": test, "validation": val or (None, None)}.items():
         if x is None:
             return [*sets, None]
@@ -166,30 +161,20 @@ def _checked(train: Set, test: Set, val: Val, names: Names) -> list[Any]:
         if bad := (~x.isfinite()).any(dim=1).nonzero()[:, 0].tolist():
             raise MinclipError(f"{len(bad)} of {len(x)} {what} images have features that aren't finite, first {bad[0]}")
         if not sets:
-            width, device, classes = x.shape[1], x.device, y.long().to(x.device).unique()
+            width, device = x.shape[1], x.device
+            classes, count = y.long().to(device).unique(return_counts=True)
+            need(len(classes) > 1, f"all {len(x)} training images have label {classes[0]}: a probe needs two classes")
+            few = f"class {named(classes[count.argmin()])} has {count.min()} training images"
+            need(count.min() >= shots, f"{few}, too few for {shots} shots: lower the shots")
         x, y = x.to(device), y.long().to(device)
-        need(len(classes) > 1, f"all {len(x)} training images have label {classes[0]}: a probe needs two classes")
         need(x.shape[1] == width, f"training features have {width} numbers, {what} features {x.shape[1]}")
         if len(new := y[~torch.isin(y, classes)]):
-            name, count = _name(new[0], names), int((y == new[0]).sum())
-            raise MinclipError(f"class {name} has {count} {what} images and no training image")
+            raise MinclipError(f"class {named(new[0])} has {(new == new[0]).sum()} {what} images and no training image")
         sets.append((x, torch.searchsorted(classes, y)))
     return sets
-
-
-def _name(label: Tensor, names: Sequence[str]) -> str:
-    return repr(names[int(label)]) if names else str(int(label))
 
 
 def _draw(mask: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """(k,) different indices at which the mask (N,) is True, in random order."""
     indices = mask.nonzero()[:, 0]
     return indices[torch.randperm(len(indices), generator=generator)[:k].to(indices.device)]
-
-
-def _fifth(y: Tensor) -> Tensor:
-    """(N,) bool: a random fifth of each class, always the same, rounded down so that no class loses all its images."""
-    generator, held_out = torch.Generator().manual_seed(0), torch.zeros_like(y, dtype=torch.bool)
-    for i, count in enumerate(y.bincount().tolist()):
-        held_out[_draw(y == i, count // 5, generator)] = True
-    return held_out

@@ -119,16 +119,15 @@ def _open(root: Path, loaded: Loaded, notes: list[str]) -> sqlite3.Connection:
     folder, name = (root, "") if root.is_dir() else (root.parent, f"-{root.name}")
     beside = folder / ".minclip" / f"index-{key}{name}.sqlite"
     for path in (beside, data_folder() / "cache" / f"index-{key}-{place}.sqlite"):
-        for _ in range(2):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                return _table(path)
-            except (OSError, sqlite3.OperationalError) as error:
-                notes.append(f"{path} can't be written ({error})")
-                break
-            except sqlite3.DatabaseError as error:
-                notes.append(f"{path} is damaged and is rebuilt: {error}")
-                path.unlink()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return _table(path)
+        except (OSError, sqlite3.OperationalError) as error:
+            notes.append(f"{path} can't be written ({error})")
+        except sqlite3.DatabaseError as error:
+            notes.append(f"{path} is damaged and is rebuilt: {error}")
+            path.unlink()
+            return _open(root, loaded, notes)
     raise MinclipError(f"the index can't be stored: {'; '.join(notes)}; set MINCLIP_DATA to another folder")
 
 

@@ -1,8 +1,10 @@
 """Zero-shot tasks and probes by name: the shapes world's and the paper's 27 data sets, each with its own metric."""
 
 import os
+from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from ..batches import Task
-from ..config import MinclipError, need
+from ..config import need
 from ..data import load_pairs
 from ..data.stream import prefetch
 from ..zeroshot import class_prompts
-from . import Loaded, Root, decoded, task_scores
+from . import Loaded, decoded, task_scores
 from .benchmarks import BENCHMARKS, TEMPLATES, benchmark, folder_of, found, load_benchmark, load_folders, read_text
 from .benchmarks.readers import Labeled, Lazy
 from .metrics import METRICS
-from .probe import check_shots
+from .probe import checked
 
 SHAPES = ("colour", "shape", "size", "fill", "colour+shape", "fill+shape", "count", "relation", "word")
 HELD_OUT = "held-out pairs"
@@ -36,13 +38,12 @@ class Result(NamedTuple):
     classes: int
     notes: tuple[str, ...] = ()
 
-    @property
-    def above(self) -> bool:
-        """Whether it beats chance by more than two standard errors of guessing (exact for accuracy only)."""
-        return self.score > self.chance + 2 * (self.chance * (1 - self.chance) / self.images) ** 0.5
+
+# a task: its Labeled images by split, the Task of those of "test", the name of its metric
+Opened = namedtuple("Opened", "data task metric", defaults=["accuracy"])
 
 
-def task_names(asked: str, root: Root = None) -> list[str]:
+def task_names(asked: str, root: str | Path = "") -> list[str]:
     """ "pets, ./my/flowers" -> names and paths; "shapes": the shapes world's tasks, "all": the data sets in `root`."""
     groups = {"shapes": [*SHAPES, HELD_OUT], "all": found(root)}
     words = [word.strip() for word in ([asked] if os.path.exists(asked) else asked.split(",")) if word.strip()]
@@ -58,8 +59,8 @@ def task_names(asked: str, root: Root = None) -> list[str]:
 def run_tasks(loaded: Loaded, names: Sequence[str], **files: Any) -> dict[str, Result]:
     """Zero-shot results of the tasks `names`, in that order; `files` as for `open_task`."""
     # all data sets are opened before the first image is embedded, so that a missing one is reported at once
-    tests = {name: open_task(loaded, name, **files)["test"] for name in names}
-    return {name: _zero_shot(loaded, name, t, tower_features(loaded, name, t[0])) for name, t in tests.items()}
+    opened = {name: open_task(loaded, name, **files) for name in names}
+    return {n: _zero_shot(loaded, n, o, tower_features(loaded, n, o.data["test"])) for n, o in opened.items()}
 
 
 def probe_sets(loaded: Loaded, name: str, *, shots: int = 1, **files: Any) -> tuple[dict[str, Any], Result]:
@@ -70,31 +71,28 @@ def probe_sets(loaded: Loaded, name: str, *, shots: int = 1, **files: Any) -> tu
     with fewer than `shots` training images (the largest k for `few_shot`).
     """
     opened = open_task(loaded, name, probe=True, **files)
-    (train, *_), names = opened["train"], opened["test"][0].class_names
-    for split, (data, _, _) in opened.items():
-        need(data.labels.ndim == 1, f"{name} has several labels per image: a probe needs exactly one")
-        new = [names[i] for i in np.setdiff1d(data.labels, train.labels)]
-        need(not new, f"{name} has {split} images of {', '.join(map(str, new[:5]))}, but no training image: add some")
-    check_shots(train.labels, shots, names)
-    sets = {s: (tower_features(loaded, f"{name}, {s}", data), data.labels) for s, (data, _, _) in opened.items()}
-    zero_shot = _zero_shot(loaded, name, opened["test"], sets["test"][0])
+    data, names = opened.data, opened.task.class_names
+    need(opened.metric != "11-point mAP", f"{name} has several labels per image: a probe needs exactly one")
+    checked(**{split: (np.zeros((len(d), 1)), d.labels) for split, d in data.items()}, class_names=names, shots=shots)
+    sets = {split: (tower_features(loaded, f"{name}, {split}", d), d.labels) for split, d in data.items()}
+    zero_shot = _zero_shot(loaded, name, opened, sets["test"][0])
     return {**sets, "class_names": names, "metric": METRICS[zero_shot.metric]}, zero_shot
 
 
 def open_task(
     loaded: Loaded, name: str, *, probe: bool = False, classes: str = "", templates: str = "", **where: Any
-) -> dict[str, tuple[Labeled, Task, str]]:
-    """Split -> the labeled images of a task, its classes and templates, and the name of its metric.
+) -> Opened:
+    """Opens "test" for zero-shot; for a `probe` also "train" and, if it exists, "val".
 
-    Zero-shot needs "test" only, `probe` also "train" and, if it exists, "val".  `name` may be a path of class folders:
-    without splits, zero-shot takes all images; without "test", "val" serves.  `classes` and `templates` are files for
-    `read_names` and `read_text`; `where` is `root` and `download` of `load_benchmark`.  MinclipError: a missing split.
+    `name` may be a path of class folders: without splits, zero-shot takes all images; without "test", "val" serves.
+    `classes` and `templates` are files for `read_names` and `read_text`; `where` is `root` and `download` of
+    `load_benchmark`.  MinclipError: a missing split.
     """
-    wanted, folder = ("train", "val", "test") if probe else ("test",), folder_of(name, where.get("root"))
+    wanted = ("train", "val", "test") if probe else ("test",)
     if name in SHAPES or (name == HELD_OUT and not probe):
         need(not (classes or templates), f"{name} has its own classes and templates: it takes no files of them")
-        return {split: _scenes(loaded, name, split) for split in wanted}
-    if folder:
+        return _scenes(loaded, name, wanted)
+    if folder := folder_of(name, where.get("root", "")):
         data = load_folders(folder, name=name, classes=classes)
         what = f"{folder} has images for {' and '.join(data)} only"
         if name not in BENCHMARKS:
@@ -107,22 +105,22 @@ def open_task(
         need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
         data = {split: load_benchmark(name, split=split, **where) for split in splits}
     metric = BENCHMARKS[name].metric if name in BENCHMARKS else "accuracy"
-    texts = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"])
-    try:
-        class_prompts(loaded[2], data["test"].class_names, texts)
-    except MinclipError as error:
-        raise MinclipError(f"{name}: {error}") from None
-    opened = {split: data[split] for split in wanted if split in data}
-    return {s: (d, Task(d.class_names, tuple(texts), np.arange(len(d)), d.labels), metric) for s, d in opened.items()}
+    texts, test = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"]), data["test"]
+    class_prompts(loaded[2], test.class_names, texts)  # checks them
+    task = Task(test.class_names, tuple(texts), np.arange(len(test)), test.labels)
+    return Opened({split: data[split] for split in wanted if split in data}, task, metric)
 
 
-def _scenes(loaded: Loaded, name: str, split: str) -> tuple[Labeled, Task, str]:
-    """As `open_task`, for a task of the shapes world."""
-    split = "heldout" if name == HELD_OUT else split
-    pairs = load_pairs("shapes", split, image_size=loaded[0].config.vision.image_size)
-    task = pairs.tasks[name]
-    images = Lazy(task.indices, lambda i: Image.fromarray(pairs.images[i].transpose(1, 2, 0)))
-    return Labeled(images, task.labels, task.class_names), replace(task, indices=np.arange(len(images))), "accuracy"
+def _scenes(loaded: Loaded, name: str, splits: Sequence[str]) -> Opened:
+    """As `open_task`, for a task of the shapes world; the last split is "test"."""
+    data = {}
+    for split in splits:
+        where = "heldout" if name == HELD_OUT else split
+        pairs = load_pairs("shapes", where, image_size=loaded[0].config.vision.image_size)
+        task = pairs.tasks[name]
+        images = Lazy(task.indices, lambda i, pixels=pairs.images: Image.fromarray(pixels[i].transpose(1, 2, 0)))
+        data[split] = Labeled(images, task.labels, task.class_names)
+    return Opened(data, replace(task, indices=np.arange(len(images))))
 
 
 @torch.no_grad()
@@ -134,9 +132,10 @@ def tower_features(loaded: Loaded, name: str, data: Labeled) -> Tensor:
 
 
 @torch.no_grad()
-def _zero_shot(loaded: Loaded, name: str, opened: tuple[Labeled, Task, str], features: Tensor) -> Result:
-    """The result of an opened task, from the image tower's features (n, W) of its images."""
-    (model, _, tokenizer), (data, task, metric), b = loaded, opened, BENCHMARKS.get(name)
+def _zero_shot(loaded: Loaded, name: str, opened: Opened, features: Tensor) -> Result:
+    """The result of an opened task, from the image tower's features (n, W) of its test images."""
+    (model, _, tokenizer), (splits, task, metric), b = loaded, opened, BENCHMARKS.get(name)
+    data = splits["test"]
     image = F.normalize(model.image_projection(features.to(model.device)).float(), dim=-1)
     score = METRICS[metric](task_scores(model, tokenizer, image, task=task), data.labels)
     classes, notes = len(task.class_names), data.notes

@@ -19,7 +19,8 @@ from common import interleaved, keep_memory, peak_memory, report, write
 from minclip import CLIP, Tokenizer, zero_shot_classifier
 from minclip.batches import normalize
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
-from minclip.evaluate import embed_batches
+from minclip.data import Pairs
+from minclip.evaluate import embed_images
 from minclip.evaluate.metrics import accuracy
 
 TEMPLATES = ("a photo of a {}", "a drawing of a {}", "one {} among others")
@@ -52,6 +53,8 @@ def main() -> None:
     pixels = rng.integers(0, 256, (args.batch_size, 3, args.image_size, args.image_size), np.uint8)
     ready = normalize(torch.from_numpy(pixels).to(device), vision)
     labels = rng.integers(0, args.classes, args.images)
+    images = np.broadcast_to(pixels[0], (args.images, *pixels.shape[1:]))  # a batch of it is copied, as if from disk
+    pairs = Pairs(images, [["a caption"]] * args.images, [""] * args.images)
 
     def sizes() -> Iterator[int]:
         for i in range(0, args.images, args.batch_size):
@@ -63,8 +66,7 @@ def main() -> None:
 
     def zero_shot() -> None:
         classifier = zero_shot_classifier(model, tokenizer, names, templates=TEMPLATES)
-        batches = (pixels[:size].copy() for size in sizes())  # a new array, as if read from disk
-        scores = torch.cat([(features @ classifier).cpu() for features in embed_batches(model, batches)])
+        scores = (embed_images(model, pairs, batch_size=args.batch_size) @ classifier).cpu()
         assert accuracy(scores, labels) <= accuracy(scores, labels, k=5)
 
     zero_shot()

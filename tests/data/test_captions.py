@@ -61,7 +61,7 @@ JSONS = {  # what: (files, captions)
     "one line": ({"x.jsonl": lines(RECORDS[:1])}, {"a.jpg": ["A dog"]}),
     "one record": ({"x.json": RECORDS[0]}, {"a.jpg": ["A dog"]}),
     "captions in a list": ({"train.jsonl": lines([{"image": "a.jpg", "captions": ["A dog", "A pet"]}, {"image": "b.jpg", "captions": ["A cat"]}])}, TWO),
-    "captions that are records": ({"x.jsonl": lines([{"image": "a.jpg", "captions": [{"caption": "A dog", "id": 3}, {"tokens": ["A", "pet"]}]}])}, {"a.jpg": ["A dog", "A pet"]}),
+    "captions that are records": ({"x.jsonl": lines([{"image": "a.jpg", "captions": [{"caption": "A dog", "id": 3}, {"raw": "A pet", "tokens": ["a", "pet"]}]}])}, {"a.jpg": ["A dog", "A pet"]}),
     "some without a caption": ({"x.jsonl": lines([*RECORDS, {"image": "b.jpg", "caption": None}])}, PAIRS),
     "COCO": ({"annotations/captions_train2017.json": COCO, "annotations/instances_train2017.json": BOXES}, TWO),
     "COCO with its own names": ({"c.json": {"annotations": [{"image_id": 7, **record} for record in RECORDS], "images": [{"id": 3}]}}, PAIRS),
@@ -69,8 +69,6 @@ JSONS = {  # what: (files, captions)
     "a list, indented": ({"all.json": json.dumps(RECORDS, indent=2)}, PAIRS),
     "a list under data": ({"all.json": {"version": 1, "data": RECORDS}}, PAIRS),
     "a list under annotations": ({"all.json": {"info": {"description": "x"}, "annotations": RECORDS, "licenses": [{"id": 1}]}}, PAIRS),
-    "columns, as pandas writes them": ({"all.json": {"image": {"0": "a.jpg", "1": "b.jpg"}, "caption": {"0": "A dog", "1": "A cat"}}}, PAIRS),
-    "columns of lists": ({"all.json": {"image": AB, "captions": [["A dog", "A pet"], ["A cat"]]}}, TWO),
     "an object by image": ({"all.json": {"a.jpg": "A dog", "b.jpg": "A cat"}}, PAIRS),
     "an object of lists by image": ({"all.json": {"a.jpg": ["A dog", "A pet"], "b.jpg": ["A cat"]}}, TWO),
     "an object of records by number": ({"all.json": {"1": {"file_name": "a.jpg", "text": "A dog"}, "2": {"file_name": "b.jpg", "text": "A cat"}}}, PAIRS),
@@ -131,6 +129,14 @@ def test_the_json_itself_can_be_the_root(tmp_path):
     assert found(root).captions == PAIRS
 
 
+@pytest.mark.parametrize("other", ["img/a.txt", "a.txt", "x.token", "captions.txt", "t.csv", "c.parquet", "d.jsonl"])
+@pytest.mark.parametrize("name", ["all.json", "dataset_mine.json", "instances.jsonl"])
+def test_a_file_as_the_root_is_read_alone(tmp_path, name, other):
+    root = lay_out(tmp_path, {name: lines(RECORDS), other: "image,caption\na.jpg,no\n"})
+    put_photographs(root, ["a.jpg"])
+    assert found(root / name, "image", "caption").captions == found(root / name).captions == PAIRS
+
+
 OTHERS = {
     "package.json": {"name": "x", "description": "y"},
     "boxes.json": BOXES,
@@ -141,6 +147,8 @@ OTHERS = {
     "deep.json": "[" * 100_000,
     "list.json": [1, 2],
     "null.json": "null",
+    "cp1252.json": '{"name": "Hündchen"}'.encode("cp1252"),
+    "utf-16.json": '{"name": "Hündchen"}'.encode("utf-16"),
 }
 
 
@@ -185,7 +193,7 @@ def test_large_json_without_captions_is_not_parsed(tmp_path, monkeypatch):
         ({"x.json": COCO | {"annotations": [*COCO["annotations"], {"image_id": [7], "caption": "x"}]}}, ["x.json annotations[3]"]),
         ({"x.json": {"train": [*RECORDS, "x"]}}, ["x.json train[2]", "'x'"]),
         ({"x.json": [["a.jpg", "A dog"]]}, ["x.json"]),
-        ({"elsewhere.json": [{"image": "z.jpg", "caption": "x"}]}, ["elsewhere.json names none of the images"]),
+        ({"elsewhere.json": [{"image": "z.jpg", "caption": "x"}]}, ["elsewhere.json", "names an image"]),
         ({"x.json": json.dumps(RECORDS).encode("utf-16")}, ["x.json", "UTF-16"]),
     ],
 )  # fmt: skip
@@ -305,14 +313,13 @@ def test_a_list_in_a_cell_is_several_captions_and_what_only_begins_like_one_is_a
         ("t.csv", '"A dog",x,img/a.jpg\nA cat,y,b.jpg\n', ("3", "1")),
         ("t.tsv", "A dog\t/data/a.jpg\nA cat\tC:\\x\\b.jpg\n", ("2", "1")),
         ("t.csv", "a.jpg;A dog\nb.jpg;A cat\n", ("1", "2")),
-        ("t.csv", "a,A dog\nb,A cat\n", ("1", "2")),
         ("captions.txt", "a.jpg#0\tA dog\nb.jpg#0\tA cat\n", ("1", "2")),
     ],
 )
-def test_a_table_without_a_header_is_refused_with_the_columns_to_name_and_read_by_them(tmp_path, name, text, columns):
+def test_a_table_without_a_header_is_refused_and_read_by_numbers(tmp_path, name, text, columns):
     root = lay_out(tmp_path, {name: text})
-    fails(root, name, f"data.image_column to {columns[0]}", f"data.caption_column to {columns[1]}")
-    fails(root, name, f"data.image_column to {columns[0]}", image=text.split(",")[0].split("\t")[0])
+    fails(root, name, "data.image_column", "data.caption_column", "numbers", "A dog")
+    fails(root, name, "numbers", "A dog", image=text.split(",")[0].split("\t")[0])
     assert found(root, *columns).captions == PAIRS
 
 
@@ -321,10 +328,10 @@ def test_without_a_header_several_columns_are_captions(tmp_path):
     assert found(root, "1", "2,3").captions == TWO
 
 
-def test_numbers_of_columns_count_under_a_header_too(tmp_path):
+def test_one_number_counts_under_a_header_and_two_mean_that_there_is_none(tmp_path):
     root = lay_out(tmp_path, {"t.csv": "image,Worte\na.jpg,A dog\n"})
-    assert found(root, "1", "2").captions == found(root, "", "2").captions == {"a.jpg": ["A dog"]}
-    assert found(lay_out(tmp_path, {"t.csv": "0,1\na.jpg,A dog\n"}), "0", "1").captions == {"a.jpg": ["A dog"]}
+    assert found(root, "", "2").captions == {"a.jpg": ["A dog"]}
+    assert "missing and were left out: image" in found(root, "1", "2").notes[0]
 
 
 def test_a_list_of_images_is_no_table_without_a_header(tmp_path):
@@ -364,6 +371,12 @@ def test_the_wrong_encoding_of_a_table_is_named_though_there_are_other_tables(tm
         lay_out(tmp_path, {"a.csv": "image,caption\na.jpg,x\n", "b.csv": "image,caption\nb.jpg,ü\n".encode("cp1252")}),
         "b.csv",
     )
+
+
+def test_the_wrong_encoding_of_captions_in_json_is_named_though_there_are_others(tmp_path):
+    for encoding in ("cp1252", "utf-16"):
+        more = '[{"image": "b.jpg", "caption": "ü"}]'.encode(encoding)
+        fails(lay_out(tmp_path / encoding, {"a.jsonl": lines(RECORDS), "b.json": more}), "b.json")
 
 
 @pytest.mark.parametrize("file", ["captions.csv.gz", "captions.xlsx"])

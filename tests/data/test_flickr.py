@@ -136,7 +136,7 @@ def test_line_ends_byte_order_marks_and_empty_lines_do_no_harm(tmp_path, end):
 
 def test_without_a_header_the_first_row_is_not_lost(tmp_path):
     with pytest.raises(
-        MinclipError, match=r"captions\.txt has no header.*a\.jpg, One \..*image_column to 1 .*caption_column to 2"
+        MinclipError, match=r"captions\.txt has no header.*a\.jpg, One \..*image_column .*caption_column .*numbers"
     ):
         read("a.jpg,One .\n", tmp=tmp_path)
 
@@ -374,7 +374,7 @@ def test_a_zip_that_was_cut_off_is_an_error(tmp_path, share):
     root = zipped(lay_out(tmp_path / "flickr", "captions.txt"))
     whole = root.read_bytes()
     root.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(MinclipError, match="neither a folder nor a valid zip"):
+    with pytest.raises(MinclipError, match="not a zip file"):
         load_flickr(root)
 
 

@@ -482,7 +482,7 @@ def test_memory_does_not_grow_by_the_pack(data_home):
 def test_too_little_room_is_told_before_anything_is_decoded(data_home, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 7_000_000))
-    with pytest.raises(MinclipError, match=r"take 15 MB in .*cache, where 7 MB are free.*MINCLIP_DATA"):
+    with pytest.raises(MinclipError, match=r"15 MB.*cache.* 7 MB are free.*MINCLIP_DATA"):
         pack([str(i) for i in range(100)], never, 224, place="here")
 
 
@@ -502,7 +502,7 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_and_gets_its_room_back(disk)
             other.write_bytes(bytes(600_000))
         return files[name]
 
-    with pytest.raises(MinclipError, match=r"take 1 MB in .*, where 1 MB are free: free some"):
+    with pytest.raises(MinclipError, match=r"1 MB.*No space left.*free some"):
         pack(list(files), read, 128, place="here")
     assert not list((disk / "cache").glob("photos-*"))
     other.unlink()

@@ -38,7 +38,7 @@ RANDOM = DataConfig(image_size=8, min_crop=0.3, flip=True, color=0.4)
 
 def stream(shards, batch_size=4, seed=0, data=PLAIN, workers=0, world_size=1, **options):
     """Batches of `batch_size` for each of `world_size` processes."""
-    data, loop = replace(data, name="shards", workers=workers), LoopConfig(seed)
+    data, loop = replace(data, name="shards", workers=workers), LoopConfig(seed=seed)
     # one pair, which a config does not take as a batch, shows the order of the samples
     object.__setattr__(loop, "batch_size", batch_size * world_size)
     config = TrainConfig(data, CLIPConfig(32, VISION, TextConfig(context_length=32)), loop)
@@ -173,7 +173,7 @@ KINDS = {  # files of a sample: by caption_column, the caption or parts of the r
     "json list": ({"jpg": 1, "json": {"captions": ["a dog", "a pet"]}}, {"": "a dog", "captions": "a dog"}),
     "json list as printed": ({"jpg": 1, "json": {"texts": "['a dog', 'a pet']"}}, {"texts": "a dog"}),
     "json number": ({"jpg": 1, "json": {"caption": 3}}, {"": ".json caption", "caption": ".json"}),
-    "several dots": ({"input.jpg": 1, "outputs.txt": "a dog"}, {"": "a dog", "outputs.txt": "a dog", "txt": "'txt' .input.jpg .outputs.txt"}),
+    "several dots": ({"input.jpg": 1, "outputs.txt": "a dog"}, {"": "data.caption_column .input.jpg .outputs.txt", "outputs.txt": "a dog", "txt": "'txt' .input.jpg .outputs.txt"}),
     "several texts": ({"jpg": 1, "a.txt": "a dog", "b.txt": "a cat"}, {"": ".jpg .a.txt .b.txt", "b.txt": "a cat"}),
     "several images": ({"a.jpg": 1, "b.jpg": 2, "txt": "a dog"}, {"": "image .a.jpg .b.jpg"}),
     "plain before dots": ({"jpg": 1, "txt": "a dog", "small.jpg": 2, "raw.txt": "a cat", "json": {"text": "a cow"}}, {"": "a dog", "raw.txt": "a cat", "text": "a cow"}),

@@ -53,8 +53,8 @@ def test_one_level_is_tested_whole_and_split_for_a_probe(tmp_path):
 def test_a_drawn_split_depends_on_the_paths_below_alone(tmp_path):
     for place in ("here", "there/deeper"):
         folders(tmp_path / place, ANIMALS, 12)
-    drawn = [shown(load_folders(tmp_path / place)["test"]) for place in ("here", "there", "there/deeper")]
-    assert drawn[0] == drawn[1] == drawn[2]
+    drawn = [shown(load_folders(tmp_path / place)["test"]) for place in ("here", "there/deeper")]
+    assert drawn[0] == drawn[1]
     (tmp_path / "here/Cat/Cat_0.jpg").unlink()
     fewer = shown(load_folders(tmp_path / "here")["test"])
     assert {*drawn[0]} ^ {*fewer} <= {("Cat_0.jpg", "Cat")}  # the others stay where they are
@@ -164,7 +164,6 @@ NAMED = {
     "a CSV": ('folder,name\nn01855672,"a goose"\nn03126707,c\nn02012849,b\n', ("a goose", "b", "c")),
     "lines alone": ("\ufeffgoose, grey\n\n bird \nmachine\n", ("goose, grey", "bird", "machine")),
     "JSON": ('{"n01855672": ["a goose", "geese"], "n02012849": "bird", "n03126707": "m"}', (["a goose", "geese"], "bird", "m")),
-    "Keras's JSON": ('{"0": ["n01855672", "goose"], "9": ["x", "y"], "1": ["n02012849", "b"], "2": ["n03126707", "m"]}', ("goose", "b", "m")),
     "a JSON list": ('["g", ["b", "c"], "m"]', ("g", ["b", "c"], "m")),
 }  # fmt: skip
 
@@ -303,11 +302,11 @@ def test_a_class_that_can_not_be_learned_is_named_at_once(tmp_path, loaded, monk
     monkeypatch.setattr("minclip.evaluate.tasks.tower_features", lambda *_: pytest.fail("an image was embedded"))
     folders(tmp_path / "a/train", ("dog", "cat"), 3)
     folders(tmp_path / "a/test", ("dog", "cat", "owl"), 1)
-    with pytest.raises(MinclipError, match="test images of owl, but no training image"):
+    with pytest.raises(MinclipError, match="'owl' has 1 test images and no training image"):
         probe_sets(loaded, str(tmp_path / "a"))
     folders(tmp_path / "b", ("dog", "cat"), 3)
     folders(tmp_path / "b", ("owl",), 1)
-    with pytest.raises(MinclipError, match="test images of owl, but no training image"):
+    with pytest.raises(MinclipError, match="'owl' has 1 test images and no training image"):
         probe_sets(loaded, str(tmp_path / "b"))
 
 
@@ -330,7 +329,7 @@ def test_the_commands_take_paths_files_and_markup(tmp_path, loaded, monkeypatch,
     assert main(["eval", "tiny", "--tasks", task, "--classes", "names.txt", "--json"]) == 0
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[-1])
-    assert result["tasks"][task]["images"] == 24 and " my $x$ [b] set " in out and "photos/" not in out.splitlines()[2]
+    assert result["tasks"][task]["images"] == 24 and " photos/my $x$ [b] set " in out
     assert main(["probe", "tiny", "--task", task, "--classes", "names.txt", "--shots", "1,2", "--repeats", "2"]) == 0
     out = capsys.readouterr().out
     assert "18 train" in out or ("train" in out and "0 val" in out)

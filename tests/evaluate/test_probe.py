@@ -369,7 +369,7 @@ def test_too_few_images_are_told_before_any_is_embedded(here, monkeypatch):
     ("name", "train", "message"),
     [
         ("voc2007", ["dog", "cat"], "voc2007 has several labels per image"),
-        ("dtd", ["banded", "dotted"], "dtd has test images of cat, dog, but no training image"),
+        ("dtd", ["banded", "dotted"], "class 'cat' has 1 test images and no training image"),
         ("mnist", [], "mnist was not found"),
     ],
 )
@@ -377,5 +377,5 @@ def test_a_data_set_that_can_not_be_probed_is_told(here, capsys, name, train, me
     folders(here / "sets" / name / "train", train)
     if train:
         folders(here / "sets" / name / "test", ["dog", "cat"])
-    assert main(["probe", "mine", "--task", name, "--root", "sets"]) == 2
+    assert main(["probe", "mine", "--task", name, "--root", "sets", "--shots", "1"]) == 2
     assert message in capsys.readouterr().err

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from minclip import CLIP, Tokenizer, zero_shot_classifier
 from minclip.batches import normalize
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
-from minclip.evaluate import embed_batches
+from minclip.data import Pairs
+from minclip.evaluate import embed_images
 from minclip.evaluate.metrics import accuracy, mean_per_class
 
 open_clip = pytest.importorskip("open_clip")
@@ -56,7 +57,8 @@ def test_clip_benchmark_finds_the_same_figures(model, tokenizer, monkeypatch):
     small = torch.randint(0, 256, (90, 3, 4, 4), dtype=torch.uint8, generator=generator)
     pixels = F.interpolate(small, scale_factor=8)
     classifier = zero_shot_classifier(model, TOKENIZER, NAMES, templates=TEMPLATES)
-    scores = torch.cat([features @ classifier for features in embed_batches(model, pixels.split(25))])
+    pairs = Pairs(pixels.numpy(), [["a caption"]] * 90, [str(i) for i in range(90)])
+    scores = embed_images(model, pairs, batch_size=25) @ classifier
     # labels that the model gets right more often than by chance; one class never occurs
     noisy = scores / scores.std() + torch.randn(scores.shape, generator=generator)
     labels = noisy[:, :-1].argmax(dim=1)

@@ -13,7 +13,7 @@ from .tables import KNOWN, SPLIT_WORDS, TOKENS, MissingColumn, names_any, read_t
 
 KARPATHY = "dataset_*.json"
 FLICKR = ("captions.txt", "captions.csv", "results.csv", "*.token.txt", "*.token")
-LARGE, LARGEST = 2**24, 2**30  # bytes of JSON: to be parsed only with captions in it, and never
+LARGE = 2**24  # characters of JSON: more are parsed only with captions in it
 
 
 def split_in(name: str) -> str:
@@ -22,17 +22,11 @@ def split_in(name: str) -> str:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
-def split_of(row: Row) -> str:
-    """The split that a row names: train, val or test."""
-    if split := SPLIT_WORDS.get(row.split.strip().lower()):
-        return split
-    raise MinclipError(f"{row.place}: the split must be train, val or test, got {row.split!r}")
-
-
 def read_flickr(source: Source) -> list[Row]:
     """The rows of captions.txt (adityajn105), results.csv (hsankesara), the authors' *.token, or Karpathy's JSON."""
     for layout in FLICKR:
-        if paths := [p for p in source.files if fnmatch(basename(p), layout) and "lemma" not in p]:
+        files = [source.table] if source.table else source.files
+        if paths := [path for path in files if fnmatch(basename(path), layout) and "lemma" not in path]:
             return list(read_table(source, paths[0]))
     if rows := read_karpathy(source, source.images):
         return rows
@@ -63,45 +57,43 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     """The rows of all tables; else of token files; else of a .txt for each image; else of JSON; else of Karpathy's.
 
-    Columns that are asked for are looked for in JSON first, since texts have none.
+    Columns that are asked for are looked for in JSON first, since texts have none.  A table as the root is read alone.
     Rows of files named train, val and test get that split, if there is one named train.
     """
     stems = {image: splitext(image)[0] for image in source.images}
     texts = {splitext(path)[0]: path for path in source.files if path.lower().endswith((".txt", ".caption"))}
     texts = {plain(stem): path for stem, path in texts.items()} | texts
     beside = {image: path for image, stem in stems.items() if (path := texts.get(stem, texts.get(plain(stem))))}
-    names = {plain(basename(name)) for pair in stems.items() for name in pair}
     tables = [path for path in source.files if path.lower().endswith(TABLES) or basename(path) == "captions.txt"]
     tokens = [path for path in source.files if path.lower().endswith(TOKENS) and "lemma" not in path]
-    images = {*stems.values()}  # each may have a .json of its own
-    json = [path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images]
-    refused, others = None, ""
-    for paths in (tables, tokens, json if any(columns) or not beside else []):
+    names, images = {plain(basename(name)) for pair in stems.items() for name in pair}, {*stems.values()}
+    json = (path for path in source.files if path.lower().endswith(JSON) and splitext(path)[0] not in images)
+    ours = (path for path in json if (any(columns) or not beside) and _is_ours(source, path, names, columns[1]))
+    refused = None
+    for paths in [[source.table]] if source.table else (tables, tokens, ours):
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
         for path, split in splits.items():
-            if paths is json and not _is_ours(source, path, names, columns[1]):
-                others = others or f"; {path} names none of the images"
-                continue
             try:
                 rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
             except MissingColumn as error:  # perhaps a table of something else
                 refused = refused or error
         if rows:
             return rows
-    if not (refused and any(columns)):
-        rows = [Row(path, path, basename(image), source.text(path).splitlines()) for image, path in beside.items()]
-        rows = rows or read_karpathy(source, source.images)
-    looked = f"looked for {', '.join((*TABLES, *JSON))} with image and caption columns (save other tables as CSV)"
-    looked += f", a .txt for each image, or {KARPATHY}, found {source.first_files()}{others}"
-    if not rows:
-        raise refused or MinclipError(f"{source.root} has no captions: {looked}")
-    return rows
+    if refused and (any(columns) or source.table):
+        raise refused
+    rows = [Row(path, path, basename(image), source.text(path).splitlines()) for image, path in beside.items()]
+    if rows := rows or read_karpathy(source, source.images):
+        return rows
+    looked = (
+        f"{', '.join(TABLES)} (save other tables as CSV), {', '.join(JSON)} that names an image, a .txt for each image"
+    )
+    found = source.first_files()
+    raise refused or MinclipError(f"{source.root} has no captions: looked for {looked}, or {KARPATHY}, found {found}")
 
 
 def _is_ours(source: Source, path: str, names: set[str], asked: str) -> bool:
     """Whether JSON names an image and, if it is large, repeats a word for captions: others take minutes to parse."""
-    size, words = source.stamp(path)[0], re.split(r"[*?,\[]", asked)[:1] if asked else KNOWN["caption"]
-    text = source.text(path) if size < LARGEST else ""
+    text = source.text(path, any_encoding=True).replace("\0", "")  # UTF-16, which is then refused if it names an image
     karpathy = fnmatch(basename(path), KARPATHY) and '"sentences"' in text  # perhaps only for its split
-    captions = size < LARGE or any(text.count(f'"{word}') > 1 for word in words)
-    return captions and not karpathy and (names_any(text, names) or not names)  # none yet: the root is a file
+    captions = asked or len(text) < LARGE or any(text.count(f'"{word}') > 1 for word in KNOWN["caption"])
+    return bool(captions) and not karpathy and names_any(text, names)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...config import MinclipError
 from ...preprocess import eight_bits
+from ...weights.files import errors_naming
 
 # those of Pillow's formats that are photographs: no video, and no EPS, which Pillow gives to another program
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
@@ -45,22 +46,18 @@ def endings() -> tuple[str, ...]:
 
 def check_bytes(size: int, limit: int = MAX_BYTES) -> None:
     if size > limit:
-        raise ValueError(f"the file has {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB")
+        raise MinclipError(f"the file has {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB")
 
 
 def open_image(path: str | Path, side: int) -> Any:
     """`read_image` of a file; raises MinclipError if it doesn't exist or isn't an image."""
-    try:
+    with errors_naming(path, "can't be read as an image"):
         check_bytes(Path(path).stat().st_size)
         return read_image(Path(path).read_bytes(), side)
-    except FileNotFoundError:
-        raise MinclipError(f"{path} does not exist") from None
-    except BROKEN as error:
-        raise MinclipError(f"{path} can't be read as an image: {error}") from None
 
 
 def read_image(data: bytes, side: int) -> Any:
-    """The PIL image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  ValueError if broken."""
+    """The PIL image, upright, in RGB; a JPEG is decoded no larger than 2 × `side` needs.  MinclipError if broken."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -68,18 +65,18 @@ def read_image(data: bytes, side: int) -> Any:
         image = Image.open(io.BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
         image.draft("RGB", (2 * side, 2 * side))  # a JPEG can be decoded at a half, a quarter, an eighth
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
+            raise MinclipError(f"{image.width:,} × {image.height:,} pixels, more than {MAX_PIXELS:,}")
         return ImageOps.exif_transpose(eight_bits(image)).convert("RGB")
     except UnidentifiedImageError:  # whose own message holds a memory address
-        raise ValueError("not an image" if data else "the file is empty") from None
+        raise MinclipError("not an image" if data else "the file is empty") from None
     except MemoryError:
         raise
     except Exception as error:  # on damaged files, Pillow's many readers raise anything
-        raise ValueError(str(error) or type(error).__name__) from None
+        raise MinclipError(str(error) or type(error).__name__) from None
 
 
 def decode(data: bytes, image_size: int) -> np.ndarray:
-    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept.  ValueError if broken."""
+    """An encoded photograph as (3, S, S) uint8 RGB: upright, short side resized, center kept; MinclipError if bad."""
     from PIL import Image, ImageOps
 
     square = ImageOps.fit(read_image(data, image_size), (image_size, image_size), Image.Resampling.BICUBIC)

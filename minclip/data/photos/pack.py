@@ -17,11 +17,10 @@ from filelock import FileLock, Timeout
 from ...config import MinclipError
 from ...training.bars import tqdm
 from ...weights.config_json import parse_json
-from ...weights.folder import atomic_write
 from ...weights.hub import data_folder
 from .images import BROKEN, decode
 
-_VERSION = 5  # of the pack format: raising it rebuilds all packs
+_VERSION = 6  # of the pack format: raising it rebuilds all packs
 _SMALL = 2**28  # the checksum of packs up to this size (bytes) is verified at every start: a few tenths of a second
 _CHUNK = 128  # most decoded images that wait to be written: this bounds the memory
 
@@ -35,7 +34,7 @@ def pack(
     pack replaces the earlier ones of the same `place` and size.  MinclipError if the disk is full or nothing decodes.
 
     A pack is two files in the data folder's cache: the pixels (.u8, channels last), then a list (.json) with the
-    checksum and the broken images.  A damaged pack, or one that a killed process left without its list, is rebuilt.
+    checksums and the broken images.  A damaged pack, or one that a killed process left without its list, is rebuilt.
     """
     about = ([place, image_size], [_VERSION, *names, *stamps])
     group, key = (hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16] for values in about)
@@ -51,8 +50,9 @@ def pack(
                         with contextlib.suppress(OSError):
                             old.unlink()
         except OSError as error:
-            todo = "close the program that has it open, or set MINCLIP_DATA to a folder that can be written"
-            raise MinclipError(f"the photographs can't be packed in {path.parent} ({error}): {todo}") from None
+            what = f"the photographs ({3 * image_size**2 * len(names) / 1e6:,.0f} MB) can't be packed in {path.parent}"
+            todo = "free some space, close the program that has the file open, or set MINCLIP_DATA to another folder"
+            raise MinclipError(f"{what} ({error}): {todo}") from None
     images, broken = made
     return images, [name for name in names if name not in broken], [f"{name} ({why})" for name, why in broken.items()]
 
@@ -62,28 +62,22 @@ def _open(path: Path, names: Sequence[str], size: int) -> tuple[np.memmap, dict[
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         made, pixels = parse_json(path.with_suffix(".json").read_bytes(), ""), np.memmap(path, np.uint8, "r")
         images = pixels.reshape(len(names) - len(made["broken"].keys() & {*names}), size, size, 3)
-        if pixels.size > _SMALL or made["sum"] == zlib.crc32(json.dumps(made["broken"]).encode(), zlib.crc32(pixels)):
+        if pixels.size > _SMALL or made.pop("sum") == zlib.crc32(json.dumps(made).encode(), zlib.crc32(pixels)):
             return images.transpose(0, 3, 1, 2), made["broken"]
     return None
 
 
 def same_images(some: np.memmap, others: np.memmap) -> list[tuple[int, int]]:
     """Where the images of two packs have equal pixels: pairs (i, j) of `some[i]` and `others[j]`, each j once."""
-    mine, theirs = _middle_rows(some), _middle_rows(others)
-    near = {*mine} & {*theirs}  # few: only these images are read whole
-    first = {hash(some[i].tobytes()): i for i, row in enumerate(mine) if row in near}
-    return [(first[x], j) for j, row in enumerate(theirs) if row in near and (x := hash(others[j].tobytes())) in first]
+    first = {digest: i for i, digest in enumerate(_digests(some))}
+    return [(first[digest], j) for j, digest in enumerate(_digests(others)) if digest in first]
 
 
-def _middle_rows(images: np.memmap) -> list[int]:
-    """A checksum of the middle row of each image of a pack, kept in the pack's list."""
-    path, rows = Path(images.filename).with_suffix(".json"), None
-    with contextlib.suppress(OSError, MinclipError):  # another process may have replaced the pack
-        rows = (made := parse_json(path.read_bytes(), "")).get("rows")
-        if not (isinstance(rows, list) and len(rows) == len(images) and all(type(row) is int for row in rows)):
-            rows = [zlib.crc32(row.tobytes()) for row in images[:, :, images.shape[2] // 2]]
-            atomic_write(path, json.dumps({**made, "rows": rows}).encode())
-    return rows or []
+def _digests(images: np.memmap) -> list[str]:
+    """A digest of each image, from the pack's list; none if another process has replaced the pack."""
+    with contextlib.suppress(FileNotFoundError):
+        return parse_json(Path(images.filename).with_suffix(".json").read_bytes(), "")["digests"]
+    return []
 
 
 def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[np.memmap, dict[str, str]]:
@@ -95,41 +89,37 @@ def _make(path: Path, names: Sequence[str], read: Callable, size: int) -> tuple[
         except BROKEN as error:
             return str(error) or type(error).__name__
 
-    listed, checksum, broken = path.with_suffix(".json"), 0, {}
-    needed, free = 3 * size**2 * len(names), shutil.disk_usage(path.parent).free
+    listed, checksum, made = path.with_suffix(".json"), 0, {"broken": {}, "digests": []}
     try:
         if path.exists() or listed.exists():
             tqdm.write(f"note: {path} is damaged or was never finished: rebuilding it")
             for old in (listed, path):
                 old.unlink(missing_ok=True)  # not overwritten: a process that has it mapped keeps its pixels
-        if needed > free:
-            raise OSError(errno.ENOSPC, "the disk is too small")
+        if 3 * size**2 * len(names) > (free := shutil.disk_usage(path.parent).free):
+            raise OSError(errno.ENOSPC, f"{free / 1e6:,.0f} MB are free")
         # written as a file, not through the map, so that a full disk raises an error instead of crashing
         with path.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
             chunks = (names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK))
             results = (pixels for chunk in chunks for pixels in pool.map(one, chunk))
             for name, pixels in zip(tqdm(names, "decoding", unit=" images", leave=False), results):
                 if isinstance(pixels, str):
-                    broken[name] = pixels
+                    made["broken"][name] = pixels
                 else:
                     file.write(pixels)
                     checksum = zlib.crc32(pixels, checksum)
+                    made["digests"].append(hashlib.blake2b(pixels, digest_size=8).hexdigest())
             file.flush()
             os.fsync(file.fileno())  # the list is never older than its pixels, even after a power cut
-        if len(broken) == len(names):
+        if not made["digests"]:
             path.unlink()
-            reasons = "; ".join(f"{name} ({why})" for name, why in list(broken.items())[:5])
+            reasons = "; ".join(f"{name} ({why})" for name, why in list(made["broken"].items())[:5])
             raise MinclipError(f"none of the {len(names)} images can be decoded: {reasons}")
-        checksum = zlib.crc32(json.dumps(broken).encode(), checksum)
-        listed.write_text(json.dumps({"sum": checksum, "broken": broken}))
+        checksum = zlib.crc32(json.dumps(made).encode(), checksum)
+        listed.write_text(json.dumps({"sum": checksum, **made}))
         return _open(path, names, size)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    except OSError:  # such as a full disk, which gets its room back
         path.unlink(missing_ok=True)
-        room = f"{needed / 1e6:,.0f} MB in {path.parent}, where {free / 1e6:,.0f} MB are free"
-        todo = "free some and start again, lower data.image_size, or set MINCLIP_DATA"
-        raise MinclipError(f"the photographs take {room}: {todo}") from None
+        raise
 
 
 def _packing_lock(folder: Path) -> contextlib.AbstractContextManager:

@@ -1,6 +1,5 @@
 """Parquet as a table of captions; the images are files or bytes, as Hugging Face and img2dataset write them."""
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -9,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ...config import MinclipError
+from ...weights.files import errors_naming
+from ...weights.towers import library
 from .source import Source
 
 # the header, and rows(columns), which yields for each row its place, the cells of these columns, and an image reader
@@ -17,17 +17,14 @@ Table = tuple[list[str], Callable[[list[int]], Iterator[tuple[str, list[Any], Ca
 
 
 def read_parquet(source: Source, path: str, _: Any) -> Table:
-    try:
-        from pyarrow.parquet import ParquetFile  # most runs don't need it
-    except ImportError:
-        raise MinclipError(f"{path} needs pyarrow: pip install pyarrow, or write a CSV") from None
-    with _parquet_errors(path):
-        file = ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
+    parquet, bad = library("pyarrow.parquet", path, "pyarrow, or write a CSV"), "is not a valid parquet file"
+    with errors_naming(path, bad):
+        file = parquet.ParquetFile(io.BytesIO(source.read(path)) if source.archive else source.root / path)
         header, groups = file.schema_arrow.names, range(file.num_row_groups)
 
     def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], Callable[[], bytes] | None]]:
         image, *others = (header[i] for i in columns)
-        with _parquet_errors(path):
+        with errors_naming(path, bad):
             names, leaf = _images(file, image)
             cells = [file.read([other])[other].to_pylist() for other in others]
             places = [(group, i) for group in groups for i in range(file.metadata.row_group(group).num_rows)]
@@ -41,14 +38,6 @@ def read_parquet(source: Source, path: str, _: Any) -> Table:
             yield f"row {number}", [f"{path}: {name}" if leaf else name, *rest], read
 
     return header, rows
-
-
-@contextlib.contextmanager
-def _parquet_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # pyarrow's errors, and Python's on damaged names and lengths
-        raise MinclipError(f"{path} is not a valid parquet file: {error}") from None
 
 
 def _images(file: Any, column: str) -> tuple[list[Any], str]:

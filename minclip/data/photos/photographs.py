@@ -10,9 +10,9 @@ from posixpath import basename, dirname, splitext
 
 from ...batches import Pairs
 from ...config import MinclipError, need
-from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in, split_of
+from .captions import SPLIT_WORDS, read_flickr, read_karpathy, read_own, split_in
 from .pack import pack
-from .source import Finder, Row, Source, counted, plain
+from .source import Finder, Source, counted, plain
 
 SPLITS = ("train", "val", "test")
 
@@ -56,15 +56,15 @@ class Photographs:
         return Pairs(images, [self.captions[name] for name in kept], kept, notes=notes)
 
 
-def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | None = None) -> Photographs:
+def find_photographs(name: str, root: str | Path, columns: tuple[str, str] = ("", "")) -> Photographs:
     """The photographs at `root` with their captions: in one of Flickr's layouts, or in your own if `name` is "own".
 
     `columns` names the image and the caption column of your own table; for "", the usual names are tried.
     """
     source = Source.open(Path(root))
     if name == "own":
-        rows = read_own(source, columns or ("", ""))
-        if source.archive is None and Path(root).is_file():  # a table
+        rows = read_own(source, columns)
+        if source.table:
             source = source.including(row.image for row in rows if not row.read)
         finder = Finder(source.images)
     else:
@@ -72,15 +72,24 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
         finder = Finder({basename(path): path for path in source.images}.values())
         rows = sorted(read_flickr(source), key=lambda row: row.image)
 
-    stored = {row.image: row.read for row in rows if row.read}
-    places = {row.image: row.file for row in rows if row.read}
-    names = _names(rows, finder, places)
-    texts, row_splits = defaultdict(list), {}
+    stored, places, names, texts, row_splits = {}, {}, {}, defaultdict(list), {}
+    written = {(dirname(row.file), row.image) for row in rows if not row.read}
+    counts = Counter(plain(basename(image)) for _, image in written)
     for row in rows:
-        key = row.image if row.read else names[dirname(row.file), row.image]
+        folder, key = dirname(row.file), row.image
+        if row.read:
+            stored[key], places[key] = row.read, row.file
+        else:
+            if (folder, key) not in names:
+                # the file name alone is enough if it is unique among the captions and among the files
+                path = finder.find_one(key, row.place, folder, by_name=counts[plain(basename(key))] == 1)
+                names[folder, key] = finder.keys[path] if path else key
+                if path:
+                    places[names[folder, key]] = path
+            key = names[folder, key]
         texts[key] += [text.strip() for text in row.captions if text.strip()]
-        if row.split and row_splits.setdefault(key, split_of(row)) != split_of(row):
-            raise MinclipError(f"{row.place}: {key} is in split {split_of(row)} here, but in {row_splits[key]} above")
+        if row.split and row_splits.setdefault(key, row.split) != row.split:
+            raise MinclipError(f"{row.place}: {key} is in split {row.split} here, but in {row_splits[key]} above")
     captions = {key: some for key, some in texts.items() if some}
     need(bool(captions), f"{root}: none of {len(rows)} captions has any text, see {rows[0].place}")
     unread = Finder(chain(*source.unread.values()))
@@ -99,20 +108,6 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     left_out["captioned images are in no split"] = [name for name in captions if name not in last]
     splits |= {split: [name for name in members if last[name] == split] for split, members in splits.items()}
     return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread)))
-
-
-def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
-    """(folder of the caption file, image as written there) -> name; adds the paths of existing files to `places`."""
-    first = {(dirname(row.file), row.image): row for row in reversed(rows) if not row.read}
-    counts = Counter(plain(basename(image)) for _, image in first)
-    names = {}
-    for (folder, image), row in first.items():
-        # the file name alone is enough if it is unique among the captions and among the files
-        path = finder.find_one(image, row.place, folder, by_name=counts[plain(basename(image))] == 1)
-        names[folder, image] = finder.keys[path] if path else image
-        if path:
-            places[names[folder, image]] = path
-    return names
 
 
 def read_splits(
@@ -135,7 +130,7 @@ def read_splits(
     if not row_splits and (lists := _lists(source, names, finder)):
         return lists
     rows = [] if row_splits else read_karpathy(source, names)
-    listed = {name: split_of(row) for row in rows for name in finder.find(row.image, by_name=True)[:1]}
+    listed = {name: row.split for row in rows for name in finder.find(row.image, by_name=True)[:1]}
     if drawn := not (chosen := row_splits or listed or folders):
         chosen = {name: "train" if bucket(name) < 90 else "val" if bucket(name) < 95 else "test" for name in names}
     splits = {split: [name for name in names if chosen.get(name) == split] for split in SPLITS}
@@ -162,12 +157,8 @@ def _lists(source: Source, names: list[str], finder: Finder) -> dict[str, list[s
         # a longer file is no list of these images: don't read it, it may be as large as the disk
         if not split or place.stamp(path)[0] > 10_000 + 300 * len(names):
             continue
-        try:
-            lines = [line.strip() for line in place.text(path).splitlines() if line.strip()]
-        except MinclipError:
-            if place is source:
-                raise
-            continue  # a file beside the root may be anything
+        text = place.text(path, any_encoding=place is not source)  # a file beside the root may be anything
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if sum(bool(finder.find(line)) for line in lines) > len(lines) / 2:  # otherwise a list of something else
             found = (finder.find_one(line, path) for line in lines)
             splits.setdefault(split, list(dict.fromkeys(filter(None, found))))

@@ -17,7 +17,7 @@ from .images import BROKEN, MAX_BYTES, UNREAD, check_bytes, endings
 
 TABLES = (".csv", ".tsv", ".parquet")
 JSON = (".json", ".jsonl", ".ndjson")
-CAPTIONS = (*TABLES, *JSON, ".token")
+CAPTIONS = (*TABLES, *JSON, ".token", ".txt")
 HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")  # macOS adds such files to a zip
 
 
@@ -28,27 +28,25 @@ class Source:
     root: Path
     files: tuple[str, ...]
     archive: zipfile.ZipFile | None = None
+    table: str = ""  # the one file of captions that counts, if it was given as the root
 
     @classmethod
     def open(cls, root: Path, what: str = "data.root ") -> "Source":
-        """For a table, the files beside it, without other tables; `including` adds those in subfolders."""
-        what, give = what + repr(os.path.abspath(root))[:200], "give the folder of the photographs, or a zip of it"
+        """For a table, the files beside it; `including` adds those in subfolders."""
+        what += repr(os.path.abspath(root))[:200]
         try:
-            os.stat(root)
-        except (OSError, ValueError) as error:  # a name may be too long, or hold a NUL
-            raise MinclipError(f"{what} can't be opened ({getattr(error, 'strerror', error)}): {give}") from None
-        if root.is_dir():
-            return cls(root, tuple(sorted(_below(root))))
-        if root.suffix.lower() in (*CAPTIONS, ".txt"):
-            beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
-            beside = [
-                name for name in beside if not name.lower().endswith(CAPTIONS[:-1]) or name.startswith("dataset_")
-            ]
-            return cls(root.parent, tuple(dict.fromkeys((root.name, *beside))))
-        try:
+            (os.listdir if root.is_dir() else os.stat)(root)  # fails now if it is not there, or must not be read
+            if root.is_dir():
+                return cls(root, tuple(sorted(_below(root))))
+            if root.suffix.lower() in CAPTIONS:
+                beside = sorted(path.name for path in root.parent.iterdir() if path.is_file())
+                return cls(root.parent, tuple(beside), table=root.name)
             archive = zipfile.ZipFile(root)
-        except BROKEN as error:
-            raise MinclipError(f"{what} is neither a folder nor a valid zip file: {error}: {give}") from None
+        except BROKEN as error:  # a name may also be too long, or hold a NUL
+            why = getattr(error, "strerror", None) or error
+            raise MinclipError(
+                f"{what} can't be opened ({why}): give a folder of photographs, or a zip of it"
+            ) from None
         # with the backslashes of some Windows programs replaced
         archive.NameToInfo = {info.filename.replace("\\", "/"): info for info in archive.infolist()}
         names = (name for name in archive.NameToInfo if not (name.endswith("/") or HIDDEN.search(name)))
@@ -58,7 +56,7 @@ class Source:
         """Adds the images that a table names; searches the whole folder only if one is not where the table says."""
         paths = {posixpath.normpath(path.replace("\\", "/")) for path in written}
         if not all(os.path.isfile(self.root / path) for path in paths):
-            paths = {path for path in _below(self.root) if not path.lower().endswith(TABLES)}
+            paths = {*_below(self.root)}
         return replace(self, files=tuple(dict.fromkeys((*self.files, *sorted(paths)))))
 
     def stamp(self, path: str) -> tuple[int, int]:
@@ -74,18 +72,18 @@ class Source:
         check_bytes(self.stamp(path)[0], MAX_BYTES if path.lower().endswith(endings()) else 4 * MAX_BYTES)
         return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
 
-    def text(self, path: str) -> str:
-        """A file's content as UTF-8 text; MinclipError if it can't be read or decoded."""
+    def text(self, path: str, *, any_encoding: bool = False) -> str:
+        """A file's content as UTF-8 text; MinclipError if it can't be read, or decoded without errors."""
         try:
-            text = (data := self.read(path)).decode("utf-8-sig")
-            if (end := data.find(0)) < 0:
+            text = (data := self.read(path)).decode("utf-8-sig", "replace" if any_encoding else "strict")
+            if (end := data.find(0)) < 0 or any_encoding:
                 return text
         except UnicodeDecodeError as error:
             end = error.start
         except BROKEN as error:
             raise MinclipError(f"{path} in {self.root} can't be read: {error}") from None
         kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"  # as Windows writes it
-        how = f"save it as UTF-8 (if it is {kind}: iconv -f {kind} -t UTF-8)"
+        how = f"save it as UTF-8, for example with iconv -f {kind} -t UTF-8"
         raise MinclipError(f"{path} is not UTF-8 text (line {data[:end].count(10) + 1}): {how}")
 
     @property
@@ -117,20 +115,19 @@ def _below(root: Path) -> Iterator[str]:
 
     Links to folders are followed last, and no folder is entered twice.
     """
-    entered, tops, closed = set(), [str(root)], []
+    entered, tops = set(), [str(root)]
     for top in tops:
-        for folder, folders, names in os.walk(top, onerror=closed.append):  # Path.rglob takes seconds for 30,000 files
+        for folder, folders, names in os.walk(top):  # Path.rglob takes seconds for 30,000 files
             if (real := os.path.realpath(folder)) in entered:
                 folders.clear()
                 continue
             entered.add(real)
             tops += [link for name in sorted(folders) if os.path.islink(link := f"{folder}/{name}")]
             below = Path(folder).relative_to(root).as_posix()
-            if not os.access(folder, os.X_OK):  # its files are listed, but can't be opened
-                yield f"{below}/"
-            paths = (name if below == "." else f"{below}/{name}" for name in names)
-            yield from (path for path in paths if not HIDDEN.search(path) and os.path.isfile(root / path))
-    yield from (f"{os.path.relpath(error.filename, root)}/" for error in closed)
+            files = [name for name in names if os.path.isfile(f"{folder}/{name}")]
+            files += [f"{name}/" for name in folders if not os.access(f"{folder}/{name}", os.R_OK | os.X_OK)]
+            paths = (name if below == "." else f"{below}/{name}" for name in files)
+            yield from (path for path in paths if not HIDDEN.search(path))
 
 
 class Row(NamedTuple):
@@ -140,7 +137,7 @@ class Row(NamedTuple):
     place: str  # "captions.csv line 7", for messages
     image: str  # a name or a path, as written in the file
     captions: list[str]
-    split: str = ""
+    split: str = ""  # train, val, test, or "" if the file names none
     read: Callable[[], bytes] | None = None  # for an image that is stored in the row itself
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ...config import MinclipError, nearest, need
 from ...weights.config_json import parse_json
 from .parquet import Table, read_parquet
-from .source import JSON, Finder, Row, Source, plain
+from .source import JSON, Row, Source, plain
 
 TOKENS = (".token", ".token.txt")  # Flickr's own files, without a header: name#number, a tab, a caption
 # known names of columns, the likelier ones first; compared in lower case, with "_" for spaces and "-"
@@ -50,6 +50,7 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
     Raises MissingColumn if a column is missing, and a MinclipError that names the first bad row.
     """
     kind = path.lower()
+    columns = ("1", "2") if kind.endswith(TOKENS) else columns
     reader = read_parquet if kind.endswith(".parquet") else _json if kind.endswith(JSON) else _csv
     header, rows = reader(source, path, columns)
     chosen = _columns(path, header, columns)
@@ -62,9 +63,11 @@ def read_table(source: Source, path: str, *, columns: tuple[str, str] = ("", "")
                 raise MinclipError(f"{place}: the column {header[i]!r} must hold text, got {wrong[0]!r:.60}")
         need(bool(name and name.strip()), f"{place}: the column {header[chosen[0]]!r} is empty")
         need(not name.startswith(URL), f"{place}: {name:.60} is a URL: {SHARDS}")
-        named = "".join(texts.pop()) if splits else split
+        named = "".join(texts.pop()).strip() if splits else split
+        known = SPLIT_WORDS.get(named.lower(), "")
+        need(bool(known or not named), f"{place}: the split must be train, val or test, got {named!r}")
         name = re.sub(r"(\.\w+)#\d+$", r"\1", name.strip()) if "#" in name else name.strip()  # Flickr's "a.jpg#0"
-        yield Row(path, place, name, [*chain(*texts)], named.strip(), read)
+        yield Row(path, place, name, [*chain(*texts)], known, read)
     need(bool(place), f"{path} has no rows below its header {', '.join(header)}")
 
 
@@ -75,32 +78,29 @@ def key_of(name: str) -> str:
 
 def _columns(path: str, header: list[str], asked: tuple[str, str]) -> list[int]:
     """The image column and the caption columns, counted from 0."""
-    found = {what: _matching(header, what, wanted) for what, wanted in zip(KNOWN, asked)}
-    has, missing = f"it has {', '.join(header) or 'none: it is empty'}", [what for what in KNOWN if not found[what]]
-    for what, wanted in zip(KNOWN, asked):
-        if what in missing:
+    images, captions = (_matching(header, what, wanted) for what, wanted in zip(KNOWN, asked))
+    has = f"it has {', '.join(header) or 'none: it is empty'}"
+    for what, wanted, found in zip(KNOWN, asked, (images, captions)):
+        if not found:
             urls = what == "image" and not wanted and {"url", "image_url", "link"} & {*map(key_of, header)}
             which = f"column {wanted!r}{nearest(wanted, header)}" if wanted else f"known {what} column"
-            todo = SHARDS if urls else f"set {' and '.join(f'data.{name}_column' for name in missing)} to yours"
+            todo = SHARDS if urls else f'set data.name to "own" and data.{what}_column to yours'
             raise MissingColumn(f"{path} has {'URLs, but ' if urls else ''}no {which}: {has}: {todo}")
-    need(len(found["image"]) == 1, f"{path} has several columns for data.image_column {asked[0]!r}: {has}")
-    return found["image"] + found["caption"]
+    need(len(images) == 1, f"{path} has several columns for data.image_column {asked[0]!r}: {has}")
+    return images + captions
 
 
 def _matching(header: list[str], what: str, asked: str) -> list[int]:
     names = [key_of(name) for name in header]
-
-    def columns(wanted: str) -> list[int]:
-        exact = [i for i, name in enumerate(names) if name == key_of(wanted)]  # which may hold a "[" or a "*"
-        return exact or [i for i, name in enumerate(names) if fnmatchcase(name, key_of(wanted)) or wanted == str(i + 1)]
-
-    if asked:
-        parts = [columns(part.strip()) for part in ([asked] if key_of(asked) in names else asked.split(","))]
-        return sorted({i for part in parts for i in part}) if all(parts) else []
-    for word in KNOWN[what]:
-        numbered = [i for i, name in enumerate(names) if what == "caption" and re.fullmatch(rf"{word}_?\d+", name)]
-        if found := columns(word) or numbered:
-            return found
+    numbers = ("", "_[0123456789]*", "[0123456789]*") if what == "caption" else ("",)
+    for wanted in [asked] if asked else [word + number for word in KNOWN[what] for number in numbers]:
+        found = []
+        for part in [wanted] if key_of(wanted) in names else wanted.split(","):
+            key = key_of(part)
+            exact = [i for i, name in enumerate(names) if name == key]  # which may hold a "[" or a "*"
+            found.append(exact or [i for i, name in enumerate(names) if fnmatchcase(name, key) or key == str(i + 1)])
+        if all(found):
+            return sorted({*chain(*found)})
     return []
 
 
@@ -110,83 +110,59 @@ def captions_in(cell: Any) -> list[Any]:
     A text may be a list as JSON or Python prints it; one that merely begins like a list is a caption.
     """
     items = _listed(cell) if isinstance(cell, str) and cell.startswith("[") else cell
-    return [_text_of(item) for item in (items if isinstance(items, list) else [items]) if item is not None]
+    items = [item for item in (items if isinstance(items, list) else [items]) if item is not None]
+    # a record such as Karpathy's {"raw": …, "tokens": […]}
+    fields = [[key for key in KNOWN["caption"] if isinstance(item, dict) and key in item] for item in items]
+    return [item[keys[0]] if keys else item for item, keys in zip(items, fields)]
 
 
 def _listed(cell: str) -> Any:
-    if re.match(r'\[\s*"', cell):
-        with contextlib.suppress(MinclipError):
-            return parse_json(cell, "")
+    with contextlib.suppress(MinclipError):
+        return parse_json(cell, "")
     if PRINTED.fullmatch(cell):
         with contextlib.suppress(ValueError, SyntaxError):  # "\\x" without digits
             return [ast.literal_eval(string) for string in re.findall(STRING, cell)]
     return cell
 
 
-def _text_of(item: Any) -> Any:
-    """The text of a record such as Karpathy's {"raw": …, "tokens": […]}; anything else as it is."""
-    if not isinstance(item, dict):
-        return item
-    words = " ".join(map(str, item["tokens"])) if isinstance(item.get("tokens"), list) else item
-    return next((item[key] for key in KNOWN["caption"] if key in item), words)
-
-
 def _csv(source: Source, path: str, asked: tuple[str, str]) -> Table:
     text = source.text(path)
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     delimiter = "\t" if "\t" in first else min(",;|", key=f"{first},;|".index)  # the first one: captions hold commas
-    token, results = path.lower().endswith(TOKENS), delimiter == "|" and basename(path) == "results.csv"
-    quoting = csv.QUOTE_NONE if token or results else csv.QUOTE_MINIMAL  # quotes in Flickr's files are text
-    options = {"skipinitialspace": True, "strict": True, "quoting": quoting}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options)
+    results = delimiter == "|" and basename(path) == "results.csv"
+    if results:  # row 19999 of Flickr30k's lacks a bar: its second cell is "4   A dog runs across the grass ."
+        text = re.sub(r"(?m)^([^|\n]+\|\s*\d+)\s+([^|\n]+)$", r"\1|\2", text)
+    # quotes in Flickr's files are text
+    quoting = csv.QUOTE_NONE if results or path.lower().endswith(TOKENS) else csv.QUOTE_MINIMAL
+    options = {"delimiter": delimiter, "skipinitialspace": True, "strict": True, "quoting": quoting}
 
-    def filled() -> Iterator[tuple[int, list[str]]]:
-        """The number of the first line and the cells of each row that is not empty."""
-        start = 1
+    def filled() -> Iterator[tuple[str, list[str]]]:
+        """The place and the cells of each row that is not empty; all must be as long as the first."""
+        reader, start, header = csv.reader(io.StringIO(text, newline=""), **options), 1, []
         try:
             for cells in reader:
                 if any(cell.strip() for cell in cells):
-                    yield start, cells
+                    header = header or [cell.strip() for cell in cells]
+                    if len(cells) != len(header):
+                        what = f"expected {len(header)} columns ({', '.join(header):.99}), found {len(cells)}"
+                        why = f"is a {delimiter!r} missing, or is one in a caption without quotes?"
+                        raise MinclipError(f"{path} line {start}: {what}: {why} {delimiter.join(cells)[:80]!r}")
+                    yield f"line {start}", cells
                 start = reader.line_num + 1
         except csv.Error as error:
             why = "is a quote not closed, or one inside quotes not doubled?"
             raise MinclipError(f"{path} line {start}: {error}: {why}") from None
 
     table = filled()
-    number, cells = next(table, (0, []))
-    header = [name.strip() for name in cells]
-    named = {*asked} & {*header} or {*map(key_of, header)} & {*KNOWN["image"]}  # a header, whatever is asked for
-    if token or (all(re.fullmatch("[0-9, ]+", columns) for columns in asked) and not named):
-        table = chain([(number, cells)], table)
-        header = ["image", "caption"] if token else [str(i + 1) for i in range(len(cells))]
-    else:
-        _check_header(source, path, header)
-
-    def rows(columns: list[int]) -> Iterator[tuple[str, list[Any], None]]:
-        for number, cells in table:
-            # row 19999 of Flickr30k's results.csv lacks a bar: its second cell is "4   A dog runs across the grass ."
-            if results and len(cells) == 2 and (run_together := re.fullmatch(r"(\d+)\s+(.+)", cells[1])):
-                cells[1:] = run_together.groups()
-            if len(cells) != len(header):
-                what = f"expected {len(header)} columns ({', '.join(header)}), found {len(cells)}"
-                why = f"is a {delimiter!r} missing, or is one in a caption without quotes?"
-                raise MinclipError(f"{path} line {number}: {what}: {why} {delimiter.join(cells)[:80]!r}")
-            yield f"line {number}", [cells[i] for i in columns], None
-
-    return header, rows
-
-
-def _check_header(source: Source, path: str, cells: list[str]) -> None:
-    """Raises MissingColumn if the first row names an image or a URL: without a header, it would be lost."""
-    known = any(key_of(cell) in words for cell in cells for words in KNOWN.values())
-    finder = Finder(() if known else source.images)  # images may be named without their ending
-    images = [i for i, cell in enumerate(cells) if IMAGE_NAME.search(cell) or finder.find(cell, by_name=True)]
-    urls = any(cell.startswith(URL) for cell in cells)
-    if images or urls:
-        caption = max(set(range(len(cells))) - set(images), key=lambda i: len(cells[i]), default=1)
-        how = f'data.name to "own", data.image_column to {[*images, 0][0] + 1} and data.caption_column to {caption + 1}'
-        todo = SHARDS if urls else f"set {how}, which count from 1, or add a header such as image,caption"
-        raise MissingColumn(f"{path} has no header: its first line is {', '.join(cells)[:100]!r}: {todo}")
+    place, cells = next(table, ("", []))
+    header = [cell.strip() for cell in cells]
+    if all(re.fullmatch("[0-9, ]+", columns) for columns in asked):
+        header, table = [str(i + 1) for i in range(len(cells))], chain([(place, cells)], table)
+    elif any(IMAGE_NAME.search(cell) or cell.startswith(URL) for cell in header):  # it would be lost
+        numbers = 'set data.name to "own", and data.image_column and data.caption_column to numbers, counted from 1'
+        todo = SHARDS if any(cell.startswith(URL) for cell in header) else f"{numbers}, or add a header"
+        raise MissingColumn(f"{path} has no header: its first line is {', '.join(header)[:100]!r}: {todo}")
+    return header, lambda columns: ((place, [cells[i] for i in columns], None) for place, cells in table)
 
 
 def names_any(text: str, names: set[str]) -> bool:
@@ -233,12 +209,7 @@ def _records(values: Any, wanted: set[str]) -> Iterator[tuple[str, Any]]:
         lists.pop("images")
     kept = {key: part for key, part in lists.items() if named(part[0])}
     if named(values) and not kept:
-        columns = [[*part.values()] if isinstance(part, dict) else part for part in values.values()]
-        lengths = {isinstance(column, list) and len(column) for column in columns}
-        if len(lengths) == 1 and all(lengths):  # columns of one length, as pandas writes them
-            yield from ((f"[{i}]", dict(zip(values, cells))) for i, cells in enumerate(zip(*columns)))
-        else:
-            yield "line 1", values
+        yield "line 1", values
     elif lists:
         for key, records in (kept or lists).items():
             split = {"split": key} if key.lower() in SPLIT_WORDS else {}

@@ -17,17 +17,16 @@ from ...data.photos.captions import SPLIT_WORDS
 from ...data.photos.source import Source
 from ...weights.config_json import parse_json
 from ...weights.hub import data_folder
-from .. import Root
 from . import readers
 from .readers import Labeled, class_folders, distinct
 
 CODE = re.compile(r"n\d{8}|\d+")  # a class by its WordNet id or by number: no word for a prompt
 
 # For each data set, "templates": prompts in our own wording; "names": readable class names, by the data set's own name
-# or, if it has numbers only, as a list; "bring": what to do if nothing can be downloaded.
+# or number; "bring": what to do if nothing can be downloaded.
 _WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 TEMPLATES: dict[str, list[str]] = {name: words["templates"] for name, words in _WORDS.items()}
-NAMES: dict[str, dict[str, str] | list[str]] = {name: w["names"] for name, w in _WORDS.items() if "names" in w}
+NAMES: dict[str, dict[str, str]] = {name: w["names"] for name, w in _WORDS.items() if "names" in w}
 
 # A row of table.csv: classes, test_size and metric as in the paper's table 9; the torchvision class that reads it, ""
 # for class folders only; the folder below the root that it reads; splits, our name -> its own; "bring" as above
@@ -51,14 +50,13 @@ def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def found(root: Root = None) -> list[str]:
+def found(root: str | Path = "") -> list[str]:
     """The names of the data sets under `root`, in either layout."""
     root = Path(root or default_root())
-    own_layout = {name for name, b in BENCHMARKS.items() if b.folder and (root / b.folder).exists()}
-    return [name for name in BENCHMARKS if name in own_layout or folder_of(name, root)]
+    return [n for n, b in BENCHMARKS.items() if (b.folder and (root / b.folder).exists()) or folder_of(n, root)]
 
 
-def folder_of(name: str, root: Root = None) -> Path | None:
+def folder_of(name: str, root: str | Path = "") -> Path | None:
     """The class folders of a task: the path `name` (it has a /, or it exists), or `root/name`, if it has splits."""
     if name not in BENCHMARKS and ({"/", os.sep} & {*name} or os.path.exists(name)):
         return Path(name)
@@ -76,7 +74,7 @@ def load_folders(path: str | Path, *, name: str = "", classes: str | Path = "") 
     return {split: replace(data, class_names=names, labels=labels[split]) for split, data in splits.items()}
 
 
-def load_benchmark(name: str, root: Root = None, split: str = "test", *, download: bool = False) -> Labeled:
+def load_benchmark(name: str, root: str | Path = "", split: str = "test", *, download: bool = False) -> Labeled:
     """A data set of the paper's table; `root` holds all of them, by default `benchmarks/` in the data folder.
 
     Each is read from class folders, `root/name/split/<class name>/<image>`, or in torchvision's layout.  `split` is
@@ -123,11 +121,8 @@ def class_names(name: str, classes: Sequence[str], table: dict[str, Any] | None 
     `table` has names, or lists of sentences, in place of its own.  MinclipError: a number or WordNet id without a name.
     """
     own = NAMES.get(name, {})
-    if isinstance(own, list) and not classes:
-        return tuple(own)
-    if isinstance(own, list):
-        own = {c: own[int(c)] for c in classes if c.isdecimal() and int(c) < len(own)}
-    table = {**own, **(table or {})}
+    classes = classes or [*own]
+    table = {c: own[n] for c in classes if (n := str(int(c)) if c.isdecimal() else c) in own} | (table or {})
     codes = [c for c in classes if c not in table and CODE.fullmatch(c)]
     what = f"{name}: {len(codes)} of {len(classes)} classes are numbers or WordNet ids, such as {', '.join(codes[:3])}"
     need(not codes, f'{what}: name them in a file of lines such as "{"".join(codes[:1])} goose" (--classes FILE)')
@@ -148,16 +143,14 @@ def read_names(file: str | Path, classes: Sequence[str]) -> dict[str, Any]:
     goose, bird": of a WordNet id, the first name that is unique); or a name for each of the sorted `classes`, a line
     each.  MinclipError: no class of the file is in `classes`, or another number of names.
     """
-    table = read_text(file)
-    if isinstance(lines := table, list):
+    lines = table = read_text(file)
+    if isinstance(lines, list):
         any_class = "|".join(re.escape(c) for c in sorted(classes, key=len, reverse=True))
         form = re.compile(rf'("?)({any_class})\1(?:\s*[\t,;:]|(?<=\d)\s)\s*"?(.+?)"?')
         table = {m[2]: m[3] for line in lines if (m := form.fullmatch(str(line)))}
         ids = [c for c in table if c[0] == "n" and CODE.fullmatch(c)]
         table |= zip(ids, class_names("imagenet", distinct(ids, [table[c].split(", ") for c in ids])))
         table = table or (dict(zip(classes, lines)) if len(lines) == len(classes) else {})
-    elif table.keys().isdisjoint(classes):  # Keras's list of ImageNet: {"0": ["n01440764", "tench"], …}
-        table = {str(pair[0]): pair[1] for pair in table.values() if isinstance(pair, list) and len(pair) == 2}
     what = f"{file} names none of the {len(classes)} classes ({', '.join(classes[:3])}, …), and has {len(lines)} lines"
     need(not table.keys().isdisjoint(classes), what)
     return table

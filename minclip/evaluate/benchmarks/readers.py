@@ -5,9 +5,9 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from posixpath import basename, commonpath, dirname
 from typing import Any
 from xml.etree import ElementTree
 
@@ -69,32 +69,32 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     """
     layout = "PATH/<class name>/<image>, or PATH/train/<class name>/<image> and PATH/test/<class name>/<image>"
     need(path.is_dir(), f"{path} {'is no folder' if path.exists() else 'does not exist'}: give class folders, {layout}")
-    images = sorted((source := Source.open(path, "")).images)
-    top = commonpath(images) if len(images) > 1 else ""  # perhaps one folder holds all the others
-    top = dirname(top) if basename(top).lower() in SPLIT_WORDS else top
-    parts = {image: image.removeprefix(top).strip("/").split("/") for image in images}
-    words = {p[0]: SPLIT_WORDS[p[0].lower()] for p in parts.values() if p[0].lower() in SPLIT_WORDS and len(p) > 1}
-    splits = words if any(len(p) > 2 for p in parts.values() if p[0] in words) else {}  # a class may be called "train"
+    source = Source.open(path, "")
+    parts = {image: image.split("/") for image in sorted(source.images)}
+    tops = {p[0] for p in parts.values() if len(p) > 1}
+    splits = {top: SPLIT_WORDS[top.lower()] for top in sorted(tops) if top.lower() in SPLIT_WORDS}
+    if others := sorted(tops - splits.keys()):  # a class may be called "train", too
+        both = f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none"
+        need(not any(len(p) > 2 and p[0] in splits for p in parts.values()), both)
+        splits = {}
     depth = 1 if splits else 0
-    rows = {image: p[depth:] for image, p in parts.items() if len(p) > depth + 1}  # class, …, name
-    others = sorted({p[0] for p in parts.values() if len(p) > 1} - splits.keys() if splits else ())
-    need(not others, f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none")
-    classes = sorted({p[0] for p in rows.values()} if splits or any(p[0] not in words for p in rows.values()) else ())
-    inside = [folder for split in splits or ("",) for folder in (path / top / split).iterdir() if folder.is_dir()]
+    rows = {image: p[depth] for image, p in parts.items() if len(p) > depth + 1}  # image -> class
+    classes = sorted({*rows.values()})
+    inside = [folder for split in splits or ("",) for folder in (path / split).iterdir() if folder.is_dir()]
     empty = {folder.name for folder in inside if folder.name[0] != "."} - {*classes}
     left_out = {"images are outside class folders": parts.keys() - rows.keys(), "folders have no image": empty}
     notes = [f"{path}: {note}" for note in counted({why: sorted(x) for why, x in (left_out | source.unread).items()})]
     what = f"{path} has {len(classes)} class folders with images, needs two: {layout}"
     need(len(classes) > 1, "; ".join([what, *notes]))
-    members: dict[str, list[str]] = {}
-    for image, p in rows.items():
-        members.setdefault(splits[parts[image][0]] if splits else p[0], []).append(image)
+    members = {split: [i for i in rows if splits[parts[i][0]] == split] for split in splits.values()}
     if not splits:
-        drawn = [sorted((bucket(ascii("/".join(rows[i]))), i) for i in of_class) for of_class in members.values()]
-        cuts = [min(max(sum(n < 80 for n, _ in x), 1), len(x) - 1) for x in drawn]  # some of each class in both
-        train = [image for x, cut in zip(drawn, cuts) for _, image in x[:cut]]
-        members = {"all": [*rows], "train": train, "test": sorted(rows.keys() - {*train})}
-    labels = {split: np.searchsorted(classes, [rows[i][0] for i in m]) for split, m in members.items() if m}
+        members = {"all": [*rows], "train": [], "test": []}
+        for _, of_class in groupby(rows, key=rows.get):
+            drawn = sorted((bucket(ascii(image)), image) for image in of_class)
+            cut = min(max(sum(n < 80 for n, _ in drawn), 1), len(drawn) - 1)  # some of each class in both
+            for i, (_, image) in enumerate(drawn):
+                members["train" if i < cut else "test"].append(image)
+    labels = {split: np.searchsorted(classes, [rows[i] for i in m]) for split, m in members.items() if m}
     return {s: Labeled(Lazy([path / i for i in members[s]]), y, (*classes,), (*notes,)) for s, y in labels.items()}
 
 
@@ -160,9 +160,8 @@ def caltech101(d: Any, split: str) -> tuple[Any, ...]:
     labels, classes = data.labels, data.class_names
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:30] for c in range(len(classes))])
-    return _subset(
-        data.images.paths, labels, classes, np.sort(train) if split == "train" else np.setdiff1d(order, train)
-    )
+    rows = np.sort(train) if split == "train" else np.setdiff1d(order, train)
+    return _subset(data.images.paths, labels, classes, rows)
 
 
 def voc2007(d: Any, split: str) -> tuple[Any, ...]:
