@@ -20,7 +20,7 @@ from typing import Any
 # control characters, which can move the cursor; marks that reverse the text; bytes from file names that aren't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
-VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "blend"}  # command -> its module
+VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "train"}  # command -> its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -109,7 +109,6 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
 
     from ..config import MinclipError
     from ..training import distributed
-    from .shared import similar_option
 
     printed = io.StringIO()
     try:
@@ -121,10 +120,9 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
-        if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", printed.getvalue()):
-            quotes = ": put a text with spaces, or a list such as all labels, into one pair of quotes"
-            hint = similar_option(unknown[1], command) if unknown[1][0] == "-" else quotes
-            raise MinclipError(f"{program} has no option {unknown[1]}{hint}") from None
+        if stray := re.search(r"Unrecognized options: ([^\s=,-][^\s=,]*)", printed.getvalue()):
+            quotes = "put a text with spaces, or a list such as all labels, into one pair of quotes"
+            raise MinclipError(f"{program} has no option {stray[1]}: {quotes}") from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save
