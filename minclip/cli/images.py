@@ -3,6 +3,7 @@
 import base64
 import glob
 import io
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..data import Pairs, open_data
 from ..data.photos.images import endings, open_image
 from ..data.photos.source import Source
 from ..evaluate import decoded, embed_batches, embed_images, embed_texts, zero_shot_classifier
+from ..evaluate.benchmarks import read_text
 from ..evaluate.search import Index
 from ..model import CLIP
 from ..tokenizer import Tokenizer
@@ -44,7 +46,8 @@ class Classify:
     images: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="files or folders")
     ]
-    # the choices: "a dog, a cat"; labels with commas are separated by semicolons, or given in quotes, one by one
+    # the choices: "a dog, a cat"; labels with commas are separated by semicolons, or given in quotes, one by one; or a
+    # file of labels, one a line
     labels: tuple[str, ...] = ()
     template: str = "a picture of {}"  # the prompt; {} stands for the label
     # an image whose best label has a lower cosine is none of these; auto: the 90th percentile of the cosines of wrong
@@ -54,10 +57,12 @@ class Classify:
 
     def run(self) -> dict[str, Any]:
         labels, images = list(self.labels), list(self.images)
-        while labels and not self.images and Path(labels[-1]).exists():  # --labels "a dog" "a cat" photo.jpg
+        while labels[1:] and not self.images and Path(labels[-1]).exists():  # --labels "a dog" "a cat" photo.jpg
             images.insert(0, Path(labels.pop()))
         labels, example = split_labels(labels), 'minclip classify RUN IMAGE --labels "a dog, a cat"'
         need(labels and images, f"give an image and labels: {example}")
+        if len(labels) == 1 and os.path.isfile(labels[0]):
+            labels = split_labels([*map(str, read_text(labels[0]))])
         valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")
         model, preprocess, tokenizer = open_model(self.run_folder)

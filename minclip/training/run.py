@@ -217,7 +217,7 @@ def check_images(folder: Path, names: list[str]) -> None:
     """Raises MinclipError if the photographs of a resumed run have changed, say because a list of splits is missing."""
     before, now = set(read_learnt(folder)), set(names)
     what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
-    how = "restore them and their list of splits, or train in another folder"
+    how = "restore the photographs and their list of splits, or start a new run from this one (--init)"
     need(not before or before == now, f"{folder}: {what}: {how}")
 
 

@@ -131,6 +131,9 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
 
 def find_weights(folder: Path) -> Path:
     """The weights file in a folder, or its only subfolder with one; a MinclipError lists what is there instead."""
+    if (main := folder / "refs/main").is_file():  # of a repository in the hub's cache
+        folder = folder / "snapshots" / main.read_text().strip()
+    need(folder.is_dir(), f"{folder} does not exist")
     there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
     found = [path for path in there if path.suffix in WEIGHTS]
     known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
@@ -184,7 +187,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
     kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
-    need(fits and last, f"{format} has no such architecture: {needs}")
+    need(fits and last, f"{format} can't hold this architecture: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), names.TABLES[format]))
     for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():

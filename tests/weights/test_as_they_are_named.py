@@ -70,6 +70,13 @@ def test_a_snapshot_of_the_hub_is_opened(model, here):
     for file in folder.iterdir():
         (here / "snapshots" / "abc" / file.name).symlink_to(file)
     assert equal(load(here / "snapshots" / "abc")[0], model)
+    (here / "snapshots" / "older").mkdir()
+    (here / "refs").mkdir()
+    (here / "refs" / "main").write_text("abc")
+    assert equal(load(here)[0], model)  # the folder of the hub's cache
+    (here / "refs" / "main").write_text("gone")
+    with pytest.raises(MinclipError, match="gone"):
+        load(here)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])

@@ -79,13 +79,17 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     for paths in (tables, tokens, json if any(columns) or not beside else []):
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
         for path, split in splits.items():
-            if paths is json and not _is_ours(source, path, names, columns[1]):
-                others = others or f"; {path} names none of the images"
-                continue
+            split, found = split if "train" in splits.values() else "", []
             try:
-                rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
+                if paths is not json or _is_ours(source, path, names, columns[1]):
+                    found = [*read_table(source, path, columns=columns, split=split)]
             except MissingColumn as error:  # perhaps a table of something else
                 refused = refused or error
+                continue
+            if paths is json and names and names.isdisjoint(plain(basename(row.image)) for row in found):
+                others = others or f"; {path} has captions of none of the images"
+                continue
+            rows += found
         if rows:
             return rows
     if not (refused and any(columns)):
