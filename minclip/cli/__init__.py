@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
-    warnings.formatwarning = lambda message, *_, **__: f"note: {shown(message)}\n"  # without the line of our code
+    if is_command:  # without the line of our code
+        warnings.formatwarning = lambda message, *_, **__: f"note: {shown(message)}\n"
     try:
         result = dispatch([argument for argument in arguments if argument != "--json"])
     except (MinclipError, OSError) as error:  # OSError: for example, a folder that can't be written

@@ -61,7 +61,7 @@ class Classify:
             images.insert(0, Path(labels.pop()))
         labels, example = split_labels(labels), 'minclip classify RUN IMAGE --labels "a dog, a cat"'
         need(labels and images, f"give an image and labels: {example}")
-        if len(labels) == 1 and os.path.isfile(labels[0]):
+        if len(labels) == 1 and (os.path.isfile(labels[0]) or labels[0].endswith((".txt", ".json"))):
             labels = split_labels([*map(str, read_text(labels[0]))])
         valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")

@@ -122,6 +122,7 @@ def write_run_config(folder: Path, config: TrainConfig, *, origin: Any = None) -
 
 def read_run_config(folder: Path) -> TrainConfig:
     fields = folders.read_config(folder)
+    need("train" in fields, f"{folder}/config.json is a model's, not a run's: open it with minclip.load")
     values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 

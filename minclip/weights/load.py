@@ -131,9 +131,9 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
 
 def find_weights(folder: Path) -> Path:
     """The weights file in a folder, or its only subfolder with one; a MinclipError lists what is there instead."""
-    if (main := folder / "refs/main").is_file():  # of a repository in the hub's cache
-        folder = folder / "snapshots" / main.read_text().strip()
-    need(folder.is_dir(), f"{folder} does not exist")
+    main = folder / "refs/main"  # of a repository in the hub's cache
+    if main.is_file() and (snapshot := folder / "snapshots" / main.read_text().strip()).is_dir():
+        folder = snapshot
     there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
     found = [path for path in there if path.suffix in WEIGHTS]
     known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]

@@ -90,6 +90,11 @@ def test_labels_may_lie_in_a_file(here, capsys, text):
         assert result["label"] == "blue star" and [*result["cosines"]] == ["blue star", "red star, large"]
 
 
+def test_a_file_of_labels_that_is_not_there_is_told(here, capsys):
+    assert main(["classify", "mine", "star.png", "--labels", "lables.txt"]) == 2
+    assert "lables.txt" in capsys.readouterr().err
+
+
 def test_a_folder_or_a_pattern_stands_for_its_images(here, capsys):
     for name in ("in/a.png", "in/deep/b.PNG", "in/.hidden/c.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,9 @@ def test_a_pattern_that_the_shell_made_many_paths_of_is_told(here, capsys):
     assert "--quer" in capsys.readouterr().err  # an option that is wrong is told as before
 
 
-def test_a_warning_is_a_note_without_a_line_of_code(here, capsys):
+def test_a_warning_is_a_note_without_a_line_of_code(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored afterwards
+    monkeypatch.setattr("minclip.cli.is_command", True)
     assert main(["--version"]) == 0
     assert warnings.formatwarning("50 % [red]\x1b", UserWarning, "a.py", 7, line="load()") == "note: 50 % [red]\\x1b\n"
 
