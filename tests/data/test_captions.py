@@ -192,7 +192,7 @@ def test_large_json_without_captions_is_not_parsed(tmp_path, monkeypatch):
         ({"x.json": COCO | {"annotations": [*COCO["annotations"], {"image_id": [7], "caption": "x"}]}}, ["x.json annotations[3]"]),
         ({"x.json": {"train": [*RECORDS, "x"]}}, ["x.json train[2]", "'x'"]),
         ({"x.json": [["a.jpg", "A dog"]]}, ["x.json"]),
-        ({"elsewhere.json": [{"image": "z.jpg", "caption": "x"}]}, ["elsewhere.json names none of the images"]),
+        ({"elsewhere.json": [{"image": "z.jpg", "caption": "x"}]}, ["elsewhere.json", "none of the images"]),
         ({"x.json": json.dumps(RECORDS).encode("utf-16")}, ["x.json", "UTF-16"]),
     ],
 )  # fmt: skip

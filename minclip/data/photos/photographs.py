@@ -102,7 +102,7 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] | Non
     left_out["images are in several lists"] = [f"{n} from {s}" for s in splits for n in splits[s] if last[n] != s]
     left_out["captioned images are in no split"] = [name for name in captions if name not in last]
     splits |= {split: [name for name in members if last[name] == split] for split, members in splits.items()}
-    return Photographs(source, captions, places, stored, splits, (*same, *counted(left_out), *counted(source.unread)))
+    return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread), *same))
 
 
 def _names(rows: list[Row], finder: Finder, places: dict[str, str]) -> dict[tuple[str, str], str]:
