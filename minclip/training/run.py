@@ -116,6 +116,7 @@ def write_run_config(folder: Path, config: TrainConfig, **more: Any) -> None:
 
 def read_run_config(folder: Path) -> TrainConfig:
     fields = folders.read_config(folder)
+    need("train" in fields, f"{folder}/config.json is a model's, not a run's: open it with minclip.load")
     values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
@@ -211,7 +212,7 @@ def check_images(folder: Path, names: list[str]) -> None:
     """Raises MinclipError if the photographs of a resumed run have changed, say because a list of splits is missing."""
     before, now = set(read_learnt(folder)), set(names)
     what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
-    how = "restore them and their list of splits, or train in another folder"
+    how = "restore the photographs and their list of splits, or start a new run from this one (--init)"
     need(not before or before == now, f"{folder}: {what}: {how}")
 
 

@@ -123,7 +123,7 @@ def find_folder(name_or_path: str | Path) -> Path:
     if (folder := look_up(name_or_path)) and folder.is_dir():
         return folder
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
-    named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *OPENAI])}"
+    named = f"{str(name_or_path)!r:.200}{nearest(str(name_or_path), [*here, *OPENAI])}"
     there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *OPENAI])
     where = f"minclip looked in the current folder, in runs and in {data_folder()}, and knows {there}"
     hub = "OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K"

@@ -131,6 +131,9 @@ def weights_file(path: Path) -> Path:
     path = path.parent if path.suffix == ".json" and path.is_file() else path
     if not path.is_dir():
         return path
+    main = path / "refs/main"  # of a repository in the hub's cache
+    if main.is_file() and (snapshot := path / "snapshots" / main.read_text().strip()).is_dir():
+        path = snapshot
     if format_of(path) == "minclip":
         return path / "model.safetensors"
     there = [file for file in sorted(path.iterdir()) if file.name[0] != "."]
@@ -186,7 +189,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
     kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
-    need(fits and last, f"{format} has no such architecture: {needs}")
+    need(fits and last, f"{format} can't hold this architecture: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), names.TABLES[format]))
     for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():

@@ -86,7 +86,7 @@ def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
     """
     need(0 <= alpha <= 1, f"alpha {alpha} is not from 0 to 1")
     wrong = differences(a.config, b.config, "logit_scale_init", "eot_id")
-    need(not wrong, f"models of different architectures can't be blended: they differ in {wrong}")
+    need(not wrong, f"only models of one architecture, as after fine-tuning, can be blended: these differ in {wrong}")
     model, ours, theirs = CLIP(b.config).eval(), a.state_dict(), b.state_dict()
     weights = dict(theirs if alpha > 0.5 else ours)  # of which counters, and 0 and 1, stay as they are
     mixed = [name for name, x in ours.items() if x.is_floating_point() and 0 < alpha < 1]

@@ -64,12 +64,23 @@ def test_several_weights_are_listed(model, here):
         load(here / "pipeline")
 
 
+def test_an_object_in_place_of_a_name_is_not_printed_whole(model):
+    for thing in (model, model.state_dict()):
+        with pytest.raises(MinclipError, match="no run or model") as error:
+            load(thing)
+        assert len(str(error.value)) < 600
+
+
 def test_a_snapshot_of_the_hub_is_opened(model, here):
     folder = hugging_face(model, here / "blobs")
     (here / "snapshots" / "abc").mkdir(parents=True)
     for file in folder.iterdir():
         (here / "snapshots" / "abc" / file.name).symlink_to(file)
     assert equal(load(here / "snapshots" / "abc")[0], model)
+    (here / "snapshots" / "older").mkdir()
+    (here / "refs").mkdir()
+    (here / "refs" / "main").write_text("abc")
+    assert equal(load(here)[0], model)  # the folder of the hub's cache
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
