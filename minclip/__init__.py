@@ -14,11 +14,9 @@ from .presets import PRESETS
 from .recall import retrieval
 from .tokenizer import Tokenizer
 from .training.run import Run
-from .weights.folder import package_version
+from .weights.config_json import VERSION as __version__  # noqa: F401
 from .weights.load import load
 from .zeroshot import zero_shot_classifier
-
-__version__ = package_version()
 
 __all__ = [
     "CLIP", "PRESETS", "CLIPConfig", "DataConfig", "LoopConfig", "MinclipError", "Pairs", "Run", "TextConfig",

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from .training.bars import tqdm
 from .training.checkpoint import Checkpoints, load_checkpoint
 from .training.optim import EMA, make_optimizer
 from .training.parallel import whole_model, wrap
+from .weights import start
 from .weights.config_json import to_dict
-from .weights.folder import check_size
-from .weights.start import Start, origin_of
-from .weights.towers import read_tokenizer
+from .weights.load import load
+from .weights.towers import check_memory, read_tokenizer
 
 
 def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> runs.Run:
@@ -37,7 +36,7 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
     folder = Path(folder or Path("runs") / config.data.name)
     config = watch.overfitting(config) if config.train.overfit else config
     device, autocast = engine.pick_device(distributed.start(config.train.device), config.train.precision)
-    loop, first, start = config.train, distributed.rank() == 0, Start(config.train.init)
+    loop, first = config.train, distributed.rank() == 0
     runs.check_agreement({**runs.leaves(to_dict(config)), "--resume": resume})
     with runs.lock_run(folder) if first else nullcontext():
         # ---- set-up: data, tokenizer, model, optimizer; a resumed run takes its own from the folder
@@ -49,24 +48,27 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
                 run = runs.Run.load(folder)
                 run.model.to(device)
                 return run
-        else:
-            with distributed.on_each_machine_once():  # the first process downloads, the others reuse its files
-                config = replace(config, model=start.complete(config.model))
-        check_size(config.model, copies=4)  # weights, gradients, and two moments of the optimizer
+        fresh = not resume or not (folder / "state.pt").exists()  # otherwise the checkpoint holds the weights
+        with distributed.on_each_machine_once():  # the first process downloads, the others reuse its files
+            source = load(loop.init) if loop.init and fresh else None
+            config = config if resume else start.complete(config, source)
+        with torch.device("meta"):  # in which nothing is filled
+            check_memory(CLIP(config.model), copies=4)  # weights, gradients, and two moments of the optimizer
         stream = Stream(config)
         if resume:
             runs.check_images(folder, stream.names)
             tokenizer = read_tokenizer(folder / "tokenizer.json", config.model.text)
         else:
-            config, tokenizer = start.tokenizer(config, stream.texts)
+            config, tokenizer = start.first_tokenizer(config, source, stream.texts)
 
         torch.manual_seed(loop.seed)  # the same weights on every process
         clip = CLIP(config.model)
         if first_bias := engine.LOSSES[config.model.loss].bias:
             clip.logit_bias.data.fill_(first_bias(loop.batch_size))
-        if not resume or not (folder / "state.pt").exists():  # otherwise the checkpoint holds them
+        if fresh:
             with distributed.on_each_machine_once():
-                start.fill(clip)
+                start.fill(clip, source)
+        del source  # as large as the model
         clip = clip.to(device).train()
         # with `init`, BatchNorm keeps its statistics: a few batches would move them away from what the weights fit
         clip.freeze(*(x for x in ("vision", "text") if loop.freeze in (x, "both")), norms=bool(loop.init))
@@ -82,7 +84,9 @@ def train(config: TrainConfig, folder: str | Path | None = None, *, resume: bool
             runs.write_run_config(folder, config)
             runs.rewind(folder, step)
         elif first:
-            runs.start_run(folder, config, tokenizer, names=stream.names, origin=origin_of(loop.init))
+            runs.start_run(
+                folder, config, tokenizer, names=stream.names, origin=loop.init and start.origin_of(loop.init)
+            )
         for note in stream.notes if first else ():
             tqdm.write(f"note: {note}")
         distributed.barrier()  # nobody reads the folder until process 0 has prepared it

@@ -59,5 +59,5 @@ def class_prompts(tokenizer: Tokenizer | None, classes: Classes, templates: Sequ
     counts = Counter(map(tuple, plain))
     wrong = [i for i, sentences in enumerate(plain) if not min(sentences, default="") or counts[tuple(sentences)] > 1]
     if bad := [f"number {i} {classes[i]!r:.80}" for i in wrong[:10]]:
-        raise MinclipError(f"class names must be unique and not empty: change {', '.join(bad)}")
+        raise MinclipError(f"class names must be texts, unique and not empty: change {', '.join(bad)}")
     return [[t.replace("{}", c) for t in templates] if isinstance(c, str) else c for c in classes]  # C lists

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from minclip.config import CLIPConfig, TextConfig, VisionConfig
+from minclip.config import CLIPConfig, MinclipError, TextConfig, VisionConfig
 from minclip.losses import clip_loss
 from minclip.model import CLIP, IMAGE_TOWERS
 from minclip.presets import preset
@@ -55,6 +55,17 @@ def test_normalizing_keeps_the_direction_only(encode, inputs):
 @pytest.mark.parametrize(("encode", "inputs"), [("encode_image", images), ("encode_text", texts)])
 def test_features_have_the_embedding_size(encode, inputs):
     assert getattr(CLIP(CONFIG), encode)(inputs()).shape == (6, 24)
+
+
+@pytest.mark.parametrize("wrong", [[torch.zeros(3, 16, 16)], "a.jpg", torch.zeros(1, 3, 16, 16, dtype=torch.uint8)])
+def test_images_that_are_no_floats_are_refused(wrong):
+    with pytest.raises(MinclipError, match="preprocess"):
+        CLIP(CONFIG).encode_image(wrong)
+
+
+def test_texts_that_are_no_ids_are_refused():
+    with pytest.raises(MinclipError, match="tokenizer"):
+        CLIP(CONFIG).encode_text(["a dog"])
 
 
 def test_forward_gives_features_of_length_one_and_the_scale():

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
@@ -20,7 +21,7 @@ from typing import Any
 # control characters, which can move the cursor; marks that reverse the text; bytes from file names that aren't UTF-8
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 VERBS = {"train": "train", "eval": "evaluate", "classify": "images", "probe": "evaluate", "search": "images"}
-VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "blend"}  # command -> its module
+VERBS |= {"fetch": "basics", "info": "basics", "export": "basics", "blend": "train"}  # command -> its module
 USAGE = """minclip {version}: CLIP from scratch
 
   minclip train PRESET [--name NAME] [--resume] [--train.batch-size 128 ...]   PRESET: {presets}
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
+    if is_command:  # without the line of our code
+        warnings.formatwarning = lambda message, *_, **__: f"note: {shown(message)}\n"
     try:
         result = dispatch([argument for argument in arguments if argument != "--json"])
     except (MinclipError, OSError) as error:  # OSError: for example, a folder that can't be written
@@ -109,7 +112,6 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
 
     from ..config import MinclipError
     from ..training import distributed
-    from .shared import similar_option
 
     printed = io.StringIO()
     try:
@@ -121,10 +123,13 @@ def fill(command: type, options: list[str], program: str, **more: Any) -> Any:
         cause = stop.__context__ and (stop.__context__.__context__ or stop.__context__)
         if isinstance(cause, MinclipError):  # a config's own error, which tyro would print in a box
             raise cause from None
-        if unknown := re.search(r"Unrecognized options: ([^\s=,]+)", printed.getvalue()):
-            quotes = ": put a text with spaces, or a list such as all labels, into one pair of quotes"
-            hint = similar_option(unknown[1], command) if unknown[1][0] == "-" else quotes
-            raise MinclipError(f"{program} has no option {unknown[1]}{hint}") from None
+        if stray := re.search(r"Unrecognized options: ([^\s=,-][^\s=,]*)", printed.getvalue()):
+            files, what = [option for option in options if os.path.isfile(option)], f"no option {stray[1]}"
+            how = "put a text with spaces, or a list such as all labels, into one pair of quotes"
+            if stray[1] in files[1:]:
+                what = f"one path too many, {stray[1]}"
+                how = f"give their folder, {os.path.dirname(files[0]) or '.'}, in place of a pattern such as *.jpg"
+            raise MinclipError(f"{program} has {what}: {how}") from None
         print(printed.getvalue(), file=sys.stderr, end="")
         raise
     if signal.getsignal(signal.SIGINT) is exit_at_once:  # from here on, a command may have something to save

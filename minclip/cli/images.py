@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ..data import Pairs, open_data
 from ..data.photos.images import endings, open_image
 from ..data.photos.source import Source, counted
 from ..evaluate import decoded, embed_images, embed_texts, zero_shot_classifier
+from ..evaluate.benchmarks import read_text
 from ..evaluate.search import Index
 from ..model import CLIP
 from ..tokenizer import Tokenizer
@@ -43,7 +45,8 @@ class Classify:
     images: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...", help="files or folders")
     ]
-    labels: str = ""  # the choices: "a dog, a cat"; labels with commas are separated by semicolons
+    # the choices: "a dog, a cat"; labels with commas are separated by semicolons; or a file with a label a line
+    labels: str = ""
     template: str = "a picture of {}"  # the prompt; {} stands for the label
     # an image whose best label has a lower cosine is none of these; auto: the 90th percentile of the cosines of wrong
     # pairs in the run's own validation set. Cosines differ from model to model: look at yours
@@ -52,8 +55,12 @@ class Classify:
 
     @torch.no_grad()
     def run(self) -> dict[str, Any]:
-        separator = "[;；]" if {";", "；"} & {*self.labels} else "[,，、]"
-        labels = [label for text in re.split(separator, self.labels) if (label := text.strip())]
+        labels = [self.labels]
+        if os.path.isfile(self.labels) or self.labels.endswith((".txt", ".json")):
+            labels = [*map(str, read_text(self.labels))]
+        if len(labels) == 1:
+            labels = re.split("[;；]" if {";", "；"} & {*labels[0]} else "[,，、]", labels[0])
+        labels = [label for text in labels if (label := text.strip())]
         need(labels and self.images, 'give an image and labels: minclip classify RUN IMAGE --labels "a dog, a cat"')
         valid = self.none_below in ("auto", "off") or -1 <= self.none_below <= 1
         need(valid, f"--none-below {self.none_below} is not a cosine: give a number from -1 to 1, auto or off")

@@ -1,7 +1,5 @@
 """Shared by the commands: the console, option names in errors, tables, opening a model, saving a picture."""
 
-import dataclasses
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,8 +25,6 @@ RunArgument = Annotated[
     tyro.conf.arg(metavar="RUN", help="a run's folder, its name under runs/, or a model such as demo or ViT-B/32"),
 ]
 Download = tyro.conf.FlagCreatePairsOff[Annotated[bool, tyro.conf.arg(help="let torchvision download missing data")]]
-# what other programs call an option of `minclip train`
-OTHERS = {"epochs": "train.steps or --train.minutes", "learning_rate": "train.lr", "pretrained": "init"}
 FIELD = re.compile(r"(?<![\w./\\-])(?:data|train|model)\.\w+(?:\.\w+)?")
 
 
@@ -46,15 +42,6 @@ def as_options(message: str) -> str:
     """Replaces config fields in a message by their options: `data.image_size` -> `--data.image-size`."""
     known = leaves(to_dict(TrainConfig()))
     return FIELD.sub(lambda m: f"--{m[0].replace('_', '-')}" if m[0] in known else m[0], message)
-
-
-def similar_option(word: str, command: type) -> str:
-    """`" (did you mean --train.lr?)"` for `--lr` or `--learning_rate`: the option whose last part is nearest."""
-    fields = [field.name for field in dataclasses.fields(command)]
-    others, nested = (OTHERS, leaves(to_dict(TrainConfig()))) if command.__name__ == "Train" else ({}, {})
-    names = {name.split(".")[-1]: name for name in reversed([*fields, *nested])} | others
-    close = difflib.get_close_matches(word.strip("-").replace("-", "_").split(".")[-1], names, n=1, cutoff=0.7)
-    return f" (did you mean --{names[close[0]].replace('_', '-')}?)" if close else ": --help lists all"
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, title: str | None = None) -> None:

@@ -1,7 +1,6 @@
-"""minclip train: trains a run from a preset, any field of which can be overridden, or fine-tunes a model."""
+"""minclip train makes a run from a preset, any field of which can be overridden, or from a model; blend from two."""
 
 import copy
-import difflib
 import errno
 import itertools
 import math
@@ -18,17 +17,21 @@ from ..course import plots
 from ..loop import train
 from ..presets import PRESETS, preset
 from ..training import distributed
+from ..training.run import lock_run, read_learnt
 from ..training.watch import verdict
+from ..weights import folder as folders
 from ..weights.files import WEIGHTS
-from ..weights.folder import look_up
-from ..weights.load import hub_repository
+from ..weights.load import hub_repository, load
 from ..weights.openai import OPENAI
-from ..weights.start import fine_tuning
+from ..weights.start import blended, fine_tuning, origin_of
 from . import fill
 from .evaluate import print_figures
-from .shared import as_options, console
+from .shared import RunArgument, as_options, console, find_run
 
 RUNS = Path("runs")
+# what other programs call an option, and what a run decides by itself; tyro suggests an option for a similar word
+INSTEAD = {"--model.text.eot-id": "--model.text.vocab-size, since the end token comes from the run's own tokenizer"}
+INSTEAD |= {"--epochs": "--train.steps or --train.minutes", "--learning-rate": "--train.lr", "--pretrained": "--init"}
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,13 @@ def run(arguments: list[str]) -> dict[str, Any]:
     options = [re.sub("^--(overfit|init)(?=$|=)", r"--train.\1", option) for option in options]
     words = [word for option in options for word in (option.split("=", 1) if option[:2] == "--" else [option])]
     given = dict(zip(words, [*words[1:], ""]))  # each option with what follows it
-    sets_eot = any(re.match("--model.text.eot.id", word) for word in words)
-    need(not sets_eot, "model.text.eot_id comes from the run's own tokenizer: set model.text.vocab_size instead")
+    for option in INSTEAD.keys() & {word.replace("_", "-") for word in words}:
+        raise MinclipError(f"minclip train takes no {option}: use {INSTEAD[option]}")
     config, folder = find_preset(name), RUNS / given.get("--name", name + "-overfit" * ("--train.overfit" in given))
     init = given.get("--train.init", "")
     if init[:1] not in ("", "-"):  # the defaults are then those of the weights, or of the run to resume
         resumes = "--resume" in given and (folder / "model.safetensors").exists()
-        distributed.start(given.get("--train.device", config.train.device))
-        with distributed.on_each_machine_once():
-            config = fine_tuning(config, str(folder) if resumes else init)
+        config = fine_tuning(config, str(folder) if resumes else init)
     towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
     config = for_towers(config, **towers)  # without the fields that these towers don't have
     return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
@@ -103,12 +104,10 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 def find_preset(name: str) -> TrainConfig:
     """The preset; a MinclipError says what to type if `name` is a model, or photographs of one's own."""
-    path, models = look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
-    close = difflib.get_close_matches(name.lower().replace("/", "-"), models, n=1, cutoff=0.8)
-    model = models[close[0]] if close else hub_repository(name)
+    path, models = folders.look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
+    model = models.get(name.lower().replace("/", "-")) or hub_repository(name)
     if path:
-        files = [path, *path.glob("*")] if path.is_dir() else [path]
-        model = name * any(file.suffix in WEIGHTS for file in files)
+        model = name * any(file.suffix in WEIGHTS for file in (path, *path.glob("*")))
     init = f" --init {shlex.quote(model)}" if model else ""
     root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
     command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"
@@ -124,7 +123,7 @@ def free_name(name: str) -> str:
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Raises MinclipError unless every process sees the run to resume; prints a note on what machines must share."""
+    """Raises MinclipError unless every process sees the run to resume."""
     ready = distributed.all_gather_object(not resume or (folder / "config.json").exists())
     if not ready[0]:
         runs = [path.parent.relative_to(RUNS).as_posix() for path in RUNS.glob("**/config.json")]
@@ -132,10 +131,6 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise MinclipError(f"{folder} holds no run to resume{hint}: to start one, leave out --resume")
     lacking = ", ".join(str(rank) for rank, there in enumerate(ready) if not there)
     need(not lacking, f"process {lacking} can't see {folder}, which every machine needs to resume: share or copy it")
-    machines = distributed.all_gather_object(distributed.local_rank()).count(0)
-    if machines > 1:
-        needed = "Every machine needs the data and, to continue with --resume, that folder"
-        console.print(f"note: on {machines} machines, process 0 alone writes {folder.absolute()}. {needed}")
 
 
 def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
@@ -148,3 +143,36 @@ def for_towers(config: TrainConfig, **towers: str) -> TrainConfig:
     then = {"vision": model.vision.tower, "text": model.text.tower, **towers}
     activation = model.activation if TRANSFORMERS.intersection(then.values()) else "gelu"
     return replace(config, model=replace(model, activation=activation))
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Write a run with the weights (1 - alpha) * A + alpha * B of two models, for example before and after fine-tuning.
+
+    A fine-tuned model is better on its own data and often worse elsewhere; weights in between are often good at both
+    (WiSE-FT, Wortsman et al. 2022).  Data and recipe in the run's config are those of B or, if B isn't a run, of A.
+    """
+
+    a: RunArgument
+    b: RunArgument
+    alpha: float = 0.5  # 0 is A, 1 is B
+    name: str = ""  # the run's folder under runs/; by default "blend", numbered
+
+    def run(self) -> dict[str, Any]:
+        folder = RUNS / (self.name or free_name("blend"))
+        need(not (folder / "config.json").exists(), f"{folder} holds a run already: choose another --name")
+        (a, _, first), (b, _, second) = load(self.a), load(self.b)
+        model = blended(a, b, self.alpha)
+        same = first is None or second is None or first.to_json() == second.to_json()
+        need(same, f"{self.a} and {self.b} have different vocabularies, so their weights can't be blended")
+        origin = {"blend": [origin_of(self.a), origin_of(self.b)], "alpha": self.alpha}
+        runs = [run for run in map(find_run, (self.b, self.a)) if run]
+        learnt = sorted({name for run in runs for name in read_learnt(run)})
+        with lock_run(folder):
+            folders.write_folder(folder, model, tokenizer=second or first)
+            if learnt:
+                folders.write_json(folder / "learnt.json", learnt)
+            config = folders.read_config(runs[0] if runs else folder)
+            folders.write_json(folder / "config.json", config | {"origin": origin})
+        console.print(f"saved in {folder}\ntry: minclip {'eval' if runs else 'classify'} {shlex.quote(str(folder))}")
+        return {"run": str(folder), **origin}

@@ -46,6 +46,9 @@ class Index:
         in `.minclip/` beside the photographs, one per model, or in the data folder's cache if that can't be written.
         It is saved after each batch, where the next call resumes.  MinclipError if nothing can be read, or written.
         """
+        need(
+            isinstance(loaded, tuple | list), f"loaded must be what minclip.load returns, got a {type(loaded).__name__}"
+        )
         source = Source.open(root := Path(images), "")
         notes = counted(source.unread)
         stamps = {os.fsencode(path): " ".join(map(str, source.stamp(path))) for path in source.images}
@@ -76,6 +79,8 @@ class Index:
         need(k >= 1, f"k must be at least 1, got {k}")
         if not isinstance(query, Tensor):
             query = self.embed_text(query) if isinstance(query, str) else self.embed_image(query)
+        got, wanted = tuple(query.shape), tuple(self.vectors.shape[1:])
+        need(got == wanted, f"a query must be a vector of shape {wanted}, got {got}")
         cosines, rows = (self.vectors @ query.float().cpu()).topk(min(k, len(self.paths)))
         return [Hit(self.paths[row], cosine) for row, cosine in zip(rows.tolist(), cosines.tolist())]
 

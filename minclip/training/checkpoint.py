@@ -32,9 +32,7 @@ class Checkpoints:
         """`progress` has the keys of PROGRESS.  All processes must call this; process 0 writes."""
         self.wait()
         state = {**progress, **_state(self.model, self.optimizer, self.ema)}
-        copied = torch.cuda.Event() if next(self.model.parameters()).is_cuda else None
-        if copied:
-            copied.record()
+        copied = torch.cuda.current_stream().record_event() if next(self.model.parameters()).is_cuda else None
         if rank() == 0:
             self.writing = self.thread.submit(_write, self.folder, state, copied)
         if not copied:

@@ -251,17 +251,11 @@ def explained_memory(config: TrainConfig) -> Iterator[None]:
     """Within it, a GPU's memory that is full is a MinclipError, which names what would make a step smaller."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except torch.OutOfMemoryError:
         loop, peak = config.train, torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_initialized() else 0
-        ways = {
-            f"train.micro_batch (now {loop.micro_batch})": True,
-            "train.grad_checkpointing": not loop.grad_checkpointing,
-            "data.on_gpu no": config.data.on_gpu != "no" and config.data.name != "shards",
-            f"a smaller train.batch_size than {loop.batch_size}": True,
-        }
-        asked = str(error).split(". ")[1:2] or [str(error)]
-        what = f"the GPU's memory is full, after a peak of {peak:.1f} GB ({asked[0]:.100})"
-        raise MinclipError(f"{what}: try {', '.join(way for way, helps in ways.items() if helps)}") from None
+        ways = f"a smaller train.micro_batch than {loop.micro_batch or loop.batch_size}, train.grad_checkpointing"
+        ways += f", data.on_gpu no, or a smaller train.batch_size than {loop.batch_size}"
+        raise MinclipError(f"the GPU's memory is full, after a peak of {peak:.1f} GB: try {ways}") from None
 
 
 @contextmanager

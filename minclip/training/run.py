@@ -18,7 +18,7 @@ from ..config import LoopConfig, MinclipError, TrainConfig, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
 from ..weights import folder as folders
-from ..weights.config_json import FORMAT, from_dict, leaves, parse_json, read_fields, to_dict
+from ..weights.config_json import FORMAT, VERSION, from_dict, leaves, parse_json, read_fields, to_dict
 from .distributed import all_gather_object
 
 PROGRESS = {"step": int, "seconds": float, "skipped": int, "loss_scale": float, "since": int}  # none is below 0
@@ -60,15 +60,10 @@ class Run:
         """For each split, its figures at the end of the run; empty if the run has not ended."""
         return next((line["final"] for line in reversed(self.metrics) if "final" in line), {})
 
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Name and SHA-256 of the model that the run was fine-tuned from, or of the two that it blends; else {}."""
-        return read_fields(self.folder / "config.json").get("origin", {})
-
     def export(self, folder: str | Path) -> None:
         """Writes a copy to share: weights in half precision, tokenizer, config and metrics, but no `state.pt`."""
         folders.write_folder(folder, self.model, tokenizer=self.tokenizer, dtype=torch.float16)
-        write_run_config(Path(folder), self.config, origin=self.origin)
+        folders.write_json(Path(folder) / "config.json", folders.read_config(self.folder))
         _write_lines(Path(folder), self.metrics)
 
 
@@ -110,18 +105,18 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:
         folders.write_json(folder / "learnt.json", names)
-    write_run_config(folder, config, origin=origin)
+    write_run_config(folder, config, **({"origin": origin} if origin else {}))
 
 
-def write_run_config(folder: Path, config: TrainConfig, *, origin: Any = None) -> None:
-    """Writes config.json, with the `origin` of the weights: by default that of the file that is there."""
-    origin = origin or read_fields(folder / "config.json").get("origin")
-    about = {"format": FORMAT, "minclip": folders.package_version()} | ({"origin": origin} if origin else {})
-    folders.write_json(folder / "config.json", about | to_dict(config))
+def write_run_config(folder: Path, config: TrainConfig, **more: Any) -> None:
+    """Writes config.json; further fields in a file that is there, such as the origin of the weights, are kept."""
+    about = {"format": FORMAT, "minclip": VERSION}
+    folders.write_json(folder / "config.json", read_fields(folder / "config.json") | about | more | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
     fields = folders.read_config(folder)
+    need("train" in fields, f"{folder}/config.json is a model's, not a run's: open it with minclip.load")
     values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 
@@ -217,7 +212,7 @@ def check_images(folder: Path, names: list[str]) -> None:
     """Raises MinclipError if the photographs of a resumed run have changed, say because a list of splits is missing."""
     before, now = set(read_learnt(folder)), set(names)
     what = f"of its {len(before)} photographs {len(before - now)} are gone, and {len(now - before)} are new"
-    how = "restore them and their list of splits, or train in another folder"
+    how = "restore the photographs and their list of splits, or start a new run from this one (--init)"
     need(not before or before == now, f"{folder}: {what}: {how}")
 
 

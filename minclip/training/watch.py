@@ -109,7 +109,7 @@ def verdict(run: Run) -> str:
 
 
 class Watcher:
-    """Checks each logged line and reports once: why the first loss is far too high, or a loss that doesn't fall."""
+    """Checks each logged line and reports once: a scale that makes the first loss high, or a loss that doesn't fall."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.lines, self.reported, self.loss = config, [], False, LOSSES[config.model.loss]
@@ -121,13 +121,11 @@ class Watcher:
         self.lines.append(line)
         level = self.loss.uninformed(self.config.train.batch_size)
         recent, hint = [line["loss"] for line in self.lines[-10:]], ""
-        if len(self.lines) == 1 and not self.loss.bias and line["loss"] > 1.5 * level + 1:
-            # a correct model may start there, too, if its features are narrow or if it is fine-tuned
-            if causes := causes_of_large_logits(line["scale"], self.config, model=model, batch=batch):
-                what = f"the first loss is {line['loss']:.2f}, far above ln B = {level:.2f}"
-                hint = "\n  - ".join([f"{what}, because", *causes])
+        what = f"step {line['step']}: the loss is {line['loss']:.3f}; a model that knows nothing has {level:.3f}"
+        untrained = not self.config.train.init  # trained weights may have a scale of 100
+        if len(self.lines) == 1 and untrained and line["scale"] > 30 and line["loss"] > 1.5 * level + 1:
+            hint = f"{what}.  The scale is {line['scale']:.3g}, not 14.3 as in the paper: lower model.logit_scale_init"
         elif progress > 0.25 and len(self.lines) >= 12 and min(recent) > 0.97 * level:  # batches of 32 vary by less
-            what = f"step {line['step']}: the loss is {recent[-1]:.3f}; a model that knows nothing has {level:.3f}"
             hint = _listing(what, [*causes_in_batch(model, batch), *causes_in_log(self.lines, self.config)])
         self.reported = bool(hint)
         return hint
@@ -156,19 +154,6 @@ def causes_in_log(lines: list[dict[str, Any]], config: TrainConfig) -> list[str]
     return [cause for cause, true in causes.items() if true]
 
 
-@torch.no_grad()
-def causes_of_large_logits(scale: float, config: TrainConfig, *, model: CLIP, batch: Batch) -> list[str]:
-    """What makes the logits of an untrained model too large, measured in a single process."""
-    if world_size() > 1:
-        return []
-    with frozen_statistics(model), torch.compiler.set_stance("force_eager"):  # a check must not change the run
-        lengths = [float(x.norm(dim=1).mean()) for x in model(batch.images[:64], batch.ids[:64])[:2]]
-    names = zip(("image", "text"), lengths)
-    causes = [f"the {name} features have length {x:.3g}, not 1" for name, x in names if abs(x - 1) > 0.1]
-    high = scale > 30 and not config.train.init  # trained weights may have a scale of 100
-    return causes + [f"the scale is {scale:.3g}, not 14.3 as in the paper: see model.logit_scale_init"] * high
-
-
 def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     """Likely causes in one batch and its gradients, which are only measured in a single process."""
     if world_size() > 1:
@@ -184,10 +169,12 @@ def causes_in_batch(model: CLIP, batch: Batch) -> list[str]:
     reached = [name for name, x in grads.items() if x is not None and x.any()]
     missed = [part for part in ("vision", "text", "logit_scale") if not any(n.startswith(part) for n in reached)]
     cosines, std = {"image": mean_cosine(image), "text": mean_cosine(text)}, float(images.std())
+    lengths = {"image": float(image.norm(dim=1).mean()), "text": float(text.norm(dim=1).mean())}
     different, of_all = len(torch.unique(batch.ids, dim=0)), len(batch.ids)
     same = "features are nearly the same vector: the tower has collapsed, or its inputs are all alike"
     causes = {
         **{f"no gradient reaches {n}: it is frozen, detached, or dead": n not in model.frozen for n in missed},
+        **{f"the {name} features have length {x:.3g}, not 1": abs(x - 1) > 0.1 for name, x in lengths.items()},
         **{f"all {name} {same} (mean cosine {cosine:.3f})": cosine > 0.98 for name, cosine in cosines.items()},
         "the images of a batch are all alike": images.std(dim=0).mean() < 1e-3,
         f"pixels have a standard deviation of {std:.2g}, not 1: check model.vision.mean and std": not 0.2 < std < 5,

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionConfig, nearest, need, unused_fields
 
 FORMAT = 1  # version of a run's folder; raise it when the meaning of a field changes
+VERSION = next((found.version for found in distributions(name="minclip")), "0")  # "0" if it was not installed
 to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
 POINTER = "is a placeholder of git-lfs: run `git lfs pull` in its folder, or download the file again"
 

@@ -2,9 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -16,18 +15,12 @@ from torch import Tensor
 from ..config import CLIPConfig, MinclipError, nearest, need
 from ..model import CLIP
 from ..tokenizer import Tokenizer
-from .config_json import FORMAT, from_dict, read_fields, to_dict
+from .config_json import FORMAT, VERSION, from_dict, read_fields, to_dict
 from .files import WEIGHTS, errors_naming, read_tensors
 from .hub import data_folder
 from .names import IGNORED, to_theirs
+from .openai import OPENAI
 from .towers import check_memory, read_tokenizer
-
-
-def package_version() -> str:
-    try:
-        return version("minclip")
-    except PackageNotFoundError:  # a checkout that was not installed
-        return "0"
 
 
 def atomic_write(path: str | Path, data: bytes | memoryview) -> None:
@@ -58,7 +51,7 @@ def write_folder(folder: str | Path, model: CLIP, *, tokenizer: Any = None, dtyp
     """Writes a model and, unless it is None, its tokenizer; `dtype` torch.float16 halves the file's size."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"format": FORMAT, "minclip": package_version(), "model": to_dict(model.config)})
+    write_json(folder / "config.json", {"format": FORMAT, "minclip": VERSION, "model": to_dict(model.config)})
     write_weights(folder / "model.safetensors", model.state_dict(), dtype=dtype)
     if tokenizer is not None:
         atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
@@ -106,21 +99,10 @@ def build(config: CLIPConfig, tensors: Mapping[str, Tensor], where: Path, *, nam
                 wrong.setdefault("of another shape", []).append(f"{name} {tuple(x.shape)}, not {tuple(place.shape)}")
             else:  # fp32, whatever the file has: only the training loop uses low precision
                 place.copy_(x.detach().reshape(place.shape))
-        listed = [f"{len(found)} {what}: {at_most_ten(sorted(found))}" for what, found in wrong.items() if found]
+        listed = [f"{len(found)} {what}: {', '.join(sorted(found)[:10])}" for what, found in wrong.items() if found]
         need(not listed, f"the tensors do not fit the config; {'; '.join(listed)}")
         model.load_state_dict(ours, assign=True)
         return model.to(memory_format=torch.channels_last).eval()
-
-
-def check_size(config: CLIPConfig, *, copies: int = 1) -> None:
-    """`check_memory` for the model of `config`, without building it in memory."""
-    with torch.device("meta"):
-        check_memory(CLIP(config), copies=copies)
-
-
-def at_most_ten(names: Sequence[str]) -> str:
-    """The first ten names as text, and how many more there are."""
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def look_up(name_or_path: str | Path) -> Path | None:
@@ -136,13 +118,13 @@ def look_up(name_or_path: str | Path) -> Path | None:
     return next(models, places[0] if places else None)
 
 
-def find_folder(name_or_path: str | Path, *, others: Iterable[str] = ()) -> Path:
+def find_folder(name_or_path: str | Path) -> Path:
     """The folder that `look_up` finds; otherwise a MinclipError suggests the nearest name and lists all that exist."""
     if (folder := look_up(name_or_path)) and folder.is_dir():
         return folder
     here = sorted(p.parent.name for parent in (Path("runs"), data_folder()) for p in parent.glob("*/config.json"))
-    named = f"{str(name_or_path)!r}{nearest(str(name_or_path), [*here, *others])}"
-    there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *others])
-    where = f"minclip looked in the current folder, in runs and in {data_folder()}"
-    hub = "; OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K" if others else ""
-    raise MinclipError(f"no run or model is named {named}: {where}, and knows {there}{hub}")
+    named = f"{str(name_or_path)!r:.200}{nearest(str(name_or_path), [*here, *OPENAI])}"
+    there = ", ".join([*(here or ["no runs yet (minclip train shapes makes one)"]), *OPENAI])
+    where = f"minclip looked in the current folder, in runs and in {data_folder()}, and knows {there}"
+    hub = "OpenCLIP's have the names of the hub, laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    raise MinclipError(f"no run or model is named {named}: {where}; {hub}")

@@ -59,7 +59,7 @@ def find(name_or_path: str | Path) -> Path:
         return find_openai(name)
     if path is None and (repo := hub_repository(name)) and not nearest(name, OPENAI, cutoff=0.8):
         return find_on_hub(repo)
-    return path or find_folder(name, others=OPENAI)
+    return path or find_folder(name)
 
 
 def hub_repository(name: str) -> str:
@@ -93,21 +93,18 @@ def format_of(folder: Path) -> str | None:
 
 def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> tuple[CLIP, Tokenizer | None]:
     """Reads a folder, or a weights file and, if there is one, the config of its format beside it."""
-    path = path.parent if path.suffix == ".json" and path.is_file() else path
-    folder = path if path.is_dir() else path.parent
-    if format_of(folder) == "minclip" and (path == folder or path.name == "model.safetensors"):
+    path = weights_file(path)
+    folder = path.parent
+    if format_of(folder) == "minclip" and path.name == "model.safetensors":
         need(heads is None, f"{folder} records its own heads: leave out heads")
         return read_folder(folder, activation=activation)
-    if path == folder:
-        return read(find_weights(folder), activation, heads)
     check_openai(path)
     tensors = read_tensors(path)
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
-    what = next((what for part, what in names.SIGNS.items() if any(part in name for name in tensors)), "another model")
-    listed = ", ".join(sorted(tensors)[:10])
-    need(format, f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers, but {what}: it holds {listed}")
+    held = f"it holds {', '.join(sorted(tensors)[:10])} (minclip's own weights need their config.json beside them)"
+    need(format, f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers with both towers: {held}")
     beside = folder / CONFIGS[format]
     declared = names.CONFIG_READERS[format](beside)
     of_openai = "input_resolution" in tensors  # no other files have it
@@ -129,18 +126,26 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     return build(config, tensors, path, names=names.TABLES[format]), tokenizer
 
 
-def find_weights(folder: Path) -> Path:
-    """The weights file in a folder, or its only subfolder with one; a MinclipError lists what is there instead."""
-    there = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
-    found = [path for path in there if path.suffix in WEIGHTS]
-    known = [folder / name for format in (format_of(folder), *FILES) for name in FILES.get(format, ())]
-    found = [path for path in known if path in found][:1] or found
-    found = found or [path for path in there if any(file.suffix in WEIGHTS for file in path.glob("*"))]
-    listed = ", ".join(path.name for path in (found or there)[:10]) or "nothing"
-    need(found, f"{folder} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
-    need("-of-0" not in listed, f'{folder} holds parts: make one file, save_pretrained(…, max_shard_size="99GB")')
-    need(len(found) == 1, f"{folder} holds several weights, name one of them: {listed}")
-    return found[0]
+def weights_file(path: Path) -> Path:
+    """The weights in a folder, beside a JSON file, or in the only subfolder with some; or `path`, if it is weights."""
+    path = path.parent if path.suffix == ".json" and path.is_file() else path
+    if not path.is_dir():
+        return path
+    main = path / "refs/main"  # of a repository in the hub's cache
+    if main.is_file() and (snapshot := path / "snapshots" / main.read_text().strip()).is_dir():
+        path = snapshot
+    if format_of(path) == "minclip":
+        return path / "model.safetensors"
+    there = [file for file in sorted(path.iterdir()) if file.name[0] != "."]
+    found = [file for file in there if file.suffix in WEIGHTS]
+    known = [path / name for format in (format_of(path), *FILES) for name in FILES.get(format, ())]
+    found = [file for file in known if file in found][:1] or found
+    found = found or [folder for folder in there if any(file.suffix in WEIGHTS for file in folder.glob("*"))]
+    listed = ", ".join(file.name for file in (found or there)[:10]) or "nothing"
+    need(found, f"{path} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
+    need("-of-0" not in listed, f'{path} holds parts: make one file, save_pretrained(…, max_shard_size="99GB")')
+    need(len(found) == 1, f"{path} holds several weights, name one of them: {listed}")
+    return weights_file(found[0])
 
 
 def tokenizer_beside(path: Path, text: TextConfig) -> Tokenizer | None:
@@ -184,7 +189,7 @@ def save(folder: str | Path, model: CLIP, *, tokenizer: Tokenizer | None = None,
     last = text.tower == "transformer" and text.eot_id % text.vocab_size == text.vocab_size - 1
     kinds = "a plain ViT or a ModifiedResNet" if open_clip else "the loss clip, a plain ViT"
     needs = f"it needs {kinds}, a text Transformer, and EOT as the last token"
-    need(fits and last, f"{format} has no such architecture: {needs}")
+    need(fits and last, f"{format} can't hold this architecture: {needs}")
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / FILES[format][0], names.to_theirs(model.state_dict(), names.TABLES[format]))
     for name, values in (names.for_open_clip(config) if open_clip else names.for_transformers(config)).items():

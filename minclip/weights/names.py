@@ -56,12 +56,6 @@ TABLES = {"open_clip": OPEN_CLIP_NAMES, "transformers": TRANSFORMERS_NAMES}
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "position_ids", "num_batches_tracked")
 # OpenAI and OpenCLIP compute x @ P with P (W, D); the weight of an nn.Linear is (D, W)
 TRANSPOSED = ("image_projection.weight", "text_projection.weight")
-# Part of a tensor's name -> what a file holds if it is no CLIP; the first one decides
-SIGNS = {"lora_": "a LoRA adapter without its base", "vision.stem": "minclip's own: open its folder with config.json"}
-SIGNS |= {"visual.trunk.": "OpenCLIP's with a tower of timm", "vision_model.head.": "SigLIP", "mask_token": "DINO"}
-SIGNS |= {"text.transformer.embeddings.": "OpenCLIP's with a tower of Hugging Face", "text_decoder.": "BLIP"}
-SIGNS |= dict.fromkeys(("visual.", "vision_model."), "half a CLIP, the image tower")
-SIGNS |= dict.fromkeys(("token_embedding.", "text_model."), "half a CLIP, the text tower")
 
 
 def config_of(tensors: Mapping[str, Tensor], names: Mapping[str, str], declared: Mapping[str, Any]) -> CLIPConfig:

@@ -11,8 +11,9 @@ import torch
 
 from ..config import need
 from ..model import CLIP
+from .config_json import VERSION
 from .files import errors_naming
-from .folder import atomic_write, package_version, write_json
+from .folder import atomic_write, write_json
 from .towers import library
 
 
@@ -46,7 +47,7 @@ def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
                 found = torch.from_numpy(session.run(None, {tower: batch.numpy()})[0])
                 errors.append((found - model(batch)).abs().max().nan_to_num(1).item())
             need(max(errors) <= 1e-4, f"onnxruntime's vectors differ by {max(errors):.1e} from the model's")
-    facts = {"minclip": package_version(), "embed_dim": config.embed_dim, "context_length": text.context_length}
+    facts = {"minclip": VERSION, "embed_dim": config.embed_dim, "context_length": text.context_length}
     facts |= {"vocab_size": text.vocab_size, "eot_id": eot_id, "max_error": max(errors)}
     facts |= {"scale": model.logit_scale.exp().item(), "bias": float(getattr(model, "logit_bias", 0))}
     steps = {"size": vision.image_size, "resize": "short side, bicubic, antialiased", "crop": "center", "range": [0, 1]}

@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..config import CLIPConfig, Default, TrainConfig, need
 from ..model import CLIP
-from ..tokenizer import Tokenizer
 from ..training import distributed
 from .config_json import leaves, to_dict
-from .folder import at_most_ten
 from .hub import sha256
-from .load import find, find_weights, load
+from .load import find, load, weights_file
 from .towers import complete_config, fetch_weights, new_tokenizer
 
 # Fine-tuning as in FLYP (Goyal et al. 2023): the contrastive loss again, AdamW and a low learning rate; crops as in
@@ -22,6 +19,7 @@ from .towers import complete_config, fetch_weights, new_tokenizer
 GENTLE_DATA = {"first_size": None, "min_crop": 0.9, "flip": False, "color": 0.0}
 GENTLE = {"optimizer": "adamw", "lr": 1e-5, "vision_lr": None, "text_lr": None, "weight_decay": 0.1, "ema": 0.0}
 GENTLE |= {"label_smoothing": 0.0, "unmasked_last": 0.0, "steps": 500, "eval_every": 100}
+Source = tuple[CLIP, Any, Any] | None  # the model to fine-tune, as `load` returns it
 
 
 def fine_tuning(config: TrainConfig, model: str) -> TrainConfig:
@@ -39,60 +37,45 @@ def fine_tuning(config: TrainConfig, model: str) -> TrainConfig:
 def differences(ours: CLIPConfig, theirs: CLIPConfig, *free: str) -> str:
     """Fields in which two architectures differ, with both values; "" if there are none but dropout and `free`."""
     a, b = (leaves(to_dict(config), "model.") for config in (ours, theirs))
-    names = [name for name in a if a[name] != b[name] and not name.endswith(("dropout", "eot_id", *free))]
-    return at_most_ten([f"{name} ({a[name]!r:.40} and {b[name]!r:.40})" for name in names])
+    names = [name for name in a if a[name] != b[name] and not name.endswith(("dropout", *free))]
+    return ", ".join(f"{name} ({a[name]!r:.40} and {b[name]!r:.40})" for name in names)
 
 
-class Start:
-    """Where a new run takes its weights and tokenizer from; `init` is the model to fine-tune, or ""."""
+def complete(config: TrainConfig, source: Source) -> TrainConfig:
+    """The config with the settings of pretrained towers; MinclipError if it contradicts the model to fine-tune."""
+    if not source:
+        return replace(config, model=complete_config(config.model))
+    init, wrong = config.train.init, differences(config.model, source[0].config, "image_size")
+    need(source[2] is not None, f"train.init {init} comes without a tokenizer, so it can't read captions")
+    what = f"the config and train.init {init}, whose weights decide, differ in {wrong}"
+    need(not wrong, f"{what}: leave these out; in Python, fine_tuning(config, {init!r}) fills them in")
+    return config
 
-    def __init__(self, init: str) -> None:
-        self.init = init
 
-    @cached_property
-    def opened(self) -> tuple[CLIP, Tokenizer]:
-        model, _, tokenizer = load(self.init)
-        need(tokenizer is not None, f"train.init {self.init} comes without a tokenizer, so it can't read captions")
-        return model, tokenizer
+def first_tokenizer(config: TrainConfig, source: Source, texts: Callable[[], list[str]]) -> tuple[TrainConfig, Any]:
+    """The tokenizer, perhaps trained on `texts()`, and the config with its vocabulary; all processes call it."""
+    if source:
+        return config, source[2]
+    # of process 0 alone: the captions of shards may be a long download
+    mine = new_tokenizer(config.model.text, texts) if distributed.rank() == 0 else None
+    tokenizer = distributed.all_gather_object(mine)[0]
+    text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
+    return replace(config, model=replace(config.model, text=text)), tokenizer
 
-    def complete(self, config: CLIPConfig) -> CLIPConfig:
-        """The config with the settings of pretrained towers; MinclipError if it contradicts the model to fine-tune."""
-        if not self.init:
-            return complete_config(config)
-        theirs = self.opened[0].config
-        wrong = differences(config, theirs, "image_size")
-        what = f"the config and train.init {self.init}, whose weights decide, differ in {wrong}"
-        need(not wrong, f"{what}: leave these out; in Python, fine_tuning(config, {self.init!r}) fills them in")
-        return replace(config, text=replace(config.text, eot_id=theirs.text.eot_id))
 
-    def tokenizer(self, config: TrainConfig, texts: Callable[[], list[str]]) -> tuple[TrainConfig, Tokenizer]:
-        """The tokenizer, perhaps trained on `texts()`, and the config with its vocabulary; all processes call it."""
-        if self.init:
-            return config, self.opened[1]
-        # of process 0 alone: the captions of shards may be a long download
-        mine = new_tokenizer(config.model.text, texts) if distributed.rank() == 0 else None
-        tokenizer = distributed.all_gather_object(mine)[0]
-        text = replace(config.model.text, vocab_size=tokenizer.vocab_size, eot_id=tokenizer.eot_id)
-        return replace(config, model=replace(config.model, text=text)), tokenizer
-
-    def fill(self, clip: CLIP) -> None:
-        """Loads the weights if there are any, with positions interpolated to the model's image size."""
-        if not self.init:
-            return fetch_weights(clip)
-        model, size = self.opened[0], clip.config.vision.image_size
-        if model.config.vision.image_size != size:
-            model.resize(size)
-        clip.load_state_dict(model.state_dict())
-        del self.opened  # as large as the model
+def fill(clip: CLIP, source: Source) -> None:
+    """Loads the weights if there are any, with positions interpolated to the model's image size."""
+    if not source:
+        return fetch_weights(clip)
+    size = clip.config.vision.image_size
+    if source[0].config.vision.image_size != size:
+        source[0].resize(size)
+    clip.load_state_dict(source[0].state_dict())
 
 
 def origin_of(model: str) -> dict[str, str]:
-    """What config.json remembers of a model: its name and the SHA-256 of its weights file; nothing for ""."""
-    path = find(model) if model else Path()
-    path = path.parent if path.suffix == ".json" else path
-    while model and path.is_dir():
-        path = find_weights(path)
-    return {"name": model, "sha256": sha256(path)} if model else {}
+    """What config.json remembers of a model: its name and the SHA-256 of its weights file."""
+    return {"name": model, "sha256": sha256(weights_file(find(model)))}
 
 
 def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
@@ -102,8 +85,8 @@ def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
     which suits nearly equal ones; counters are the nearer model's.  MinclipError: other architectures, wrong alpha.
     """
     need(0 <= alpha <= 1, f"alpha {alpha} is not from 0 to 1")
-    wrong = differences(a.config, b.config, "logit_scale_init")
-    need(not wrong, f"models of different architectures can't be blended: they differ in {wrong}")
+    wrong = differences(a.config, b.config, "logit_scale_init", "eot_id")
+    need(not wrong, f"only models of one architecture, as after fine-tuning, can be blended: these differ in {wrong}")
     model, ours, theirs = CLIP(b.config).eval(), a.state_dict(), b.state_dict()
     weights = dict(theirs if alpha > 0.5 else ours)  # of which counters, and 0 and 1, stay as they are
     mixed = [name for name, x in ours.items() if x.is_floating_point() and 0 < alpha < 1]

@@ -79,6 +79,19 @@ def test_images_may_come_after_the_labels(here, capsys):
     assert [list(r["cosines"]) for r in result["results"]] == [["a", "b"]] * 2
 
 
+@pytest.mark.parametrize("text", ["blue star\n\nred star, large\r\n", "blue star; red star, large"])
+def test_labels_may_lie_in_a_file(here, capsys, text):
+    Path("labels.txt").write_text(text)
+    for options in (["star.png", "--labels", "labels.txt"], ["--labels", "labels.txt", "star.png"]):
+        (result,) = classify(capsys, *options)[0]["results"]
+        assert result["label"] == "blue star" and [*result["cosines"]] == ["blue star", "red star, large"]
+
+
+def test_a_file_of_labels_that_is_not_there_is_told(here, capsys):
+    assert main(["classify", "mine", "star.png", "--labels", "lables.txt"]) == 2
+    assert "lables.txt" in capsys.readouterr().err
+
+
 def test_a_folder_stands_for_its_images(here, capsys):
     for name in ("in/a.png", "in/deep/b.PNG", "in/.hidden/c.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)

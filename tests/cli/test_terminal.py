@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,25 @@ def test_fields_of_the_config_are_spelled_as_options():
         "see model.safetensors, my.data.root, data/train.lr"
     )
     assert as_options("give --data.root, or data.image_size.") == "give --data.root, or --data.image-size."
+
+
+def test_a_pattern_that_the_shell_made_many_paths_of_is_told(here, capsys):
+    names = [f"photos/{i}.jpg" for i in range(3)]
+    for name in names:
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_bytes(b"")
+    assert main(["search", "demo", "--images", *names, "--query", "a dog"]) == 2
+    printed = capsys.readouterr().err
+    assert "photos/1.jpg" in printed and "folder, photos," in printed
+    assert main(["search", "demo", "--images", "photos", "--quer", "a dog"]) == 2
+    assert "--quer" in capsys.readouterr().err  # an option that is wrong is told as before
+
+
+def test_a_warning_is_a_note_without_a_line_of_code(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored afterwards
+    monkeypatch.setattr("minclip.cli.is_command", True)
+    assert main(["--version"]) == 0
+    assert warnings.formatwarning("50 % [red]\x1b", UserWarning, "a.py", 7, line="load()") == "note: 50 % [red]\\x1b\n"
 
 
 def test_an_error_names_the_option(here, capsys):
@@ -274,6 +294,5 @@ def test_two_machines_need_no_common_disk(tmp_path):
     (out, _, code), (other, err, other_code) = both()
     assert (code, other_code) == (0, 0), err
     assert "saved in" in out and "saved in" not in other and not (tmp_path / "1" / "runs").exists()
-    assert "2 machines" in out and "--resume" in out
     for _, err, code in both("--resume", "--train.steps", "5"):
         assert code == 2 and "process 1" in err and "Traceback" not in err

@@ -163,6 +163,13 @@ def test_json_of_something_else_is_passed_over(tmp_path, name):
     fails(lay_out(tmp_path / "4", files), "captions" if name == "damaged.json" else name)
 
 
+@pytest.mark.parametrize("name", ["img/a.jpg.supplemental-metadata.json", "img/a.jpg.json", "about.json"])
+def test_json_that_names_an_image_as_a_value_has_no_captions(tmp_path, name):
+    about = {"title": "a.jpg", "description": "A dog", "views": "3"}
+    fails(lay_out(tmp_path, {name: about}), "no captions", name)
+    assert found(lay_out(tmp_path, {name: about, "x.jsonl": lines(RECORDS)})).captions == PAIRS
+
+
 def test_texts_beside_images_come_before_json_unless_a_column_is_named(tmp_path):
     root = lay_out(tmp_path, {"labels.json": {"a.jpg": "dog", "b.jpg": "cat"}, "img/a.txt": "A dog"})
     assert found(root).captions == {"a.jpg": ["A dog"]}
@@ -431,3 +438,23 @@ def test_sentences_in_parquet_may_be_records(tmp_path):
         {"filename": ["a.jpg"], "sentences": [[{"raw": "A dog", "sentid": 3}, {"raw": "A pet", "sentid": 4}]]},
     )
     assert found(root).captions == {"a.jpg": ["A dog", "A pet"]}
+
+
+# ---- captions that are none
+
+
+@pytest.mark.parametrize("caption", ["NaN", "nan", "None", "NULL", "n/a", "<NA>", "  "])
+def test_what_pandas_writes_for_a_missing_caption_is_none(tmp_path, caption):
+    root = lay_out(
+        tmp_path, {"t.csv": f"image,caption\na.jpg,A dog\nb.jpg,{caption}\nc.jpg,a nan bread\n"}, [*AB, "c.jpg"]
+    )
+    assert found(root).captions == {"a.jpg": ["A dog"], "c.jpg": ["a nan bread"]}
+    assert found(root).notes == ("1 images have no caption and were left out: b.jpg",)
+
+
+def test_one_text_for_most_images_is_told(tmp_path):
+    names = [f"{i}.jpg" for i in range(12)]
+    for same, told in ((7, 1), (6, 0)):
+        texts = [{"image": n, "caption": "DIGITAL CAMERA" if i < same else f"A dog {i}"} for i, n in enumerate(names)]
+        notes = found(lay_out(tmp_path, {"all.json": texts}, names)).notes
+        assert [("7 of 12" in note, "DIGITAL CAMERA" in note) for note in notes] == told * [(True, True)]

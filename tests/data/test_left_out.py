@@ -308,6 +308,14 @@ def test_a_root_that_can_not_be_opened_is_one_sentence(here, wrong):
             find_photographs("own", wrong)
 
 
+def test_a_tilde_is_the_home_folder(root, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(root.parent))
+    assert len(find_photographs("own", "~/root").captions) == len(find_photographs("own", root).captions) == len(NAMES)
+    with pytest.raises(MinclipError, match="~nobody-here"):
+        find_photographs("own", "~nobody-here/root")
+
+
 @pytest.mark.parametrize("name", ["photo.jpg", "photos.tar", "photos.rar"])
 def test_a_root_that_is_a_file_of_another_kind_is_refused(here, name):
     Path(name).write_bytes(photograph())

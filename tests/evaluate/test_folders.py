@@ -176,6 +176,15 @@ def test_names_are_read_from_files_as_they_lie_about(tmp_path, case):
     assert load_folders(tmp_path / "sets", classes=tmp_path / "names.txt")["all"].class_names == names
 
 
+def test_names_in_the_order_of_numbers_are_for_folders_in_that_order(tmp_path):
+    folders(tmp_path / "sets", [str(i) for i in range(11)], 1)
+    put(tmp_path / "names.txt", "\n".join(f"kind {chr(97 + i)}" for i in range(11)))
+    data = load_folders(tmp_path / "sets", classes=tmp_path / "names.txt")["all"]
+    assert [(path.parent.name, data.class_names[y]) for path, y in zip(data.images.paths, data.labels)] == [
+        (str(i), f"kind {chr(97 + i)}") for i in (0, 1, 10, *range(2, 10))
+    ]
+
+
 def test_folders_of_words_may_have_names_too_and_need_not_all(tmp_path):
     put(tmp_path / "names.txt", "golden retriever: a dog\n狗, 犬\nunknown,x\n".encode())
     assert read_names(tmp_path / "names.txt", ("Cat", "golden retriever", "狗")) == {

@@ -394,6 +394,15 @@ def test_searches_that_make_no_sense_are_errors(photos):
 # ---- the widget
 
 
+def test_arguments_of_another_kind_are_refused(photos):
+    with pytest.raises(MinclipError, match=r"minclip\.load"):
+        Index.of(photos, MODEL)
+    index = Index.of(photos, LOADED)
+    for vectors in (index.vectors[:1], index.vectors[0, :3]):
+        with pytest.raises(MinclipError, match=r"\(256,\)"):
+            index.search(vectors)
+
+
 def test_the_search_box_is_drawn_anew_for_each_query(photos):
     widgets = pytest.importorskip("minclip.course.widgets")
     box = widgets.search_box(Index.of(photos, LOADED), "a red star", top=3)

@@ -323,6 +323,13 @@ def test_a_run_that_did_not_end_has_no_final_figures(folder):
     assert Run.load(folder).final == {}
 
 
+def test_a_model_is_no_run(folder, tmp_path):
+    trained(folder)
+    Run.load(folder).model.save_pretrained(tmp_path / "model", tokenizer=TOKENIZER)
+    with pytest.raises(MinclipError, match=r"minclip\.load"):
+        Run.load(tmp_path / "model")
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_missing_file_of_a_run_is_named(folder, name):
     trained(folder)

@@ -213,6 +213,15 @@ def test_features_that_are_one_vector_are_told(name):
     assert not any(said([line(loss=20.0)], model=model))
 
 
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_features_of_another_length_are_told(name):
+    model = CLIP(MODEL)
+    encode = getattr(model, f"encode_{name}")
+    setattr(model, f"encode_{name}", lambda x, normalize=False: 50 * encode(x, normalize=normalize))
+    (cause,) = watch.causes_in_batch(model, batch())
+    assert f"{name} features have length 50" in cause
+
+
 def change(pairs, images=None, ids=None):
     return Batch(pairs.images if images is None else images, pairs.ids if ids is None else ids)
 
@@ -278,36 +287,22 @@ def test_a_quarter_of_the_run_is_waited_for():
 HIGH = 1.5 * NOTHING + 1.1
 
 
-def with_length(length, name="image", config=MODEL):
-    """A model whose features of one tower have another length than 1."""
-    model = CLIP(config)
-    encode = getattr(model, f"encode_{name}")
-    setattr(model, f"encode_{name}", lambda x, normalize=False: length * encode(x, normalize=normalize))
-    return model
-
-
-@pytest.mark.parametrize("name", ["image", "text"])
-def test_a_first_loss_far_above_ln_b_is_told_at_once_with_what_was_measured(name):
-    told = said([line(loss=HIGH)], model=with_length(50, name))[0]
-    assert re.search(r"first loss is 6\.30, .*ln B = 3\.47", told)
-    assert f"{name} features have length 50" in told and "scale" not in told and told.count("\n") == 1
+def test_a_first_loss_that_a_large_scale_explains_is_told_at_once():
     told = said([line(loss=HIGH, scale=99.0)])[0]
-    assert "scale is 99" in told and "length" not in told
-    assert not any(said([line(loss=HIGH - 0.2)], model=with_length(50)))
-    assert not any(said([line(), line(2, loss=HIGH)], model=with_length(50)))
+    assert re.search(r"6\.299; .*3\.466.*scale is 99.*model\.logit_scale_init", told)
+    assert not any(said([line(loss=HIGH - 0.2, scale=99.0)]))
+    assert not any(said([line(), line(2, loss=HIGH, scale=99.0)]))
 
 
 def test_a_high_first_loss_with_nothing_wrong_is_no_alarm():
     # narrow towers: cosines of random features of 8 channels are large, so the loss is
     narrow = replace(MODEL, embed_dim=8)
     assert not any(said([line(loss=HIGH, scale=14.3)], model=CLIP(narrow)))
-    assert not any(said([line(loss=HIGH, scale=14.3)], model=with_length(1.05)))
     # trained weights have their own scale, and may know less than nothing of other data, or nearly all
     tuned = replace(CONFIG, train=replace(CONFIG.train, init="demo"))
     assert not any(said([line(loss=HIGH, scale=100.0)], tuned)) and not any(said(lines(30, loss=0.01), tuned))
-    assert any(said([line(loss=HIGH, scale=100.0)], tuned, model=with_length(3)))
     siglip = replace(CONFIG, model=replace(MODEL, loss="siglip"))
-    assert not any(said([line(loss=30.0)], siglip, model=with_length(3, config=siglip.model)))  # it begins above
+    assert not any(said([line(loss=30.0, scale=10.0)], siglip, model=CLIP(siglip.model)))  # it begins above
 
 
 def test_the_plateau_of_siglip_is_that_of_the_best_model_that_knows_nothing():

@@ -194,7 +194,7 @@ def test_a_missing_tensor_is_named(folder):
 
 def test_at_most_ten_tensors_are_named(folder):
     change_tensors(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("text.")])
-    with pytest.raises(MinclipError, match=r"16 missing: text\.norm_final\.bias,.* and 6 more$") as error:
+    with pytest.raises(MinclipError, match=r"16 missing: text\.norm_final\.bias,") as error:
         load(folder)
     assert str(error.value).count("text.") == 10
 

@@ -21,6 +21,7 @@ from minclip.loop import train
 from minclip.presets import preset
 from minclip.training.optim import levels_below, parameter_groups
 from minclip.training.run import Run, resumed_config
+from minclip.weights.folder import read_config
 from minclip.weights.names import OPEN_CLIP_NAMES, to_theirs
 from minclip.weights.start import blended, differences, fine_tuning
 
@@ -203,13 +204,13 @@ def test_a_model_without_a_tokenizer_is_refused(source):
 
 def test_the_run_remembers_its_origin_through_resume_and_export(source):
     config = short(fine_tuning(preset("shapes"), "mine"))
-    run = train(config, "runs/tuned")
+    train(config, "runs/tuned")
     digest = hashlib.sha256(Path("mine/model.safetensors").read_bytes()).hexdigest()
     origin = {"name": "mine", "sha256": digest}
-    assert json.loads(Path("runs/tuned/config.json").read_text())["origin"] == origin == run.origin
+    assert json.loads(Path("runs/tuned/config.json").read_text())["origin"] == origin
     train(replace(config, train=replace(config.train, steps=3)), "runs/tuned", resume=True)
     Run.load("tuned").export("copy")
-    assert Run.load("tuned").origin == Run.load("copy").origin == origin
+    assert read_config(Path("runs/tuned"))["origin"] == read_config(Path("copy"))["origin"] == origin
 
 
 @pytest.mark.parametrize("step", [0, 2])

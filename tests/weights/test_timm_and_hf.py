@@ -33,6 +33,7 @@ from minclip.training.parallel import recompute_blocks
 from minclip.training.run import Run
 from minclip.weights import start, towers
 from minclip.weights.config_json import from_dict, to_dict
+from minclip.weights.folder import read_config
 from minclip.weights.towers import complete_config, fetch_weights, new_tokenizer, read_tokenizer
 
 training = importlib.import_module("minclip.loop")
@@ -371,7 +372,9 @@ def test_a_run_of_such_towers_is_fine_tuned_without_their_origin(bert, tmp_path,
     second = short_train(config, tmp_path / "second")
     weights = second.model.state_dict()
     assert all(torch.allclose(x, weights[n], rtol=0, atol=1e-20) for n, x in first.model.state_dict().items())
-    assert second.tokenizer(TEXTS).equal(first.tokenizer(TEXTS)) and second.origin["name"] == str(first.folder)
+    assert second.tokenizer(TEXTS).equal(first.tokenizer(TEXTS)) and read_config(second.folder)["origin"][
+        "name"
+    ] == str(first.folder)
 
 
 def test_frozen_towers_have_no_dropout_and_no_new_statistics_in_training(built):

@@ -1,6 +1,7 @@
 """Photographs with captions, Flickr's or your own: found once, split by lists or by hash, loaded split by split."""
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .pack import pack
 from .source import Finder, Source, counted, plain
 
 SPLITS = ("train", "val", "test")
+NO_CAPTION = {"", "NaN", "nan", "None", "NULL", "null", "N/A", "n/a", "NA", "<NA>"}  # as pandas writes and reads them
 
 
 class Drawn(dict[str, list[str]]):
@@ -61,7 +63,7 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] = (""
 
     `columns` names the image and the caption column of your own table; for "", the usual names are tried.
     """
-    source = Source.open(Path(root))
+    source = Source.open(root := Path(os.path.expanduser(root)))
     if name == "own":
         rows = read_own(source, columns)
         if source.table:
@@ -87,11 +89,13 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] = (""
                 if path:
                     places[names[folder, key]] = path
             key = names[folder, key]
-        texts[key] += [text.strip() for text in row.captions if text.strip()]
+        texts[key] += [text for text in map(str.strip, row.captions) if text not in NO_CAPTION]
         if row.split and row_splits.setdefault(key, row.split) != row.split:
             raise MinclipError(f"{row.place}: {key} is in split {row.split} here, but in {row_splits[key]} above")
     captions = {key: some for key, some in texts.items() if some}
     need(bool(captions), f"{root}: none of {len(rows)} captions has any text, see {rows[0].place}")
+    ((text, count),) = (counts := Counter(chain(*captions.values()))).most_common(1)
+    same = [f"{count} of {counts.total()} captions are {text!r:.60}"] if 2 * count > counts.total() > 9 else []
     unread = Finder(chain(*source.unread.values()))
     missing = sorted(name for name in captions.keys() - places.keys() if not unread.find(name, by_name=True))
     uncaptioned = sorted((set(finder.keys.values()) | places.keys()) - captions.keys())
@@ -107,7 +111,7 @@ def find_photographs(name: str, root: str | Path, columns: tuple[str, str] = (""
     left_out["images are in several lists"] = [f"{n} from {s}" for s in splits for n in splits[s] if last[n] != s]
     left_out["captioned images are in no split"] = [name for name in captions if name not in last]
     splits |= {split: [name for name in members if last[name] == split] for split, members in splits.items()}
-    return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread)))
+    return Photographs(source, captions, places, stored, splits, (*counted(left_out), *counted(source.unread), *same))
 
 
 def read_splits(

@@ -150,7 +150,9 @@ def read_names(file: str | Path, classes: Sequence[str]) -> dict[str, Any]:
         table = {m[2]: m[3] for line in lines if (m := form.fullmatch(str(line)))}
         ids = [c for c in table if c[0] == "n" and CODE.fullmatch(c)]
         table |= zip(ids, class_names("imagenet", distinct(ids, [table[c].split(", ") for c in ids])))
-        table = table or (dict(zip(classes, lines)) if len(lines) == len(classes) else {})
+        # "10" comes after "9"
+        order = sorted(classes, key=lambda c: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", c)])
+        table = table or (dict(zip(order, lines)) if len(lines) == len(classes) else {})
     what = f"{file} names none of the {len(classes)} classes ({', '.join(classes[:3])}, …), and has {len(lines)} lines"
     need(not table.keys().isdisjoint(classes), what)
     return table
