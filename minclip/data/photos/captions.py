@@ -74,7 +74,10 @@ def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
         rows, splits = [], {path: split_in(basename(path)) for path in paths}
         for path, split in splits.items():
             try:
-                rows += read_table(source, path, columns=columns, split=split if "train" in splits.values() else "")
+                split = split if "train" in splits.values() else ""
+                found = [*read_table(source, path, columns=columns, split=split)]
+                if paths is not ours or not names.isdisjoint(plain(basename(row.image)) for row in found):
+                    rows += found  # JSON may name an image, and no captions: {"title": "a.jpg", "views": "3"}
             except MissingColumn as error:  # perhaps a table of something else
                 refused = refused or error
         if rows:
