@@ -223,7 +223,7 @@ MISTAKES = [
     (["star.png", "--labels", "a, b", "--template", "a photo"], "'a photo'"),
     (["runs/mine/config.json", "--labels", "a, b"], "config.json"),
     (["star.png", "gone.png", "--labels", "a, b"], "gone.png"),
-    (["empty", "--labels", "a, b"], "empty: no image"),
+    (["empty", "--labels", "a, b"], "empty has no image"),
     (["star.png", "--labels", " ; ;"], "--labels"),
     (["star.png", "--labels", "a dog", "a cat"], "quotes"),
     (["star.png", "--labels", "a", "dog,", "a", "cat"], "quotes"),

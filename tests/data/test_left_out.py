@@ -377,8 +377,8 @@ def test_all_splits_are_packed_before_the_first_step(root, data_home):
 def test_few_images_are_told(root):
     split_by_lists(root, train=NAMES[:8], val=NAMES[8:9], test=NAMES[9:])
     notes = Stream(config_of(root)).notes
-    assert [note for note in notes if "val" in note and "1 image" in note]
-    assert [note for note in notes if "test" in note and "3 images" in note]
+    assert [note for note in notes if "val" in note and "(1)" in note]
+    assert [note for note in notes if "test" in note and "(3)" in note]
 
 
 # ---- the same picture twice
