@@ -47,7 +47,7 @@ class Pairs:
 
     def __post_init__(self) -> None:
         n, captions, names = len(self.images), len(self.captions), len(self.names)
-        need(n == captions == names, f"{n} images, {captions} lists of captions, {names} names: all must be equal")
+        need(n == captions == names, f"{n} images, {captions} lists of captions, {names} names: must be as many")
         need(n > 0, "a data set needs at least one image with a caption")
         if not all(self.captions):
             raise MinclipError(f"image {self.names[self.captions.index([])]} has no caption: leave it out")

@@ -173,15 +173,15 @@ class DataConfig:
 
     name: str = "shapes"  # "shapes", "flickr8k", "flickr30k", "own" or "shards"
     root: str = ""  # folder or zip of the photographs, or the shards; shapes needs none
-    image_column: str = ""  # of your own table; "" looks for the usual names: image, file_name, path, …
-    caption_column: str = ""  # of your own table, or of a shard's JSON; "" looks for the usual names: caption, text, …
+    image_column: str = ""  # that of your own table; "" looks for the usual names: image, file_name, …
+    caption_column: str = ""  # that of your own table, or a field of shards; "" looks for the usual names: caption, …
     image_size: Pixels = 64  # side in pixels
     size: Count | None = None  # number of training images; None takes all
     first_size: Pixels | None = None  # image size at the start of training, which grows to image_size in three stages
     min_crop: Annotated[float, "(0, 1]"] = 1.0  # smallest fraction of the area that a random crop keeps; 1 is no crop
     flip: bool = False  # mirror half of the images, but never those whose caption says left or right
     color: Fraction = 0.0  # largest relative change of brightness, contrast and saturation
-    on_gpu: Literal["auto", "yes", "no"] = "auto"  # hold all images in the GPU's memory; "auto": if half is enough
+    on_gpu: Literal["auto", "yes", "no"] = "auto"  # keep all images in GPU memory; "auto": if half of it is enough
     workers: Annotated[int, "[0, 1024]"] = 2  # shards only: processes per training process that read and decode
 
     def __post_init__(self) -> None:
@@ -266,7 +266,7 @@ class TrainConfig:
         for part, lr in (("vision", loop.vision_lr), ("text", loop.text_lr)):
             tower, frozen = getattr(self.model, part).tower, loop.freeze in (part, "both")
             held = f"train.freeze {loop.freeze!r}" if frozen else loop.heads_first and "train.heads_first"
-            random = f"would keep model.{part}.tower {tower!r} random: set train.init, or use timm:NAME and hf:NAME"
+            random = f"would leave model.{part}.tower {tower!r} untrained: set train.init, or use timm:NAME and hf:NAME"
             need(not held or ":" in tower or loop.init, f"{held} {random}")
             need(not frozen or not lr, f"train.{part}_lr has no effect on a tower that train.freeze freezes")
             trained += [] if frozen else [tower]

@@ -77,7 +77,7 @@ def siglip_loss(
 
 def siglip_bias(batch_size: int) -> float:
     """ln(p / (1 - p)) for p = 1/B: with this bias, cosine 0 has the probability p, the fraction of right pairs."""
-    need(batch_size >= 2, f"SigLIP needs batches of at least 2 pairs, got {batch_size}: one alone has no wrong text")
+    need(batch_size >= 2, f"SigLIP needs batches of at least 2 pairs, got {batch_size}: one pair has no wrong text")
     return -math.log(batch_size - 1)
 
 

@@ -29,7 +29,7 @@ USAGE = """minclip {version}: CLIP from scratch
   minclip train PRESET --overfit 128            overfit 128 pairs, as a sanity check
   torchrun --nproc-per-node 8 -m minclip train PRESET ...                      on 8 GPUs
   minclip blend MODEL MODEL [--alpha 0.5]       a run with weights between those of two models
-  minclip eval RUN [--data.root PATH] [--tasks cifar10,PATH]    a run's figures again, or your own images or classes
+  minclip eval RUN [--data.root PATH] [--tasks cifar10,PATH]    a run's figures again, or a model's on your own data
   minclip classify RUN IMAGE... --labels "a red star, a blue ring"             the label that fits, or none of these
   minclip probe RUN [--task shape]              zero-shot against classifiers trained on labeled images
   minclip search RUN --images FOLDER --query "two dogs in the snow"            or --image photo.jpg

@@ -45,7 +45,7 @@ class Export:
     """Write a model for other libraries: both towers as ONNX files, or a folder for OpenCLIP, transformers, minclip."""
 
     run_folder: RunArgument
-    to: Literal["onnx", "open_clip", "transformers", "minclip"] = "onnx"
+    to: Literal["onnx", "open_clip", "transformers", "minclip"] = "onnx"  # the format to write
     out: str = ""  # the folder to create; by default RUN-FORMAT in the current folder
 
     def run(self) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class Data:
 
     name: str = ""  # own, flickr8k, flickr30k, shapes or shards; by default the run's, and own for a model
     root: str = ""  # the folder, zip or table
-    image_column: str = ""  # of your own table, if its name is unusual
-    caption_column: str = ""  # of your own table, if its name is unusual
+    image_column: str = ""  # the image column of your own table, if it has an unusual name
+    caption_column: str = ""  # the caption column of your own table, or field of shards, if it has an unusual name
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Eval:
 
     run_folder: RunArgument
     data: Data = Data()
-    # train, val, test or all; by default test, or for other data than the run's all, unless they name a test split
+    # train, val, test or all; by default test, but all for images that are not the run's and name no test split
     split: str = ""
     root: str = ""  # where the photographs are, if they were moved; with --tasks, the folder of the paper's data sets
     # the paper's data sets (cifar10,food101), shapes (all tasks of the shapes world), all (all data sets in --root), or
@@ -49,10 +49,10 @@ class Eval:
 
     def run(self) -> dict[str, Any]:
         if self.tasks:
-            need(self.data == Data() and not self.split, "--tasks doesn't go with --data and --split: leave these out")
+            need(self.data == Data() and not self.split, "--tasks excludes --data and --split: leave those out")
             return self.run_tasks()
         stray = self.classes or self.templates or self.download or self.out
-        need(not stray, "--classes, --templates, --download and --out belong to --tasks: add, say, --tasks cifar10")
+        need(not stray, "--classes, --templates, --download and --out belong to --tasks: for example --tasks cifar10")
         name, folder = self.run_folder, find_run(self.run_folder)
         given = {k: v for k, v in {**vars(self.data), "root": self.data.root or self.root}.items() if v}
         is_model = not folder and (look_up(name) or name in OPENAI or (name.count("/") == 1 and name[:5] != "runs/"))

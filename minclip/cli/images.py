@@ -119,9 +119,9 @@ class Classify:
 
 def images_at(path: Path) -> list[Path]:
     """The image `path`, or the images in that folder and its subfolders."""
+    need(path.exists(), f"{path} does not exist: give image files or folders of them, and all labels in one text")
     found = [path / image for image in Source.open(path, "").images] if path.is_dir() else [path]
-    looked = f"no image found, looked for {', '.join(endings())}"
-    need(found and found[0].exists(), f"{path}: {looked}: give files or folders, and all labels in one text")
+    need(found, f"{path} has no image: looked for {', '.join(endings())}")
     return found
 
 

@@ -112,7 +112,7 @@ def find_preset(name: str) -> TrainConfig:
     root = shlex.quote(name) if path and not model else "PHOTOGRAPHS"
     command = f"minclip train flickr8k{init} --data.name {name if name == 'shards' else 'own'} --data.root {root}"
     meant = name not in PRESETS and (model or path or name in ("own", "shards"))
-    need(not meant, f"{name!r} is not a preset, which is a recipe: to train with flickr8k's, type {command}")
+    need(not meant, f"{name!r} is not a preset: to train with the preset flickr8k, type {command}")
     return preset(name)
 
 
@@ -160,7 +160,7 @@ class Blend:
 
     def run(self) -> dict[str, Any]:
         folder = RUNS / (self.name or free_name("blend"))
-        need(not (folder / "config.json").exists(), f"{folder} holds a run already: choose another --name")
+        need(not (folder / "config.json").exists(), f"{folder} already holds a run: choose another --name")
         (a, _, first), (b, _, second) = load(self.a), load(self.b)
         model = blended(a, b, self.alpha)
         same = first is None or second is None or first.to_json() == second.to_json()

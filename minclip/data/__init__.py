@@ -45,7 +45,7 @@ def load_pairs(
 
     `name` is "shapes" (painted from `seed`), "flickr8k" or "flickr30k" (from the folder or zip `root`, or from where
     `minclip fetch` put it), "own" (your own images at `root`, a folder, a zip or a table), or "shards" (the first pairs
-    of the last shard at `root`).  `split` is "train", "val", "test", for photographs "all", or another one of the
+    of the last shard at `root`).  `split` is "train", "val", "test", for photographs also "all", or another of the
     data set; shards only have "val".  `size` limits it to the first images.  `image_column` and `caption_column` are
     columns of your own table: names, patterns or numbers (see data/README.md); for shards, `caption_column` is an
     extension or JSON field.  MinclipError: no such data set, root, split or column.

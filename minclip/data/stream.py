@@ -49,7 +49,7 @@ class Stream:
                 raise MinclipError(f"data.root {data.root} is one shard: two are needed, the last for validation")
             self.pairs = None if streamed else self.opened.load("train", size=data.size)
             self.validation = self.opened.load("val")
-            # photographs are packed now: after hours of training, a broken test split can't be mended
+            # photographs are packed now, so that a broken test split is found before training, not hours later
             self.evaluated = {} if streamed or painted or loop.overfit else evaluation(self.opened, self.validation)
         parts = {"val": self.validation, **self.evaluated}
         notes = [note for pairs in (self.pairs, *parts.values()) if pairs for note in pairs.notes]
@@ -106,7 +106,7 @@ def evaluation(opened: OpenData, validation: Pairs | None = None) -> dict[str, P
         splits = opened.evaluation_splits
         return {split: validation if validation and split == "val" else opened.load(split) for split in splits}
     except MinclipError as error:
-        if isinstance(error.__context__, OSError):  # a full disk can be mended now
+        if isinstance(error.__context__, OSError):  # the user can free the disk now
             raise
         val = validation or opened.load("val")
         return {"val": replace(val, notes=(*val.notes, f"{error}; the final figures are those of val instead"))}
@@ -118,7 +118,7 @@ def doubtful(train: Pairs, pairs: Pairs, split: str) -> Iterator[str]:
         some = ", ".join(f"{pairs.names[j]} = {train.names[i]}" for i, j in same[:5]) + " …" * (len(same) > 5)
         yield f"{len(same)} of the {len(pairs)} {split} images are also in train, so its figures are too high: {some}"
     if len(pairs) <= 10:
-        yield f"{split} has only {len(pairs)} images: the text-to-image recall@10 of any model is 100 % there"
+        yield f"{split} has only {len(pairs)} image{"s" * (len(pairs) > 1)}: the text-to-image recall@10 of any model is 100 % there"
 
 
 def cut_captions(texts: list[str], tokenizer: Tokenizer) -> str:

@@ -90,7 +90,7 @@ def open_task(
     """
     wanted = ("train", "val", "test") if probe else ("test",)
     if name in SHAPES or (name == HELD_OUT and not probe):
-        need(not (classes or templates), f"{name} has its own classes and templates: it takes no files of them")
+        need(not (classes or templates), f"{name} has its own classes and templates: leave out the files")
         return _scenes(loaded, name, wanted)
     if folder := folder_of(name, where.get("root", "")):
         data = load_folders(folder, name=name, classes=classes)
@@ -99,10 +99,10 @@ def open_task(
             order = ("test", "val", "train") if probe or "all" not in data else ("all",)
             data["test"] = data.pop(next(split for split in order if split in data))
         lacking = {"train", "test"}.intersection(wanted) - data.keys()
-        need(not lacking, f"{what}: add other splits, or give the path of one, to split it")
+        need(not lacking, f"{what}: add the other splits, or give the path of one of them, which is then divided")
     else:
         splits = [split for split in wanted if split != "val" or benchmark(name, SHAPES).splits.get(split)]
-        need(not classes, f"{name} names its classes itself: a file of classes is for class folders")
+        need(not classes, f"{name} has its own class names: a file of classes works with class folders only")
         data = {split: load_benchmark(name, split=split, **where) for split in splits}
     metric = BENCHMARKS[name].metric if name in BENCHMARKS else "accuracy"
     texts, test = read_text(templates) if templates else TEMPLATES.get(name, ["a photo of a {}"]), data["test"]

@@ -1,4 +1,4 @@
-"""Progress bars that leave nothing in a saved notebook: opened again, a widget of theirs would be an error message."""
+"""Progress bars that leave nothing in a saved notebook, where a widget would show an error when opened again."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ import tqdm as original
 
 
 class CellBar(original.tqdm):
-    """A bar as text in an output of a notebook's cell, from half a second on; in the end, the output is empty."""
+    """A bar as text in a notebook cell's output, shown after half a second and removed at the end."""
 
     def __init__(self, *items: object, **options: object) -> None:
         super().__init__(*items, **options | {"file": io.StringIO(), "ascii": False, "leave": False, "delay": 0.5})

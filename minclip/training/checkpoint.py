@@ -57,7 +57,7 @@ def _check_room(folder: Path, model: nn.Module, optimizer: Optimizer, *, average
     needed = 2 * ((1 + averages) * weights + sum(moments)) + weights
     present = sum(path.stat().st_size for name in ("state.pt", "model.safetensors") for path in folder.glob(name))
     free = shutil.disk_usage(folder).free + present
-    room = f"checkpoints need up to {needed / 1e6:,.1f} MB in {folder}, and {free / 1e6:,.1f} MB are free"
+    room = f"checkpoints need up to {needed / 1e6:,.1f} MB in {folder}, but only {free / 1e6:,.1f} MB are free"
     need(needed <= free, f"{room}: free some space, or train on another disk")
 
 

@@ -80,7 +80,7 @@ def schedule(progress: float, warmup: float) -> float:
 def set_lrs(optimizer: Optimizer, peaks: list[float], progress: float, *, warmup: float) -> float:
     """Sets the groups' learning rates, from their `peaks`, and returns the `schedule`'s fraction.
 
-    A group that "starts" later has 0 until then (AdamW, Muon and decay change no bit), and a whole schedule afterwards.
+    A group that "starts" later has rate 0 until then, which changes no bit (nor does decay), and then a full schedule.
     """
     for group, peak in zip(optimizer.param_groups, peaks):
         start = group.get("starts", 0.0)

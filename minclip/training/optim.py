@@ -111,7 +111,7 @@ def parameter_groups(model: CLIP, weight_decay: float, *, loop: LoopConfig | Non
 
 
 def levels_below(tower: nn.Module) -> dict[nn.Parameter, int]:
-    """How far each parameter is below a tower's top: 0 after the blocks, 1 in the last one, most before them."""
+    """How far each parameter is below a tower's top: 0 after the blocks, 1 in the last one, highest before them."""
     blocks = list(getattr(tower, "blocks", ())) or [tower]
     numbers = {x: number for number, block in enumerate(blocks, 1) for x in block.parameters()}
     below, level, top = {}, 0, len(blocks) + 1

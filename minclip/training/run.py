@@ -100,7 +100,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names: list[str], origin: Any = None) -> None:
     """Creates the files of a new run in a folder without one; learnt.json gets the `names` of its photographs."""
-    need(not (folder / "config.json").exists(), f"{folder} holds a run already: resume it, or use another folder")
+    need(not (folder / "config.json").exists(), f"{folder} already holds a run: resume it, or use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     folders.atomic_write(folder / "tokenizer.json", tokenizer.to_json().encode())
     if names:

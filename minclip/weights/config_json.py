@@ -11,7 +11,7 @@ from ..config import TRANSFORMERS, CLIPConfig, MinclipError, TextConfig, VisionC
 FORMAT = 1  # version of a run's folder; raise it when the meaning of a field changes
 VERSION = next((found.version for found in distributions(name="minclip")), "0")  # "0" if it was not installed
 to_dict = dataclasses.asdict  # a config as nested dictionaries, for JSON
-POINTER = "is a placeholder of git-lfs: run `git lfs pull` in its folder, or download the file again"
+POINTER = "is a git-lfs pointer, not the file itself: run `git lfs pull` in its folder, or download the file again"
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config import MinclipError, need
 from .config_json import POINTER
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # endings of weights files
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # extensions of weights files
 # What a pickle gets for NumPy's classes: numbers beside weights aren't needed, and no code of NumPy runs
 Unread = type("Unread", (), {"__init__": lambda self, *_: None, "__setstate__": lambda self, _: None})
 _ARRAYS = [f"{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
@@ -40,7 +40,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         except pickle.UnpicklingError as error:
             # keep only the name: torch's message goes on to explain how to turn the protection off
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = "is damaged, or in another format: convert TensorFlow's, Flax's or ONNX to safetensors first"
+            what = "is damaged, or in another format: convert TensorFlow, Flax or ONNX weights to safetensors first"
             what = f"holds more than tensors ({named[1]}): save its state dict alone" if named else what
             raise MinclipError(f"it {what}; minclip never executes code from a weights file") from None
         _check_memory(path, sum(t.numel() * t.element_size() for t in tensors.values()))
@@ -93,7 +93,7 @@ def _without_code(path: Path) -> tuple[io.BytesIO | None, list[tuple[Any, str]]]
         return None, NUMPY
     with zipfile.ZipFile(path) as archive:
         _check_memory(path, sum(member.file_size for member in archive.infolist()))
-        need("/data.pkl" in " ".join(archive.namelist()), "it is a zip of other files: unpack it, open the folder")
+        need("/data.pkl" in " ".join(archive.namelist()), "it is a zip of other files: unpack it, and give the folder")
         if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
             return None, NUMPY
         copy = io.BytesIO()

@@ -96,7 +96,7 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     path = weights_file(path)
     folder = path.parent
     if format_of(folder) == "minclip" and path.name == "model.safetensors":
-        need(heads is None, f"{folder} records its own heads: leave out heads")
+        need(heads is None, f"the config in {folder} records the heads: leave out heads")
         return read_folder(folder, activation=activation)
     check_openai(path)
     tensors = read_tensors(path)
@@ -144,7 +144,7 @@ def weights_file(path: Path) -> Path:
     listed = ", ".join(file.name for file in (found or there)[:10]) or "nothing"
     need(found, f"{path} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
     need("-of-0" not in listed, f'{path} holds parts: make one file, save_pretrained(…, max_shard_size="99GB")')
-    need(len(found) == 1, f"{path} holds several weights, name one of them: {listed}")
+    need(len(found) == 1, f"{path} holds several weights files, give the path of one: {listed}")
     return weights_file(found[0])
 
 

@@ -21,7 +21,7 @@ from .towers import library
 def write_onnx(folder: Path, model: CLIP, *, tokenizer: Any = None) -> None:
     """Writes image.onnx, (B, 3, S, S) -> unit vectors (B, D), and text.onnx, ids (B, L) -> unit vectors (B, D).
 
-    B and L are free.  Beside them: model.json, preprocess.json and, unless it is None, tokenizer.json.
+    B and L are dynamic.  It also writes model.json, preprocess.json and, unless it is None, tokenizer.json.
     MinclipError: a library or an operator is missing, or onnxruntime's vectors differ from the model's by over 1e-4.
     """
     _, runtime = (library(name, "the format onnx", '"minclip[onnx]"') for name in ("onnxscript", "onnxruntime"))

@@ -47,7 +47,7 @@ def complete(config: TrainConfig, source: Source) -> TrainConfig:
         return replace(config, model=complete_config(config.model))
     init, wrong = config.train.init, differences(config.model, source[0].config, "image_size")
     need(source[2] is not None, f"train.init {init} comes without a tokenizer, so it can't read captions")
-    what = f"the config and train.init {init}, whose weights decide, differ in {wrong}"
+    what = f"the config contradicts the weights of train.init {init} in {wrong}"
     need(not wrong, f"{what}: leave these out; in Python, fine_tuning(config, {init!r}) fills them in")
     return config
 
@@ -74,7 +74,7 @@ def fill(clip: CLIP, source: Source) -> None:
 
 
 def origin_of(model: str) -> dict[str, str]:
-    """What config.json remembers of a model: its name and the SHA-256 of its weights file."""
+    """What config.json records about a model: its name and the SHA-256 of its weights file."""
     return {"name": model, "sha256": sha256(weights_file(find(model)))}
 
 
@@ -84,7 +84,7 @@ def blended(a: CLIP, b: CLIP, alpha: float) -> CLIP:
     0 is A and 1 is B, bit for bit.  The scale is blended as a logarithm, BatchNorm's statistics as they are,
     which suits nearly equal ones; counters are the nearer model's.  MinclipError: other architectures, wrong alpha.
     """
-    need(0 <= alpha <= 1, f"alpha {alpha} is not from 0 to 1")
+    need(0 <= alpha <= 1, f"alpha {alpha} must be from 0 to 1")
     wrong = differences(a.config, b.config, "logit_scale_init", "eot_id")
     need(not wrong, f"only models of one architecture, as after fine-tuning, can be blended: these differ in {wrong}")
     model, ours, theirs = CLIP(b.config).eval(), a.state_dict(), b.state_dict()

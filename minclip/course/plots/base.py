@@ -53,7 +53,7 @@ def png(figure: Figure) -> bytes:
     make_drawable(figure)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # `add_fonts` has told which, once
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # `add_fonts` reports them, once
         figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     return buffer.getvalue()
 

@@ -1,6 +1,6 @@
 """Fonts for texts in any script: matplotlib's own, then others that are installed, or a note about what to install.
 
-Since matplotlib 3.11, marks are placed and texts from right to left are drawn in reading order; before, both stand
+Since matplotlib 3.11, marks are placed and right-to-left texts are drawn in reading order; older versions draw both
 letter by letter, in the order in which they are stored.
 """
 
@@ -20,7 +20,7 @@ _told: set[str] = set()  # scripts that the note has named
 
 
 def add_fonts(texts: Iterable[Text]) -> None:
-    """Appends families that have their missing characters to the font of each text; tells once what no font has."""
+    """Adds fonts with the missing characters to those of each text; notes, once, the scripts that no font has."""
     missing = {text: missing_in(text) for text in texts}
     _choose(set().union(*missing.values()))
     for text in filter(missing.get, missing):
@@ -48,9 +48,9 @@ def script_of(character: str) -> str:
 
 
 def _choose(characters: set[str]) -> None:
-    """Adds installed fonts to `_chosen`, the one that has the most of what is missing first."""
+    """Adds installed fonts to `_chosen`, the one with the most missing characters first."""
     left = {c for c in characters - _nowhere if not any(font.get_char_index(ord(c)) for font in _chosen.values())}
-    # matplotlib's own list of fonts is from when it first ran: a font that was installed since isn't in it
+    # matplotlib's own list of fonts is from when it first ran: fonts installed since then are not in it
     found = {path: _has(path, left) for path in sorted(font_manager.findSystemFonts())} if left else {}
     while left and found:
         best = max(found, key=lambda path: (len(found[path] & left), _plain(path)))
@@ -64,7 +64,7 @@ def _choose(characters: set[str]) -> None:
 
 
 def _plain(path: str) -> int:
-    return ("Sans" in path) + any(style in path for style in ("Regular", "Book"))  # neither bold nor in italics
+    return ("Sans" in path) + any(style in path for style in ("Regular", "Book"))  # neither bold nor italic
 
 
 def _has(path: str, characters: set[str]) -> set[str]:

@@ -57,7 +57,7 @@ def read_karpathy(source: Source, names: Collection[str]) -> list[Row]:
 def read_own(source: Source, columns: tuple[str, str]) -> list[Row]:
     """The rows of all tables; else of token files; else of a .txt for each image; else of JSON; else of Karpathy's.
 
-    Columns that are asked for are looked for in JSON first, since texts have none.  A table as the root is read alone.
+    If columns are asked for, JSON comes before text files, which have none.  A table as the root is read alone.
     Rows of files named train, val and test get that split, if there is one named train.
     """
     stems = {image: splitext(image)[0] for image in source.images}

@@ -34,7 +34,7 @@ BROKEN += (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 @functools.cache
 def endings() -> tuple[str, ...]:
-    """The endings of the image files that can be read here, in lower case; those of HEIC only with pillow-heif."""
+    """The extensions of the image files that can be read here, in lower case; those of HEIC only with pillow-heif."""
     from PIL import Image  # imported late: `import minclip` needs no Pillow
 
     with contextlib.suppress(ImportError):

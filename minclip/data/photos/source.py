@@ -92,7 +92,7 @@ class Source:
 
     @property
     def unread(self) -> dict[str, list[str]]:
-        """Why files that hold pictures, and folders, can't be read -> their paths."""
+        """The reason why pictures or folders can't be read -> their paths."""
         kinds, found = tuple(UNREAD.keys() - {*endings()}), defaultdict(list)
         for path in (path for path in self.files if path.lower().endswith(kinds)):
             found[UNREAD[splitext(path)[1].lower() or "/"]].append(path)

@@ -148,7 +148,7 @@ def paint(s: Scenes, image_size: int = 64, *, sketch: bool = False) -> np.ndarra
 
 
 def shift(images: np.ndarray, kind: str, *, seed: int = 0) -> np.ndarray:
-    """A distribution shift of images (n, 3, S, S) uint8, but not of a sketch (paper, section 3.3: robustness)."""
+    """Applies a distribution shift to images (n, 3, S, S) uint8; a sketch stays as it is (paper, section 3.3)."""
     size, x, index = images.shape[-1], images.astype(np.int32), np.arange(len(images))
     if kind == "inverted":
         x = 255 - x

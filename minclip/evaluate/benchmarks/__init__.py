@@ -45,7 +45,7 @@ def default_root() -> Path:
 def benchmark(name: str, others: Iterable[str] = ()) -> Benchmark:
     """The entry of that name; raises a MinclipError that suggests the nearest name, also among `others`."""
     known = [*BENCHMARKS, *others]
-    hint = f"{nearest(name, known)}, and no folder of classes"
+    hint = f"{nearest(name, known)}, and no folder has that path"
     need(name in BENCHMARKS, f"no task is named {name!r}{hint}: choose from {', '.join(known)}")
     return BENCHMARKS[name]
 

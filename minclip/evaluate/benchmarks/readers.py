@@ -74,7 +74,7 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     tops = {p[0] for p in parts.values() if len(p) > 1}
     splits = {top: SPLIT_WORDS[top.lower()] for top in sorted(tops) if top.lower() in SPLIT_WORDS}
     if others := sorted(tops - splits.keys()):  # a class may be called "train", too
-        both = f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: give split folders only, or none"
+        both = f"{path} has {', '.join(splits)} beside {', '.join(others[:5])}: keep only one kind"
         need(not any(len(p) > 2 and p[0] in splits for p in parts.values()), both)
         splits = {}
     depth = 1 if splits else 0
@@ -84,7 +84,7 @@ def class_folders(path: Path) -> dict[str, Labeled]:
     empty = {folder.name for folder in inside if folder.name[0] != "."} - {*classes}
     left_out = {"images are outside class folders": parts.keys() - rows.keys(), "folders have no image": empty}
     notes = [f"{path}: {note}" for note in counted({why: sorted(x) for why, x in (left_out | source.unread).items()})]
-    what = f"{path} has {len(classes)} class folders with images, needs two: {layout}"
+    what = f"{path} has {len(classes)} class folders with images, but needs at least two: {layout}"
     need(len(classes) > 1, "; ".join([what, *notes]))
     members = {split: [i for i in rows if splits[parts[i][0]] == split] for split in splits.values()}
     if not splits:
