@@ -118,7 +118,7 @@ def doubtful(train: Pairs, pairs: Pairs, split: str) -> Iterator[str]:
         some = ", ".join(f"{pairs.names[j]} = {train.names[i]}" for i, j in same[:5]) + " …" * (len(same) > 5)
         yield f"{len(same)} of the {len(pairs)} {split} images are also in train, so its figures are too high: {some}"
     if len(pairs) <= 10:
-        yield f"{split} has only {len(pairs)} image{"s" * (len(pairs) > 1)}: the text-to-image recall@10 of any model is 100 % there"
+        yield f"{split} has so few images ({len(pairs)}) that the text-to-image recall@10 of any model is 100 % there"
 
 
 def cut_captions(texts: list[str], tokenizer: Tokenizer) -> str:
