@@ -103,9 +103,7 @@ def read(path: Path, activation: str | None, heads: tuple[int, int] | None) -> t
     if "text.token_embedding.weight" in tensors and any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}  # OpenCLIP's CustomTextCLIP
     format = next((format for format, towers in TOWERS.items() if towers <= tensors.keys()), None)
-    held = (
-        f"it holds {', '.join(sorted(tensors)[:10])} (merge a LoRA into its base; minclip's own need their config.json)"
-    )
+    held = f"it holds {', '.join(sorted(tensors)[:10])} (merge a LoRA into its base; minclip's own need config.json)"
     need(format, f"{path} is not a CLIP of OpenAI, OpenCLIP or transformers with both towers: {held}")
     beside = folder / CONFIGS[format]
     declared = names.CONFIG_READERS[format](beside)
