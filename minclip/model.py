@@ -68,16 +68,14 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Normalized float images (B, 3, S, S) -> (B, D) fp32; unit vectors with `normalize`."""
-        floats, kind = torch.is_tensor(images) and images.is_floating_point(), getattr(images, "dtype", type(images))
-        need(floats, f"images must be a float tensor (B, 3, S, S), as preprocess returns it, got {kind}")
+        floats = torch.is_tensor(images) and images.is_floating_point()
+        need(floats, "images must be a float tensor (B, 3, S, S), as preprocess returns it")
         x = self.image_projection(self.vision(images)).float()  # fp32 even under autocast: cosines need the precision
         return F.normalize(x, dim=-1) if normalize else x
 
     def encode_text(self, ids: Tensor, normalize: bool = False) -> Tensor:
         """Token ids (B, L) -> (B, D) fp32; unit vectors with `normalize`."""
-        need(
-            torch.is_tensor(ids), f"ids must be a tensor (B, L), as a tokenizer returns it, got a {type(ids).__name__}"
-        )
+        need(torch.is_tensor(ids), "ids must be a tensor (B, L), as the tokenizer returns it")
         x = self.text_projection(self.text(ids)).float()  # (B, W) -> (B, D)
         return F.normalize(x, dim=-1) if normalize else x
 
