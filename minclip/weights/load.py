@@ -143,10 +143,7 @@ def weights_file(path: Path) -> Path:
     found = found or [folder for folder in there if any(file.suffix in WEIGHTS for file in folder.glob("*"))]
     listed = ", ".join(file.name for file in (found or there)[:10]) or "nothing"
     need(found, f"{path} holds no weights ({', '.join(WEIGHTS)}; convert any others to safetensors), but {listed}")
-    need(
-        "-of-0" not in listed,
-        f'{path} holds weights in parts: make one file, save_pretrained(…, max_shard_size="99GB")',
-    )
+    need("-of-0" not in listed, f'{path} is split: make one file, save_pretrained(…, max_shard_size="99GB")')
     need(len(found) == 1, f"{path} holds several weights files, give the path of one: {listed}")
     return weights_file(found[0])
 
