@@ -116,7 +116,8 @@ class Probe:
         rows.append(("linear probe, all images", f"{probe['accuracy']:.1%}", f"{probe['c']:.2g}"))
         print_table(("", zero_shot.metric, "C"), rows)
         value = f"more than {ks[-1]}" if worth is None else f"at most {ks[0]}" if worth == ks[0] else f"{worth:.1f}"
-        finding = f"zero-shot is worth {value} labeled images per class"
+        finding = f"zero-shot is worth {value} labeled image{'s' * (value[-2:] != ' 1')} per class"
+        finding = finding if zero_shot.score > zero_shot.chance else "zero-shot is not above chance"
         console.print(f"\n{finding}")
         curve, marks = {k: few[k]["accuracies"] for k in ks}, {"crossing": worth, "probe": probe["accuracy"]}
         title = f"{Path(self.task).name or self.task}: {finding}"
