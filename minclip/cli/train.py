@@ -29,7 +29,7 @@ from .evaluate import print_figures
 from .shared import RunArgument, as_options, console, find_run
 
 RUNS = Path("runs")
-# what other programs call an option, and what a run decides by itself; tyro suggests an option for a similar word
+# options of other programs, and one that training sets; for other misspelled options, tyro suggests a similar one
 INSTEAD = {"--model.text.eot-id": "--model.text.vocab-size, since the end token comes from the run's own tokenizer"}
 INSTEAD |= {"--epochs": "--train.steps or --train.minutes", "--learning-rate": "--train.lr", "--pretrained": "--init"}
 
@@ -82,7 +82,7 @@ class Train(TrainConfig):
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
-    """The whole command, from its arguments after `train`."""
+    """Runs `minclip train` with these arguments."""
     name, options = (arguments or ["-"])[0], arguments[1:]
     need(name[:1] != "-", f"minclip train needs a preset: {', '.join(PRESETS)}")
     # --model.vision timm:NAME is short for --model.vision.tower timm:NAME
@@ -98,12 +98,12 @@ def run(arguments: list[str]) -> dict[str, Any]:
         resumes = "--resume" in given and (folder / "model.safetensors").exists()
         config = fine_tuning(config, str(folder) if resumes else init)
     towers = {part: given[f"--model.{part}.tower"] for part in ("vision", "text") if f"--model.{part}.tower" in given}
-    config = for_towers(config, **towers)  # without the fields that these towers don't have
+    config = for_towers(config, **towers)  # without fields that these towers don't use
     return fill(Train, options, f"minclip train {name}", default=Train(**vars(config))).run(name, options)
 
 
 def find_preset(name: str) -> TrainConfig:
-    """The preset; a MinclipError says what to type if `name` is a model, or photographs of one's own."""
+    """The preset; a MinclipError says what to type if `name` is a model, or a folder of photographs."""
     path, models = folders.look_up(name), {model.lower().replace("/", "-"): model for model in OPENAI}
     model = models.get(name.lower().replace("/", "-")) or hub_repository(name)
     if path:

@@ -109,14 +109,14 @@ def start_run(folder: Path, config: TrainConfig, tokenizer: Tokenizer, *, names:
 
 
 def write_run_config(folder: Path, config: TrainConfig, **more: Any) -> None:
-    """Writes config.json; further fields in a file that is there, such as the origin of the weights, are kept."""
+    """Writes config.json; keeps other fields of an existing file, such as the origin of the weights."""
     about = {"format": FORMAT, "minclip": VERSION}
     folders.write_json(folder / "config.json", read_fields(folder / "config.json") | about | more | to_dict(config))
 
 
 def read_run_config(folder: Path) -> TrainConfig:
     fields = folders.read_config(folder)
-    need("train" in fields, f"{folder}/config.json is a model's, not a run's: open it with minclip.load")
+    need("train" in fields, f"{folder}/config.json belongs to a model, not to a run: open it with minclip.load")
     values = {name: value for name, value in fields.items() if name not in ("format", "minclip", "origin")}
     return from_dict(TrainConfig, values, str(folder / "config.json"))
 

@@ -5,6 +5,7 @@ import threading
 
 import huggingface_hub.constants as constants
 import pytest
+import torch
 from local_hub import CONTENT, Hub, go_to
 
 
@@ -20,3 +21,11 @@ def hub(tmp_path, monkeypatch):
     yield handler
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def own_home(here, data_home, monkeypatch):
+    """A home folder that is empty and the test's own, and the same random weights in each test."""
+    torch.manual_seed(0)
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.setenv("USERPROFILE", str(here / "home"))

@@ -15,16 +15,11 @@ from minclip.weights.folder import look_up
 from minclip.weights.load import save
 from minclip.weights.names import OPEN_CLIP_NAMES, config_of
 
-
-@pytest.fixture(autouse=True)
-def somewhere(here, data_home, monkeypatch):
-    torch.manual_seed(0)
-    monkeypatch.setenv("HOME", str(here / "home"))
-    monkeypatch.setenv("USERPROFILE", str(here / "home"))
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def model():
+def model(own_home):
     return CLIP(CONFIG).eval()
 
 

@@ -19,15 +19,11 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize
 TABLES = {"open_clip": OPEN_CLIP_NAMES, "transformers": TRANSFORMERS_NAMES}
 
 
-@pytest.fixture(autouse=True)
-def somewhere(here, data_home, monkeypatch):
-    torch.manual_seed(0)
-    monkeypatch.setenv("HOME", str(here / "home"))
-    monkeypatch.setenv("USERPROFILE", str(here / "home"))
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def model():
+def model(own_home):
     return CLIP(CONFIG).eval()
 
 
