@@ -1,6 +1,7 @@
 """The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .experiments import growth, noted
 from .labels import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
@@ -32,6 +33,7 @@ __all__ = [
     "few_shot_curve",
     "five_each",
     "gradient_norms",
+    "growth",
     "heat_maps",
     "image_grid",
     "lengths_and_words",
@@ -44,6 +46,7 @@ __all__ = [
     "merge_tree",
     "moved_cosines",
     "new_figure",
+    "noted",
     "numbered",
     "occurrences",
     "on_circle",

@@ -12,16 +12,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..batches import normalize
-from ..config import need
-from ..evaluate import embed_texts, zero_shot_classifier
-from ..evaluate.search import Index
-from ..losses import clip_loss
-from ..model import CLIP
-from ..tokenizer import Tokenizer
-from ..transformer import rollout
-from ..vision import VisionTransformer
-from . import plots
+from ...batches import normalize
+from ...config import need
+from ...evaluate import embed_texts, zero_shot_classifier
+from ...evaluate.search import Index
+from ...losses import clip_loss
+from ...model import CLIP
+from ...tokenizer import Tokenizer
+from ...transformer import rollout
+from ...vision import VisionTransformer
+from .. import plots
 
 
 def redrawn(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:

@@ -1,0 +1,96 @@
+"""What the experiments share: one command line, and one JSON file with mean and standard deviation over seeds.
+
+An experiment is a script in this folder with `PARTS`, names of figures -> functions that train what a figure needs with one
+seed and return its numbers, in nested dicts of floats and lists.  It takes its models and losses from the notebook that
+shows them, so that what was trained is what is read:
+
+    python tools/experiments/NAME.py                 all parts, seeds 0, 1 and 2
+    python tools/experiments/NAME.py --part PART     one of them; what is stored of the others stays
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[2]
+STORE = ROOT / "data" / "experiments"
+Part = Callable[[int], dict[str, Any]]
+
+
+def from_notebook(name: str) -> SimpleNamespace:
+    """The names that the code cells of notebooks/`name`.ipynb with the tag "experiment" define, run from top to bottom."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if "experiment" in cell["metadata"].get("tags", []):
+            exec(compile("".join(cell["source"]), f"{name}.ipynb, {cell['id']}", "exec"), names)
+    return SimpleNamespace(**names)
+
+
+def main(file: str, parts: dict[str, Part], *, seeds: Sequence[int] = (0, 1, 2)) -> None:
+    """Runs the chosen parts and writes data/experiments/NAME.json after each of them."""
+    name = Path(file).stem
+    parser = argparse.ArgumentParser(description=f"Writes data/experiments/{name}.json.")
+    parser.add_argument("--part", choices=[*parts], nargs="*", default=[*parts])
+    parser.add_argument("--seeds", type=int, nargs="*", default=seeds)
+    options = parser.parse_args()
+    torch.set_num_threads(min(2, os.cpu_count() or 1, int(os.environ.get("OMP_NUM_THREADS", 2))))
+    for part in options.part:
+        start, runs = time.perf_counter(), []
+        for seed in options.seeds:
+            runs.append(parts[part](seed))
+            print(f"{part}, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+        about = {"seeds": [*options.seeds], "date": date.today().isoformat(), "machine": machine()}
+        about["minutes"] = round((time.perf_counter() - start) / 60, 1)
+        write(name, {part: {**about, "results": over_seeds(runs)}})
+
+
+def write(name: str, parts: dict[str, Any]) -> None:
+    """Puts `parts` into data/experiments/`name`.json, beside the parts that are there."""
+    path = STORE / f"{name}.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"parts": {}}
+    stored = {"command": f"python tools/experiments/{name}.py", "parts": {**stored["parts"], **parts}}
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(shorter(stored) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def over_seeds(runs: Sequence[Any]) -> Any:
+    """One nested dict like each of `runs`, with {"mean", "std", "values"} at its leaves; the std is that of a sample."""
+    if isinstance(runs[0], dict):
+        return {str(key): over_seeds([run[key] for run in runs]) for key in runs[0]}
+    values = np.asarray(runs, dtype=float)
+    spread = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros_like(values[0])
+    leaf = {"mean": values.mean(axis=0), "std": spread, "values": values}
+    return {key: np.round(value, 5).tolist() for key, value in leaf.items()}
+
+
+def shorter(value: Any, indent: int = 0) -> str:
+    """JSON with a line for each leaf."""
+    if not isinstance(value, dict) or "mean" in value or not value:
+        return json.dumps(value, ensure_ascii=False)
+    inside = ",\n".join(f"{' ' * (indent + 1)}{json.dumps(k)}: {shorter(v, indent + 1)}" for k, v in value.items())
+    return f"{{\n{inside}\n{' ' * indent}}}"
+
+
+def machine() -> str:
+    """In a few words, as in "2 cores of an Intel Xeon, Linux, Python 3.11, torch 2.14.1"."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    cpu = names[0] if names else platform.processor() or platform.machine()
+    python = ".".join(platform.python_version_tuple()[:2])
+    return f"{os.cpu_count()} cores of {cpu}, {platform.system()}, Python {python}, torch {torch.__version__.split('+')[0]}"
