@@ -1,6 +1,7 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
 from .judging import NOT_ATTEMPTED
+from .labels import coarse_to_fine, shots_worth
 from .loss import log_softmax, loss_gradient, merge
 from .photographs import rank_of, smoothed_target, split_of
 from .similarity import cosine_matrix, csls, scale_needed
@@ -17,6 +18,7 @@ __all__ = [
     "cached_gradients",
     "causal_mask",
     "clip_together",
+    "coarse_to_fine",
     "cosine_matrix",
     "csls",
     "decode_tokens",
@@ -32,6 +34,7 @@ __all__ = [
     "recall_at_1",
     "reject",
     "scale_needed",
+    "shots_worth",
     "smoothed_target",
     "split_of",
     "symmetric_loss",

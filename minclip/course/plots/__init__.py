@@ -8,6 +8,7 @@ from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
 from .search import contact_sheet
+from .shots import c_curve, crossings, margins, narrow_panels, shot_cards, shot_panels
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
 from .tasks import task_bars
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
@@ -23,10 +24,12 @@ __all__ = [
     "boxes",
     "byte_table",
     "bytes_of",
+    "c_curve",
     "classified",
     "confusion",
     "contact_sheet",
     "cosine_histograms",
+    "crossings",
     "curves",
     "ensemble_spread",
     "faint",
@@ -40,11 +43,13 @@ __all__ = [
     "lines",
     "looked_at",
     "loss_curve",
+    "margins",
     "matrix_and_loss",
     "memory",
     "merge_steps",
     "merge_tree",
     "moved_cosines",
+    "narrow_panels",
     "new_figure",
     "noted",
     "numbered",
@@ -58,6 +63,8 @@ __all__ = [
     "row_dots",
     "run_norms",
     "save",
+    "shot_cards",
+    "shot_panels",
     "show",
     "show_image",
     "similarity_matrix",

@@ -1,5 +1,6 @@
 """The course's widgets: controls above a figure that follows them."""
 
+from .labels import few_labels, few_labels_figure
 from .playgrounds import (
     attention_figure,
     attention_viewer,
@@ -28,6 +29,8 @@ __all__ = [
     "attention_viewer",
     "caption_playground",
     "edited_caption",
+    "few_labels",
+    "few_labels_figure",
     "label_playground",
     "label_probabilities",
     "loss_figure",
