@@ -7,7 +7,6 @@ import pytest
 import torch
 from course_answers import exercises
 
-import minclip
 from minclip.course import checks, plots, widgets
 from minclip.evaluate import probe
 
