@@ -15,10 +15,6 @@ TOLERANCE = 0.011  # of 400 images, another CPU may judge a few otherwise
 KS = (1, 2, 4, 8, 16, 32, 64)
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 CHOSEN = {"random": 3e-4, "probe": 3e-5, "sentences": 1e-4}  # the best of the part "rates", on validation images
-    "random": 3e-4,
-    "probe": 1e-4,
-    "sentences": 1e-4,
-}  # learning rates: the best of the part "rates" on validation
 FEW = (1, 4, 16, 64)
 ALPHAS = (0.25, 0.5, 0.75)
 
@@ -48,7 +44,7 @@ def worlds(seed: int, labeled: int) -> dict[str, Any]:
 def tasks(seed: int) -> dict[str, Any]:
     """Every task of the shapes world: zero-shot, and probes on the demo's and on a supervised tower's features."""
     model, tokenizer = demo()
-    nb, scenes = notebook(), worlds(seed, 4000)
+    nb, scenes = notebook(), worlds(seed, 3000)
     tower, _ = nb.supervised(nb.world("train", 20_000), seed)
     vectors = {
         name: {split: evaluate.embed_images(one, pairs) for split, pairs in scenes.items()}

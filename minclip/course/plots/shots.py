@@ -75,21 +75,22 @@ def shot_panels(
     """A panel for each task: (ks, mean, std) of its probes as a line with a band, zero-shot as a dashed line."""
     rows = -(-len(curves) // columns)
     figure = new_figure(2.4 * columns, 1.9 * rows + 0.5)
-    axes = [*axes_grid(figure, rows, columns, sharex=True, sharey=True).flat]
-    for axis, (name, (ks, mean, spread)) in zip(axes, curves.items()):
+    axes = [*axes_grid(figure, rows, columns, sharey=True).flat]
+    for number, (axis, (name, (ks, mean, spread))) in enumerate(zip(axes, curves.items())):
         x, mean, spread = np.log2(ks), 100 * np.asarray(mean), 100 * np.asarray(spread)
         axis.fill_between(x, mean - spread, mean + spread, color=PALETTE[0], alpha=0.25, linewidth=0)
         axis.plot(x, mean, "-o", color=PALETTE[0], markersize=4, label="k labeled images per class")
         axis.axhline(100 * zero_shot[name], color=PALETTE[5], linestyle="--", linewidth=1.5, label="zero-shot")
         axis.set_title(name, fontsize=9)
-        axis.set_xticks(range(0, 7, 2), ["1", "4", "16", "64"])
-        axis.set_ylim(0, 103)
+        lowest = number + columns >= len(curves)
+        axis.set_xticks(range(0, 7, 2), ["1", "4", "16", "64"] if lowest else [""] * 4)
+        axis.set(xlim=(-0.3, 6.3), ylim=(0, 103))
     for axis in axes[len(curves) :]:
         axis.set_axis_off()
     figure.supxlabel("labeled images per class, k", fontsize=9)
     figure.supylabel("accuracy, %", fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=9, ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", fontsize=9, ncols=2)
     return noted(figure, note)
 
 
