@@ -123,8 +123,8 @@ def shot_cards(
 ) -> Figure:
     """Labeled images (classes, k, 3, S, S) in rows; right, `bars` of accuracy (fractions) and zero-shot's as a line."""
     classes, shown = images.shape[:2]
-    figure = new_figure(4.2 + 0.62 * shown, 0.62 * classes + 1.2)
-    grid = figure.add_gridspec(classes, shown + 1, width_ratios=[*([1] * shown), 5])
+    figure = new_figure(4.4 + 0.62 * shown, 0.62 * classes + 1.2)
+    grid = figure.add_gridspec(classes, shown + 2, width_ratios=[*([1] * shown), 0.3, 4])  # a gap before the bars
     for row in range(classes):
         for column in range(shown):
             axis = figure.add_subplot(grid[row, column])
@@ -132,7 +132,8 @@ def shot_cards(
             if column == 0:
                 axis.set_ylabel(names[row], rotation=0, ha="right", va="center", fontsize=9)
     axis = figure.add_subplot(grid[:, -1])
-    axis.bar(range(len(bars)), [100 * value for value in bars.values()], color=PALETTE[0], width=0.6)
+    axis.bar(range(len(bars)), [100 * value for value in bars.values()], color=PALETTE[0], width=0.5)
+    axis.set_xlim(-0.8, len(bars) - 0.2)
     for place, value in enumerate(bars.values()):
         axis.annotate(f"{100 * value:.0f}", (place, 100 * value), ha="center", va="bottom", fontsize=9)
     axis.axhline(100 * line, color=PALETTE[5], linestyle="--", label=f"zero-shot, {100 * line:.0f}")
