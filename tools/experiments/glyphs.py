@@ -137,8 +137,20 @@ def opponent(seed: int) -> dict:
 
 
 def readers(seed: int) -> dict:
-    """Readers of the same questions that are simulated, not people: one without mistakes, one that mistakes one trait in ten."""
-    out = {}
+    """Readers of the same questions that are simulated, not people: one without mistakes, one that mistakes one trait in ten.
+
+    "no mistakes, guesses" is the expected accuracy of the first if it guesses among the breeds that tie.
+    """
+    out = {"no mistakes, guesses": {"sentence": {}}}
+    for n in NAMED:
+        hits = []
+        for number in range(SETS):
+            breeds, own = unseen(number)
+            named, seen = glyphs.named_traits(number, 12, traits=n), own[:, 8:].reshape(96, 7)
+            wrong = game.contradictions(breeds, named, own[:, :2], seen, slip=0, seed=0)[0]
+            best = wrong == wrong.min(axis=1, keepdims=True)
+            hits.append((best[range(96), np.repeat(range(12), 8)] / best.sum(axis=1)).mean())
+        out["no mistakes, guesses"]["sentence"][str(n)] = float(np.mean(hits))
     for name, slip in (("no mistakes", 0.0), ("one mistake in ten", 0.1)):
         counts = {n: [] for n in NAMED}
         rounds, known, kept, won = [], [], [], []

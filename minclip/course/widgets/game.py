@@ -64,14 +64,13 @@ def new_game() -> Game:
     return Game(breeds, glyphs.named_traits(SEED, BREEDS, traits=TRAITS), of_examples, of_questions, right)
 
 
-def simulated_reader(
+def contradictions(
     breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, seen: np.ndarray, *, slip: float, seed: int
 ) -> np.ndarray:
-    """Answers (3, n) to pictures with traits `seen` (n, 7), by no person: a breed's number, or -1 for "I don't know".
+    """(3, n, 12): in how many traits a picture with traits `seen` (n, 7) contradicts what a reader knows of each breed.
 
-    The reader takes a share `slip` of all traits in pictures for another one, each time it looks; of each breed it knows
-    the traits that the sentence names and, in rounds 1 and 2, of the others those of one or two `examples` (12, 2, 7).
-    It answers with the breed that contradicts the picture in the fewest traits, and not at all if there are several.
+    In round 0 the reader knows the traits that the sentence names, in rounds 1 and 2 also the others of one and two
+    `examples` (12, 2, 7).  Each time it looks at a picture it takes a share `slip` of the traits for other ones.
     """
 
     def look(traits: np.ndarray, stream: str) -> np.ndarray:
@@ -83,11 +82,17 @@ def simulated_reader(
     for shots in range(3):
         now = look(seen, f"round {shots}")[:, None]  # (n, 1, 7)
         as_example = (now[:, :, None] == shown[None, :, :shots]).any(axis=2) if shots else True
-        fits = np.where(named, now == breeds, as_example)  # (n, 12, 7)
-        wrong = (~fits).sum(axis=2)
-        only = (wrong == wrong.min(axis=1, keepdims=True)).sum(axis=1) == 1
-        out.append(np.where(only, wrong.argmin(axis=1), -1))
+        out.append((~np.where(named, now == breeds, as_example)).sum(axis=2))
     return np.stack(out)
+
+
+def simulated_reader(
+    breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, seen: np.ndarray, *, slip: float, seed: int
+) -> np.ndarray:
+    """Answers (3, n) by no person: the breed with the fewest `contradictions`, or -1, "I don't know", if several tie."""
+    wrong = contradictions(breeds, named, examples, seen, slip=slip, seed=seed)
+    only = (wrong == wrong.min(axis=2, keepdims=True)).sum(axis=2) == 1
+    return np.where(only, wrong.argmin(axis=2), -1)
 
 
 def recorded_game(game: Game) -> np.ndarray:
@@ -96,10 +101,12 @@ def recorded_game(game: Game) -> np.ndarray:
 
 
 def opponent_vectors() -> dict[str, Tensor]:
-    """The stored model's unit vectors: of "texts" and "full_texts" (12, 32), of "examples"
-    (12, 2, 32), "questions" (12, 32) and 20 more "images" (12, 20, 32) a breed.
+    """The stored model's unit vectors of the game, and of 20 more pictures a breed, (12, 20, 32) "images".
 
-    tools/experiments/glyphs.py writes them.  Raises MinclipError if the file is missing.
+    "texts" (12, 32) are the game's sentences, "full_texts" such that name all traits; "examples" (12, 2, 32) and
+    "questions" (12, 32).  tools/experiments/glyphs.py writes them.
+
+    Raises MinclipError if the file is missing.
     """
     path = data_folder() / "experiments" / "glyphs-opponent.json"
     if not path.exists():
