@@ -174,7 +174,7 @@ def test_the_end_counts_both_players(game, opponent):
 
 def test_a_whole_game_by_the_widget(game, opponent):
     box = widgets.glyph_game(game, opponent)
-    picture, breed, (back, again, state) = box.children[0], box.children[1], box.children[2].children
+    breed, (back, again, state), picture = box.children[0], box.children[1].children, box.children[2]
     start = picture.value
     assert back.disabled and state.value == "round 0, picture 0"
     for i, answer in enumerate(widgets.recorded_game(game).reshape(-1).tolist()):

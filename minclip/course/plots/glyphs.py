@@ -150,7 +150,7 @@ def three_rounds(
     """Accuracy with the sentence, one and two examples for each of `groups`, (means, stds) of three fractions each."""
     figure = new_figure(9, 3.8)
     axis = axes_grid(figure)[0, 0]
-    labels = ("sentence", "and 1 example", "and 2 examples")
+    labels = ("sentence (or name)", "and 1 example", "and 2 examples")
     for k in range(3):
         means, spreads = ([100 * group[j][k] for group in groups.values()] for j in range(2))
         places = np.arange(len(groups)) + 0.27 * (k - 1)
@@ -162,7 +162,7 @@ def three_rounds(
         bars = axis.bar(
             places, means, 0.25, yerr=np.where(np.array(spreads) > 0, spreads, np.nan), label=labels[k], **style
         )
-        axis.bar_label(bars, [f"{m:.0f}" for m in means], fontsize=9)
+        axis.bar_label(bars, [f"{m:.1f}" for m in means], fontsize=9)
     axis.set_xticks(range(len(groups)), [wrap(name, 20) for name in groups], fontsize=9)
     axis.set(ylabel="accuracy, %", ylim=(0, 112), title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)

@@ -170,4 +170,4 @@ def glyph_game(game: Game, opponent: np.ndarray) -> ipywidgets.VBox:
     back.on_click(lambda _: (answers and answers.pop(), show()))
     again.on_click(lambda _: (answers.clear(), show()))
     show()
-    return ipywidgets.VBox([picture, breed, ipywidgets.HBox([back, again, state])])
+    return ipywidgets.VBox([breed, ipywidgets.HBox([back, again, state]), picture])
