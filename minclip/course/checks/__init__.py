@@ -1,5 +1,6 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
+from .glyphs import mixed, where_gained
 from .judging import NOT_ATTEMPTED
 from .labels import coarse_to_fine, shots_worth
 from .loss import log_softmax, loss_gradient, merge
@@ -29,6 +30,7 @@ __all__ = [
     "loss_gradient",
     "mean_per_class",
     "merge",
+    "mixed",
     "patchify",
     "rank_of",
     "recall_at_1",
@@ -40,4 +42,5 @@ __all__ = [
     "symmetric_loss",
     "to_row",
     "warmup_cosine",
+    "where_gained",
 ]

@@ -2,6 +2,7 @@
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
 from .experiments import growth, noted
+from .glyphs import by_length, game_board, game_end, three_rounds
 from .labels import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
@@ -22,6 +23,7 @@ __all__ = [
     "band",
     "batch_and_scale",
     "boxes",
+    "by_length",
     "byte_table",
     "bytes_of",
     "c_curve",
@@ -35,6 +37,8 @@ __all__ = [
     "faint",
     "few_shot_curve",
     "five_each",
+    "game_board",
+    "game_end",
     "gradient_norms",
     "growth",
     "heat_maps",
@@ -72,6 +76,7 @@ __all__ = [
     "split_strips",
     "task_bars",
     "temperature",
+    "three_rounds",
     "token_attention",
     "token_boxes",
     "token_counts",

@@ -1,5 +1,13 @@
 """The course's widgets: controls above a figure that follows them."""
 
+from .game import (
+    game_figure,
+    glyph_game,
+    new_game,
+    opponent_vectors,
+    recorded_game,
+    simulated_reader,
+)
 from .labels import few_labels, few_labels_figure
 from .playgrounds import (
     attention_figure,
@@ -31,17 +39,23 @@ __all__ = [
     "edited_caption",
     "few_labels",
     "few_labels_figure",
+    "game_figure",
+    "glyph_game",
     "label_playground",
     "label_probabilities",
     "loss_figure",
     "loss_playground",
+    "new_game",
+    "opponent_vectors",
     "prompt_figure",
     "prompt_playground",
+    "recorded_game",
     "redrawn",
     "scrubber_figure",
     "search_box",
     "search_figure",
     "separate_labels",
+    "simulated_reader",
     "temperature_figure",
     "temperature_playground",
     "token_figure",
