@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from course_answers import exercises
+from matplotlib.text import Text
 
 from minclip.config import MinclipError
 from minclip.course import checks, glyphs, plots, widgets
@@ -172,7 +173,9 @@ def test_the_end_counts_both_players(game, opponent):
     assert plots.png(figure)
 
 
-def test_a_whole_game_by_the_widget(game, opponent):
+def test_a_whole_game_by_the_widget(game, opponent, monkeypatch):
+    # the texts of a figure instead of its pixels, which take a third of a second each; tests/browser draws them all
+    monkeypatch.setattr(plots, "png", lambda figure: repr([t.get_text() for t in figure.findobj(Text)]).encode())
     box = widgets.glyph_game(game, opponent)
     breed, (back, again, state), picture = box.children[0], box.children[1].children, box.children[2]
     start = picture.value
@@ -198,3 +201,21 @@ def test_the_stored_opponent_has_unit_vectors_and_answers_better_with_an_example
     }  # fmt: skip
     assert all(torch.allclose(x.norm(dim=-1), torch.ones(x.shape[:-1])) for x in v.values())
     assert (opponent == game.right).sum(axis=1).tolist() == [5, 11, 12]
+
+
+# ---- pictures of the results
+
+
+def test_each_group_has_three_bars_with_their_percentages():
+    axis = plots.three_rounds({"people": ([0.5, 0.75, 0.754], [0, 0, 0]), "b": ([0, 0, 0], [0.1, 0, 0])}, note="").axes[
+        0
+    ]
+    assert [text.get_text() for text in axis.texts][::2] == ["50.0", "75.0", "75.4"]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["people", "b"]
+
+
+def test_levels_and_curves_are_in_percent():
+    figure = plots.by_length([1, 2], {"a": ([0.1, 0.2], [0, 0])}, {"one example": (0.87, 0.01)}, note="stored")
+    axis = figure.axes[0]
+    assert axis.lines[0].get_ydata().tolist() == [10, 20] and axis.lines[1].get_ydata()[0] == 87
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "one example: 87 %"]
