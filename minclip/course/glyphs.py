@@ -107,8 +107,7 @@ def _limbs(x: np.ndarray, y: np.ndarray, traits: np.ndarray) -> np.ndarray:
 
         neck = far - 0.16 if ending == 1 else far
         out.append(_stroke(x, y, (0, 0), at(neck, 0), 0.045))
-        if ending == 0:
-            out.append(_disc(x, y, at(far, 0), 0.115))
+        out += [_disc(x, y, at(far, 0), 0.115)] * (ending == 0)
         for side in (-1, 1) if ending else ():
             out.append(_stroke(x, y, at(neck, 0), at(far, 0.13 * side), 0.04))
     out.append(_stroke(x, y, (0, 0), (0, (0.95, 0.6, 0.62)[tail]), (0.06, 0.05, 0.06)[tail]))
