@@ -69,7 +69,7 @@ def shots(seed: int) -> dict[str, Any]:
         most = LARGEST_K.get(name, 64)
         curve = nb.k_shots(sets, [k for k in KS if k <= most], seed=seed)
         out[name] = {"zero_shot": nb.zero_shot(model, tokenizer, vectors["test"], task)}
-        out[name]["mean"] = [sum(values) / len(values) for values in curve.values()]
+        out[name]["curve"] = [sum(values) / len(values) for values in curve.values()]
     return out
 
 
