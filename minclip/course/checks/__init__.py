@@ -8,6 +8,7 @@ from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
 from .towers import attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
+from .web import capped_search, pmi
 from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "attention",
     "attention_rollout",
     "cached_gradients",
+    "capped_search",
     "causal_mask",
     "clip_together",
     "cosine_matrix",
@@ -28,6 +30,7 @@ __all__ = [
     "mean_per_class",
     "merge",
     "patchify",
+    "pmi",
     "rank_of",
     "recall_at_1",
     "reject",

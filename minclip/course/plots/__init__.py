@@ -13,6 +13,7 @@ from .tasks import task_bars
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
 from .training import matrix_and_loss, run_norms, waterfall
+from .web import before_and_after, counts_by_rank, data_sizes, grouped_bars, word_pairs
 from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_off, two_kinds
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "arrows",
     "band",
     "batch_and_scale",
+    "before_and_after",
     "boxes",
     "byte_table",
     "bytes_of",
@@ -27,12 +29,15 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "cosine_histograms",
+    "counts_by_rank",
     "curves",
+    "data_sizes",
     "ensemble_spread",
     "faint",
     "few_shot_curve",
     "five_each",
     "gradient_norms",
+    "grouped_bars",
     "growth",
     "heat_maps",
     "image_grid",
@@ -74,5 +79,6 @@ __all__ = [
     "vocabulary_curve",
     "waterfall",
     "with_texts",
+    "word_pairs",
     "wrap",
 ]

@@ -22,10 +22,13 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .web import cap_figure, cap_playground
 
 __all__ = [
     "attention_figure",
     "attention_viewer",
+    "cap_figure",
+    "cap_playground",
     "caption_playground",
     "edited_caption",
     "label_playground",
