@@ -12,6 +12,7 @@ from .experiments import MARKS, noted
 
 DASHES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 HATCHES = ("", "///", "xx", "..")
+WHITE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 GROUPS = {"head": (0, 8), "middle": (8, 32), "tail": (32, 64)}  # ranks [first, last) of the 64 kinds
 
 
@@ -47,6 +48,7 @@ def word_pairs(
             textcoords="offset points",
             va="center",
             fontsize=8.5,
+            bbox=WHITE,
         )
     axis.set(xscale="log", xlabel="how often the pair occurs", ylabel="PMI, bits", title=title)
     axis.legend(loc="lower right", fontsize=9)
@@ -81,7 +83,7 @@ def before_and_after(before: Sequence[float], after: Sequence[float], title: str
     axis, shares = axes_grid(figure, 1, 2, gridspec_kw={"width_ratios": [3, 2]})[0]
     curves = {"on the web": np.asarray(before), "found": np.asarray(after)}
     _counts_by_rank(axis, curves)
-    axis.legend(fontsize=9, loc="lower left")
+    axis.legend(fontsize=9, loc="upper right")
     for row, counts in enumerate(curves.values()):
         left = 0.0
         for i, (group, (first, last)) in enumerate(GROUPS.items()):
@@ -89,8 +91,7 @@ def before_and_after(before: Sequence[float], after: Sequence[float], title: str
             color, edge = PALETTE[(1, 4, 2)[i]], {"edgecolor": "white", "hatch": HATCHES[i]}
             shares.barh(row, share, 0.6, left=left, color=color, label=group if row == 0 else None, **edge)
             if share >= 6:
-                box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
-                shares.text(left + share / 2, row, f"{share:.0f}", ha="center", va="center", fontsize=9, bbox=box)
+                shares.text(left + share / 2, row, f"{share:.0f}", ha="center", va="center", fontsize=9, bbox=WHITE)
             left += share
     shares.set_yticks(range(len(curves)), [f"{name}\n{counts.sum():,.0f}" for name, counts in curves.items()])
     shares.invert_yaxis()
