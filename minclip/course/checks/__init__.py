@@ -1,7 +1,9 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
+from .bias import too_many
 from .judging import NOT_ATTEMPTED
 from .loss import log_softmax, loss_gradient, merge
+from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
@@ -24,6 +26,7 @@ __all__ = [
     "decode_tokens",
     "ensemble",
     "find_end",
+    "flattery",
     "join_pair",
     "log_softmax",
     "loss_gradient",
@@ -39,5 +42,6 @@ __all__ = [
     "split_of",
     "symmetric_loss",
     "to_row",
+    "too_many",
     "warmup_cosine",
 ]

@@ -1,10 +1,12 @@
 """The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .bias import row_spread
 from .experiments import growth, noted
 from .labels import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
 from .search import contact_sheet
@@ -41,6 +43,8 @@ __all__ = [
     "growth",
     "heat_maps",
     "image_grid",
+    "image_pairs",
+    "intervals",
     "lengths_and_words",
     "lines",
     "looked_at",
@@ -61,6 +65,7 @@ __all__ = [
     "prompt_table",
     "retrieved",
     "row_dots",
+    "row_spread",
     "run_norms",
     "save",
     "show",
@@ -70,6 +75,7 @@ __all__ = [
     "split_strips",
     "task_bars",
     "temperature",
+    "threshold_pairs",
     "token_attention",
     "token_boxes",
     "token_counts",
