@@ -20,7 +20,7 @@ def row_spread(
 ) -> Figure:
     """A row for each name, and in it for each of `series` its mean as a mark and ± std as a bar, with the number."""
     unit = 100 if percent else 1
-    figure = new_figure(7.5, (0.22 * len(series) + 0.16) * len(names) + 1.2)
+    figure = new_figure(7.5, (0.16 * len(series) + 0.2) * len(names) + 1.2)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (mean, spread)) in enumerate(series.items()):
         places = np.arange(len(names)) + 0.24 * (i - (len(series) - 1) / 2)
@@ -33,7 +33,7 @@ def row_spread(
     axis.set_ylim(len(names) - 0.5, -0.5)
     for edge in range(1, len(names)):
         axis.axhline(edge - 0.5, color="#e5e5e5", linewidth=1)
-    axis.margins(x=0.08)
+    axis.margins(x=0.12)
     axis.set(xlabel=xlabel, title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return figure
