@@ -1,13 +1,16 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
+from .bias import too_many
 from .judging import NOT_ATTEMPTED
 from .loss import log_softmax, loss_gradient, merge
+from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
 from .towers import attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
+from .web import capped_search, pmi
 from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
@@ -15,6 +18,7 @@ __all__ = [
     "attention",
     "attention_rollout",
     "cached_gradients",
+    "capped_search",
     "causal_mask",
     "clip_together",
     "cosine_matrix",
@@ -22,12 +26,14 @@ __all__ = [
     "decode_tokens",
     "ensemble",
     "find_end",
+    "flattery",
     "join_pair",
     "log_softmax",
     "loss_gradient",
     "mean_per_class",
     "merge",
     "patchify",
+    "pmi",
     "rank_of",
     "recall_at_1",
     "reject",
@@ -36,5 +42,6 @@ __all__ = [
     "split_of",
     "symmetric_loss",
     "to_row",
+    "too_many",
     "warmup_cosine",
 ]

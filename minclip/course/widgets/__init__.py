@@ -1,5 +1,6 @@
 """The course's widgets: controls above a figure that follows them."""
 
+from .overlap import threshold_figure, threshold_slider
 from .playgrounds import (
     attention_figure,
     attention_viewer,
@@ -22,10 +23,13 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .web import cap_figure, cap_playground
 
 __all__ = [
     "attention_figure",
     "attention_viewer",
+    "cap_figure",
+    "cap_playground",
     "caption_playground",
     "edited_caption",
     "label_playground",
@@ -41,6 +45,8 @@ __all__ = [
     "separate_labels",
     "temperature_figure",
     "temperature_playground",
+    "threshold_figure",
+    "threshold_slider",
     "token_figure",
     "token_playground",
     "training_scrubber",
