@@ -1,15 +1,18 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
+from .bias import too_many
 from .glyphs import mixed, where_gained
 from .judging import NOT_ATTEMPTED
 from .labels import coarse_to_fine, shots_worth
 from .loss import log_softmax, loss_gradient, merge
+from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
 from .towers import attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
+from .web import capped_search, pmi
 from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "attention",
     "attention_rollout",
     "cached_gradients",
+    "capped_search",
     "causal_mask",
     "clip_together",
     "coarse_to_fine",
@@ -25,6 +29,7 @@ __all__ = [
     "decode_tokens",
     "ensemble",
     "find_end",
+    "flattery",
     "join_pair",
     "log_softmax",
     "loss_gradient",
@@ -32,6 +37,7 @@ __all__ = [
     "merge",
     "mixed",
     "patchify",
+    "pmi",
     "rank_of",
     "recall_at_1",
     "reject",
@@ -41,6 +47,7 @@ __all__ = [
     "split_of",
     "symmetric_loss",
     "to_row",
+    "too_many",
     "warmup_cosine",
     "where_gained",
 ]

@@ -1,11 +1,13 @@
 """The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .bias import row_spread
 from .experiments import growth, noted
 from .glyphs import by_length, game_board, game_end, three_rounds
 from .labels import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
 from .search import contact_sheet
@@ -15,6 +17,7 @@ from .tasks import task_bars
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
 from .training import matrix_and_loss, run_norms, waterfall
+from .web import before_and_after, counts_by_rank, data_sizes, grouped_bars, word_pairs
 from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_off, two_kinds
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "arrows",
     "band",
     "batch_and_scale",
+    "before_and_after",
     "boxes",
     "by_length",
     "byte_table",
@@ -31,8 +35,10 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "cosine_histograms",
+    "counts_by_rank",
     "crossings",
     "curves",
+    "data_sizes",
     "ensemble_spread",
     "faint",
     "few_shot_curve",
@@ -40,9 +46,12 @@ __all__ = [
     "game_board",
     "game_end",
     "gradient_norms",
+    "grouped_bars",
     "growth",
     "heat_maps",
     "image_grid",
+    "image_pairs",
+    "intervals",
     "lengths_and_words",
     "lines",
     "looked_at",
@@ -65,6 +74,7 @@ __all__ = [
     "prompt_table",
     "retrieved",
     "row_dots",
+    "row_spread",
     "run_norms",
     "save",
     "shot_cards",
@@ -77,6 +87,7 @@ __all__ = [
     "task_bars",
     "temperature",
     "three_rounds",
+    "threshold_pairs",
     "token_attention",
     "token_boxes",
     "token_counts",
@@ -86,5 +97,6 @@ __all__ = [
     "vocabulary_curve",
     "waterfall",
     "with_texts",
+    "word_pairs",
     "wrap",
 ]

@@ -9,6 +9,7 @@ from .game import (
     simulated_reader,
 )
 from .labels import few_labels, few_labels_figure
+from .overlap import threshold_figure, threshold_slider
 from .playgrounds import (
     attention_figure,
     attention_viewer,
@@ -31,10 +32,13 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .web import cap_figure, cap_playground
 
 __all__ = [
     "attention_figure",
     "attention_viewer",
+    "cap_figure",
+    "cap_playground",
     "caption_playground",
     "edited_caption",
     "few_labels",
@@ -58,6 +62,8 @@ __all__ = [
     "simulated_reader",
     "temperature_figure",
     "temperature_playground",
+    "threshold_figure",
+    "threshold_slider",
     "token_figure",
     "token_playground",
     "training_scrubber",
