@@ -8,6 +8,7 @@ from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
 from .towers import attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
+from .why import images_to_reach, jelinek_mercer, sentence_score
 from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "decode_tokens",
     "ensemble",
     "find_end",
+    "images_to_reach",
+    "jelinek_mercer",
     "join_pair",
     "log_softmax",
     "loss_gradient",
@@ -32,6 +35,7 @@ __all__ = [
     "recall_at_1",
     "reject",
     "scale_needed",
+    "sentence_score",
     "smoothed_target",
     "split_of",
     "symmetric_loss",

@@ -13,6 +13,7 @@ from .tasks import task_bars
 from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_boxes, vocabulary_curve
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
 from .training import matrix_and_loss, run_norms, waterfall
+from .why import factors, over_cost, reach, top_answers, what_each_predicts
 from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_off, two_kinds
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "cosine_histograms",
     "curves",
     "ensemble_spread",
+    "factors",
     "faint",
     "few_shot_curve",
     "five_each",
@@ -50,10 +52,12 @@ __all__ = [
     "numbered",
     "occurrences",
     "on_circle",
+    "over_cost",
     "patch_grid",
     "png",
     "probabilities",
     "prompt_table",
+    "reach",
     "retrieved",
     "row_dots",
     "run_norms",
@@ -68,11 +72,13 @@ __all__ = [
     "token_attention",
     "token_boxes",
     "token_counts",
+    "top_answers",
     "trade_off",
     "two_clouds",
     "two_kinds",
     "vocabulary_curve",
     "waterfall",
+    "what_each_predicts",
     "with_texts",
     "wrap",
 ]

@@ -22,14 +22,18 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .why import answers_figure, answers_playground, log_scores
 
 __all__ = [
+    "answers_figure",
+    "answers_playground",
     "attention_figure",
     "attention_viewer",
     "caption_playground",
     "edited_caption",
     "label_playground",
     "label_probabilities",
+    "log_scores",
     "loss_figure",
     "loss_playground",
     "prompt_figure",
