@@ -31,7 +31,7 @@ def jelinek_mercer(function: Callable) -> None:
     print("right!")
 
 
-MIXED = [((0.4, 0.1), 0.8), ((0.0, 0.3, 0.1), 0.75), ((0.9, 0.5, 0.2, 0.05), 0.6), ((0.25,), 0.9)]
+MIXED = [((0.0, 0.3, 0.1), 0.75), ((0.4, 0.1), 0.8), ((0.9, 0.5, 0.2, 0.05), 0.6), ((0.25,), 0.9)]
 
 
 def _mixed(observed: tuple[float, ...], weight: float, last: float = 1.0) -> float:

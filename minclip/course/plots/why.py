@@ -32,7 +32,12 @@ def what_each_predicts(image: np.ndarray, rows: Sequence[tuple[str, Sequence[tup
             axis.text(x + wide / 2 - 0.6, y, text, va="center", ha="center", fontsize=9, bbox=box)
             x += wide + 0.6
     x = 33.0
-    for role, name in (("given", "given, too"), ("predicted", "to predict"), ("chosen", "to choose"), ("other", "other choices")):
+    for role, name in (
+        ("given", "given, too"),
+        ("predicted", "to predict"),
+        ("chosen", "to choose"),
+        ("other", "other choices"),
+    ):
         axis.text(x, -0.75, name, fontsize=8, va="center", bbox={"facecolor": ROLES[role], "edgecolor": "#555555"})
         x += 16
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
