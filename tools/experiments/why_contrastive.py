@@ -79,7 +79,7 @@ def wording(seed: int) -> dict[str, Any]:
 
 
 PARTS = {"learning_rates": learning_rates, "curves": curves, "wording": wording}
-TOLERANCE = 0.02
+TOLERANCE = 0.03  # another number of threads moves the accuracy after 32 steps by about 0.01
 
 
 def SMALLEST() -> dict[tuple, float]:
