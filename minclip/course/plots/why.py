@@ -18,16 +18,16 @@ def what_each_predicts(image: np.ndarray, rows: Sequence[tuple[str, Sequence[tup
 
     Roles: "given" to the model (gray), "predicted" (orange), "chosen" among the candidates (green) or "other".
     """
-    figure = new_figure(9.5, 0.62 * len(rows) + 1)
+    figure = new_figure(9.5, 0.5 * len(rows) + 1)
     picture, axis = axes_grid(figure, 1, 2, width_ratios=[1, 6])[0]
-    show_image(picture, image, "the image, given to each of them")
+    show_image(picture, image, "for all of them")
     axis.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.9))
     axis.set_axis_off()
     for y, (method, boxes) in enumerate(rows):
         axis.text(0, y, method, va="center", fontsize=9)
         x = 33.0
         for text, role in boxes:
-            wide = 2.4 + 1.27 * len(text)
+            wide = 2.8 + 0.97 * len(text)
             box = {"facecolor": ROLES[role], "edgecolor": "#555555", "boxstyle": "round,pad=0.25", "linewidth": 0.8}
             axis.text(x + wide / 2 - 0.6, y, text, va="center", ha="center", fontsize=9, bbox=box)
             x += wide + 0.6
