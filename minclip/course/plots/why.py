@@ -90,13 +90,13 @@ def factors(places: Sequence[str], lines: Mapping[str, Spread], title: str, *, n
     """Factors over contrast for each of `places` (settings of a knob): mean ± std for each of `lines`; 1 is dashed."""
     figure = new_figure(8, 3.8)
     axis = axes_grid(figure)[0, 0]
-    x = np.arange(len(places))
+    x, beside = np.arange(len(places)), [(-20, 3), (6, -9)] * len(lines)  # so that labels of close marks stay apart
     for i, (name, (mean, spread)) in enumerate(lines.items()):
         color, shift = PALETTE[i + 1], 0.06 * (2 * i - len(lines) + 1)
         style = {"linestyle": DASHES[i], "marker": MARKS[i + 1], "capsize": 3}
         axis.errorbar(x + shift, mean, yerr=spread, color=color, label=name, **style)
         for place, value in zip(x, mean):
-            axis.annotate(f"{value:.1f}", (place + shift, value), (6, 6), textcoords="offset points", fontsize=8)
+            axis.annotate(f"{value:.1f}", (place + shift, value), beside[i], textcoords="offset points", fontsize=8)
     axis.axhline(1, color="black", linestyle="--", linewidth=1)
     axis.annotate("as fast as contrast", (0.01, 1), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
     axis.set_xticks(x, places, fontsize=8)
