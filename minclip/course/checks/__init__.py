@@ -13,6 +13,7 @@ from .tokens import decode_tokens, join_pair, to_row
 from .towers import attention, attention_rollout, causal_mask, find_end, patchify
 from .training import cached_gradients, clip_together, warmup_cosine
 from .web import capped_search, pmi
+from .why import images_to_reach, jelinek_mercer, sentence_score
 from .zeroshot import ensemble, mean_per_class, reject
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "ensemble",
     "find_end",
     "flattery",
+    "images_to_reach",
+    "jelinek_mercer",
     "join_pair",
     "log_softmax",
     "loss_gradient",
@@ -42,6 +45,7 @@ __all__ = [
     "recall_at_1",
     "reject",
     "scale_needed",
+    "sentence_score",
     "shots_worth",
     "smoothed_target",
     "split_of",

@@ -18,6 +18,7 @@ from .tokens import boxes, byte_table, bytes_of, merge_steps, merge_tree, token_
 from .towers import accuracy_curves, heat_maps, looked_at, moved_cosines, patch_grid, token_attention, token_counts
 from .training import matrix_and_loss, run_norms, waterfall
 from .web import before_and_after, counts_by_rank, data_sizes, grouped_bars, word_pairs
+from .why import factors, over_cost, reach, top_answers, what_each_predicts
 from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_off, two_kinds
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "curves",
     "data_sizes",
     "ensemble_spread",
+    "factors",
     "faint",
     "few_shot_curve",
     "five_each",
@@ -68,10 +70,12 @@ __all__ = [
     "numbered",
     "occurrences",
     "on_circle",
+    "over_cost",
     "patch_grid",
     "png",
     "probabilities",
     "prompt_table",
+    "reach",
     "retrieved",
     "row_dots",
     "row_spread",
@@ -91,11 +95,13 @@ __all__ = [
     "token_attention",
     "token_boxes",
     "token_counts",
+    "top_answers",
     "trade_off",
     "two_clouds",
     "two_kinds",
     "vocabulary_curve",
     "waterfall",
+    "what_each_predicts",
     "with_texts",
     "word_pairs",
     "wrap",

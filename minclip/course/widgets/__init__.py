@@ -1,13 +1,6 @@
 """The course's widgets: controls above a figure that follows them."""
 
-from .game import (
-    game_figure,
-    glyph_game,
-    new_game,
-    opponent_vectors,
-    recorded_game,
-    simulated_reader,
-)
+from .game import game_figure, glyph_game, new_game, opponent_vectors, recorded_game, simulated_reader
 from .labels import few_labels, few_labels_figure
 from .overlap import threshold_figure, threshold_slider
 from .playgrounds import (
@@ -33,8 +26,11 @@ from .playgrounds import (
     training_scrubber,
 )
 from .web import cap_figure, cap_playground
+from .why import answers_figure, answers_playground, log_scores
 
 __all__ = [
+    "answers_figure",
+    "answers_playground",
     "attention_figure",
     "attention_viewer",
     "cap_figure",
@@ -47,6 +43,7 @@ __all__ = [
     "glyph_game",
     "label_playground",
     "label_probabilities",
+    "log_scores",
     "loss_figure",
     "loss_playground",
     "new_game",
