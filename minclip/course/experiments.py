@@ -47,7 +47,7 @@ class Stored:
         return f"stored: mean ± std of {len(self.about['seeds'])} seeds"
 
     def __str__(self) -> str:
-        return f"{self.note} ({self.about['date']}, {self.about['minutes']:g} minutes; {self.command})"
+        return f"{self.note} ({self.about['date']}, {self.about['cpu_minutes']:g} CPU minutes; {self.command})"
 
 
 LIVE = "live: trained in this notebook, one seed"

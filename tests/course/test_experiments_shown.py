@@ -16,7 +16,7 @@ FILE = {
             "seeds": [0, 1, 2],
             "date": "2026-11-30",
             "machine": "2 cores",
-            "minutes": 1.5,
+            "cpu_minutes": 1.5,
             "results": {
                 "one": {"mean": 0.5, "std": 0.1, "values": [0.4, 0.5, 0.6]},
                 "two": {"by step": {"mean": [1.0, 2.0], "std": [0.0, 1.0], "values": [[1, 1], [1, 2], [1, 3]]}},
@@ -43,7 +43,7 @@ def test_a_stored_result_is_a_mean_and_a_spread_at_its_place():
 
 def test_it_says_how_it_was_made():
     stored = Stored("some", "curve")
-    for fact in ("3 seeds", "2026-11-30", "1.5 minutes", "python tools/experiments/some.py --part curve"):
+    for fact in ("3 seeds", "2026-11-30", "1.5 CPU minutes", "python tools/experiments/some.py --part curve"):
         assert fact in str(stored)
 
 

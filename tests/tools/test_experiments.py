@@ -33,7 +33,7 @@ def test_every_figure_says_how_it_was_made(script, stored):
     assert stored["command"] == f"python tools/experiments/{script.__name__}.py"
     assert set(stored["parts"]) == set(script.PARTS)
     for part in stored["parts"].values():
-        assert len(set(part["seeds"])) >= 3 and {"date", "machine", "minutes"} <= set(part)
+        assert len(set(part["seeds"])) >= 3 and {"date", "machine", "cpu_minutes"} <= set(part)
 
 
 def test_mean_and_spread_are_those_of_the_seeds(stored):
