@@ -139,7 +139,7 @@ def test_a_reader_without_mistakes_answers_when_one_sentence_fits_best_and_only_
     breeds = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1]])
     named = np.array([[1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], dtype=bool)
     examples = np.repeat(breeds[:, None], 2, axis=1)
-    answers = widgets.simulated_reader(breeds, named, examples, breeds, slip=0, seed=0)
+    answers = widgets.simulated_reader(breeds, breeds=breeds, named=named, examples=examples, slip=0, seed=0)
     assert answers.tolist() == [[-1, -1, 2], [0, 1, 2], [0, 1, 2]]  # an example tells the first two apart
 
 
@@ -147,7 +147,8 @@ def test_a_reader_mistakes_a_trait_as_often_as_asked():
     breeds, named = np.zeros((2, 7), dtype=int), np.zeros((2, 7), dtype=bool)
     breeds[1, 4], named[:, 4] = 1, True  # only the coat, of three kinds, counts
     seen = np.zeros((4000, 7), dtype=int)
-    answers = widgets.simulated_reader(breeds, named, breeds[:, None].repeat(2, axis=1), seen, slip=0.1, seed=1)[0]
+    known = {"breeds": breeds, "named": named, "examples": breeds[:, None].repeat(2, axis=1)}
+    answers = widgets.simulated_reader(seen, **known, slip=0.1, seed=1)[0]
     shares = [(answers == i).mean() for i in (0, 1, -1)]
     assert shares == pytest.approx([0.9, 0.05, 0.05], abs=0.015)
 

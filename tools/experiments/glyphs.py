@@ -147,7 +147,7 @@ def readers(seed: int) -> dict:
         for number in range(SETS):
             breeds, own = unseen(number)
             named, seen = glyphs.named_traits(number, 12, traits=n), own[:, 8:].reshape(96, 7)
-            wrong = game.contradictions(breeds, named, own[:, :2], seen, slip=0, seed=0)[0]
+            wrong = game.contradictions(seen, breeds=breeds, named=named, examples=own[:, :2], slip=0, seed=0)[0]
             best = wrong == wrong.min(axis=1, keepdims=True)
             hits.append((best[range(96), np.repeat(range(12), 8)] / best.sum(axis=1)).mean())
         out["no mistakes, guesses"]["sentence"][str(n)] = float(np.mean(hits))
@@ -159,7 +159,8 @@ def readers(seed: int) -> dict:
             labels, seen = np.repeat(np.arange(12), 8), own[:, 8:].reshape(96, 7)
             for n in NAMED:
                 named = glyphs.named_traits(number, 12, traits=n)
-                answers = game.simulated_reader(breeds, named, own[:, :2], seen, slip=slip, seed=1000 * seed + number)
+                told = {"breeds": breeds, "named": named, "examples": own[:, :2]}
+                answers = game.simulated_reader(seen, **told, slip=slip, seed=1000 * seed + number)
                 counts[n].append((answers[0] == labels).mean())
                 if n == 3:
                     right = answers == labels  # (3 rounds, 96)

@@ -8,7 +8,7 @@ from .judging import NOT_ATTEMPTED, judge_number, run
 
 
 def too_many(function: Callable) -> None:
-    """`function(cosines, group, k)`: the group's share among the k highest cosines, divided by its share in all images."""
+    """`function(cosines, group, k)`: the group's share of the k highest cosines, divided by its share of all images."""
     cosines = torch.tensor([0.1, 0.9, 0.3, 0.75, 0.8, -0.6, -0.2, 0.2, 0.25, 0.15])
     group = torch.tensor([False, True, False, False, True, False, False, True, True, False])
     answer = run(function, cosines.clone(), group.clone(), 3)

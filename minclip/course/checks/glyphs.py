@@ -32,7 +32,7 @@ def mixed(function: Callable) -> None:
 
 
 def where_gained(function: Callable) -> None:
-    """`function(before, after, right)`, (N,) each, should be (gain on the unanswered, gain on the answered) of all N."""
+    """`function(before, after, right)`, (N,) each, should be the gains (on unanswered, on answered) of all N."""
     right = [0, 1, 2, 3, 4, 5, 6, 7]
     before, after = [0, 1, 0, 3, -1, -1, -1, -1], [0, 1, 2, 0, 4, 5, 6, 0]
     cases = [

@@ -1,4 +1,4 @@
-"""Where the pairs come from: sizes of data sets, pairs of words, and how often each kind occurs before and after a cap."""
+"""Where the pairs come from: sizes of data sets, pairs of words, how often each kind occurs before and after a cap."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ def data_sizes(sizes: Mapping[str, tuple[float, str]], title: str = "", *, note:
 
 
 def word_pairs(
-    counts: Sequence[float], pmi: Sequence[float], names: Mapping[int, str], title: str = "", *, threshold: float
+    counts: Sequence[float], pmi: Sequence[float], names: Mapping[int, str], *, title: str = "", threshold: float
 ) -> Figure:
     """A dot for each pair of neighboring words: how often it occurs and its PMI; `names` are index -> label."""
     figure = new_figure(7.5, 4.2)
@@ -109,7 +109,7 @@ def grouped_bars(
     note: str,
     ylabel: str = "zero-shot accuracy, %",
 ) -> Figure:
-    """Fractions of 1: for each group a bar for each of `series`, its (mean, std) with the std as a whisker, 0 for none."""
+    """Fractions of 1: for each group a bar for each of `series`, (mean, std), with the std as a whisker, 0 for none."""
     figure = new_figure(7.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     width = 0.8 / len(series)

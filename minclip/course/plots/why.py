@@ -71,7 +71,7 @@ def reach(
 
 
 def over_cost(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, *, note: str) -> Figure:
-    """Accuracy (fractions of 1) over seconds of CPU, on a logarithmic axis: for each of `curves` (seconds, accuracy)."""
+    """Accuracy (fractions of 1) over CPU seconds, on a logarithmic axis: for each of `curves` (seconds, accuracy)."""
     figure = new_figure(7.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (seconds, accuracy)) in enumerate(curves.items()):
@@ -106,7 +106,7 @@ def factors(places: Sequence[str], lines: Mapping[str, Spread], title: str, *, n
 
 
 def top_answers(
-    image: np.ndarray, truth: str, answers: Mapping[str, Sequence[tuple[str, float]]], title: str, *, note: str
+    image: np.ndarray, truth: str, answers: Mapping[str, Sequence[tuple[str, float]]], *, title: str, note: str
 ) -> Figure:
     """One image, and for each objective its best classes with their probabilities; `truth` is drawn in green."""
     figure = new_figure(3 * len(answers) + 2.2, 2.7)

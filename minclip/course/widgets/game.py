@@ -65,7 +65,7 @@ def new_game() -> Game:
 
 
 def contradictions(
-    breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, seen: np.ndarray, *, slip: float, seed: int
+    seen: np.ndarray, *, breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, slip: float, seed: int
 ) -> np.ndarray:
     """(3, n, 12): in how many traits a picture with traits `seen` (n, 7) contradicts what a reader knows of each breed.
 
@@ -87,17 +87,18 @@ def contradictions(
 
 
 def simulated_reader(
-    breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, seen: np.ndarray, *, slip: float, seed: int
+    seen: np.ndarray, *, breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, slip: float, seed: int
 ) -> np.ndarray:
-    """Answers (3, n) by no person: the breed with the fewest `contradictions`, or -1, "I don't know", if several tie."""
-    wrong = contradictions(breeds, named, examples, seen, slip=slip, seed=seed)
+    """Answers (3, n) of no person: the breed with the fewest `contradictions`; -1, "I don't know", if several tie."""
+    wrong = contradictions(seen, breeds=breeds, named=named, examples=examples, slip=slip, seed=seed)
     only = (wrong == wrong.min(axis=2, keepdims=True)).sum(axis=2) == 1
     return np.where(only, wrong.argmin(axis=2), -1)
 
 
 def recorded_game(game: Game) -> np.ndarray:
     """Answers (3, 12) of a simulated reader that mistakes one trait in ten; a person has not played this game."""
-    return simulated_reader(game.breeds, game.named, game.of_examples, game.of_questions, slip=0.1, seed=0)
+    known = {"breeds": game.breeds, "named": game.named, "examples": game.of_examples}
+    return simulated_reader(game.of_questions, **known, slip=0.1, seed=0)
 
 
 def opponent_vectors() -> dict[str, Tensor]:

@@ -35,7 +35,8 @@ def few_labels_figure(tasks: Mapping[str, Sets], *, task: str, k: int, sample: i
     images = np.stack([sets["images"][of_class[:8].numpy()] for of_class in rows])
     gap = bars[f"k = {k}"] - sets["zero_shot"]
     worth = "as good as" if abs(gap) < 0.005 else f"{100 * abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
-    title = f"{task}, draw {sample}: {k} labeled image{'s' * (k > 1)} per class {'are' if k > 1 else 'is'} {worth} the sentences"
+    shown = f"{k} labeled images per class are" if k > 1 else "1 labeled image per class is"
+    title = f"{task}, draw {sample}: {shown} {worth} the sentences"
     return plots.shot_cards(images, names, bars=bars, line=sets["zero_shot"], title=title)
 
 

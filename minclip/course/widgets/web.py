@@ -16,7 +16,8 @@ def cap_figure(counts: Counts, *, cap: int, exponent: float) -> Figure:
     """Pairs of each of 64 kinds, by rank, on the web and in what the search with `cap` finds."""
     before, after = counts(cap, exponent)
     ratios = [f"{c[:8].mean() / max(1, c[32:].mean()):.1f}" for c in (before, after)]
-    title = f"cap {cap:,}, exponent {exponent:.2f}: a head kind has {ratios[0]} times the pairs of a tail kind, then {ratios[1]}"
+    times = f"a head kind has {ratios[0]} times the pairs of a tail kind, then {ratios[1]}"
+    title = f"cap {cap:,}, exponent {exponent:.2f}: {times}"
     return plots.before_and_after(before, after, title)
 
 

@@ -30,7 +30,7 @@ def answers_figure(
     truth = names[int(labels[image])]
     right = sum(best[0][0] == truth for best in answers.values())
     title = f"image {image} after {after:,} images: {right} of {len(answers)} objectives answer {truth}"
-    return plots.top_answers(images[image], truth, answers, title, note=LIVE)
+    return plots.top_answers(images[image], truth, answers, title=title, note=LIVE)
 
 
 def answers_playground(images: np.ndarray, labels: Sequence[int], scores: Scores, **options: Any) -> ipywidgets.VBox:
