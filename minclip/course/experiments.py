@@ -28,7 +28,9 @@ class Stored:
         if part not in file["parts"]:
             raise MinclipError(f"{path} has no part {part!r}: choose from {', '.join(file['parts'])}")
         self.about = file["parts"][part]
-        self.command = f"{file['command']} --part {part}"
+        seeds = self.about["seeds"]
+        more = "" if seeds == [0, 1, 2] else f" --seeds {' '.join(map(str, seeds))}"  # the command's own three seeds
+        self.command = f"{file['command']} --part {part}{more}"
 
     def __getitem__(self, place: str | tuple[str, ...]) -> Any:
         found = self.about["results"]

@@ -47,6 +47,13 @@ def test_it_says_how_it_was_made():
         assert fact in str(stored)
 
 
+def test_seeds_other_than_the_commands_own_are_in_the_command(folder, tmp_path):
+    FILE["parts"]["more"] = {**FILE["parts"]["curve"], "seeds": [0, 1, 2, 3]}
+    (tmp_path / "experiments" / "some.json").write_text(json.dumps(FILE))
+    assert Stored("some", "more").command.endswith("--part more --seeds 0 1 2 3")
+    assert Stored("some", "curve").command.endswith("--part curve")
+
+
 @pytest.mark.parametrize(
     ("place", "named"), [(("other", "curve"), "other.py"), (("some", "line"), "curve"), (("some", "curve", "x"), "one")]
 )

@@ -124,7 +124,7 @@ def tuned(seed: int, k: int) -> dict[str, Any]:
     for start, name in names.items():
         models[name] = nb.tune(starts[start], *data, lr=CHOSEN[start], seed=seed)
     for alpha in ALPHAS:
-        models[f"mixed {alpha}"] = nb.mixed(models["zero-shot"], models["from sentences"], alpha)
+        models[f"mixed {alpha}"] = nb.mix_weights(models["zero-shot"], models["from sentences"], alpha)
     on_val = {name: nb.accuracy_of(model, *val) for name, model in models.items()}
     out = {name: measured(model) | {"val": on_val[name]} for name, model in models.items()}
     choices = {0.0: "zero-shot", **{a: f"mixed {a}" for a in ALPHAS}, 1.0: "from sentences"}
