@@ -1,4 +1,4 @@
-"""The widget of notebook 09: what each objective answers, after how many images."""
+"""The widget of notebook 09: the answers of each objective in the course of its training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def answers_figure(
 ) -> Figure:
     """The three best classes of images[image], (3, S, S) uint8, for each objective after `after` images processed.
 
-    `scores[objective][after]` are log-scores (N, C) of all images; their softmax over the C `names` is what is drawn.
+    `scores[objective][after]` are log-scores (N, C) of all images, drawn as their softmax over the C `names`.
     """
     answers = {}
     for objective, moments in scores.items():
@@ -44,6 +44,6 @@ def answers_playground(images: np.ndarray, labels: Sequence[int], scores: Scores
 
 
 def log_scores(stages: Mapping[int, Any], images: Tensor, score: Any) -> dict[int, Tensor]:
-    """`score(stage, images)`, (N, C), for each moment of a training run: computed once, so that no slider waits."""
+    """`score(stage, images)`, (N, C), for each moment of a training run, computed once so that the slider is fast."""
     with torch.no_grad():
         return {moment: score(stage, images) for moment, stage in stages.items()}
