@@ -41,15 +41,8 @@ def word_pairs(
         axis.scatter(counts[rows], pmi[rows], s=18, color=color, marker=mark, label="kept" if above else "not kept")
     axis.axhline(threshold, color="black", linestyle="--", linewidth=1)
     for index, name in names.items():
-        axis.annotate(
-            f"“{name}”",
-            (counts[index], pmi[index]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            bbox=WHITE,
-        )
+        style = {"textcoords": "offset points", "va": "center", "fontsize": 8.5, "bbox": WHITE}
+        axis.annotate(f"“{name}”", (counts[index], pmi[index]), (6, 0), **style)
     axis.set(xscale="log", xlabel="how often the pair occurs", ylabel="PMI, bits", title=title)
     axis.legend(loc="lower right", fontsize=9)
     return figure
@@ -106,7 +99,6 @@ def grouped_bars(
     title: str = "",
     *,
     note: str,
-    ylabel: str = "zero-shot accuracy, %",
 ) -> Figure:
     """For each group a bar for each of `series`, (mean, std) as fractions of 1; whiskers of ± std if one is not 0."""
     figure = new_figure(7.5, 3.6)
@@ -120,6 +112,6 @@ def grouped_bars(
         for place, value, over in zip(x, mean, spread):
             axis.text(place, value + over + 1, f"{value:.0f}", ha="center", fontsize=9)
     axis.set_xticks(range(len(groups)), groups)
-    axis.set(ylim=(0, 108), ylabel=ylabel, title=title)
+    axis.set(ylim=(0, 108), ylabel="zero-shot accuracy, %", title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)

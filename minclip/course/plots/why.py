@@ -32,21 +32,15 @@ def what_each_predicts(image: np.ndarray, rows: Sequence[tuple[str, Sequence[tup
             axis.text(x + wide / 2 - 0.6, y, text, va="center", ha="center", fontsize=9, bbox=box)
             x += wide + 0.6
     x = 33.0
-    for role, name in (
-        ("given", "given, too"),
-        ("predicted", "to predict"),
-        ("chosen", "to choose"),
-        ("other", "other choices"),
-    ):
+    meanings = {"given": "given, too", "predicted": "to predict", "chosen": "to choose", "other": "other choices"}
+    for role, name in meanings.items():
         axis.text(x, -0.75, name, fontsize=8, va="center", bbox={"facecolor": ROLES[role], "edgecolor": "#555555"})
         x += 16
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
-def reach(
-    names: Sequence[str], levels: Mapping[str, Spread], title: str, *, note: str, xlabel: str = "images processed"
-) -> Figure:
+def reach(names: Sequence[str], levels: Mapping[str, Spread], title: str, *, note: str) -> Figure:
     """A row for each of `names`: for each of `levels` a mark (images) with a whisker (std), on a logarithmic axis.
 
     Each of `levels` has (means, stds), one for each name; NaN for a level that is not reached.
@@ -68,7 +62,7 @@ def reach(
     axis.set_xticks(ticks, [f"{int(tick) // 1024}k" for tick in ticks])
     axis.minorticks_off()
     axis.grid(axis="x", color="#dddddd", linewidth=0.7)
-    axis.set(title=title, xlabel=xlabel)
+    axis.set(title=title, xlabel="images processed")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)
 
