@@ -1,6 +1,6 @@
 """Glyphs: invented breeds of small creatures, drawn from a grammar of seven traits, for the game of notebook 11.
 
-A seed gives the same breeds and pictures on each machine: draws are hashes, and cosines are rounded.
+A seed gives the same breeds and pictures on each machine: random numbers are hashes, sines and cosines are rounded.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _BEGIN, _MIDDLE, _END = "v m t b d k r z l n".split(), "el or ani um ira og".spl
 
 
 def breeds(seed: int, count: int, *, unseen: bool) -> np.ndarray:
-    """(count, 7) traits of different breeds; `unseen` draws from the fifth that no model trains on, else from the rest.
+    """(count, 7) int traits of different breeds: of the fifth that no model trains on if `unseen`, else of the rest.
 
     Raises MinclipError if there are fewer than `count`.
     """
@@ -48,7 +48,7 @@ def names(count: int) -> list[str]:
 
 
 def sentence(breed: Sequence[int], named: Sequence[bool], *, name: str = "") -> str:
-    """What a breed has, of the traits that are named: "a velmo has long arms with knobs and a curly tail"."""
+    """The named ones of a breed's traits, (7,) each: "a velmo has long arms with knobs and a curly tail"."""
     said = {key: TRAITS[key][int(t)] if n else "" for key, t, n in zip(TRAITS, breed, named)}
     arms = " ".join(filter(None, (said["arms"], said["length"], "arms")))
     arms += f" with {said['ending']}" if said["ending"] else ""
@@ -60,7 +60,7 @@ def sentence(breed: Sequence[int], named: Sequence[bool], *, name: str = "") -> 
 
 
 def own_traits(of_breeds: np.ndarray, *, seed: int, odd: float = 0.2) -> np.ndarray:
-    """Traits (n, 7) of an animal of each row of `of_breeds` (n, 7): a share `odd` has one that its breed hasn't."""
+    """Traits (n, 7) of an animal for each row of `of_breeds` (n, 7); a share `odd` differs from its breed in one."""
     own, u = np.array(of_breeds), draws(seed, "glyphs/odd", np.arange(len(of_breeds)), slots=3)
     for row in np.flatnonzero(u[:, 0] < odd * 2**32):
         k = u[row, 1] % 7
@@ -80,7 +80,7 @@ def pictures(own: np.ndarray, *, seed: int, size: int = 64) -> np.ndarray:
 
 
 def _turned(degrees: float) -> tuple[float, float]:
-    """Cosine and sine, rounded: the same on each machine."""
+    """Cosine and sine, rounded, so that they are the same on each machine."""
     return round(float(np.cos(np.deg2rad(degrees))), 6), round(float(np.sin(np.deg2rad(degrees))), 6)
 
 

@@ -33,18 +33,18 @@ def test_a_whole_game_and_a_new_start(visit, lab):
         cell.get_by_role("button", name=name, exact=True).focus()
         visit.page.keyboard.press("Space")
 
-    def stands(text):
+    def shows(text):
         return visit.until(lambda: state.inner_text() == text)
 
     start = visit.picture(cell)
-    assert stands("round 0, picture 0")
+    assert shows("round 0, picture 0")
     for i in range(36):
         press(("velmo", "I don't know")[i % 2])
-        assert stands(f"round {(i + 1) // 12}, picture {(i + 1) % 12}" if i < 35 else "the game is over")
+        assert shows(f"round {(i + 1) // 12}, picture {(i + 1) % 12}" if i < 35 else "the game is over")
         if i in (0, 35):
             assert visit.until(lambda: visit.picture(cell) != start)
     press("back one picture")
-    assert stands("round 2, picture 11")
+    assert shows("round 2, picture 11")
     press("start again")
-    assert stands("round 0, picture 0") and visit.until(lambda: visit.picture(cell) == start)
+    assert shows("round 0, picture 0") and visit.until(lambda: visit.picture(cell) == start)
     assert visit.wrong == [] and not re.search("Error", "\n".join(visit.find(".jp-OutputArea").all_inner_texts()))

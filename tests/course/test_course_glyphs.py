@@ -1,4 +1,4 @@
-"""The game of notebook 11: its pictures, its rules, its simulated reader, the stored opponent, checks and widget."""
+"""The game of notebook 11: pictures, rules, simulated reader, stored opponent, checks, widget and plots."""
 
 import hashlib
 
@@ -21,13 +21,16 @@ def mixed(texts, examples, w):
     return unit(w * texts + (1 - w) * unit(examples.mean(dim=1))).T
 
 
-def where_gained(before, after, right):
-    gain = (after == right).float() - (before == right).float()
-    return gain[before < 0].sum() / len(right), gain[before >= 0].sum() / len(right)
-
-
 def gain(before, after, right):
     return (after == right).float() - (before == right).float()
+
+
+def by_group(values, before):
+    return tuple(values[rows].sum() / len(values) for rows in (before < 0, before >= 0))
+
+
+def where_gained(before, after, right):
+    return by_group(gain(before, after, right), before)
 
 
 SOLUTIONS = [(checks.mixed, mixed), (checks.where_gained, where_gained)]
@@ -44,8 +47,8 @@ WRONG = [
     (checks.where_gained, lambda b, a, y: where_gained(b, a, y)[::-1], "the order is"),
     (checks.where_gained, lambda b, a, y: tuple(gain(b, a, y)[m].mean() for m in (b < 0, b >= 0)), "of each group"),
     (checks.where_gained, lambda b, a, y: tuple(len(y) * x for x in where_gained(b, a, y)), "these are counts"),
-    (checks.where_gained, lambda b, a, y: tuple((a == y)[m].sum() / len(y) for m in (b < 0, b >= 0)), "subtract the one"),
-    (checks.where_gained, lambda b, a, y: tuple(gain(b, a, y).clamp(min=0)[m].sum() / len(y) for m in (b < 0, b >= 0)), "as a loss"),
+    (checks.where_gained, lambda b, a, y: by_group(a == y, b), "subtract the one"),
+    (checks.where_gained, lambda b, a, y: by_group(gain(b, a, y).clamp(min=0), b), "as a loss"),
     (checks.where_gained, lambda b, a, y: tuple(map(abs, where_gained(b, a, y))), "a loss is negative"),
     (checks.where_gained, lambda b, a, y: (a == y).float().mean() - (b == y).float().mean(), "expected"),
 ]  # fmt: skip
@@ -84,7 +87,10 @@ def test_one_animal_in_five_has_one_trait_of_its_own():
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
-        ((1, 1, 1, 1, 1, 1, 1), "a velmo has an oval body, six long arms with bars, a dotted coat, two eyes and a split tail"),
+        (
+            (1, 1, 1, 1, 1, 1, 1),
+            "a velmo has an oval body, six long arms with bars, a dotted coat, two eyes and a split tail",
+        ),
         ((0, 0, 1, 1, 0, 0, 0), "a velmo has long arms with bars"),
         ((0, 1, 0, 0, 0, 1, 0), "a velmo has six arms and two eyes"),
         ((1, 0, 0, 0, 0, 0, 0), "a velmo has an oval body"),
@@ -100,7 +106,7 @@ def test_a_sentence_names_as_many_traits_as_asked_and_names_are_different():
 
 
 @pytest.mark.parametrize("trait", range(7))
-def test_every_trait_can_be_seen(trait):
+def test_every_trait_is_visible(trait):
     """Two animals that differ in one trait only differ in their pictures, in at least 15 pixels."""
     one = np.zeros((glyphs.SIZES[trait], 7), dtype=int)
     one[:, trait] = range(len(one))
@@ -128,9 +134,8 @@ def opponent(game):
 
 def test_the_game_is_always_the_same(game):
     assert game.right.tolist() == [8, 7, 4, 4, 7, 0, 6, 3, 11, 9, 11, 9]
-    assert (
-        game.names[:2] == ["velmo", "morbas"] and game.sentences[2] == "a tanitu has short arms with bars and one eye"
-    )
+    assert game.names[:2] == ["velmo", "morbas"]
+    assert game.sentences[2] == "a tanitu has short arms with bars and one eye"
     assert game.questions.shape == (12, 3, 64, 64) and game.examples.shape == (12, 2, 3, 64, 64)
     assert (widgets.recorded_game(game) == game.right).sum(axis=1).tolist() == [5, 8, 10]
 
@@ -140,10 +145,10 @@ def test_a_reader_without_mistakes_answers_when_one_sentence_fits_best_and_only_
     named = np.array([[1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], dtype=bool)
     examples = np.repeat(breeds[:, None], 2, axis=1)
     answers = widgets.simulated_reader(breeds, breeds=breeds, named=named, examples=examples, slip=0, seed=0)
-    assert answers.tolist() == [[-1, -1, 2], [0, 1, 2], [0, 1, 2]]  # an example tells the first two apart
+    assert answers.tolist() == [[-1, -1, 2], [0, 1, 2], [0, 1, 2]]  # only an example distinguishes the first two
 
 
-def test_a_reader_mistakes_a_trait_as_often_as_asked():
+def test_a_reader_misreads_a_trait_as_often_as_asked():
     breeds, named = np.zeros((2, 7), dtype=int), np.zeros((2, 7), dtype=bool)
     breeds[1, 4], named[:, 4] = 1, True  # only the coat, of three kinds, counts
     seen = np.zeros((4000, 7), dtype=int)
@@ -164,13 +169,11 @@ def test_the_board_shows_the_round_and_the_examples(game, opponent):
         widgets.game_figure(game, opponent, [0] * 37)
 
 
-def test_the_end_counts_both_players(game, opponent):
+def test_the_end_shows_the_scores_of_both(game, opponent):
     answers = [*game.right, *[-1] * 12, *game.right]
     figure = widgets.game_figure(game, opponent, answers)
     theirs = ", ".join(str(n) for n in (opponent == game.right).sum(axis=1))
-    assert (
-        figure.get_suptitle() == f"The end: of 12 pictures right in rounds 0, 1, 2: you 12, 0, 12; the model {theirs}"
-    )
+    assert figure.get_suptitle().endswith(f"you 12, 0, 12; the model {theirs}")
     assert plots.png(figure)
 
 
@@ -198,19 +201,20 @@ def test_a_whole_game_by_the_widget(game, opponent, monkeypatch):
 def test_the_stored_opponent_has_unit_vectors_and_answers_better_with_an_example(game, opponent):
     v = widgets.opponent_vectors()
     assert {name: tuple(x.shape) for name, x in v.items()} == {
-        "texts": (12, 32), "full_texts": (12, 32), "questions": (12, 32), "examples": (12, 2, 32), "images": (12, 20, 32),
-    }  # fmt: skip
+        **dict.fromkeys(("texts", "full_texts", "questions"), (12, 32)),
+        "examples": (12, 2, 32),
+        "images": (12, 20, 32),
+    }
     assert all(torch.allclose(x.norm(dim=-1), torch.ones(x.shape[:-1])) for x in v.values())
     assert (opponent == game.right).sum(axis=1).tolist() == [5, 11, 12]
 
 
-# ---- pictures of the results
+# ---- plots of the results
 
 
 def test_each_group_has_three_bars_with_their_percentages():
-    axis = plots.three_rounds({"people": ([0.5, 0.75, 0.754], [0, 0, 0]), "b": ([0, 0, 0], [0.1, 0, 0])}, note="").axes[
-        0
-    ]
+    groups = {"people": ([0.5, 0.75, 0.754], [0, 0, 0]), "b": ([0, 0, 0], [0.1, 0, 0])}
+    axis = plots.three_rounds(groups, note="").axes[0]
     assert [text.get_text() for text in axis.texts][::2] == ["50.0", "75.0", "75.4"]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["people", "b"]
 

@@ -1,4 +1,4 @@
-"""The experiments: what is stored has seeds, a spread and a source, and the script still produces it."""
+"""The stored results of the experiments have seeds, a spread and a source, and the scripts still produce them."""
 
 import importlib
 import json
@@ -45,9 +45,9 @@ def test_mean_and_spread_are_those_of_the_seeds(stored):
             np.testing.assert_allclose(values.std(axis=0, ddof=1), leaf["std"], atol=2e-5, err_msg=str(place))
 
 
-def test_the_smallest_piece_comes_out_as_it_is_stored(script, stored):
-    """`SMALLEST()` computes a few of the stored numbers of seed 0 again: (part, place in it, index or None) -> number."""
-    found = script.SMALLEST()
+def test_a_spot_check_reproduces_stored_numbers(script, stored):
+    """`spot_check()` computes some stored numbers of seed 0 again: (part, place in it, index or None) -> number."""
+    found = script.spot_check()
     assert found
     for (part, *place, index), value in found.items():
         leaf = stored["parts"][part]["results"]

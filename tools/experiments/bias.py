@@ -1,4 +1,4 @@
-"""Notebook 10, sections on bias: what a model says of stars if most stars that it was shown were red."""
+"""Notebook 10, sections on bias: which shapes a model calls stars if most stars in its training images are red."""
 
 from typing import Any
 
@@ -20,18 +20,19 @@ def figures(world: str, *, seed: int, epochs: tuple[int, ...], gallery: Any, ima
 def stars(seed: int) -> dict[str, Any]:
     """World -> epochs -> `star_figures` of the notebook."""
     gallery = notebook.balanced_gallery(seed=seed)
-    given = {"seed": seed, "gallery": gallery, "images": notebook.pixels_of(gallery)}
-    return {world: figures(world, epochs=(2, 4, 8) + (16,) * (world in ("0.125", "0.9")), **given) for world in WORLDS}
+    shared = {"seed": seed, "gallery": gallery, "images": notebook.pixels_of(gallery)}
+    longer = ("0.125", "0.9")
+    return {world: figures(world, epochs=(2, 4, 8) + (16,) * (world in longer), **shared) for world in WORLDS}
 
 
-def SMALLEST() -> dict[tuple, float]:
+def spot_check() -> dict[tuple, float]:
     gallery = notebook.balanced_gallery(seed=0)
     found = figures("0.9", seed=0, epochs=(2,), gallery=gallery, images=notebook.pixels_of(gallery))["2"]
     return {("stars", "0.9", "2", name, None): found[name] for name in ("red star is a star", "other star is a star")}
 
 
 PARTS = {"stars": stars}
-TOLERANCE = 0.04  # two threads add in another order than one
+TOLERANCE = 0.04  # sums, and so the last digits, depend on the number of threads
 
 if __name__ == "__main__":
     common.main(__file__, PARTS)

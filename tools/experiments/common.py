@@ -1,11 +1,12 @@
 """What the experiments share: one command line, and one JSON file with mean and standard deviation over seeds.
 
-An experiment is a script in this folder with `PARTS`, names of figures -> functions that train what a figure needs with one
-seed and return its numbers, in nested dicts of floats and lists.  It takes its models and losses from the notebook that
-shows them, so that what was trained is what is read:
+An experiment is a script in this folder with `PARTS`, names of figures -> functions that take a seed, train what the
+figure needs and return its numbers, in nested dicts of floats and lists.  `spot_check()` computes a few of them again,
+and a test compares these with the stored ones, within `TOLERANCE`.  Models and losses come from the notebook that shows
+them, so that the code that was run is the code that is read:
 
-    python tools/experiments/NAME.py                 all parts, seeds 0, 1 and 2
-    python tools/experiments/NAME.py --part PART     one of them; what is stored of the others stays
+    python tools/experiments/NAME.py                 all parts, seeds 0, 1 and 2 unless the script names others
+    python tools/experiments/NAME.py --part PART     one of them; the stored results of the others are kept
 """
 
 import argparse
@@ -28,7 +29,7 @@ Part = Callable[[int], dict[str, Any]]
 
 
 def from_notebook(name: str) -> SimpleNamespace:
-    """The names that the code cells of notebooks/`name`.ipynb with the tag "experiment" define, run from top to bottom."""
+    """Runs the cells of notebooks/`name`.ipynb with the tag "experiment", in order; returns the names they define."""
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {}
     for cell in cells:
@@ -46,7 +47,7 @@ def main(file: str, parts: dict[str, Part], *, seeds: Sequence[int] = (0, 1, 2))
     options = parser.parse_args()
     torch.set_num_threads(min(2, os.cpu_count() or 1, int(os.environ.get("OMP_NUM_THREADS", 2))))
     for part in options.part:
-        start, runs = time.process_time(), []  # of the CPU, because other programs may be busy
+        start, runs = time.process_time(), []  # CPU time, which other programs don't change
         for seed in options.seeds:
             runs.append(parts[part](seed))
             print(f"{part}, seed {seed}: {time.process_time() - start:.0f} CPU seconds", flush=True)
@@ -56,17 +57,17 @@ def main(file: str, parts: dict[str, Part], *, seeds: Sequence[int] = (0, 1, 2))
 
 
 def write(name: str, parts: dict[str, Any]) -> None:
-    """Puts `parts` into data/experiments/`name`.json, beside the parts that are there."""
+    """Writes `parts` into data/experiments/`name`.json and keeps the other parts that are stored there."""
     path = STORE / f"{name}.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"parts": {}}
     stored = {"command": f"python tools/experiments/{name}.py", "parts": {**stored["parts"], **parts}}
     unfinished = path.with_suffix(".part")
-    unfinished.write_text(shorter(stored) + "\n", encoding="utf-8")
+    unfinished.write_text(line_per_leaf(stored) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
 
 
 def over_seeds(runs: Sequence[Any]) -> Any:
-    """One nested dict like each of `runs`, with {"mean", "std", "values"} at its leaves; the std is that of a sample."""
+    """Combines the nested dicts `runs` into one with {"mean", "std", "values"} as leaves; std of a sample (n - 1)."""
     if isinstance(runs[0], dict):
         return {str(key): over_seeds([run[key] for run in runs]) for key in runs[0]}
     values = np.asarray(runs, dtype=float)
@@ -75,22 +76,22 @@ def over_seeds(runs: Sequence[Any]) -> Any:
     return {key: np.round(value, 5).tolist() for key, value in leaf.items()}
 
 
-def shorter(value: Any, indent: int = 0) -> str:
+def line_per_leaf(value: Any, indent: int = 0) -> str:
     """JSON with a line for each leaf."""
     if not isinstance(value, dict) or "mean" in value or not value:
         return json.dumps(value, ensure_ascii=False)
-    inside = ",\n".join(f"{' ' * (indent + 1)}{json.dumps(k)}: {shorter(v, indent + 1)}" for k, v in value.items())
+    inside = ",\n".join(
+        f"{' ' * (indent + 1)}{json.dumps(k)}: {line_per_leaf(v, indent + 1)}" for k, v in value.items()
+    )
     return f"{{\n{inside}\n{' ' * indent}}}"
 
 
 def machine() -> str:
-    """In a few words, as in "2 cores of an Intel Xeon, Linux, Python 3.11, torch 2.14.1"."""
+    """The hardware and the versions, as in "2 cores of Intel Xeon, Linux, Python 3.11, torch 2.14.1"."""
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cpu = names[0] if names else platform.processor() or platform.machine()
     python = ".".join(platform.python_version_tuple()[:2])
-    return f"{os.cpu_count()} cores of {cpu}, {platform.system()}, Python {python}, torch {torch.__version__.split('+')[0]}"
+    version = torch.__version__.split("+")[0]
+    return f"{os.cpu_count()} cores of {cpu}, {platform.system()}, Python {python}, torch {version}"

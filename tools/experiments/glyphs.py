@@ -1,15 +1,16 @@
 """Notebook 11, "You against CLIP": what a sentence and what one, two, four examples are worth to a small CLIP.
 
-The model learns from 4,000 captioned pictures of glyphs whose breeds occur in no question.  Each question has twelve
-unseen breeds: 20 sets of twelve to report on, 10 others to choose the mixing weight on; eight pictures a breed to answer,
-eight to take examples from.  A seed changes initialization, captions and order of the batches; the pictures stay.
-Seed 0 also writes glyphs-opponent.json: its vectors of the game, with which the notebook reads out its answers.
+The model learns from 4,000 captioned pictures of glyphs whose breeds occur in no question.  A question set has twelve
+unseen breeds, with eight pictures of each to classify and eight to take examples from; there are 20 test sets, and 10
+validation sets, on which the mixing weight is chosen.  A seed changes initialization, captions and order of the
+batches, not the pictures.  Seed 0 also writes glyphs-opponent.json: the model's vectors of the game.
 """
 
 import base64
 import json
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import getitem
 
 import common
 import numpy as np
@@ -20,7 +21,7 @@ from minclip.course.widgets import game
 from minclip.evaluate.probe import fit, predict
 
 notebook = common.from_notebook("11_labels_and_sentences")
-TOLERANCE = 0.02  # the least that another processor's rounding may change
+TOLERANCE = 0.02  # another CPU rounds differently
 STEPS, PICTURES, SETS, VALIDATION = 600, 4000, 20, 10
 SHOTS, WEIGHTS, NAMED = (1, 2, 4, 8), tuple(i / 10 for i in range(11)), range(1, 8)
 
@@ -53,29 +54,29 @@ def texts_of(model: torch.nn.Module, breeds: np.ndarray, *, number: int, traits:
     return model.encode_text(notebook.glyph_bag([glyphs.sentence(*pair) for pair in zip(breeds, named)]))
 
 
-def share(answers: torch.Tensor, labels: torch.Tensor) -> float:
+def accuracy(answers: torch.Tensor, labels: torch.Tensor) -> float:
     return (answers == labels).float().mean().item()
 
 
 @torch.no_grad()
 def questions(model: torch.nn.Module, number: int) -> dict:
-    """Everything that is measured on one set of twelve breeds."""
+    """All measurements on one question set; accuracies are fractions of 1."""
     breeds, vectors = unseen(number)[0], model.encode_image(pictures_of(number)).view(12, 16, -1)
     examples, queries, labels = vectors[:, :8], vectors[:, 8:].flatten(0, 1), torch.arange(12).repeat_interleave(8)
     texts = {n: texts_of(model, breeds, number=number, traits=n) for n in NAMED}
-    out = {"sentence": [share((queries @ texts[n].T).argmax(dim=1), labels) for n in NAMED]}
-    out["example"] = [share((queries @ notebook.by_example(examples[:, :k])).argmax(dim=1), labels) for k in SHOTS]
+    out = {"sentence": [accuracy((queries @ texts[n].T).argmax(dim=1), labels) for n in NAMED]}
+    out["example"] = [accuracy((queries @ notebook.by_example(examples[:, :k])).argmax(dim=1), labels) for k in SHOTS]
     out["probe"] = []
     for k in SHOTS:
         w = fit(examples[:, :k].flatten(0, 1).double(), torch.arange(12).repeat_interleave(k), 1.0)
-        out["probe"].append(share(predict(queries.double(), w).argmax(dim=1), labels))
+        out["probe"].append(accuracy(predict(queries.double(), w).argmax(dim=1), labels))
     mix = {k: [notebook.by_both(texts[3], examples[:, :k], w) for w in WEIGHTS] for k in SHOTS}
-    out["mix"] = {str(k): [share((queries @ c).argmax(dim=1), labels) for c in mix[k]] for k in SHOTS}
+    out["mix"] = {str(k): [accuracy((queries @ c).argmax(dim=1), labels) for c in mix[k]] for k in SHOTS}
     one = {n: [notebook.by_both(texts[n], examples[:, :1], w) for w in WEIGHTS] for n in NAMED}
-    out["one"] = {str(n): [share((queries @ c).argmax(dim=1), labels) for c in one[n]] for n in NAMED}
+    out["one"] = {str(n): [accuracy((queries @ c).argmax(dim=1), labels) for c in one[n]] for n in NAMED}
     scores = queries @ texts[3].T
     before, first = scores.argmax(dim=1) == labels, (queries @ notebook.by_example(examples[:, :1])).argmax(dim=1)
-    # sure: the half of the pictures whose two best sentences are farthest apart
+    # sure: the half of the pictures with the largest gap between the two best sentences
     gap = scores.topk(2).values.diff(dim=1).neg()[:, 0]
     out["rows"] = {"before": before, "sure": gap >= gap.median(), "example": first == labels}
     out["rows"]["both"] = torch.stack([(queries @ c).argmax(dim=1) == labels for c in mix[1]])  # (11, N)
@@ -86,7 +87,10 @@ def measured(model: torch.nn.Module) -> dict:
     """Means over the question sets; the mixing weight is chosen on the validation sets, for each number of examples."""
     test = [questions(model, number) for number in range(SETS)]
     val = [questions(model, 500 + number) for number in range(VALIDATION)]
-    mean = lambda sets, *place: np.mean([_at(s, place) for s in sets], axis=0)  # noqa: E731
+
+    def mean(sets: list[dict], *place: str) -> np.ndarray:
+        return np.mean([reduce(getitem, place, of_set) for of_set in sets], axis=0)
+
     best = {k: int(mean(val, "mix", str(k)).argmax()) for k in SHOTS}
     out = {"sentence": {str(n): mean(test, "sentence")[i] for i, n in enumerate(NAMED)}}
     for name in ("example", "probe"):
@@ -112,19 +116,13 @@ def measured(model: torch.nn.Module) -> dict:
     return out
 
 
-def _at(found: dict, place: tuple) -> object:
-    for name in place:
-        found = found[name]
-    return found
-
-
 def opponent(seed: int) -> dict:
     """The trained model on unseen breeds, and, as a control, the same tower as it was initialized."""
     model = trained(seed)
     if seed == 0:
         write_vectors(model)
     torch.manual_seed(seed)
-    raw = notebook.GlyphCLIP().train()  # BatchNorm with the statistics of the pictures at hand: it has no others
+    raw = notebook.GlyphCLIP().train()  # BatchNorm has no running statistics yet: it takes those of the batch
     untrained = {str(k): [] for k in SHOTS}
     for number in range(SETS):
         with torch.no_grad():
@@ -132,14 +130,14 @@ def opponent(seed: int) -> dict:
         queries, labels = vectors[:, 8:].flatten(0, 1), torch.arange(12).repeat_interleave(8)
         for k in SHOTS:
             answers = (queries @ notebook.by_example(vectors[:, :k])).argmax(dim=1)
-            untrained[str(k)].append(share(answers, labels))
+            untrained[str(k)].append(accuracy(answers, labels))
     return measured(model) | {"untrained": {k: float(np.mean(v)) for k, v in untrained.items()}}
 
 
 def readers(seed: int) -> dict:
-    """Readers of the same questions that are simulated, not people: one without mistakes, one that mistakes one trait in ten.
+    """Simulated readers, not people, of the same questions: one makes no mistakes, one misreads one trait in ten.
 
-    "no mistakes, guesses" is the expected accuracy of the first if it guesses among the breeds that tie.
+    "no mistakes, guesses" is the expected accuracy of the first if it guesses where several breeds tie.
     """
     out = {"no mistakes, guesses": {"sentence": {}}}
     for n in NAMED:
@@ -159,8 +157,8 @@ def readers(seed: int) -> dict:
             labels, seen = np.repeat(np.arange(12), 8), own[:, 8:].reshape(96, 7)
             for n in NAMED:
                 named = glyphs.named_traits(number, 12, traits=n)
-                told = {"breeds": breeds, "named": named, "examples": own[:, :2]}
-                answers = game.simulated_reader(seen, **told, slip=slip, seed=1000 * seed + number)
+                facts = {"breeds": breeds, "named": named, "examples": own[:, :2]}
+                answers = game.simulated_reader(seen, **facts, slip=slip, seed=1000 * seed + number)
                 counts[n].append((answers[0] == labels).mean())
                 if n == 3:
                     right = answers == labels  # (3 rounds, 96)
@@ -183,16 +181,19 @@ def readers(seed: int) -> dict:
 @torch.no_grad()
 def write_vectors(model: torch.nn.Module) -> None:
     """The game's texts, examples, questions and 20 more pictures a breed, as unit vectors in steps of 1/127."""
-    it = game.new_game()
-    own = glyphs.own_traits(np.repeat(it.breeds, 20, axis=0), seed=game.SEED + 2)
+    played = game.new_game()
+    own = glyphs.own_traits(np.repeat(played.breeds, 20, axis=0), seed=game.SEED + 2)
     more = glyphs.pictures(own, seed=game.SEED + 2)
-    bags = [notebook.glyph_bag([glyphs.sentence(*p) for p in zip(it.breeds, n)]) for n in (it.named, it.named >= 0)]
+    short, full = (
+        notebook.glyph_bag([glyphs.sentence(*pair) for pair in zip(played.breeds, named)])
+        for named in (played.named, np.ones_like(played.named))
+    )
     found = {
-        "texts": model.encode_text(bags[0]),
-        "full_texts": model.encode_text(bags[1]),
-        "questions": model.encode_image(torch.from_numpy(it.questions)),
+        "texts": model.encode_text(short),
+        "full_texts": model.encode_text(full),
+        "questions": model.encode_image(torch.from_numpy(played.questions)),
     }
-    found["examples"] = model.encode_image(torch.from_numpy(it.examples.reshape(-1, 3, 64, 64))).view(12, 2, -1)
+    found["examples"] = model.encode_image(torch.from_numpy(played.examples.reshape(-1, 3, 64, 64))).view(12, 2, -1)
     found["images"] = model.encode_image(torch.from_numpy(more)).view(12, 20, -1)
     stored = {"command": "python tools/experiments/glyphs.py --part opponent", "date": date.today().isoformat()}
     for name, value in found.items():
@@ -203,7 +204,7 @@ def write_vectors(model: torch.nn.Module) -> None:
 
 
 def first_steps(seed: int) -> dict:
-    """The loss of 64 pictures with full sentences after 30 steps on 256 pictures: a check that the training is this one."""
+    """The loss of 64 pictures with full sentences after 30 steps on 256: a quick check of the training code."""
     model, (images, own) = trained(seed, steps=30, count=256), training_set(256)
     texts = model.encode_text(notebook.glyph_bag([glyphs.sentence(traits, [True] * 7) for traits in own[:64]]))
     logits = model.log_scale.exp() * model.encode_image(torch.from_numpy(images[:64])) @ texts.T
@@ -213,8 +214,8 @@ def first_steps(seed: int) -> dict:
 PARTS = {"opponent": opponent, "readers": readers, "first_steps": first_steps}
 
 
-def SMALLEST() -> dict:
-    """The readers of seed 0, who need no training, only the pictures' traits; and the first steps of a training."""
+def spot_check() -> dict:
+    """The readers, which need no training, and the first steps of the training."""
     found = readers(0)["one mistake in ten"]["round"]
     rounds = {("readers", "one mistake in ten", "round", i, None): found[i] for i in ("0", "1", "2")}
     return rounds | {("first_steps", "loss", None): first_steps(0)["loss"]}

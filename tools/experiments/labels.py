@@ -11,11 +11,12 @@ import minclip
 from minclip import evaluate
 from minclip.data.shapes import SHIFTS
 
-TOLERANCE = 0.011  # of 400 images, another CPU may judge a few otherwise
+TOLERANCE = 0.011  # another CPU may classify a few of 400 images differently
 KS = (1, 2, 4, 8, 16, 32, 64)
+LARGEST_K = {"colour+shape": 16, "fill+shape": 32}  # the smallest of their 58 and 22 classes has few more images
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
-CHOSEN = {"random": 3e-4, "probe": 3e-5, "sentences": 1e-4}  # the best of the part "rates", on validation images
-FEW = (1, 4, 16, 64)
+CHOSEN = {"random": 3e-4, "probe": 3e-5, "sentences": 1e-4}  # the best rates in the part "rates"
+NARROW_KS = (1, 4, 16, 64)
 ALPHAS = (0.25, 0.5, 0.75)
 
 
@@ -32,7 +33,7 @@ def demo() -> tuple[Any, Any]:
 
 
 def worlds(seed: int, labeled: int) -> dict[str, Any]:
-    """Scenes with labels, to choose on, and to report: other ones for each seed, and none that trained the demo."""
+    """Training (`labeled` of them), validation and test scenes: others for each seed, none of the demo's training."""
     world = notebook().world
     return {
         "train": world("train", labeled, seed=1 + seed),
@@ -59,7 +60,7 @@ def tasks(seed: int) -> dict[str, Any]:
 
 
 def shots(seed: int) -> dict[str, Any]:
-    """k labeled images a class for each task on the demo's features, as far as the smallest class has so many."""
+    """Probes on the demo's features for each task, by k labeled images a class, as far as each class has k."""
     model, tokenizer = demo()
     nb, scenes = notebook(), worlds(seed, 6000)
     vectors = {split: evaluate.embed_images(model, pairs) for split, pairs in scenes.items()}
@@ -73,14 +74,11 @@ def shots(seed: int) -> dict[str, Any]:
     return out
 
 
-LARGEST_K = {"colour+shape": 16, "fill+shape": 32}  # the smallest of their 58 and 22 classes has few more
-
-
 @cache
-def tests() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Where the tuned classifiers are tested: as narrow as their labels, the ordinary world, and its six shifts."""
-    narrow = notebook().narrow
-    sets = {"narrow": narrow("test", 400), "ordinary": narrow("test", 400, share=0.0)}
+def test_sets() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Images and shape labels: as narrow as the labels that were tuned on, the ordinary world, and its six shifts."""
+    nb = notebook()
+    sets = {"narrow": nb.narrow("test", 400), "ordinary": nb.narrow("test", 400, share=0.0)}
     for kind in SHIFTS:
         pairs = minclip.load_pairs("shapes", f"test-{kind}", size=400)
         rows = pairs.tasks["shape"].indices
@@ -89,21 +87,21 @@ def tests() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 @cache
-def labeled(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    narrow = notebook().narrow
-    return {"train": narrow("train", 900, seed=10 + seed), "val": narrow("val", 400, seed=seed)}
+def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    nb = notebook()
+    return {"train": nb.narrow("train", 900, seed=10 + seed), "val": nb.narrow("val", 400, seed=seed)}
 
 
 def few(seed: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The first k images of each class."""
-    images, labels = labeled(seed)["train"]
+    images, labels = narrow_sets(seed)["train"]
     rows = torch.cat([(labels == c).nonzero()[:k, 0] for c in range(8)])
     return images[rows], labels[rows]
 
 
 def rates(seed: int) -> dict[str, Any]:
     """The search for the learning rates of `CHOSEN`: accuracy on validation images as narrow as the labels, k = 16."""
-    nb, data, val = notebook(), few(seed, 16), labeled(seed)["val"]
+    nb, data, val = notebook(), few(seed, 16), narrow_sets(seed)["val"]
     starts = nb.heads(*demo(), *data, val, seed)
     return {
         start: {f"{lr:g}": nb.accuracy_of(nb.tune(model, *data, lr=lr, seed=seed), *val) for lr in RATES}
@@ -112,12 +110,12 @@ def rates(seed: int) -> dict[str, Any]:
 
 
 def narrow(seed: int) -> dict[str, Any]:
-    """Few-shot fine-tuning on labels in which the color tells the shape nine times in ten."""
-    return {str(k): tuned(seed, k) for k in FEW}
+    """Few-shot fine-tuning on labels whose shape the color gives away in nine images of ten."""
+    return {str(k): tuned(seed, k) for k in NARROW_KS}
 
 
 def tuned(seed: int, k: int) -> dict[str, Any]:
-    nb, data, val = notebook(), few(seed, k), labeled(seed)["val"]
+    nb, data, val = notebook(), few(seed, k), narrow_sets(seed)["val"]
     starts = nb.heads(*demo(), *data, val, seed)
     models = {"zero-shot": starts["sentences"], "probe": starts["probe"]}
     names = {"random": "all at once", "probe": "head first", "sentences": "from sentences"}
@@ -128,24 +126,24 @@ def tuned(seed: int, k: int) -> dict[str, Any]:
     on_val = {name: nb.accuracy_of(model, *val) for name, model in models.items()}
     out = {name: measured(model) | {"val": on_val[name]} for name, model in models.items()}
     choices = {0.0: "zero-shot", **{a: f"mixed {a}" for a in ALPHAS}, 1.0: "from sentences"}
-    alpha = max(choices, key=lambda a: on_val[choices[a]])  # the first, nearest to zero-shot, of equally good ones
+    alpha = max(choices, key=lambda a: on_val[choices[a]])  # of equally good ones the nearest to zero-shot
     return {**out, "mixed": out[choices[alpha]], "alpha": alpha}
 
 
 def measured(model: Any) -> dict[str, float]:
-    found = {name: notebook().accuracy_of(model, *images) for name, images in tests().items()}
+    found = {name: notebook().accuracy_of(model, *images) for name, images in test_sets().items()}
     return {**found, "shifted": sum(found[kind] for kind in SHIFTS) / len(SHIFTS)}
 
 
 PARTS = {"tasks": tasks, "shots": shots, "rates": rates, "narrow": narrow}
 
 
-def SMALLEST() -> dict[tuple[Any, ...], float]:
+def spot_check() -> dict[tuple[Any, ...], float]:
     """Zero-shot and the probe on one image a class, on the narrow and the ordinary world."""
     nb = notebook()
-    starts = nb.heads(*demo(), *few(0, 1), labeled(0)["val"], 0)
+    starts = nb.heads(*demo(), *few(0, 1), narrow_sets(0)["val"], 0)
     return {
-        ("narrow", "1", name, where, None): nb.accuracy_of(starts[start], *tests()[where])
+        ("narrow", "1", name, where, None): nb.accuracy_of(starts[start], *test_sets()[where])
         for name, start in (("zero-shot", "sentences"), ("probe", "probe"))
         for where in ("narrow", "ordinary")
     }

@@ -1,4 +1,4 @@
-"""Notebook 10, sections on overlap: a detector of copies, and how much planted copies of test images flatter."""
+"""Notebook 10, sections on overlap: a detector of copies, and how much copies of test images raise the accuracy."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ SHARES, EPOCHS = (0.01, 0.03, 0.1, 0.3), (4, 8, 16, 32)
 
 
 def raw(images: torch.Tensor) -> torch.Tensor:
+    """The pixels (N, 3, S, S) as unit vectors (N, 3·S·S), the mean of each image subtracted."""
     x = images.float().flatten(1)
     return F.normalize(x - x.mean(dim=1, keepdim=True), dim=1)
 
@@ -39,7 +40,7 @@ def detector(seed: int) -> dict[str, Any]:
 def accuracies(
     share: float, *, seed: int, epochs: tuple[int, ...], copies: int = 1, found: Any = None
 ) -> dict[str, Any]:
-    """Epochs -> accuracy on the planted images, the others and all; `found(train, test)` says which images look planted."""
+    """Epochs -> accuracy on planted test images, the others and all; `found(train, test)` is the detector's guess."""
     images, captions, test, labels, known = notebook.with_plants(share, seed=seed, copies=copies)
     splits = {"overlap": known, "clean": ~known}
     out = {}
@@ -60,7 +61,7 @@ def accuracies(
 
 
 def flattery(seed: int) -> dict[str, Any]:
-    """Share of the test images that is planted -> accuracies, as truth and the detector split them."""
+    """Share of planted test images -> accuracies, split by the ground truth and by the detector."""
     trained = notebook.train_detector(notebook.pixels_of(notebook.single_scenes("train", 2000, 100 + seed)), seed=seed)
     base = notebook.pixels_of(notebook.single_scenes("train", 1000, seed))
     threshold = notebook.choose_threshold(*notebook.known_pairs(trained, "val", base, seed=seed))
@@ -73,17 +74,17 @@ def flattery(seed: int) -> dict[str, Any]:
 
 
 def copies(seed: int) -> dict[str, Any]:
-    """Copies of each planted image -> accuracies; 3 % of the test images are planted."""
+    """Number of copies of each planted image -> accuracies; 3 % of the test images are planted."""
     return {str(n): accuracies(0.03, seed=seed, epochs=(32,), copies=n) for n in (4, 10)}
 
 
-def SMALLEST() -> dict[tuple, float]:
+def spot_check() -> dict[tuple, float]:
     found = accuracies(0.1, seed=0, epochs=(4,))["4"]
     return {("flattery", "0.1", "4", name, None): found[name] for name in ("all", "clean")}
 
 
 PARTS = {"detector": detector, "flattery": flattery, "copies": copies}
-TOLERANCE = 0.02  # two threads add in another order than one
+TOLERANCE = 0.02  # sums, and so the last digits, depend on the number of threads
 
 if __name__ == "__main__":
     common.main(__file__, PARTS)

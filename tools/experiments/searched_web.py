@@ -1,8 +1,8 @@
 """Notebook 10: a web of captioned shapes with Zipf's frequencies, searched query by query with a cap.
 
-Every run has the same number of steps, and the same number of pairs where the search finds as many; accuracies are
-zero-shot on as many new images of each of the 64 pairs of a color and a shape.  The learning rate was chosen on other
-images (part "rates": the best mean of both sets), once for all.
+Every run has the same number of steps, and the same number of pairs if the search finds that many.  Accuracies are
+zero-shot, on new images, equally many of each of the 64 pairs of a color and a shape.  All runs have the same learning
+rate, chosen on validation images (part "rates": the best mean over both training sets).
 """
 
 from typing import Any
@@ -13,14 +13,15 @@ import numpy as np
 notebook = common.from_notebook("10_where_pairs_come_from")
 WEB, PAIRS, STEPS, RATE = 60_000, 6_000, 800, 3e-3
 EXPONENT = 1.1
-CAPS = (10, 30, 100, 300, 1000, None)
-TEST, VALIDATION = 1, 2  # seeds of the images that are asked about
+CAPS = {"10": 10, "30": 30, "100": 100, "300": 300, "1000": 1000, "none": None}
+CAP_OR_NONE = {"100": 100, "none": None}
+TEST, VALIDATION = 1, 2  # seeds of the evaluation images
 
 
 def found(
     cap: int | None, seed: int, *, exponent: float = EXPONENT, pairs: int = PAIRS, size: int = WEB
 ) -> tuple[np.ndarray, Any]:
-    """The kinds by rank, and `pairs` scenes at random of those that a search with `cap` finds."""
+    """The kinds by rank, and a random sample of `pairs` of the scenes that a search with `cap` finds."""
     by_rank, web = notebook.shapes_web(size, exponent, seed)
     rows = np.arange(size)
     if cap is not None:
@@ -34,19 +35,20 @@ def accuracies(by_rank: np.ndarray, scenes: Any, seed: int, *, on: int = TEST, *
 
 
 def caps(seed: int) -> dict[str, Any]:
+    """Cap -> number of pairs, repeats of each in training, shares of head, middle and tail, accuracies."""
     results = {}
-    for cap in CAPS:
+    for name, cap in CAPS.items():
         by_rank, scenes = found(cap, seed)
         counts = notebook.counted(scenes, by_rank, np.arange(len(scenes.index)))
-        shares = {name: counts[rows].sum() / counts.sum() for name, rows in notebook.GROUPS.items()}
+        shares = {group: counts[rows].sum() / counts.sum() for group, rows in notebook.GROUPS.items()}
         about = {"pairs": counts.sum(), "repeats": 64 * STEPS / counts.sum(), "share": shares}
-        results[str(cap or "none")] = {**about, "accuracy": accuracies(by_rank, scenes, seed)}
+        results[name] = {**about, "accuracy": accuracies(by_rank, scenes, seed)}
     return results
 
 
 def alike(seed: int) -> dict[str, Any]:
-    """Equal captions in a batch count as right answers of each other."""
-    return {str(cap or "none"): accuracies(*found(cap, seed), seed, alike=True) for cap in (100, None)}
+    """Equal captions in a batch count as positives of each other."""
+    return {name: accuracies(*found(cap, seed), seed, alike=True) for name, cap in CAP_OR_NONE.items()}
 
 
 def more(seed: int) -> dict[str, Any]:
@@ -56,17 +58,17 @@ def more(seed: int) -> dict[str, Any]:
 
 def longer(seed: int) -> dict[str, Any]:
     """Twice the steps."""
-    return {str(cap or "none"): accuracies(*found(cap, seed), seed, steps=2 * STEPS) for cap in (100, None)}
+    return {name: accuracies(*found(cap, seed), seed, steps=2 * STEPS) for name, cap in CAP_OR_NONE.items()}
 
 
 def exponents(seed: int) -> dict[str, Any]:
-    """A web that is less uneven: the first kind is ten times as frequent as the last."""
-    return {"0.55": {str(cap or "none"): accuracies(*found(cap, seed, exponent=0.55), seed) for cap in (100, None)}}
+    """A less uneven web: the most frequent kind is ten times as frequent as the rarest."""
+    return {"0.55": {name: accuracies(*found(cap, seed, exponent=0.55), seed) for name, cap in CAP_OR_NONE.items()}}
 
 
 def rates(seed: int) -> dict[str, Any]:
     """Accuracy over all kinds on the validation images."""
-    sets = {str(cap or "none"): found(cap, seed) for cap in (100, None)}
+    sets = {name: found(cap, seed) for name, cap in CAP_OR_NONE.items()}
     return {
         f"{rate:g}": {name: accuracies(*of, seed, on=VALIDATION, rate=rate)["all"] for name, of in sets.items()}
         for rate in (1.5e-3, 3e-3, 6e-3)
@@ -74,7 +76,7 @@ def rates(seed: int) -> dict[str, Any]:
 
 
 def short(seed: int) -> dict[str, Any]:
-    """What the search finds, and the first losses."""
+    """The counts of the kinds that the search finds in a small web, and the losses of the first 15 steps."""
     by_rank, scenes = found(30, seed, size=10_000)
     _, losses = notebook.train_tiny(scenes.take(slice(0, 1000)), steps=15, seed=seed, rate=RATE)
     counts = notebook.counted(scenes, by_rank, np.arange(len(scenes.index)))
@@ -93,7 +95,7 @@ PARTS = {
 TOLERANCE = 2e-3
 
 
-def SMALLEST() -> dict[tuple, float]:
+def spot_check() -> dict[tuple, float]:
     again = short(0)
     return {
         ("short", "counts", 0): again["counts"][0],

@@ -1,12 +1,12 @@
-"""Why contrastive? (notebook 09; paper, section 2.3 and figure 2): objectives compared by zero-shot accuracy over images.
+"""Why contrastive? (notebook 09; paper, section 2.3, figure 2): zero-shot accuracy of objectives over images processed.
 
 The parts, in the order in which they depend on each other; all numbers are fractions of 1 except seconds:
 
     learning_rates   objective -> rate -> accuracy on the validation images after 8,192 images; RATES holds the choices
     curves           objective -> accuracy at MARKS, "seconds" of CPU per 1,000 images
-    wording          how captions are worded -> objective -> accuracy at MARKS (contrast to 16,384, the others to 32,768)
+    wording          how captions are worded -> objective -> accuracy at MARKS (contrast to 16,384, others to 32,768)
 
-Run with OMP_NUM_THREADS=1: the sums, and so the last digits, depend on the number of threads.  Seconds differ in each run.
+Run with OMP_NUM_THREADS=1: sums, and so the last digits, depend on the number of threads.
 """
 
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import Any
 
 import common
 
-N = common.from_notebook("09_why_contrastive")
+notebook = common.from_notebook("09_why_contrastive")
 MARKS = [2048, 4096, 8192, 16384, 32768, 65536, 131072]
 LENGTH = {"bag of words, one-vs-all": 6, "caption, image as first token": 7}  # of the curves; the others stop at 32,768
 GRID = (3.75e-4, 7.5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2)
@@ -37,19 +37,20 @@ RIVALS = ("contrast, bag of words", "bag of words, softmax", "caption, image in 
 
 @lru_cache(maxsize=1)  # the part "wording" goes through its worlds one after the other
 def world(wording: str = "", test: str = "test") -> Any:
-    return N.World(captions=N.wording(**WORDINGS[wording]), test=test) if wording else N.World(test=test)
+    captions = {"captions": notebook.wording(**WORDINGS[wording])} if wording else {}
+    return notebook.World(test=test, **captions)
 
 
 def run(name: str, marks: list[int], *, seed: int, rate: float = 0.0, **of_world: str) -> Any:
     rate = rate or RATES[name]
-    return N.train(N.OBJECTIVES[name], world(**of_world), rate=rate, marks=marks, seed=seed)
+    return notebook.train(notebook.OBJECTIVES[name], world(**of_world), rate=rate, marks=marks, seed=seed)
 
 
 def marks_of(name: str) -> list[int]:
     return MARKS[: LENGTH.get(name, 5)]
 
 
-def knob_marks(name: str) -> list[int]:  # contrast needs fewer images
+def wording_marks(name: str) -> list[int]:  # contrast needs fewer images
     return MARKS[:4] if name.startswith("contrast") else MARKS[:5]
 
 
@@ -57,12 +58,12 @@ def learning_rates(seed: int) -> dict[str, Any]:
     def search(name: str) -> dict[str, float]:
         return {f"{rate:g}": run(name, [8192], seed=seed, rate=rate, test="val").accuracy[0] for rate in GRID}
 
-    return {name: search(name) for name in N.OBJECTIVES}
+    return {name: search(name) for name in notebook.OBJECTIVES}
 
 
 def curves(seed: int) -> dict[str, Any]:
     results = {}
-    for name in N.OBJECTIVES:
+    for name in notebook.OBJECTIVES:
         marks = marks_of(name)
         found = run(name, marks, seed=seed)
         results[name] = {"accuracy": found.accuracy, "seconds": 1000 * found.seconds / marks[-1]}
@@ -71,16 +72,16 @@ def curves(seed: int) -> dict[str, Any]:
 
 def wording(seed: int) -> dict[str, Any]:
     return {
-        words: {name: run(name, knob_marks(name), seed=seed, wording=words).accuracy for name in RIVALS}
+        words: {name: run(name, wording_marks(name), seed=seed, wording=words).accuracy for name in RIVALS}
         for words in WORDINGS
     }
 
 
 PARTS = {"learning_rates": learning_rates, "curves": curves, "wording": wording}
-TOLERANCE = 0.03  # another number of threads moves the accuracy after 32 steps by about 0.01
+TOLERANCE = 0.03  # the number of threads changes the accuracy after 32 steps by about 0.01
 
 
-def SMALLEST() -> dict[tuple, float]:
+def spot_check() -> dict[tuple, float]:
     """The first point of two curves."""
     names = ("contrast, bag of words", "bag of words, softmax")
     return {("curves", name, "accuracy", 0): run(name, MARKS[:1], seed=0).accuracy[0] for name in names}

@@ -1,4 +1,4 @@
-"""Checks of notebook 10: a group's share among the images that are nearest to a text."""
+"""The check of notebook 10 on a group's share among the images nearest to a text."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,12 @@ def too_many(function: Callable) -> None:
         return
     top, everywhere = 2 / 3, 4 / 10
     mistakes = {
-        "that is the share among the top: divide it by the group's share in all images": top,
+        "that is the share among the top: divide it by the group's share of all images": top,
         "that is the difference of the two shares: divide": top - everywhere,
-        "the quotient is turned over: the share among the top comes first": everywhere / top,
+        "the ratio is inverted: the share among the top is the numerator": everywhere / top,
         "these are the k *lowest* cosines: sort from the highest down": 0.0,
         "you took the first k images, not the k nearest": (1 / 3) / everywhere,
-        "that is how much of the group is among the top: divide by k, not by the size of the group": 2 / 4,
-        "that is the number of the group among the top, not its share": 2 / everywhere,
+        "that is the part of the group that is among the top: divide by k, not by the size of the group": 2 / 4,
+        "you took the number of the group's images among the top, not their share: divide it by k": 2 / everywhere,
     }
     judge_number(answer, torch.tensor(top / everywhere), {k: torch.tensor(v) for k, v in mistakes.items()})

@@ -44,13 +44,13 @@ def where_gained(function: Callable) -> None:
                 "divide by the number of all pictures, not by that of each group": [0.75, 0.0],
                 "these are counts: divide by the number of pictures": [3.0, 0.0],
                 "that is the accuracy after: subtract the one before": [0.375, 0.375],
-                "a picture that was right and is wrong now counts, too: as a loss": [0.375, 0.125],
+                "a picture that was right and is now wrong counts as a loss: subtract it": [0.375, 0.125],
             },
         ),
         (
             ([-1, 1], [0, 0], [0, 1]),
             [0.5, -0.5],
-            {"a loss is negative: the first example may cost an answer": [0.5, 0.5]},
+            {"a loss is negative: don't take the absolute value": [0.5, 0.5]},
         ),
     ]
 

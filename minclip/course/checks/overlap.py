@@ -1,4 +1,4 @@
-"""Checks of notebook 10: what copies of test images add to an accuracy."""
+"""The check of notebook 10 on what copies of test images add to an accuracy."""
 
 from collections.abc import Callable
 
@@ -17,12 +17,13 @@ def flattery(function: Callable) -> None:
         return
     everything, copies, clean = 7 / 10, 3 / 4, 4 / 6
     mistakes = {
-        "that is how much easier the copies are: only 4 of the 10 images are copies": copies - clean,
+        "that is the accuracy on copies minus that on clean images: compare *all* images with clean ones": copies
+        - clean,
         "that is the accuracy on the copies minus that on all: compare all with the clean images": copies - everything,
-        "the sign is turned: all minus clean, which is positive if the copies help": clean - everything,
-        "you took away the right answers but not the images: divide by the number of clean images": 7 / 10 - 4 / 10,
+        "the sign is reversed: all minus clean is positive if the copies help": clean - everything,
+        "you left out only the copies' right answers: divide by the number of clean images": 7 / 10 - 4 / 10,
         "that is the accuracy on the clean images: subtract it from the accuracy on all": clean,
-        "that is the share of the copies: it only bounds the difference": 4 / 10,
-        "that is in points: return a fraction of 1": 100 * (everything - clean),
+        "that is the share of copies, an upper bound of the difference": 4 / 10,
+        "that is in percentage points: return a fraction of 1": 100 * (everything - clean),
     }
     judge_number(answer, torch.tensor(everything - clean), {k: torch.tensor(v) for k, v in mistakes.items()})

@@ -32,10 +32,8 @@ def pmi(function: Callable) -> None:
             "that is the logarithm of the pair's probability alone: divide by the words' probabilities": math.log2(
                 both / total
             ),
-            "the ratio is upside down: the pair's probability belongs above the line": -math.log2(ratio),
-            "that is how likely the second word is after the first: divide by the second's probability, too": math.log2(
-                both / first
-            ),
+            "the ratio is inverted: the pair's probability belongs in the numerator": -math.log2(ratio),
+            "that is log2 of P(second | first): divide by the second word's probability, too": math.log2(both / first),
         }
         right = round(math.log2(ratio), 3)
         wrong = {name: round(value, 3) for name, value in mistakes.items() if round(value, 3) != right}
@@ -47,28 +45,27 @@ def pmi(function: Callable) -> None:
 
 
 def capped_search(function: Callable) -> None:
-    """`function(found, cap)` should be the rows that the queries found, `cap` a query at most, sorted, each once."""
+    """`function(found, cap)` should be the rows that the queries found, at most `cap` of each, sorted, each once."""
 
     def listed(found: dict, cap: int) -> object:
         answer = function(found, cap)
         return answer.tolist() if isinstance(answer, np.ndarray) else answer
 
-    last = "take the first rows of each query: rows[:cap]"
-    twice = "a row that two queries found is one pair, not two: count it once"
+    twice = "a row that two queries find is one pair: list it once"
     cases = [
         (
             ({"red": [2, 3, 4, 9], "star": [0, 2, 5], "red star": [2]}, 2),
             [0, 2, 3],
             {
-                "nothing is cut off: take `cap` rows of each query at most": [0, 2, 3, 4, 5, 9],
+                "there is no cap: take at most `cap` rows of each query": [0, 2, 3, 4, 5, 9],
                 twice: [2, 3, 0, 2, 2],
-                f"{twice}; it is sorted already": [0, 2, 2, 2, 3],
+                f"{twice} (they are sorted)": [0, 2, 2, 2, 3],
                 "cap each query's rows, not the union of all": [0, 2],
-                last: [2, 4, 5, 9],
-                "in order, please: sort the rows": [2, 3, 0],
+                "these are the last rows of each query: take the first, rows[:cap]": [2, 4, 5, 9],
+                "the rows are right, but not in order: sort them": [2, 3, 0],
                 "that is a set: return a sorted list": {0, 2, 3},
-                "these are one too many: rows[:cap] has exactly `cap`": [0, 2, 3, 4, 5],
-                "these are one too few: rows[:cap] has exactly `cap`": [0, 2],
+                "that is one row too many per query: rows[:cap] has `cap`": [0, 2, 3, 4, 5],
+                "that is one row too few per query: rows[:cap] has `cap`": [0, 2],
             },
         ),
         (({"ring": [1, 7], "heart": []}, 3), [1, 7], {}),

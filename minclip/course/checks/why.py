@@ -1,37 +1,35 @@
-"""Checks of notebook 09."""
+"""Checks of notebook 09: smoothing, a sentence's log-likelihood, and the images needed for an accuracy."""
 
 from collections.abc import Callable
 
 import torch
 
-from .judging import NOT_ATTEMPTED, judge_number, judge_tensor, run
+from .judging import NOT_ATTEMPTED, judge_cases, judge_number, judge_tensor, run
 
 
 def jelinek_mercer(function: Callable) -> None:
     """`function(observed, weight)` should mix an n-gram's estimates, highest order first, with the lower orders."""
-    answers = [run(function, list(observed), weight) for observed, weight in MIXED]
-    if NOT_ATTEMPTED in [answer for answer in answers if isinstance(answer, str)]:
-        print(NOT_ATTEMPTED)
-        return
-    for (observed, weight), answer in zip(MIXED, answers):
-        found = _number(answer)
-        for name, wrong in {
+
+    def rounded(observed: tuple[float, ...], weight: float) -> object:
+        answer = run(function, list(observed), weight)
+        return answer if answer is NOT_ATTEMPTED else round(_number(answer), 5)
+
+    def case(observed: tuple[float, ...], weight: float) -> tuple:
+        mistakes = {
             "the lowest order has nothing below it: take its estimate as it is": _mixed(observed, weight, last=weight),
             "`weight` belongs to the higher order, 1 − weight to all that is below it": _mixed(observed, 1 - weight),
             "the list begins with the highest order: start from its end": _mixed(observed[::-1], weight),
             "that is the highest order alone: an n-gram never seen would have probability 0": observed[0],
             "that is the lowest order alone: mix the higher ones in": observed[-1],
-            "that is the mean of all orders: each order gets `weight`, all below it share 1 − weight": sum(observed)
-            / len(observed),
-        }.items():
-            if abs(found - wrong) < 1e-6 < abs(wrong - _mixed(observed, weight)):
-                raise AssertionError(name)
-        if abs(found - _mixed(observed, weight)) > 1e-6:
-            raise AssertionError(f"for {observed}, {weight}: got {found:.4f}, expected {_mixed(observed, weight):.4f}")
-    print("right!")
+        }
+        mean = "that is the mean of all orders: each order gets `weight`, all below it share 1 − weight"
+        mistakes[mean] = sum(observed) / len(observed)
+        right = round(_mixed(observed, weight), 5)
+        wrong = {name: round(value, 5) for name, value in mistakes.items() if round(value, 5) != right}
+        return (observed, weight), right, wrong
 
-
-MIXED = [((0.0, 0.3, 0.1), 0.75), ((0.4, 0.1), 0.8), ((0.9, 0.5, 0.2, 0.05), 0.6), ((0.25,), 0.9)]
+    cases = [((0.0, 0.3, 0.1), 0.75), ((0.4, 0.1), 0.8), ((0.9, 0.5, 0.2, 0.05), 0.6), ((0.25,), 0.9)]
+    judge_cases(rounded, [case(*given) for given in cases])
 
 
 def _mixed(observed: tuple[float, ...], weight: float, last: float = 1.0) -> float:
@@ -58,11 +56,11 @@ def sentence_score(function: Callable) -> None:
     word = ids > 1
     right = (each * word).sum(dim=1)
     mistakes = {
-        "padding is no word: leave out the places where ids is 0": each.sum(dim=1),
-        "the end symbol (1) is no word of the class: leave it out, too": (each * (ids > 0)).sum(dim=1),
+        "padding is not a word: leave out the places where ids is 0": each.sum(dim=1),
+        "the end symbol (1) is not a word of the class: leave it out, too": (each * (ids > 0)).sum(dim=1),
         "that is the mean over the words: the log of a product is the sum": right / word.sum(dim=1),
         "that is the likelihood: stay with logarithms, and add them": right.exp(),
-        "that adds probabilities: add their logarithms": (each.exp() * word).sum(dim=1),
+        "that is the sum of the probabilities: add their logarithms": (each.exp() * word).sum(dim=1),
         "a log-likelihood is negative: yours has the sign of a loss": -right,
     }
     judge_tensor(function, (log_p.clone(), ids.clone()), right, mistakes=mistakes)

@@ -1,4 +1,4 @@
-"""Plots of notebook 10 on bias: fractions with their spread, row by row, for several groups."""
+"""The plot of notebook 10 for results over seeds: a row for each case, several groups in it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,10 @@ def row_spread(
     digits: int = 0,
     percent: bool = True,
 ) -> Figure:
-    """A row for each name, and in it for each of `series` its mean as a mark and ± std as a bar, with the number."""
+    """A row for each name, and in it for each of `series`, (mean, std), a mark with its number and a whisker of ± std.
+
+    With `percent`, the values are fractions of 1.
+    """
     unit = 100 if percent else 1
     figure = new_figure(7.5, (0.16 * len(series) + 0.2) * len(names) + 1.2)
     axis = axes_grid(figure)[0, 0]

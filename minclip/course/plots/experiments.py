@@ -1,6 +1,7 @@
-"""Results of the paper's experiments in miniature: curves over seeds, and a note on where the figures come from."""
+"""Results of experiments: curves with their spread over seeds, and a note on where the numbers come from."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from ..setup import PALETTE
 from .base import axes_grid, new_figure
 
-DASHES = ("-", "--", "-.", ":")
+DASHES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 MARKS = "osD^vPX*"
 
 
@@ -18,6 +19,12 @@ def noted(figure: Figure, note: str) -> Figure:
     return figure
 
 
+def curve_style(number: int, markersize: float = 5) -> dict[str, Any]:
+    """Color, dashes and marks of a figure's curve `number`, from 0."""
+    i, dash, mark = number % len(PALETTE), number % len(DASHES), number % len(MARKS)
+    return {"color": PALETTE[i], "linestyle": DASHES[dash], "marker": MARKS[mark], "markersize": markersize}
+
+
 def growth(
     x: Sequence[float],
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -25,33 +32,20 @@ def growth(
     *,
     note: str,
     ticks: Sequence[str] = (),
-    reach: float | None = None,
-    chance: float | None = None,
     xlabel: str = "images processed",
     ylabel: str = "zero-shot accuracy, %",
 ) -> Figure:
     """Fractions of 1 over `x`, on a logarithmic axis: for each of `curves` its (mean, std) as a line with a band.
 
-    `ticks` are the labels of `x`; `reach` and `chance` are horizontal lines; `note` says "live: …" or "stored: …".
+    A curve may be shorter than `x`.  `ticks` are the labels of `x`; `note` says "live: …" or "stored: …".
     """
     figure = new_figure(7.5, 4)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (mean, spread)) in enumerate(curves.items()):
         mean, spread = 100 * np.asarray(mean), 100 * np.asarray(spread)
-        color = PALETTE[i % len(PALETTE)]
-        axis.fill_between(x[: len(mean)], mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
-        style = {"linestyle": DASHES[i % len(DASHES)], "marker": MARKS[i % len(MARKS)], "markersize": 5}
-        axis.plot(x[: len(mean)], mean, color=color, label=name, **style)
-    for level, name in ((reach, "the accuracy to reach"), (chance, "chance")):
-        if level is not None:
-            axis.axhline(100 * level, color="black", linestyle=":" if name == "chance" else "--", linewidth=1)
-            axis.annotate(
-                f"{name}, {100 * level:.3g} %",
-                (0.01, 100 * level),
-                xycoords=("axes fraction", "data"),
-                va="bottom",
-                fontsize=8,
-            )
+        style = curve_style(i)
+        axis.fill_between(x[: len(mean)], mean - spread, mean + spread, color=style["color"], alpha=0.2, linewidth=0)
+        axis.plot(x[: len(mean)], mean, label=name, **style)
     axis.set_xscale("log", base=2)
     axis.set_xticks(x, ticks or [f"{value:g}" for value in x])
     axis.minorticks_off()

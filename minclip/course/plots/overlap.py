@@ -1,4 +1,4 @@
-"""Plots of notebook 10 on copies between training and test: image pairs by threshold, confidence intervals."""
+"""Plots of notebook 10 on copies of test images: image pairs by threshold, confidence intervals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -53,9 +53,8 @@ def threshold_pairs(
     for axis in axes.flat:
         axis.set_axis_off()
     for place, row in enumerate(rows, start=shown - min(first, shown)):
-        for axis, images, text in zip(
-            axes[:, place], pairs, ("", f"{cosines[row]:.3f} {'copy' if known[row] else 'other'}")
-        ):
+        texts = ("", f"{cosines[row]:.3f} {'copy' if known[row] else 'other'}")
+        for axis, images, text in zip(axes[:, place], pairs, texts):
             axis.set_axis_on()
             show_image(axis, images[row], text, width=10)
     bottom.suptitle("left: just below the threshold · right: just above · test image over its neighbor", fontsize=9)
@@ -63,24 +62,16 @@ def threshold_pairs(
     return figure
 
 
-def intervals(
-    rows: Mapping[str, tuple[float, float, float]], *, line: float, title: str = "", line_name: str = "clean"
-) -> Figure:
-    """For each row the middle, low and high of a confidence interval (fractions of 1), and a vertical `line`."""
+def intervals(rows: Mapping[str, tuple[float, float, float]], *, line: float, title: str = "") -> Figure:
+    """For each row (accuracy, low and high end of its confidence interval), fractions of 1; `line` is that on clean."""
     figure = new_figure(7.5, 0.42 * len(rows) + 1.3)
     axis = axes_grid(figure)[0, 0]
     for place, (middle, low, high) in enumerate(100 * np.array([*rows.values()])):
         axis.plot([low, high], [place, place], color=PALETTE[0], linewidth=3, solid_capstyle="butt", alpha=0.5)
         axis.plot(middle, place, MARKS[place % len(MARKS)], color=PALETTE[0], markersize=8)
-        axis.annotate(
-            f"{middle:.1f} ({low:.1f} to {high:.1f})",
-            (high, place),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-    axis.axvline(100 * line, color=PALETTE[5], linestyle="--", linewidth=1.5, label=f"{line_name}, {100 * line:.1f}")
+        text = f"{middle:.1f} ({low:.1f} to {high:.1f})"
+        axis.annotate(text, (high, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.axvline(100 * line, color=PALETTE[5], linestyle="--", linewidth=1.5, label=f"clean, {100 * line:.1f}")
     axis.set_yticks(range(len(rows)), [*rows], fontsize=9)
     axis.set(xlabel="accuracy, %", title=title, ylim=(len(rows) - 0.4, -0.6))
     axis.margins(x=0.25)

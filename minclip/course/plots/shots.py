@@ -24,7 +24,7 @@ def c_curve(validated: Mapping[float, float], chosen: float, title: str = "") ->
 
 
 def margins(names: Sequence[str], mean: Sequence[float], spread: Sequence[float], *, title: str, note: str) -> Figure:
-    """A bar for each name, the largest first: differences in accuracy (fractions of 1), in points, with their std."""
+    """A bar for each name, the largest on top: differences in accuracy (fractions of 1), in points, with their std."""
     figure = new_figure(7.5, 0.33 * len(names) + 1.3)
     axis = axes_grid(figure)[0, 0]
     order = np.argsort(mean)
@@ -45,7 +45,7 @@ def margins(names: Sequence[str], mean: Sequence[float], spread: Sequence[float]
 def crossings(values: Mapping[str, float | None], *, most: Mapping[str, float], title: str, note: str) -> Figure:
     """Labeled images per class that match zero-shot, by task, on a logarithmic axis.
 
-    A value of None means that the probe never reached it, with up to `most[task]` images: hatched, with ">".
+    None, drawn hatched with ">", means that the probe doesn't reach zero-shot with up to `most[task]` images per class.
     """
     figure = new_figure(7.5, 0.33 * len(values) + 1.3)
     axis = axes_grid(figure)[0, 0]
@@ -101,7 +101,7 @@ def narrow_panels(
     title: str,
     note: str,
 ) -> Figure:
-    """A panel for each test set, and in it for each way to learn (mean, std) of the accuracies by k, in percent."""
+    """A panel for each test set, and in it for each way to learn (mean, std) by k, fractions of 1, as a line."""
     figure = new_figure(3.1 * len(panels), 3.9)
     axes = axes_grid(figure, 1, len(panels), sharey=True)[0]
     for axis, (test, curves) in zip(axes, panels.items()):

@@ -1,6 +1,7 @@
-"""Where the pairs come from: sizes of data sets, pairs of words, how often each kind occurs before and after a cap."""
+"""Plots of notebook 10 on the search: sizes of data sets, pairs of words, pairs of each kind before and after a cap."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,16 +9,15 @@ from matplotlib.ticker import NullFormatter
 
 from ..setup import PALETTE
 from .base import axes_grid, new_figure
-from .experiments import MARKS, noted
+from .experiments import curve_style, noted
 
-DASHES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 HATCHES = ("", "///", "xx", "..")
 WHITE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 GROUPS = {"head": (0, 8), "middle": (8, 32), "tail": (32, 64)}  # ranks [first, last) of the 64 kinds
 
 
 def data_sizes(sizes: Mapping[str, tuple[float, str]], title: str = "", *, note: str, marked: str = "") -> Figure:
-    """A bar for each data set on a logarithmic axis; `sizes` are name -> (number, the same in words)."""
+    """A bar for each data set on a logarithmic axis; `sizes` are name -> (number of images, the number in words)."""
     figure = new_figure(7.5, 0.42 * len(sizes) + 1.1)
     axis = axes_grid(figure)[0, 0]
     for row, (name, (number, words)) in enumerate(sizes.items()):
@@ -32,7 +32,7 @@ def data_sizes(sizes: Mapping[str, tuple[float, str]], title: str = "", *, note:
 def word_pairs(
     counts: Sequence[float], pmi: Sequence[float], names: Mapping[int, str], *, title: str = "", threshold: float
 ) -> Figure:
-    """A dot for each pair of neighboring words: how often it occurs and its PMI; `names` are index -> label."""
+    """A dot for each pair of neighboring words: its count and its PMI in bits; `names` are index -> label."""
     figure = new_figure(7.5, 4.2)
     axis = axes_grid(figure)[0, 0]
     counts, pmi = np.asarray(counts), np.asarray(pmi)
@@ -41,25 +41,17 @@ def word_pairs(
         axis.scatter(counts[rows], pmi[rows], s=18, color=color, marker=mark, label="kept" if above else "not kept")
     axis.axhline(threshold, color="black", linestyle="--", linewidth=1)
     for index, name in names.items():
-        axis.annotate(
-            f"“{name}”",
-            (counts[index], pmi[index]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            bbox=WHITE,
-        )
+        style = {"textcoords": "offset points", "va": "center", "fontsize": 8.5, "bbox": WHITE}
+        axis.annotate(f"“{name}”", (counts[index], pmi[index]), (6, 0), **style)
     axis.set(xscale="log", xlabel="how often the pair occurs", ylabel="PMI, bits", title=title)
     axis.legend(loc="lower right", fontsize=9)
     return figure
 
 
-def _counts_by_rank(axis: object, curves: Mapping[str, Sequence[float]]) -> None:
+def _counts_by_rank(axis: Any, curves: Mapping[str, Sequence[float]]) -> None:
     for i, (name, counts) in enumerate(curves.items()):
         ranks = np.arange(len(counts))
-        style = {"linestyle": DASHES[i % len(DASHES)], "marker": MARKS[i % len(MARKS)], "markersize": 3.5}
-        axis.plot(1 + ranks, np.maximum(counts, 0.7), color=PALETTE[i % len(PALETTE)], label=name, **style)
+        axis.plot(1 + ranks, np.maximum(counts, 0.7), label=name, **curve_style(i, markersize=3.5))
     shown = [rank for rank in (0, 1, 3, 7, 15, 31, 63) if rank < len(counts)]
     axis.set(xscale="log", yscale="log", xlabel="kind, by its frequency on the web (0 is the most frequent)")
     axis.set_xticks([1 + rank for rank in shown], [str(rank) for rank in shown])
@@ -68,7 +60,7 @@ def _counts_by_rank(axis: object, curves: Mapping[str, Sequence[float]]) -> None
 
 
 def counts_by_rank(curves: Mapping[str, Sequence[float]], title: str = "") -> Figure:
-    """How many pairs there are of each kind, the most frequent first: a line for each of `curves`, on two log axes."""
+    """The number of pairs of each kind, the most frequent first: a line for each of `curves`, on two log axes."""
     figure = new_figure(7.5, 4)
     axis = axes_grid(figure)[0, 0]
     _counts_by_rank(axis, curves)
@@ -78,7 +70,7 @@ def counts_by_rank(curves: Mapping[str, Sequence[float]], title: str = "") -> Fi
 
 
 def before_and_after(before: Sequence[float], after: Sequence[float], title: str = "") -> Figure:
-    """Pairs of each of 64 kinds before and after the cap, and the shares of head, middle and tail."""
+    """Numbers of pairs (64,) of each kind before and after the cap, and the shares of head, middle and tail."""
     figure = new_figure(9.5, 3.6)
     axis, shares = axes_grid(figure, 1, 2, gridspec_kw={"width_ratios": [3, 2]})[0]
     curves = {"on the web": np.asarray(before), "found": np.asarray(after)}
@@ -107,9 +99,8 @@ def grouped_bars(
     title: str = "",
     *,
     note: str,
-    ylabel: str = "zero-shot accuracy, %",
 ) -> Figure:
-    """Fractions of 1: for each group a bar for each of `series`, (mean, std), with the std as a whisker, 0 for none."""
+    """For each group a bar for each of `series`, (mean, std) as fractions of 1; whiskers of ± std if one is not 0."""
     figure = new_figure(7.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     width = 0.8 / len(series)
@@ -121,6 +112,6 @@ def grouped_bars(
         for place, value, over in zip(x, mean, spread):
             axis.text(place, value + over + 1, f"{value:.0f}", ha="center", fontsize=9)
     axis.set_xticks(range(len(groups)), groups)
-    axis.set(ylim=(0, 108), ylabel=ylabel, title=title)
+    axis.set(ylim=(0, 108), ylabel="zero-shot accuracy, %", title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)

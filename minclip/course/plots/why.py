@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..setup import PALETTE
 from .base import axes_grid, faint, new_figure, show_image
-from .experiments import DASHES, MARKS, noted
+from .experiments import DASHES, MARKS, curve_style, noted
 
 Spread = tuple[Sequence[float], Sequence[float]]
 ROLES = {"given": "#e8e8e8", "predicted": faint(PALETTE[1]), "chosen": faint(PALETTE[2]), "other": "#ffffff"}
@@ -32,22 +32,19 @@ def what_each_predicts(image: np.ndarray, rows: Sequence[tuple[str, Sequence[tup
             axis.text(x + wide / 2 - 0.6, y, text, va="center", ha="center", fontsize=9, bbox=box)
             x += wide + 0.6
     x = 33.0
-    for role, name in (
-        ("given", "given, too"),
-        ("predicted", "to predict"),
-        ("chosen", "to choose"),
-        ("other", "other choices"),
-    ):
+    meanings = {"given": "given, too", "predicted": "to predict", "chosen": "to choose", "other": "other choices"}
+    for role, name in meanings.items():
         axis.text(x, -0.75, name, fontsize=8, va="center", bbox={"facecolor": ROLES[role], "edgecolor": "#555555"})
         x += 16
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 
 
-def reach(
-    names: Sequence[str], levels: Mapping[str, Spread], title: str, *, note: str, xlabel: str = "images processed"
-) -> Figure:
-    """A row for each of `names`: a mark with a bar (mean ± std) for each of `levels`, on a logarithmic axis."""
+def reach(names: Sequence[str], levels: Mapping[str, Spread], title: str, *, note: str) -> Figure:
+    """A row for each of `names`: for each of `levels` a mark (images) with a whisker (std), on a logarithmic axis.
+
+    Each of `levels` has (means, stds), one for each name; NaN for a level that is not reached.
+    """
     figure = new_figure(8, 0.42 * len(names) + 1.3)
     axis = axes_grid(figure)[0, 0]
     rows = np.arange(len(names))
@@ -65,7 +62,7 @@ def reach(
     axis.set_xticks(ticks, [f"{int(tick) // 1024}k" for tick in ticks])
     axis.minorticks_off()
     axis.grid(axis="x", color="#dddddd", linewidth=0.7)
-    axis.set(title=title, xlabel=xlabel)
+    axis.set(title=title, xlabel="images processed")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)
 
@@ -75,8 +72,7 @@ def over_cost(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], tit
     figure = new_figure(7.5, 3.6)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (seconds, accuracy)) in enumerate(curves.items()):
-        style = {"linestyle": DASHES[i % len(DASHES)], "marker": MARKS[i % len(MARKS)], "markersize": 5}
-        axis.plot(seconds, 100 * np.asarray(accuracy), color=PALETTE[i % len(PALETTE)], label=name, **style)
+        axis.plot(seconds, 100 * np.asarray(accuracy), label=name, **curve_style(i))
     axis.set_xscale("log", base=2)
     ticks = [2.0**k for k in range(-1, 7)]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -87,7 +83,7 @@ def over_cost(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], tit
 
 
 def factors(places: Sequence[str], lines: Mapping[str, Spread], title: str, *, note: str, ylabel: str) -> Figure:
-    """Factors over contrast for each of `places` (settings of a knob): mean ± std for each of `lines`; 1 is dashed."""
+    """Factors relative to contrast for each of `places`, (mean, std) for each of `lines`; 1 is a dashed line."""
     figure = new_figure(8, 3.8)
     axis = axes_grid(figure)[0, 0]
     x, beside = np.arange(len(places)), [(-20, 3), (6, -9)] * len(lines)  # so that labels of close marks stay apart
@@ -108,7 +104,7 @@ def factors(places: Sequence[str], lines: Mapping[str, Spread], title: str, *, n
 def top_answers(
     image: np.ndarray, truth: str, answers: Mapping[str, Sequence[tuple[str, float]]], *, title: str, note: str
 ) -> Figure:
-    """One image, and for each objective its best classes with their probabilities; `truth` is drawn in green."""
+    """One (3, S, S) uint8 image, and for each objective its best classes as (name, probability); `truth` in green."""
     figure = new_figure(3 * len(answers) + 2.2, 2.7)
     picture, *axes = axes_grid(figure, 1, len(answers) + 1)[0]
     show_image(picture, image, truth)

@@ -17,7 +17,7 @@ from ...data.shapes.painting import below, draws
 from ...weights.hub import data_folder
 from .. import glyphs, plots
 
-SEED, BREEDS, QUESTIONS, TRAITS = 69, 12, 12, 3
+SEED, BREEDS, QUESTIONS, TRAITS_NAMED = 69, 12, 12, 3
 ROUNDS = ("the sentences", "the sentences and one example", "the sentences and two examples")
 UNKNOWN = "I don't know"
 
@@ -61,7 +61,7 @@ def new_game() -> Game:
     right = draws(SEED, "game/right", np.arange(QUESTIONS), slots=1)[:, 0] % BREEDS
     of_examples = glyphs.own_traits(np.repeat(breeds, 2, axis=0), seed=SEED).reshape(BREEDS, 2, 7)
     of_questions = glyphs.own_traits(breeds[right], seed=SEED + 1)
-    return Game(breeds, glyphs.named_traits(SEED, BREEDS, traits=TRAITS), of_examples, of_questions, right)
+    return Game(breeds, glyphs.named_traits(SEED, BREEDS, traits=TRAITS_NAMED), of_examples, of_questions, right)
 
 
 def contradictions(
@@ -70,7 +70,7 @@ def contradictions(
     """(3, n, 12): in how many traits a picture with traits `seen` (n, 7) contradicts what a reader knows of each breed.
 
     In round 0 the reader knows the traits that the sentence names, in rounds 1 and 2 also the others of one and two
-    `examples` (12, 2, 7).  Each time it looks at a picture it takes a share `slip` of the traits for other ones.
+    `examples` (12, 2, 7).  Each time it looks at a picture it misreads a share `slip` of the traits.
     """
 
     def look(traits: np.ndarray, stream: str) -> np.ndarray:
@@ -89,14 +89,14 @@ def contradictions(
 def simulated_reader(
     seen: np.ndarray, *, breeds: np.ndarray, named: np.ndarray, examples: np.ndarray, slip: float, seed: int
 ) -> np.ndarray:
-    """Answers (3, n) of no person: the breed with the fewest `contradictions`; -1, "I don't know", if several tie."""
+    """Answers (3, n) by rule: the breed with the fewest `contradictions`, or -1, "I don't know", if several tie."""
     wrong = contradictions(seen, breeds=breeds, named=named, examples=examples, slip=slip, seed=seed)
     only = (wrong == wrong.min(axis=2, keepdims=True)).sum(axis=2) == 1
     return np.where(only, wrong.argmin(axis=2), -1)
 
 
 def recorded_game(game: Game) -> np.ndarray:
-    """Answers (3, 12) of a simulated reader that mistakes one trait in ten; a person has not played this game."""
+    """Answers (3, 12) of a simulated reader, not a person, that misreads one trait in ten."""
     known = {"breeds": game.breeds, "named": game.named, "examples": game.of_examples}
     return simulated_reader(game.of_questions, **known, slip=0.1, seed=0)
 
@@ -104,14 +104,13 @@ def recorded_game(game: Game) -> np.ndarray:
 def opponent_vectors() -> dict[str, Tensor]:
     """The stored model's unit vectors of the game, and of 20 more pictures a breed, (12, 20, 32) "images".
 
-    "texts" (12, 32) are the game's sentences, "full_texts" such that name all traits; "examples" (12, 2, 32) and
-    "questions" (12, 32).  tools/experiments/glyphs.py writes them.
-
-    Raises MinclipError if the file is missing.
+    "texts" (12, 32) are the game's sentences, "full_texts" (12, 32) sentences that name all traits; "examples"
+    (12, 2, 32) and "questions" (12, 32) are pictures.  Raises MinclipError if the file is missing.
     """
     path = data_folder() / "experiments" / "glyphs-opponent.json"
     if not path.exists():
-        raise MinclipError(f"{path} is not here: it comes with the repository")
+        command = "python tools/experiments/glyphs.py --part opponent"
+        raise MinclipError(f"{path} not found: it comes with the repository; `{command}` writes it")
     found = {}
     for name, value in json.loads(path.read_text(encoding="utf-8")).items():
         if isinstance(value, dict):
@@ -121,7 +120,7 @@ def opponent_vectors() -> dict[str, Tensor]:
 
 
 def game_figure(game: Game, opponent: np.ndarray, answers: Sequence[int]) -> Figure:
-    """The board after some `answers`, in order (a breed's number, or -1): the next picture, or the end of the game.
+    """The board after `answers`, in order (a breed's number, or -1): with the next picture, or the end of the game.
 
     `opponent` (3, 12) are the model's answers.  Raises MinclipError if there are more than 36 answers.
     """

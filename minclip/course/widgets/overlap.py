@@ -1,4 +1,4 @@
-"""The widget of notebook 10: move the threshold of a detector of copies, and see what it calls a copy."""
+"""The widget of notebook 10: the threshold of a detector of copies."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from .playgrounds import redrawn
 def threshold_figure(
     cosines: Sequence[float], known: Sequence[bool], pairs: tuple[np.ndarray, np.ndarray], *, threshold: float
 ) -> Figure:
-    """What a threshold finds among images with these `cosines` (N,) to their nearest neighbors; `known` are copies.
+    """What a threshold finds, by `cosines` (N,) of images with their nearest neighbors; `known` (N,) marks copies.
 
     `pairs` are the images and their neighbors, (N, 3, S, S) uint8 each.
     """

@@ -1,4 +1,4 @@
-"""The widget of notebook 10: a search with a cap on a web with Zipf's frequencies."""
+"""The widget of notebook 10: a search with a cap in a web whose kinds follow Zipf's law."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ Counts = Callable[[int, float], tuple[np.ndarray, np.ndarray]]  # (cap, exponent
 
 
 def cap_figure(counts: Counts, *, cap: int, exponent: float) -> Figure:
-    """Pairs of each of 64 kinds, by rank, on the web and in what the search with `cap` finds."""
+    """Numbers of pairs of each of 64 kinds, by rank, on the web and among those that the search with `cap` finds."""
     before, after = counts(cap, exponent)
     ratios = [f"{c[:8].mean() / max(1, c[32:].mean()):.1f}" for c in (before, after)]
     times = f"a head kind has {ratios[0]} times the pairs of a tail kind, then {ratios[1]}"

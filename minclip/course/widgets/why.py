@@ -1,6 +1,6 @@
-"""The widget of notebook 09: what each objective answers, after how many images."""
+"""The widget of notebook 09: the answers of each objective in the course of its training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -21,7 +21,7 @@ def answers_figure(
 ) -> Figure:
     """The three best classes of images[image], (3, S, S) uint8, for each objective after `after` images processed.
 
-    `scores[objective][after]` are log-scores (N, C) of all images; their softmax over the C `names` is what is drawn.
+    `scores[objective][after]` are log-scores (N, C) of all images, drawn as their softmax over the C `names`.
     """
     answers = {}
     for objective, moments in scores.items():
@@ -33,17 +33,19 @@ def answers_figure(
     return plots.top_answers(images[image], truth, answers, title=title, note=LIVE)
 
 
-def answers_playground(images: np.ndarray, labels: Sequence[int], scores: Scores, **options: Any) -> ipywidgets.VBox:
+def answers_playground(
+    images: np.ndarray, labels: Sequence[int], scores: Scores, *, names: Sequence[str]
+) -> ipywidgets.VBox:
     """Choose a test image and how many images each objective has processed, and compare their answers."""
     moments = [*next(iter(scores.values()))]
     return redrawn(
-        lambda image, after: answers_figure(images, labels, scores, image=image, after=after, **options),
+        lambda image, after: answers_figure(images, labels, scores, names=names, image=image, after=after),
         image=ipywidgets.IntSlider(0, 0, len(images) - 1, description="image"),
         after=ipywidgets.SelectionSlider(options=moments, value=moments[-1], description="after"),
     )
 
 
-def log_scores(stages: Mapping[int, Any], images: Tensor, score: Any) -> dict[int, Tensor]:
-    """`score(stage, images)`, (N, C), for each moment of a training run: computed once, so that no slider waits."""
+def log_scores(stages: Mapping[int, Any], images: Tensor, score: Callable) -> dict[int, Tensor]:
+    """`score(stage, images)`, (N, C), for each moment of a training run, computed once so that the slider is fast."""
     with torch.no_grad():
         return {moment: score(stage, images) for moment, stage in stages.items()}
