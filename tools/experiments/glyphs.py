@@ -21,7 +21,7 @@ from minclip.course.widgets import game
 from minclip.evaluate.probe import fit, predict
 
 notebook = common.from_notebook("11_labels_and_sentences")
-TOLERANCE = 0.02  # another CPU rounds differently
+TOLERANCE = 0.08  # of the loss after the first steps: another CPU rounds differently
 STEPS, PICTURES, SETS, VALIDATION = 600, 4000, 20, 10
 SHOTS, WEIGHTS, NAMED = (1, 2, 4, 8), tuple(i / 10 for i in range(11)), range(1, 8)
 

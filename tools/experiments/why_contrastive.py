@@ -5,8 +5,6 @@ The parts, in the order in which they depend on each other; all numbers are frac
     learning_rates   objective -> rate -> accuracy on the validation images after 8,192 images; RATES holds the choices
     curves           objective -> accuracy at MARKS, "seconds" of CPU per 1,000 images
     wording          how captions are worded -> objective -> accuracy at MARKS (contrast to 16,384, others to 32,768)
-
-Run with OMP_NUM_THREADS=1: sums, and so the last digits, depend on the number of threads.
 """
 
 from functools import lru_cache
@@ -78,7 +76,7 @@ def wording(seed: int) -> dict[str, Any]:
 
 
 PARTS = {"learning_rates": learning_rates, "curves": curves, "wording": wording}
-TOLERANCE = 0.03  # the number of threads changes the accuracy after 32 steps by about 0.01
+TOLERANCE = 0.03  # another CPU rounds differently
 
 
 def spot_check() -> dict[tuple, float]:
