@@ -25,14 +25,21 @@ def stars(seed: int) -> dict[str, Any]:
     return {world: figures(world, epochs=(2, 4, 8) + (16,) * (world in longer), **shared) for world in WORLDS}
 
 
+def first_steps(seed: int) -> dict[str, float]:
+    """The loss of 64 pairs after 12 steps on 256: a quick check of data, model and training."""
+    scenes = notebook.star_world(0.9, seed=seed).take(slice(0, 256))
+    images, captions = notebook.pixels_of(scenes), shapes.captions_of(scenes)
+    ((_, model),) = notebook.fit_pairs(images, captions, at=(3,), seed=seed)
+    text = model.encode_text(notebook.tokens_of([five[0] for five in captions[:64]]))
+    return {"loss": notebook.clip_loss(model.encode_image(images[:64]), text, model.logit_scale.exp()).item()}
+
+
 def spot_check() -> dict[tuple, float]:
-    gallery = notebook.balanced_gallery(seed=0)
-    found = figures("0.9", seed=0, epochs=(2,), gallery=gallery, images=notebook.pixels_of(gallery))["2"]
-    return {("stars", "0.9", "2", name, None): found[name] for name in ("red star is a star", "other star is a star")}
+    return {("first_steps", "loss", None): first_steps(0)["loss"]}
 
 
-PARTS = {"stars": stars}
-TOLERANCE = 0.25  # after two epochs, sums in another order change these fractions by up to 0.2
+PARTS = {"stars": stars, "first_steps": first_steps}
+TOLERANCE = 0.01  # another CPU rounds differently
 
 if __name__ == "__main__":
     common.main(__file__, PARTS)
