@@ -19,6 +19,11 @@ def pixels(image: Any) -> np.ndarray:
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
+def minus(text: str) -> str:
+    """The text with a minus sign in place of each hyphen."""
+    return text.replace("-", "−")
+
+
 def data_sets(rows: Sequence[Any], kinds: Sequence[str], *, title: str, note: str) -> Figure:
     """A bar for each row (name, points, kind, asks), the largest on top: color and hatch by kind, `asks` beside it."""
     figure = new_figure(10, 0.29 * len(rows) + 2.1)
@@ -30,7 +35,7 @@ def data_sets(rows: Sequence[Any], kinds: Sequence[str], *, title: str, note: st
         axis.barh(y, row.points, 0.74, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
         side = 1 if row.points > 0 else -1
         ends = {"va": "center", "fontsize": 9}
-        axis.text(row.points + 0.5 * side, y, f"{row.points:+.1f}", ha="left" if side > 0 else "right", **ends)
+        axis.text(row.points + 0.5 * side, y, minus(f"{row.points:+.1f}"), ha="left" if side > 0 else "right", **ends)
         axis.text(-0.7 * side, y, row.asks, ha="right" if side > 0 else "left", color="#555555", **ends)
     axis.set_yticks(range(len(order)), [row.name for row in order], fontsize=9)
     axis.tick_params(axis="y", length=0)
@@ -44,18 +49,20 @@ def data_sets(rows: Sequence[Any], kinds: Sequence[str], *, title: str, note: st
     return noted(figure, note)
 
 
-def by_kind(groups: Mapping[str, Sequence[float]], *, title: str, note: str) -> Figure:
-    """A row for each kind: a dot for each difference in points, a bar at their mean, which is written beside it."""
+def by_kind(groups: Mapping[str, Sequence[float]], kinds: Sequence[str], *, title: str, note: str) -> Figure:
+    """A row for each of `groups`, in the colors of `data_sets`: a dot for each difference, a mark at their mean."""
     figure = new_figure(7.5, 0.42 * len(groups) + 1.3)
     axis = axes_grid(figure)[0, 0]
-    for y, (points, color) in enumerate(zip(groups.values(), PALETTE)):
+    for y, (kind, points) in enumerate(groups.items()):
+        color = PALETTE[kinds.index(kind) % 7]
         axis.plot(points, [y] * len(points), "o", color=color, markersize=7, markeredgecolor="white")
         mean = float(np.mean(points))
         axis.plot([mean, mean], [y - 0.32, y + 0.32], color="black", linewidth=2.5)
-        axis.text(37, y, f"mean {mean:+.1f}", va="center", fontsize=9)
+        axis.text(37, y, minus(f"mean {mean:+.1f}"), va="center", fontsize=9)
     axis.set_yticks(range(len(groups)), [f"{kind} ({len(points)})" for kind, points in groups.items()], fontsize=9)
     axis.axvline(0, color="black", linewidth=1)
-    axis.set(xlim=(-40, 36), ylim=(len(groups) - 0.5, -0.5), title=title)
+    axis.set(xlim=(-40, 36), ylim=(len(groups) - 0.5, -0.5))
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     axis.set_xlabel("difference, percentage points; black mark: mean", fontsize=9)
     return noted(figure, note)
 
@@ -74,7 +81,7 @@ def template_dots(scores: Mapping[str, float], together: float, *, chance: float
     axis.axvline(100 * chance, color="black", linestyle=":", linewidth=1.5, label=f"chance: {100 * chance:.1f}")
     axis.set_yticks(range(len(names)), [wrap(name, 44) for name in names], fontsize=9)
     axis.set(xlim=(0, 104), ylim=(-0.6, len(names) - 0.4), xlabel="%", title=title)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=9)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=9)
     return noted(figure, note)
 
 
@@ -111,7 +118,7 @@ def signs(
         for i, value in enumerate(row):
             right.text(i, 100 * value + 3, f"{value:.0%}", ha="center", fontsize=8)
         right.set_xticks(range(len(labels)), [wrap(label, 12) for label in labels], fontsize=8)
-        right.set(ylim=(0, 125), yticks=(0, 50, 100))
+        right.set(ylim=(0, 125), yticks=(0, 50, 100), ylabel="%")
         right.set_title(f"{word}: the answer is {labels[best]}", fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
@@ -126,11 +133,14 @@ def sign_rates(rates: Mapping[str, Mapping[str, float]], *, title: str, note: st
     for i, name in enumerate(series):
         heights = [100 * of[name] for of in rates.values()]
         x = np.arange(len(rates)) + (i - (len(series) - 1) / 2) * width
-        style = {"color": (PALETTE[0], faint(PALETTE[4]), PALETTE[5])[i % 3], "hatch": ("", "//", "")[i % 3]}
+        style = {
+            "color": ("#bbbbbb", faint(PALETTE[4]), PALETTE[1], PALETTE[5])[i % 4],
+            "hatch": ("", "//", "..", "")[i % 4],
+        }
         axis.bar(x, heights, 0.92 * width, label=name, edgecolor="white", **style)
         for at, height in zip(x, heights):
             axis.text(at, height + 2, f"{height:.0f}", ha="center", fontsize=9)
     axis.set_xticks(range(len(rates)), [wrap(word, 22) for word in rates], fontsize=9)
     axis.set(ylim=(0, 112), ylabel="answers that are this word, %", title=title)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=9)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=9)
     return noted(figure, note)
