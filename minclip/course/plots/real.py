@@ -119,7 +119,7 @@ def signs(
             right.text(i, 100 * value + 3, f"{value:.0%}", ha="center", fontsize=8)
         right.set_xticks(range(len(labels)), [wrap(label, 12) for label in labels], fontsize=8)
         right.set(ylim=(0, 125), yticks=(0, 50, 100), ylabel="%")
-        right.set_title(f"{word}: the answer is {labels[best]}", fontsize=9)
+        right.set_title(wrap(f"{word}: the answer is {labels[best]}", 84), fontsize=9, loc="left")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 

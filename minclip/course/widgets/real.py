@@ -30,16 +30,16 @@ def sign_figure(
 ) -> Figure:
     """The picture without and with the word written on it, each beside the labels' probabilities."""
     template = template if "{}" in template else template + " {}"
+    sign = f"{word}, {letters}, {100 * height:.0f} % of the height"
     try:
         written = with_sign(picture, word, height=height, letters=letters)
     except MinclipError as error:  # a letter that the shapes world doesn't have
-        written, word = picture, str(error)
+        written, sign = picture, str(error)
     pictures = [picture, written]
     values = sign_probabilities(loaded, pictures, labels, template=template)
     before, after = (labels[i] for i in values.argmax(dim=1).tolist())
     title = f"{before} → {after}" if before != after else f"the answer stays: {before}"
-    names = ["nothing written", f"{word}, {letters}, {100 * height:.0f} % of the height"]
-    return plots.signs(pictures, names, labels, values.numpy(), title)
+    return plots.signs(pictures, ["nothing written", sign], labels, values.numpy(), title)
 
 
 def sign_playground(
