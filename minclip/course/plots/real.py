@@ -105,7 +105,7 @@ def attention_and_cover(image: Any, attention: np.ndarray, drop: np.ndarray, *, 
 
 
 def signs(
-    pictures: Sequence[Any], words: Sequence[str], labels: Sequence[str], values: np.ndarray, title: str
+    pictures: Sequence[Any], words: Sequence[str], labels: Sequence[str], *, values: np.ndarray, title: str
 ) -> Figure:
     """A row for each PIL image with its sign: left the image, right the probability (R, C) of each label."""
     figure = new_figure(7.5, 1.75 * len(pictures) + 0.4)

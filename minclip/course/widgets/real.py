@@ -39,7 +39,7 @@ def sign_figure(
     values = sign_probabilities(loaded, pictures, labels, template=template)
     before, after = (labels[i] for i in values.argmax(dim=1).tolist())
     title = f"{before} → {after}" if before != after else f"the answer stays: {before}"
-    return plots.signs(pictures, ["nothing written", sign], labels, values.numpy(), title)
+    return plots.signs(pictures, ["nothing written", sign], labels, values=values.numpy(), title=title)
 
 
 def sign_playground(
