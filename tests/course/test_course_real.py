@@ -206,6 +206,20 @@ def test_with_a_repository_of_the_hub_and_no_picture_the_scenes_are_painted(here
     assert "owner/clip on shape: 496 images" in out
 
 
+@pytest.mark.slow
+def test_with_a_run_that_has_no_attention_and_a_bag_of_words(here, monkeypatch, capsys):
+    """NAME = a folder of minclip's own, as `minclip train flickr8k` leaves it."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a red circle", "a picture of a star"] * 4, 530)
+    vision = VisionConfig("small_resnet", image_size=32, width=8, stages=(1, 1, 1, 1))
+    text = TextConfig(tower="bag", context_length=32, vocab_size=tokenizer.vocab_size, width=32)
+    CLIP(CLIPConfig(32, vision, text)).eval().save_pretrained(here / "run", tokenizer=tokenizer)
+    monkeypatch.setattr(benchmarks, "default_root", lambda: here / "sets")
+    there = run_notebook(monkeypatch, NAME=str(here / "run"))
+    assert there["attention"](there["picture"]).tolist() == [[1.0]]
+    assert "largest share 100.0%" in capsys.readouterr().out
+
+
 # ---- what a reader may get wrong
 
 
