@@ -43,7 +43,7 @@ def sign_figure(
 
 
 def sign_playground(
-    loaded: Loaded, picture: Any, labels: Sequence[str], *, word: str, template: str = "a {}"
+    loaded: Loaded, picture: Any, labels: Sequence[str], *, word: str, template: str = "a {}", letters: str = "painted"
 ) -> ipywidgets.VBox:
     """Type a word, choose the size and the letters, and watch the probabilities."""
     wide = ipywidgets.Layout(width="95%")
@@ -53,6 +53,6 @@ def sign_playground(
         ),
         word=ipywidgets.Text(word, description="word", continuous_update=False),
         height=ipywidgets.FloatSlider(0.22, min=0.06, max=0.4, step=0.02, description="size"),
-        letters=ipywidgets.Dropdown(options=["painted", "printed"], description="letters"),
+        letters=ipywidgets.Dropdown(options=["painted", "printed"], value=letters, description="letters"),
         template=ipywidgets.Text(template, description="prompt", layout=wide, continuous_update=False),
     )
