@@ -7,6 +7,7 @@ from .labels import coarse_to_fine, shots_worth
 from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
+from .real import nearest_pictures, zero_shot
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -39,6 +40,7 @@ __all__ = [
     "mean_per_class",
     "merge",
     "mixed",
+    "nearest_pictures",
     "patchify",
     "pmi",
     "rank_of",
@@ -54,4 +56,5 @@ __all__ = [
     "too_many",
     "warmup_cosine",
     "where_gained",
+    "zero_shot",
 ]

@@ -10,6 +10,7 @@ from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
+from .real import attention_and_cover, by_kind, data_sets, pixels, sign_rates, signs, template_dots
 from .search import contact_sheet
 from .shots import c_curve, crossings, margins, narrow_panels, shot_cards, shot_panels
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
@@ -24,10 +25,12 @@ from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_
 __all__ = [
     "accuracy_curves",
     "arrows",
+    "attention_and_cover",
     "band",
     "batch_and_scale",
     "before_and_after",
     "boxes",
+    "by_kind",
     "by_length",
     "byte_table",
     "bytes_of",
@@ -39,6 +42,7 @@ __all__ = [
     "counts_by_rank",
     "crossings",
     "curves",
+    "data_sets",
     "data_sizes",
     "ensemble_spread",
     "factors",
@@ -72,6 +76,7 @@ __all__ = [
     "on_circle",
     "over_cost",
     "patch_grid",
+    "pixels",
     "png",
     "probabilities",
     "prompt_table",
@@ -85,11 +90,14 @@ __all__ = [
     "shot_panels",
     "show",
     "show_image",
+    "sign_rates",
+    "signs",
     "similarity_matrix",
     "singular_values",
     "split_strips",
     "task_bars",
     "temperature",
+    "template_dots",
     "three_rounds",
     "threshold_pairs",
     "token_attention",

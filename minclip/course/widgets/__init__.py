@@ -25,6 +25,7 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .real import sign_figure, sign_playground, sign_probabilities
 from .web import cap_figure, cap_playground
 from .why import answers_figure, answers_playground, log_scores
 
@@ -56,6 +57,9 @@ __all__ = [
     "search_box",
     "search_figure",
     "separate_labels",
+    "sign_figure",
+    "sign_playground",
+    "sign_probabilities",
     "simulated_reader",
     "temperature_figure",
     "temperature_playground",

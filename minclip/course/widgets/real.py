@@ -1,0 +1,58 @@
+"""The widget of notebook 16: write a word on a picture and watch the probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+
+from ...config import MinclipError
+from ...evaluate import Loaded, zero_shot_classifier
+from .. import plots
+from ..real import with_sign
+from .playgrounds import redrawn
+
+
+@torch.no_grad()
+def sign_probabilities(
+    loaded: Loaded, pictures: Sequence[Any], labels: Sequence[str], *, template: str
+) -> torch.Tensor:
+    """Probabilities (N, C) of the labels for PIL images, at the model's own scale, on the CPU."""
+    model, preprocess, tokenizer = loaded
+    classifier = zero_shot_classifier(model, tokenizer, labels, templates=(template,))
+    x = torch.stack([preprocess(picture) for picture in pictures]).to(model.device)
+    return (model.logit_scale.exp() * model.encode_image(x, normalize=True) @ classifier).softmax(dim=1).cpu()
+
+
+def sign_figure(
+    loaded: Loaded, picture: Any, labels: Sequence[str], *, word: str, height: float, letters: str, template: str
+) -> Figure:
+    """The picture without and with the word written on it, each beside the labels' probabilities."""
+    template = template if "{}" in template else template + " {}"
+    sign = f"{word}, {letters}, {100 * height:.0f} % of the height"
+    try:
+        written = with_sign(picture, word, height=height, letters=letters)
+    except MinclipError as error:  # a letter that the shapes world doesn't have
+        written, sign = picture, str(error)
+    pictures = [picture, written]
+    values = sign_probabilities(loaded, pictures, labels, template=template)
+    before, after = (labels[i] for i in values.argmax(dim=1).tolist())
+    title = f"{before} → {after}" if before != after else f"the answer stays: {before}"
+    return plots.signs(pictures, ["nothing written", sign], labels, values=values.numpy(), title=title)
+
+
+def sign_playground(
+    loaded: Loaded, picture: Any, labels: Sequence[str], *, word: str, template: str = "a {}", letters: str = "painted"
+) -> ipywidgets.VBox:
+    """Type a word, choose the size and the letters, and watch the probabilities."""
+    wide = ipywidgets.Layout(width="95%")
+    return redrawn(
+        lambda word, height, letters, template: sign_figure(
+            loaded, picture, labels, word=word, height=height, letters=letters, template=template
+        ),
+        word=ipywidgets.Text(word, description="word", continuous_update=False),
+        height=ipywidgets.FloatSlider(0.22, min=0.06, max=0.4, step=0.02, description="size"),
+        letters=ipywidgets.Dropdown(options=["painted", "printed"], value=letters, description="letters"),
+        template=ipywidgets.Text(template, description="prompt", layout=wide, continuous_update=False),
+    )
