@@ -25,6 +25,7 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .robustness import mixture_figure, mixture_slider
 from .web import cap_figure, cap_playground
 from .why import answers_figure, answers_playground, log_scores
 
@@ -46,6 +47,8 @@ __all__ = [
     "log_scores",
     "loss_figure",
     "loss_playground",
+    "mixture_figure",
+    "mixture_slider",
     "new_game",
     "opponent_vectors",
     "prompt_figure",
