@@ -1,25 +1,23 @@
-"""Robustness (notebook 12): supervised classifiers' line, wider styles with captions or labels, narrow labels."""
+"""Robustness (notebook 12): labels or captions, scenes as they are or restyled; adapting to narrow labels."""
 
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import common
-import numpy as np
 import torch
 
 import minclip
 from minclip.data.shapes import SHIFTS
 
 TOLERANCE = 0.01  # another CPU may classify a few of 600 images differently
-STEPS = {1000: 100, 3000: 250, 9500: 400}  # labels -> training steps of 64 images
-CAPTION_STEPS, TUNE_STEPS = 200, 40
-RATES = {"captions": (3e-4, 1e-3), "tuned": (3e-5, 1e-4, 3e-4)}
-CHOSEN = {"captions": 1e-3, "tuned": 1e-4}  # the best of each in the part "rates"
-SUPERVISED = 1e-3  # the rate of notebook 11's supervised tower; not searched here
-NARROW = {500: 100, 2000: 250}  # labels whose color gives nine in ten shapes away -> steps
+STEPS = {300: 100, 1000: 150, 4000: 250}  # labels -> training steps of 64 images
+CAPTION_STEPS, MORE_STEPS, TUNE_STEPS = 450, 150, 40
+SUPERVISED, TUNED = 1e-3, 1e-4  # learning rates as in notebook 11 (its stored part "rates")
+NARROW = {500: 80, 1500: 160}  # labels whose color gives nine in ten shapes away -> steps
 KS = (1, 2, 4, 8, 16, 32, 64)
-HEAD_ALPHAS, TOWER_ALPHAS = [i / 10 for i in range(11)], [i / 4 for i in range(5)]
+DRAWS = 3
+HEAD_ALPHAS, TOWER_ALPHAS = [i / 10 for i in range(11)], [0.0, 0.25, 0.5, 0.75, 1.0]
 FIRST = 20  # losses that are stored
 
 
@@ -36,54 +34,44 @@ def demo() -> tuple[Any, Any]:
 
 
 @cache
-def scenes() -> tuple[Any, np.ndarray]:
-    """The 20,000 scenes with captions that the demo learned from, and the rows with one object."""
-    pairs = minclip.load_pairs("shapes", "train")
-    return pairs, pairs.tasks["shape"].indices
-
-
-@cache
-def test_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def captioned() -> tuple[torch.Tensor, ...]:
+    """10,000 scenes of 32 × 32 pixels, bags of their captions, the classes' bags; rows with one object, their shapes."""
     nb = notebook()
+    s, bags, classes = nb.captioned(10_000)
+    task = nb.shapes.tasks_of(s)["shape"]
+    images = torch.from_numpy(nb.shapes.paint(s, 32))
+    return images, bags, classes, torch.from_numpy(task.indices), torch.from_numpy(task.labels)
+
+
+def breadth(seed: int) -> dict[str, Any]:
+    """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
+    nb, (images, bags, classes, rows, labels), out = notebook(), captioned(), {}
     s = nb.one_object("test", 600, seed=seed)
-    return {"ordinary": nb.painted(s), **{shift: nb.painted(s, shift) for shift in SHIFTS}}
+    tests = {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
 
+    def measured(model: Any) -> dict[str, float]:
+        found = {name: nb.right_of(model, *test) for name, test in tests.items()}
+        return {**found, "shifted": sum(found[shift] for shift in SHIFTS) / len(SHIFTS)}
 
-def measured(model: Any, seed: int) -> dict[str, float]:
-    """Accuracy on ordinary test images, on each shift of them, and the mean over the shifts."""
-    found = {name: notebook().accuracy_of(model, *images) for name, images in test_sets(seed).items()}
-    return {**found, "shifted": sum(found[shift] for shift in SHIFTS) / len(SHIFTS)}
-
-
-def line(seed: int) -> dict[str, Any]:
-    """Zero-shot, and supervised classifiers on several sizes of labeled sets."""
-    nb = notebook()
-    images, labels = nb.painted(nb.one_object("train", max(STEPS)))
-    out, first = {"zero-shot": measured(nb.zero_shot(*demo()), seed)}, {}
-    for n, steps in STEPS.items():
-        model = nb.supervised(images[:n], labels[:n], steps=steps, lr=SUPERVISED, seed=seed)
-        out[str(n)], first[str(n)] = measured(model, seed), model.losses[:FIRST]
-    return {**out, "losses": first}
-
-
-def wide(seed: int) -> dict[str, Any]:
-    """More training of the demo on the same or on restyled images, and the control with labels instead of captions."""
-    nb, (pairs, rows), (model, tokenizer) = notebook(), scenes(), demo()
-    restyled, out, first = nb.widened(pairs.images, seed), {}, {}
-    for name, images in (("captions, wide", restyled), ("captions, narrow", pairs.images)):
-        options = {"steps": CAPTION_STEPS, "lr": CHOSEN["captions"], "seed": seed}
-        clip, losses = nb.read_captions(model, tokenizer, images, pairs.captions, **options)
-        out[name], first[name] = measured(nb.zero_shot(clip, tokenizer), seed), losses[:FIRST]
-    labels, steps = torch.from_numpy(pairs.tasks["shape"].labels), STEPS[9500]
-    tower = nb.supervised(torch.from_numpy(restyled[rows]), labels, steps=steps, lr=SUPERVISED, seed=seed)
-    return {**out, "labels, wide": measured(tower, seed), "losses": first}
+    torch.manual_seed(seed)
+    of_size = {n: (nb.image_tower(), nb.Labels()) for n in STEPS}
+    by_captions = nb.image_tower(), nb.Captions(classes)
+    for n, model in of_size.items():
+        first = nb.teach(model, images[rows[:n]], labels[:n], steps=STEPS[n], seed=seed)
+        out[str(n)] = {**measured(model), "losses": first[:FIRST]}
+    first = nb.teach(by_captions, images, bags, steps=CAPTION_STEPS, seed=seed)
+    out["captions"] = {**measured(by_captions), "losses": first[:FIRST]}
+    wider, by_labels = torch.from_numpy(nb.widened(images.numpy(), seed)), of_size[max(STEPS)]
+    nb.teach(by_labels, wider[rows[: max(STEPS)]], labels[: max(STEPS)], steps=MORE_STEPS, seed=seed)
+    nb.teach(by_captions, wider, bags, steps=MORE_STEPS, seed=seed)
+    return {**out, "labels, wider": measured(by_labels), "captions, wider": measured(by_captions)}
 
 
 @cache
 def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Labels, validation and test images in which color gives shape away; the same test scenes without that."""
     nb = notebook()
-    sizes = {"train": (max(NARROW), 10 + seed), "val": (600, seed), "test": (2000, seed)}
+    sizes = {"train": (max(NARROW), 10 + seed), "val": (400, seed), "test": (2000, seed)}
     sets = {split: nb.painted(nb.one_object(split, n, seed=s, share=0.9)) for split, (n, s) in sizes.items()}
     return {**sets, "ordinary": nb.painted(nb.one_object("test", 2000, seed=seed))}
 
@@ -100,12 +88,13 @@ def adapt(seed: int) -> dict[str, Any]:
     start = nb.zero_shot(*demo())
     fitted, c = nb.probed(start, images, labels, narrow_sets(seed)["val"])
     tuned = nb.train(nb.Classifier(start.clip, start.head.detach()), images, labels, **tuning(seed))
-    out = {"zero-shot": scores_of(start, seed), "probe": scores_of(fitted, seed), "tuned": scores_of(tuned, seed)}
-    out["k"] = shots(start, images, labels, c, seed)
+    ends = {"zero-shot": head_scores(start.head, seed), "tuned": scores_of(tuned, seed)}
+    out = {**ends, "probe": head_scores(fitted.head, seed), "k": shots(start, images, labels, c, seed)}
     curves = {
         "head": [head_scores(torch.lerp(start.head, fitted.head, a), seed) for a in HEAD_ALPHAS],
-        "tower": [scores_of(nb.mix_weights(start, tuned, a), seed) for a in TOWER_ALPHAS],
+        "tower": [scores_of(nb.mix_weights(start, tuned, a), seed) for a in TOWER_ALPHAS[1:-1]],
     }
+    curves["tower"] = [ends["zero-shot"], *curves["tower"], ends["tuned"]]
     for (name, curve), alphas in zip(curves.items(), (HEAD_ALPHAS, TOWER_ALPHAS)):
         best = max(range(len(alphas)), key=lambda i: curve[i]["val"])  # of equally good ones the nearest to zero-shot
         out[f"mixed {name}"] = {key: [point[key] for point in curve] for key in curve[0]}
@@ -132,56 +121,39 @@ def head_scores(head: torch.Tensor, seed: int) -> dict[str, float]:
 
 
 def tuning(seed: int) -> dict[str, Any]:
-    return {"steps": TUNE_STEPS, "lr": CHOSEN["tuned"], "seed": seed}
+    return {"steps": TUNE_STEPS, "lr": TUNED, "seed": seed}
 
 
 def shots(start: Any, images: torch.Tensor, labels: torch.Tensor, c: float, seed: int) -> dict[str, Any]:
-    """Probes on k images of each class, the mean of five draws; C is that of the probe on all labels."""
+    """Probes on k images of each class, the mean of three draws; C is that of the probe on all labels."""
     nb, out = notebook(), {}
     x = nb.embedded(start, images).double()
     for k in KS:
-        draws = [nb.few_of(labels, k, seed=5 * seed + draw) for draw in range(5)]
+        draws = [nb.few_of(labels, k, seed=DRAWS * seed + draw) for draw in range(DRAWS)]
         found = [head_scores(nb.probe.fit(x[rows], labels[rows], c).float(), seed) for rows in draws]
         out[str(k)] = {name: sum(scores[name] for scores in found) / len(found) for name in found[0]}
     return out
 
 
-def rates(seed: int) -> dict[str, Any]:
-    """The search for the learning rates of `CHOSEN`, with validation images like the training images."""
-    nb, (model, tokenizer), out = notebook(), demo(), {}
-    val = nb.painted(nb.one_object("val", 1000, seed=seed))
-    pairs, start = scenes()[0], nb.zero_shot(model, tokenizer)
-    restyled, wide_val = nb.widened(pairs.images, seed), (torch.from_numpy(nb.widened(val[0].numpy(), seed)), val[1])
-    read = {
-        lr: nb.read_captions(model, tokenizer, restyled, pairs.captions, steps=50, lr=lr, seed=seed)[0]
-        for lr in RATES["captions"]
-    }
-    out["captions"] = {f"{lr:g}": nb.accuracy_of(nb.zero_shot(c, tokenizer), *wide_val) for lr, c in read.items()}
-    few = [x[:1500] for x in narrow_sets(seed)["train"]]
-    tuned = {
-        lr: nb.train(nb.Classifier(start.clip, start.head.detach()), *few, **{**tuning(seed), "lr": lr})
-        for lr in RATES["tuned"]
-    }
-    out["tuned"] = {f"{lr:g}": nb.accuracy_of(end, *narrow_sets(seed)["val"]) for lr, end in tuned.items()}
-    return out
-
-
-PARTS = {"rates": rates, "line": line, "wide": wide, "adapt": adapt}
+PARTS = {"breadth": breadth, "adapt": adapt}
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """The first losses of a supervised classifier and of fine-tuning, and zero-shot on the ordinary test images."""
-    nb, last = notebook(), FIRST - 1
-    images, labels = nb.painted(nb.one_object("train", 1000))
-    tower = nb.supervised(images, labels, steps=STEPS[1000], lr=SUPERVISED, stop=FIRST)
+    """The first losses of the smallest classifier by labels and of fine-tuning, and zero-shot on 2,000 images."""
+    nb, last, n = notebook(), FIRST - 1, min(STEPS)
+    torch.manual_seed(0)
+    model = nb.image_tower(), nb.Labels()
+    images, labels = nb.painted(nb.one_object("train", n), side=32)
+    losses = nb.teach(model, images, labels, steps=STEPS[n], seed=0)
     images, labels = nb.painted(nb.one_object("train", 1500, seed=10, share=0.9))
     start = nb.zero_shot(*demo())
     tuned = nb.train(nb.Classifier(start.clip, start.head.detach()), images, labels, **tuning(0), stop=FIRST)
+    ordinary = nb.painted(nb.one_object("test", 2000))
     return {
-        ("line", "losses", "1000", 0): tower.losses[0],
-        ("line", "losses", "1000", last): tower.losses[last],
+        ("breadth", str(n), "losses", 0): losses[0],
+        ("breadth", str(n), "losses", last): losses[last],
         ("adapt", "losses", last): tuned.losses[last],
-        ("line", "zero-shot", "ordinary", None): nb.accuracy_of(start, *test_sets(0)["ordinary"]),
+        ("adapt", "zero-shot", "ordinary", None): nb.accuracy_of(start, *ordinary),
     }
 
 

@@ -40,11 +40,11 @@ def two_scales(steps: Sequence[tuple[float, float]], title: str = "") -> Figure:
             arrow = {"arrowstyle": "-|>", "color": PALETTE[(0, 5, 2)[i % 3]], "linewidth": 2}
             axis.annotate("", (y, 0.15), (x, 0.15), arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
             size = f"{y - x:+.1f} {name}" if name == "points" else f"{y - x:+.2f} {name}"
-            axis.text((x + y) / 2, 0.3, size, ha="center", fontsize=9)
-        ticks = [p for p in TICKS if 20 <= p <= 99]
+            axis.text((x + y) / 2, 0.3 + 0.17 * (i % 2), size, ha="center", fontsize=9)  # two heights: no overlap
+        ticks = [p for p in TICKS if 20 <= p <= 95]
         axis.set_xticks([float(scale(np.float64(p / 100))) for p in ticks], [f"{p:g} %" for p in ticks], fontsize=8)
         axis.set_xlim(float(scale(np.float64(0.2))), float(scale(np.float64(0.99))))
-        axis.set(ylim=(0, 0.55), yticks=[], xlabel=f"accuracy, axis in {name}")
+        axis.set(ylim=(0, 0.7), yticks=[], xlabel=f"accuracy, axis in {name}")
         axis.spines["left"].set_visible(False)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
