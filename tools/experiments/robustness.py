@@ -43,28 +43,44 @@ def captioned() -> tuple[torch.Tensor, ...]:
     return images, bags, classes, torch.from_numpy(task.indices), torch.from_numpy(task.labels)
 
 
+@cache
+def test_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    nb = notebook()
+    s = nb.one_object("test", 600, seed=seed)
+    return {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
+
+
+def measured(model: Any, seed: int) -> dict[str, float]:
+    """Accuracy on ordinary test images, on each shift of them, and the mean over the shifts."""
+    found = {name: notebook().right_of(model, *test) for name, test in test_sets(seed).items()}
+    return {**found, "shifted": sum(found[shift] for shift in SHIFTS) / len(SHIFTS)}
+
+
 def breadth(seed: int) -> dict[str, Any]:
     """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
     nb, (images, bags, classes, rows, labels), out = notebook(), captioned(), {}
-    s = nb.one_object("test", 600, seed=seed)
-    tests = {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
-
-    def measured(model: Any) -> dict[str, float]:
-        found = {name: nb.right_of(model, *test) for name, test in tests.items()}
-        return {**found, "shifted": sum(found[shift] for shift in SHIFTS) / len(SHIFTS)}
-
     torch.manual_seed(seed)
     of_size = {n: (nb.image_tower(), nb.Labels()) for n in STEPS}
     by_captions = nb.image_tower(), nb.Captions(classes)
     for n, model in of_size.items():
         first = nb.teach(model, images[rows[:n]], labels[:n], steps=STEPS[n], seed=seed)
-        out[str(n)] = {**measured(model), "losses": first[:FIRST]}
+        out[str(n)] = {**measured(model, seed), "losses": first[:FIRST]}
     first = nb.teach(by_captions, images, bags, steps=CAPTION_STEPS, seed=seed)
-    out["captions"] = {**measured(by_captions), "losses": first[:FIRST]}
-    wider, by_labels = torch.from_numpy(nb.widened(images.numpy(), seed)), of_size[max(STEPS)]
-    nb.teach(by_labels, wider[rows[: max(STEPS)]], labels[: max(STEPS)], steps=MORE_STEPS, seed=seed)
+    out["captions"] = {**measured(by_captions, seed), "losses": first[:FIRST]}
+    wider, by_labels, n = torch.from_numpy(nb.widened(images.numpy(), seed)), of_size[max(STEPS)], max(STEPS)
+    nb.teach(by_labels, wider[rows[:n]], labels[:n], steps=MORE_STEPS, seed=seed)
     nb.teach(by_captions, wider, bags, steps=MORE_STEPS, seed=seed)
-    return {**out, "labels, wider": measured(by_labels), "captions, wider": measured(by_captions)}
+    return {**out, "labels, wider": measured(by_labels, seed), "captions, wider": measured(by_captions, seed)}
+
+
+def longer(seed: int) -> dict[str, Any]:
+    """The largest classifier by labels of `breadth` goes on for as many steps, with the scenes as they are."""
+    nb, (images, _, _, rows, labels), n = notebook(), captioned(), max(STEPS)
+    torch.manual_seed(seed)
+    model = [(nb.image_tower(), nb.Labels()) for _ in STEPS][-1]
+    for steps in (STEPS[n], MORE_STEPS):
+        nb.teach(model, images[rows[:n]], labels[:n], steps=steps, seed=seed)
+    return {"labels": measured(model, seed)}
 
 
 @cache
@@ -135,7 +151,7 @@ def shots(start: Any, images: torch.Tensor, labels: torch.Tensor, c: float, seed
     return out
 
 
-PARTS = {"breadth": breadth, "adapt": adapt}
+PARTS = {"breadth": breadth, "longer": longer, "adapt": adapt}
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
