@@ -80,7 +80,7 @@ def robustness_plane(
                 axis.plot(_logit([low[0], high[0]]), _logit([y, y]), color=color, linewidth=1)
                 axis.plot(_logit([x, x]), _logit([low[1], high[1]]), color=color, linewidth=1)
             left = label.startswith("<")
-            place = {"xytext": (-9, 3) if left else (9, -4), "ha": "right" if left else "left"}
+            place = {"xytext": (-9, 5) if left else (8, -13), "ha": "right" if left else "left"}
             axis.annotate(
                 label.lstrip("<"), _logit((x, y)), textcoords="offset points", fontsize=9, color=color, **place
             )
