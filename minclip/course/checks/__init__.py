@@ -8,6 +8,7 @@ from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
 from .real import nearest_pictures, zero_shot
+from .robustness import effective_robustness, mix_weights
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -29,6 +30,7 @@ __all__ = [
     "cosine_matrix",
     "csls",
     "decode_tokens",
+    "effective_robustness",
     "ensemble",
     "find_end",
     "flattery",
@@ -39,6 +41,7 @@ __all__ = [
     "loss_gradient",
     "mean_per_class",
     "merge",
+    "mix_weights",
     "mixed",
     "nearest_pictures",
     "patchify",

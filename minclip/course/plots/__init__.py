@@ -11,6 +11,7 @@ from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
 from .real import attention_and_cover, by_kind, data_sets, pixels, sign_rates, signs, template_dots
+from .robustness import dots_by_name, image_columns, mixture_cards, mixtures, robustness_plane, two_scales
 from .search import contact_sheet
 from .shots import c_curve, crossings, margins, narrow_panels, shot_cards, shot_panels
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
@@ -44,6 +45,7 @@ __all__ = [
     "curves",
     "data_sets",
     "data_sizes",
+    "dots_by_name",
     "ensemble_spread",
     "factors",
     "faint",
@@ -55,6 +57,7 @@ __all__ = [
     "grouped_bars",
     "growth",
     "heat_maps",
+    "image_columns",
     "image_grid",
     "image_pairs",
     "intervals",
@@ -67,6 +70,8 @@ __all__ = [
     "memory",
     "merge_steps",
     "merge_tree",
+    "mixture_cards",
+    "mixtures",
     "moved_cosines",
     "narrow_panels",
     "new_figure",
@@ -82,6 +87,7 @@ __all__ = [
     "prompt_table",
     "reach",
     "retrieved",
+    "robustness_plane",
     "row_dots",
     "row_spread",
     "run_norms",
@@ -107,6 +113,7 @@ __all__ = [
     "trade_off",
     "two_clouds",
     "two_kinds",
+    "two_scales",
     "vocabulary_curve",
     "waterfall",
     "what_each_predicts",

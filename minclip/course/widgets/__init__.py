@@ -26,6 +26,7 @@ from .playgrounds import (
     training_scrubber,
 )
 from .real import sign_figure, sign_playground, sign_probabilities
+from .robustness import mixture_figure, mixture_slider
 from .web import cap_figure, cap_playground
 from .why import answers_figure, answers_playground, log_scores
 
@@ -47,6 +48,8 @@ __all__ = [
     "log_scores",
     "loss_figure",
     "loss_playground",
+    "mixture_figure",
+    "mixture_slider",
     "new_game",
     "opponent_vectors",
     "prompt_figure",

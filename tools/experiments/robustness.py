@@ -1,0 +1,177 @@
+"""Robustness (notebook 12): labels or captions, scenes as they are or restyled; adapting to narrow labels."""
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import common
+import torch
+
+import minclip
+from minclip.data.shapes import SHIFTS
+
+TOLERANCE = 0.01  # another CPU may classify a few of 600 images differently
+STEPS = {300: 100, 1000: 150, 4000: 250}  # labels -> training steps of 64 images
+CAPTION_STEPS, MORE_STEPS, TUNE_STEPS = 450, 150, 40
+SUPERVISED, TUNED = 1e-3, 1e-4  # learning rates of 64 × 64 towers, as in notebook 11; not searched here
+NARROW = {500: 80, 1500: 160}  # labels whose color gives nine in ten shapes away -> steps
+KS = (1, 2, 4, 8, 16, 32, 64)
+DRAWS = 3
+HEAD_ALPHAS, TOWER_ALPHAS = [i / 10 for i in range(11)], [0.0, 0.25, 0.5, 0.75, 1.0]
+FIRST = 20  # losses that are stored
+
+
+@cache
+def notebook() -> SimpleNamespace:
+    torch.manual_seed(0)
+    return common.from_notebook("12_robustness")
+
+
+@cache
+def demo() -> tuple[Any, Any]:
+    model, _, tokenizer = minclip.load("demo")
+    return model, tokenizer
+
+
+@cache
+def captioned() -> tuple[torch.Tensor, ...]:
+    """10,000 scenes of 32 × 32 pixels, bags of their captions, the classes' bags; rows with one object, their shapes."""
+    nb = notebook()
+    s, bags, classes = nb.captioned(10_000)
+    task = nb.shapes.tasks_of(s)["shape"]
+    images = torch.from_numpy(nb.shapes.paint(s, 32))
+    return images, bags, classes, torch.from_numpy(task.indices), torch.from_numpy(task.labels)
+
+
+@cache
+def test_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    nb = notebook()
+    s = nb.one_object("test", 600, seed=seed)
+    return {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
+
+
+def measured(model: Any, seed: int) -> dict[str, float]:
+    """Accuracy on ordinary test images, on each shift of them, and the mean over the shifts."""
+    found = {name: notebook().right_of(model, *test) for name, test in test_sets(seed).items()}
+    return {**found, "shifted": sum(found[shift] for shift in SHIFTS) / len(SHIFTS)}
+
+
+def breadth(seed: int) -> dict[str, Any]:
+    """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
+    nb, (images, bags, classes, rows, labels), out = notebook(), captioned(), {}
+    torch.manual_seed(seed)
+    of_size = {n: (nb.image_tower(), nb.Labels()) for n in STEPS}
+    by_captions = nb.image_tower(), nb.Captions(classes)
+    for n, model in of_size.items():
+        first = nb.teach(model, images[rows[:n]], labels[:n], steps=STEPS[n], seed=seed)
+        out[str(n)] = {**measured(model, seed), "losses": first[:FIRST]}
+    first = nb.teach(by_captions, images, bags, steps=CAPTION_STEPS, seed=seed)
+    out["captions"] = {**measured(by_captions, seed), "losses": first[:FIRST]}
+    wider, by_labels, n = torch.from_numpy(nb.widened(images.numpy(), seed)), of_size[max(STEPS)], max(STEPS)
+    nb.teach(by_labels, wider[rows[:n]], labels[:n], steps=MORE_STEPS, seed=seed)
+    nb.teach(by_captions, wider, bags, steps=MORE_STEPS, seed=seed)
+    return {**out, "labels, wider": measured(by_labels, seed), "captions, wider": measured(by_captions, seed)}
+
+
+def longer(seed: int) -> dict[str, Any]:
+    """The largest classifier by labels of `breadth` goes on for as many steps, with the scenes as they are."""
+    nb, (images, _, _, rows, labels), n = notebook(), captioned(), max(STEPS)
+    torch.manual_seed(seed)
+    model = [(nb.image_tower(), nb.Labels()) for _ in STEPS][-1]
+    for steps in (STEPS[n], MORE_STEPS):
+        nb.teach(model, images[rows[:n]], labels[:n], steps=steps, seed=seed)
+    return {"labels": measured(model, seed)}
+
+
+@cache
+def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Labels, validation and test images in which color gives shape away; the same test scenes without that."""
+    nb = notebook()
+    sizes = {"train": (max(NARROW), 10 + seed), "val": (400, seed), "test": (2000, seed)}
+    sets = {split: nb.painted(nb.one_object(split, n, seed=s, share=0.9)) for split, (n, s) in sizes.items()}
+    return {**sets, "ordinary": nb.painted(nb.one_object("test", 2000, seed=seed))}
+
+
+def scores_of(model: Any, seed: int) -> dict[str, float]:
+    nb, sets = notebook(), narrow_sets(seed)
+    return {name: nb.accuracy_of(model, *sets[name]) for name in ("val", "test", "ordinary")}
+
+
+def adapt(seed: int) -> dict[str, Any]:
+    """Adapting the demo to narrow labels: k shots, a probe, fine-tuning, mixtures; and classifiers from scratch."""
+    nb = notebook()
+    images, labels = (x[:1500] for x in narrow_sets(seed)["train"])
+    start = nb.zero_shot(*demo())
+    fitted, c = nb.probed(start, images, labels, narrow_sets(seed)["val"])
+    tuned = nb.train(nb.Classifier(start.clip, start.head.detach()), images, labels, **tuning(seed))
+    ends = {"zero-shot": head_scores(start.head, seed), "tuned": scores_of(tuned, seed)}
+    out = {**ends, "probe": head_scores(fitted.head, seed), "k": shots(start, images, labels, c, seed)}
+    curves = {
+        "head": [head_scores(torch.lerp(start.head, fitted.head, a), seed) for a in HEAD_ALPHAS],
+        "tower": [scores_of(nb.mix_weights(start, tuned, a), seed) for a in TOWER_ALPHAS[1:-1]],
+    }
+    curves["tower"] = [ends["zero-shot"], *curves["tower"], ends["tuned"]]
+    for (name, curve), alphas in zip(curves.items(), (HEAD_ALPHAS, TOWER_ALPHAS)):
+        best = max(range(len(alphas)), key=lambda i: curve[i]["val"])  # of equally good ones the nearest to zero-shot
+        out[f"mixed {name}"] = {key: [point[key] for point in curve] for key in curve[0]}
+        out[f"chosen {name}"] = {"alpha": alphas[best], **curve[best]}
+    every = narrow_sets(seed)["train"]
+    for n, steps in NARROW.items():
+        model = nb.supervised(every[0][:n], every[1][:n], steps=steps, lr=SUPERVISED, seed=seed)
+        out[f"supervised {n}"] = scores_of(model, seed)
+    return {**out, "losses": tuned.losses[:FIRST]}
+
+
+@cache
+def features(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The demo's features of the validation and test images, and their labels."""
+    nb, sets, start = notebook(), narrow_sets(seed), notebook().zero_shot(*demo())
+    return {name: (nb.embedded(start, sets[name][0]), sets[name][1]) for name in ("val", "test", "ordinary")}
+
+
+def head_scores(head: torch.Tensor, seed: int) -> dict[str, float]:
+    """Accuracies of a head (257, 8) on the demo's features."""
+    nb = notebook()
+    found = features(seed).items()
+    return {name: nb.evaluate.accuracy(nb.probe.predict(x, head.detach()), y) for name, (x, y) in found}
+
+
+def tuning(seed: int) -> dict[str, Any]:
+    return {"steps": TUNE_STEPS, "lr": TUNED, "seed": seed}
+
+
+def shots(start: Any, images: torch.Tensor, labels: torch.Tensor, c: float, seed: int) -> dict[str, Any]:
+    """Probes on k images of each class, the mean of three draws; C is that of the probe on all labels."""
+    nb, out = notebook(), {}
+    x = nb.embedded(start, images).double()
+    for k in KS:
+        draws = [nb.few_of(labels, k, seed=DRAWS * seed + draw) for draw in range(DRAWS)]
+        found = [head_scores(nb.probe.fit(x[rows], labels[rows], c).float(), seed) for rows in draws]
+        out[str(k)] = {name: sum(scores[name] for scores in found) / len(found) for name in found[0]}
+    return out
+
+
+PARTS = {"breadth": breadth, "longer": longer, "adapt": adapt}
+
+
+def spot_check() -> dict[tuple[Any, ...], float]:
+    """The first losses of the smallest classifier by labels and of fine-tuning, and zero-shot on 2,000 images."""
+    nb, last, n = notebook(), FIRST - 1, min(STEPS)
+    torch.manual_seed(0)
+    model = nb.image_tower(), nb.Labels()
+    images, labels = nb.painted(nb.one_object("train", n), side=32)
+    losses = nb.teach(model, images, labels, steps=STEPS[n], seed=0)
+    images, labels = nb.painted(nb.one_object("train", 1500, seed=10, share=0.9))
+    start = nb.zero_shot(*demo())
+    tuned = nb.train(nb.Classifier(start.clip, start.head.detach()), images, labels, **tuning(0), stop=FIRST)
+    ordinary = nb.painted(nb.one_object("test", 2000))
+    return {
+        ("breadth", str(n), "losses", 0): losses[0],
+        ("breadth", str(n), "losses", last): losses[last],
+        ("adapt", "losses", last): tuned.losses[last],
+        ("adapt", "zero-shot", "ordinary", None): nb.accuracy_of(start, *ordinary),
+    }
+
+
+if __name__ == "__main__":
+    common.main(__file__, PARTS)
