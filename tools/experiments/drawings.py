@@ -52,10 +52,10 @@ def baselines(seed: int) -> dict[str, Any]:
     }
 
 
-def simclr(seed: int, *, cover: bool = False) -> dict[str, Any]:
+def simclr(seed: int, *, cover: bool = False, min_crop: float = 0.6) -> dict[str, Any]:
     nb, train = notebook(), archive(seed)[0]
     images = masked(train.images) if cover else train.images
-    model, losses = nb.train_simclr(images, steps=STEPS, seed=seed)
+    model, losses = nb.train_simclr(images, steps=STEPS, seed=seed, min_crop=min_crop)
     found = kept(lambda x: nb.tower_features(model.tower, x), seed)
     with torch.no_grad():
         head = nb.measured(model.head(nb.tower_features(model.tower, archive(seed)[1].images)), archive(seed)[1])
@@ -87,6 +87,7 @@ PARTS = {
     "baselines": baselines,
     "simclr": simclr,
     "simclr_masked": lambda seed: simclr(seed, cover=True),
+    "simclr_weak": lambda seed: simclr(seed, min_crop=0.95),  # views that keep the block
     "captions": captions,
     "captions_company": lambda seed: captions(seed, company=True),
 }
