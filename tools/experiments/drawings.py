@@ -95,13 +95,11 @@ PARTS = {
 
 def spot_check() -> dict[tuple[Any, ...], float]:
     """The pixels' figures, and the first losses of SimCLR and of CLIP on captions, which are early in training."""
-    nb, (train, _, _) = notebook(), archive(0)
-    found = kept(nb.gray, 0)
-    out: dict[tuple[Any, ...], float] = {
-        ("baselines", "pixels", shown, name, None): found[shown][name]
-        for shown in ("as drawn", "masked")
-        for name in ("part", "company")
-    }
+    nb, (train, test, _) = notebook(), archive(0)
+    out: dict[tuple[Any, ...], float] = {}
+    for way, images in {"as drawn": test.images, "masked": masked(test.images)}.items():
+        found = nb.measured(nb.gray(images), test)
+        out |= {("baselines", "pixels", way, name, None): found[name] for name in ("part", "company")}
     _, first = nb.train_simclr(train.images, steps=STEPS, seed=0, stop=5)
     _, _, of_captions = nb.train_clip(train.images, train.captions(0), steps=STEPS, seed=0, stop=5)
     for step in range(5):

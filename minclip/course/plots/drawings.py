@@ -99,8 +99,10 @@ def kept_dots(
     """
     features = [*next(iter(next(iter(panels.values())).values()))]
     figure = new_figure(3.0 * len(panels) + 1.8, 0.5 * len(features) + 1.5)
-    axes = axes_grid(figure, 1, len(panels), sharey=True)[0]
+    axes = axes_grid(figure, 1, len(panels))[0]
     for axis, (measure, ways) in zip(axes, panels.items()):
+        axis.set_yticks(range(len(features)), features if axis is axes[0] else [""] * len(features), fontsize=9)
+        axis.set_ylim(len(features) - 0.5, -0.5)
         for i, (way, values) in enumerate(ways.items()):
             for row, feature in enumerate(features):
                 mean, std = (100 * value for value in values[feature])
@@ -115,8 +117,6 @@ def kept_dots(
         axis.set_xlim(left=0)
         axis.grid(axis="y", color="#eeeeee")
         axis.set_xlabel("%", fontsize=9)
-    axes[0].set_yticks(range(len(features)), features, fontsize=9)
-    axes[0].set_ylim(len(features) - 0.5, -0.5)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=9)
     return noted(figure, note)
