@@ -82,9 +82,8 @@ def pages(split: str, count: int, *, others: int = 0, seed: int = 0) -> Pages:
     kind = np.r_[np.repeat(traits[:, 0], n), -1 - np.arange(others) // n % len(OTHERS)]
     u = draws(seed, f"drawings/{split}/pages", np.arange(len(part)), slots=64)
     drawn = [_page(traits[p] if p >= 0 else None, -1 - k, c, row) for p, k, c, row in zip(part, kind, company, u)]
-    gray = np.stack(drawn)
     grain = below(draws(seed, f"drawings/{split}/grain", np.arange(len(part)), slots=64 * 64), 13).reshape(-1, 64, 64)
-    gray = np.clip(gray.astype(np.int64) + grain - 6, 0, 255).astype(np.uint8)
+    gray = np.clip(np.stack(drawn).astype(np.int64) + grain - 6, 0, 255).astype(np.uint8)
     return Pages(gray[:, None].repeat(3, axis=1), part, kind, company, traits)
 
 
@@ -194,8 +193,7 @@ def _draw_part(image: Image.Image, traits: np.ndarray, u: np.ndarray) -> None:
         lines = Image.new("L", image.size, paper)
         step, tilt = 12 + 2 * int(below(u[5], 3)), 1 if u[6] & 1 else -1
         for start in range(-_SIDE, 2 * _SIDE, step):
-            ends = [(start, 0), (start + tilt * _SIDE, _SIDE)]
-            ImageDraw.Draw(lines).line(ends, fill=ink, width=2)
+            ImageDraw.Draw(lines).line([(start, 0), (start + tilt * _SIDE, _SIDE)], fill=ink, width=2)
         image.paste(lines, mask=mask)
     draw.line([*corners, corners[0], corners[1]], fill=ink, width=pen, joint="curve")
     if name in ("disc", "nut"):
