@@ -1,6 +1,7 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
 from .bias import too_many
+from .drawings import nt_xent, precision_at_k
 from .glyphs import mixed, where_gained
 from .judging import NOT_ATTEMPTED
 from .labels import coarse_to_fine, shots_worth
@@ -44,8 +45,10 @@ __all__ = [
     "mix_weights",
     "mixed",
     "nearest_pictures",
+    "nt_xent",
     "patchify",
     "pmi",
+    "precision_at_k",
     "rank_of",
     "recall_at_1",
     "reject",

@@ -2,6 +2,7 @@
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
 from .bias import row_spread
+from .drawings import block_or_part, found_pages, kept_dots, occlusion_maps, two_losses
 from .experiments import growth, noted
 from .glyphs import by_length, game_board, game_end, three_rounds
 from .labels import classified
@@ -30,6 +31,7 @@ __all__ = [
     "band",
     "batch_and_scale",
     "before_and_after",
+    "block_or_part",
     "boxes",
     "by_kind",
     "by_length",
@@ -51,6 +53,7 @@ __all__ = [
     "faint",
     "few_shot_curve",
     "five_each",
+    "found_pages",
     "game_board",
     "game_end",
     "gradient_norms",
@@ -61,6 +64,7 @@ __all__ = [
     "image_grid",
     "image_pairs",
     "intervals",
+    "kept_dots",
     "lengths_and_words",
     "lines",
     "looked_at",
@@ -77,6 +81,7 @@ __all__ = [
     "new_figure",
     "noted",
     "numbered",
+    "occlusion_maps",
     "occurrences",
     "on_circle",
     "over_cost",
@@ -113,6 +118,7 @@ __all__ = [
     "trade_off",
     "two_clouds",
     "two_kinds",
+    "two_losses",
     "two_scales",
     "vocabulary_curve",
     "waterfall",

@@ -1,5 +1,6 @@
 """The course's widgets: controls above a figure that follows them."""
 
+from .drawings import drawing_search, drawing_search_figure, nearest_pages
 from .game import game_figure, glyph_game, new_game, opponent_vectors, recorded_game, simulated_reader
 from .labels import few_labels, few_labels_figure
 from .overlap import threshold_figure, threshold_slider
@@ -38,6 +39,8 @@ __all__ = [
     "cap_figure",
     "cap_playground",
     "caption_playground",
+    "drawing_search",
+    "drawing_search_figure",
     "edited_caption",
     "few_labels",
     "few_labels_figure",
@@ -50,6 +53,7 @@ __all__ = [
     "loss_playground",
     "mixture_figure",
     "mixture_slider",
+    "nearest_pages",
     "new_game",
     "opponent_vectors",
     "prompt_figure",
