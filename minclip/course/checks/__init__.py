@@ -7,6 +7,7 @@ from .labels import coarse_to_fine, shots_worth
 from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
+from .scale import convolution_flops, power_law
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -25,6 +26,7 @@ __all__ = [
     "causal_mask",
     "clip_together",
     "coarse_to_fine",
+    "convolution_flops",
     "cosine_matrix",
     "csls",
     "decode_tokens",
@@ -41,6 +43,7 @@ __all__ = [
     "mixed",
     "patchify",
     "pmi",
+    "power_law",
     "rank_of",
     "recall_at_1",
     "reject",

@@ -10,6 +10,7 @@ from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
+from .scale import cost_bars, days_bars, error_over_compute, paired_errors
 from .search import contact_sheet
 from .shots import c_curve, crossings, margins, narrow_panels, shot_cards, shot_panels
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
@@ -36,11 +37,14 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "cosine_histograms",
+    "cost_bars",
     "counts_by_rank",
     "crossings",
     "curves",
     "data_sizes",
+    "days_bars",
     "ensemble_spread",
+    "error_over_compute",
     "factors",
     "faint",
     "few_shot_curve",
@@ -71,6 +75,7 @@ __all__ = [
     "occurrences",
     "on_circle",
     "over_cost",
+    "paired_errors",
     "patch_grid",
     "png",
     "probabilities",

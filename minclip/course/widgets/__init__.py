@@ -25,6 +25,7 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .scale import days_figure, days_slider
 from .web import cap_figure, cap_playground
 from .why import answers_figure, answers_playground, log_scores
 
@@ -36,6 +37,8 @@ __all__ = [
     "cap_figure",
     "cap_playground",
     "caption_playground",
+    "days_figure",
+    "days_slider",
     "edited_caption",
     "few_labels",
     "few_labels_figure",
