@@ -4,8 +4,8 @@ The parts, in the order in which they depend on each other; all errors are fract
 
     rates      tower -> peak learning rate -> mean error on validation images, medium size; RATES holds the choices
     sizes      tower -> size -> mean error at MARKS, each task's at the end; the first losses, the mean of the last 40
-    few        tower -> number of training images -> the same, medium size
-    shuffled   the same for a medium ResNet, with every image's pixels in the same new order
+    few        tower -> the same on FEW images, medium size, at the last two marks
+    shuffled   the same for a medium ResNet on all images, with every image's pixels in the same new order
 """
 
 from functools import lru_cache
@@ -34,8 +34,8 @@ def mean(found: dict[str, float]) -> float:
     return sum(found.values()) / len(found)
 
 
-def curve(kind: str, size: str, of_world: Any, *, seed: int) -> dict[str, Any]:
-    losses, found = run(kind, size, of_world, seed=seed)
+def curve(kind: str, size: str, of_world: Any, *, seed: int, marks: list[int] = MARKS) -> dict[str, Any]:
+    losses, found = run(kind, size, of_world, seed=seed, marks=marks)
     at_marks = {"error": [mean(errors) for errors in found], "tasks": found[-1]}
     return {**at_marks, "first": losses[:10], "loss": sum(losses[-40:]) / 40}
 
@@ -56,13 +56,11 @@ def sizes(seed: int) -> dict[str, Any]:
 
 
 def few(seed: int) -> dict[str, Any]:
-    found = {kind: {FEW: curve(kind, "medium", world(FEW), seed=seed)} for kind in RATES}
-    kind = "ViT, conv stem"  # the others' curves on all images are in the part "sizes"
-    return {**found, kind: {**found[kind], FULL: curve(kind, "medium", world(FULL), seed=seed)}}
+    return {kind: curve(kind, "medium", world(FEW), seed=seed, marks=MARKS[-2:]) for kind in RATES}
 
 
 def shuffled(seed: int) -> dict[str, Any]:  # of the ResNet only: for a ViT the notebook shows that nothing changes
-    return {"ResNet": curve("ResNet", "medium", world(FULL, shuffled=True), seed=seed)}
+    return {"ResNet": curve("ResNet", "medium", world(FULL, shuffled=True), seed=seed, marks=MARKS[-2:])}
 
 
 PARTS = {"rates": rates, "sizes": sizes, "few": few, "shuffled": shuffled}
@@ -73,7 +71,7 @@ def spot_check() -> dict[tuple, float]:
     found = {}
     for kind in RATES:
         losses, _ = run(kind, "medium", world(FEW), seed=0, marks=[10])
-        found |= {("few", kind, str(FEW), "first", i): losses[i] for i in (0, 9)}
+        found |= {("few", kind, "first", i): losses[i] for i in (0, 9)}
     return found
 
 

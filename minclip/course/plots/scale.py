@@ -90,7 +90,10 @@ def error_over_compute(
 def paired_errors(
     names: Sequence[str], errors: Mapping[str, Spread], title: str = "", *, note: str, ylabel: str = "error, %"
 ) -> Figure:
-    """Groups of bars: at each of `names` a bar with a whisker for each of `errors`, (mean, std) in fractions of 1."""
+    """Groups of bars: at each of `names` a bar with a whisker for each of `errors`, (mean, std) in fractions of 1.
+
+    NaN leaves a bar out.
+    """
     figure = new_figure(8, 3.4)
     axis = axes_grid(figure)[0, 0]
     places, wide = np.arange(len(names)), 0.8 / len(errors)
@@ -99,10 +102,9 @@ def paired_errors(
         color, mean, spread = PALETTE[(1, 0, 2, 3)[i % 4]], 100 * np.asarray(mean), 100 * np.asarray(spread)
         hatch = ("", "//", "..", "xx")[i % 4]
         axis.bar(x, mean, wide, yerr=spread, color=color, hatch=hatch, edgecolor="white", label=name, capsize=2)
-        for place, value, whisker in zip(x, mean, spread):
-            axis.annotate(
-                f"{value:.0f}", (place, value + whisker), (0, 2), textcoords="offset points", ha="center", fontsize=8
-            )
+        for place, value, over in zip(x, mean, spread):
+            if np.isfinite(value):
+                axis.text(place, value + over + 0.5, f"{value:.0f}", ha="center", fontsize=8)
     axis.set_xticks(places, names)
     axis.set(title=title, ylabel=ylabel)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
