@@ -88,24 +88,24 @@ def error_over_compute(
 
 
 def paired_errors(
-    names: Sequence[str], errors: Mapping[str, Spread], title: str = "", *, note: str, ylabel: str = "error, %"
+    names: Sequence[str], errors: Mapping[str, Spread], title: str = "", *, note: str, first: int = 0
 ) -> Figure:
     """Groups of bars: at each of `names` a bar with a whisker for each of `errors`, (mean, std) in fractions of 1.
 
-    NaN leaves a bar out.
+    NaN leaves a bar out; `first` is the number of the first color, 0 and 1 being those of ViT and ResNet.
     """
     figure = new_figure(8, 3.4)
     axis = axes_grid(figure)[0, 0]
     places, wide = np.arange(len(names)), 0.8 / len(errors)
     for i, (name, (mean, spread)) in enumerate(errors.items()):
         x = places + wide * (i - (len(errors) - 1) / 2)
-        color, mean, spread = PALETTE[(1, 0, 2, 3)[i % 4]], 100 * np.asarray(mean), 100 * np.asarray(spread)
+        color, mean, spread = PALETTE[(1, 0, 2, 4)[(i + first) % 4]], 100 * np.asarray(mean), 100 * np.asarray(spread)
         hatch = ("", "//", "..", "xx")[i % 4]
         axis.bar(x, mean, wide, yerr=spread, color=color, hatch=hatch, edgecolor="white", label=name, capsize=2)
         for place, value, over in zip(x, mean, spread):
             if np.isfinite(value):
                 axis.text(place, value + over + 0.5, f"{value:.0f}", ha="center", fontsize=8)
     axis.set_xticks(places, names)
-    axis.set(title=title, ylabel=ylabel)
+    axis.set(title=title, ylabel="zero-shot error, %")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)
