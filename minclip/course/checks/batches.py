@@ -21,7 +21,7 @@ def matrix_part(function: Callable) -> None:
         }
         return (batch, gpus), right, {name: wrong for name, wrong in mistakes.items() if wrong != right}
 
-    judge_cases(function, [case(1024, 4), case(32_768, 256), case(64, 1)])
+    judge_cases(function, [case(1024, 8), case(32_768, 256), case(64, 1)])
 
 
 def attention_share(function: Callable) -> None:
