@@ -20,7 +20,9 @@ def batch_curves(panels: Mapping[str, tuple[str, Mapping[str, Curve]]], title: s
             mean, spread = 100 * np.asarray(mean), 100 * np.asarray(spread)
             axis.errorbar(sizes, mean, yerr=spread, label=label, capsize=3, **curve_style(i))
             for size, value in zip(sizes, mean):
-                axis.annotate(f"{value:.0f}", (size, value), (6, 5), textcoords="offset points", fontsize=8)
+                axis.annotate(
+                    f"{value:.0f}", (size, value), (6, 5 if i else -11), textcoords="offset points", fontsize=8
+                )
         ticks = sorted({size for sizes, _, _ in curves.values() for size in sizes})
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -44,8 +46,7 @@ def amount(size: float) -> str:
 def memory_panels(settings: Mapping[str, Mapping[str, float]], title: str) -> Figure:
     """For each setting its pieces of memory in bytes, as bars on one logarithmic axis, with the sum in its title."""
     figure = new_figure(3.4 * len(settings) + 1.2, 2.9)
-    axes = axes_grid(figure, 1, len(settings), sharey=True, sharex=True)[0]
-    for axis, (name, pieces) in zip(axes, settings.items()):
+    for i, (axis, (name, pieces)) in enumerate(zip(axes_grid(figure, 1, len(settings))[0], settings.items())):
         rows = np.arange(len(pieces))
         axis.barh(rows, [*pieces.values()], color=PALETTE[: len(pieces)], height=0.7, left=1e6)
         for row, size in zip(rows, pieces.values()):
@@ -56,9 +57,9 @@ def memory_panels(settings: Mapping[str, Mapping[str, float]], title: str) -> Fi
         axis.set_xlim(1e6, 1e15)
         axis.set_xticks([1e6, 1e9, 1e12], ["1 MB", "1 GB", "1 TB"])
         axis.minorticks_off()
-        axis.set_yticks(rows, [*pieces])
+        axis.set_yticks(rows, [*pieces] if i == 0 else [""] * len(pieces))
+        axis.invert_yaxis()
         axis.set_title(f"{name}\n{amount(sum(pieces.values()))} in all", fontsize=9)
-    axes[0].invert_yaxis()
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
 

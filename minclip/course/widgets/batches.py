@@ -40,12 +40,12 @@ def memory_name(batch: int, gpus: int, way: str) -> str:
     return f"{batch:,} pairs on {gpus:,} GPU{'s' * (gpus > 1)},\n{way}"
 
 
-def memory_figure(*settings: tuple[int, int, str]) -> Figure:
-    """A panel for each (batch, gpus, way): the pieces of memory that each GPU needs."""
+def memory_figure(*settings: tuple[int, int, str], title: str = "") -> Figure:
+    """A panel for each (batch, gpus, way): the pieces of memory that each GPU needs; `title` names the largest."""
     found = {memory_name(*one): memory_pieces(*one) for one in settings}
     largest = {max(pieces, key=lambda name: pieces[name]) for pieces in found.values()}
     says = f"On each GPU, most memory goes to: {', '.join(sorted(largest))}"
-    return plots.memory_panels(found, says)
+    return plots.memory_panels(found, title or says)
 
 
 def memory_playground() -> ipywidgets.VBox:
