@@ -1,5 +1,6 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
+from .batches import attention_share, matrix_part
 from .bias import too_many
 from .glyphs import mixed, where_gained
 from .judging import NOT_ATTEMPTED
@@ -21,6 +22,7 @@ __all__ = [
     "NOT_ATTEMPTED",
     "attention",
     "attention_rollout",
+    "attention_share",
     "cached_gradients",
     "capped_search",
     "causal_mask",
@@ -38,6 +40,7 @@ __all__ = [
     "join_pair",
     "log_softmax",
     "loss_gradient",
+    "matrix_part",
     "mean_per_class",
     "merge",
     "mixed",

@@ -1,6 +1,7 @@
 """The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .batches import amount, batch_curves, memory_panels, over_pixels, ways
 from .bias import row_spread
 from .experiments import growth, noted
 from .glyphs import by_length, game_board, game_end, three_rounds
@@ -24,9 +25,11 @@ from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_
 
 __all__ = [
     "accuracy_curves",
+    "amount",
     "arrows",
     "band",
     "batch_and_scale",
+    "batch_curves",
     "before_and_after",
     "boxes",
     "by_length",
@@ -65,6 +68,7 @@ __all__ = [
     "margins",
     "matrix_and_loss",
     "memory",
+    "memory_panels",
     "merge_steps",
     "merge_tree",
     "moved_cosines",
@@ -75,6 +79,7 @@ __all__ = [
     "occurrences",
     "on_circle",
     "over_cost",
+    "over_pixels",
     "paired_errors",
     "patch_grid",
     "png",
@@ -106,6 +111,7 @@ __all__ = [
     "two_kinds",
     "vocabulary_curve",
     "waterfall",
+    "ways",
     "what_each_predicts",
     "with_texts",
     "word_pairs",

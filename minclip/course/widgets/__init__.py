@@ -1,5 +1,6 @@
 """The course's widgets: controls above a figure that follows them."""
 
+from .batches import memory_figure, memory_name, memory_pieces, memory_playground
 from .game import game_figure, glyph_game, new_game, opponent_vectors, recorded_game, simulated_reader
 from .labels import few_labels, few_labels_figure
 from .overlap import threshold_figure, threshold_slider
@@ -49,6 +50,10 @@ __all__ = [
     "log_scores",
     "loss_figure",
     "loss_playground",
+    "memory_figure",
+    "memory_name",
+    "memory_pieces",
+    "memory_playground",
     "new_game",
     "opponent_vectors",
     "prompt_figure",
