@@ -17,7 +17,7 @@ import common
 import torch
 
 IMAGES, SHORTER = 32_768, 8192
-GRID = (2e-3, 4e-3, 8e-3)
+GRID = {16: (1e-3, 2e-3, 4e-3), 64: (2e-3, 4e-3, 8e-3), 256: (2e-3, 4e-3, 8e-3), 1024: (2e-3, 4e-3, 8e-3)}
 RATES = {16: 2e-3, 64: 4e-3, 256: 4e-3, 1024: 4e-3}  # the best in the part "rates"
 CELLS = [(16, 16), (64, 64), (256, 256), (1024, 1024), (64, 4), (64, 16), (256, 4), (256, 16), (256, 64)]
 EPOCH = 4096  # scenes of the part "pixels"; its images at 48 and at 64 pixels cost the same compute in all three ways
@@ -58,7 +58,7 @@ def trained(seed: int, batch: int, group: int, rate: float, images: int = IMAGES
 
 
 def rates(seed: int) -> dict[str, Any]:
-    return {str(b): {f"{rate:g}": {"val": trained(seed, b, b, rate)["val"]} for rate in GRID} for b in RATES}
+    return {str(b): {f"{rate:g}": {"val": trained(seed, b, b, rate)["val"]} for rate in GRID[b]} for b in RATES}
 
 
 def batches(seed: int) -> dict[str, Any]:

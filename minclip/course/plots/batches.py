@@ -16,12 +16,17 @@ def batch_curves(panels: Mapping[str, tuple[str, Mapping[str, Curve]]], title: s
     """Accuracy in % over sizes that are powers of two; a panel for each (label of its axis, curves by name)."""
     figure = new_figure(10, 3.9)
     for axis, (name, (xlabel, curves)) in zip(axes_grid(figure, 1, len(panels), sharey=True)[0], panels.items()):
+        above = max(range(len(curves)), key=lambda i: [*curves.values()][i][1][0])  # the labels of this curve: above it
         for i, (label, (sizes, mean, spread)) in enumerate(curves.items()):
             mean, spread = 100 * np.asarray(mean), 100 * np.asarray(spread)
             axis.errorbar(sizes, mean, yerr=spread, label=label, capsize=3, **curve_style(i))
             for size, value in zip(sizes, mean):
                 axis.annotate(
-                    f"{value:.0f}", (size, value), (6, 5 if i else -11), textcoords="offset points", fontsize=8
+                    f"{value:.0f}",
+                    (size, value),
+                    (6, 5) if i == above else (6, -11),
+                    textcoords="offset points",
+                    fontsize=8,
                 )
         ticks = sorted({size for sizes, _, _ in curves.values() for size in sizes})
         axis.set_xscale("log", base=2)
