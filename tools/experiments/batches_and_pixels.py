@@ -22,6 +22,8 @@ RATES = {16: 2e-3, 64: 4e-3, 256: 4e-3, 1024: 4e-3}  # the best in the part "rat
 CELLS = [(16, 16), (64, 64), (256, 256), (1024, 1024), (64, 4), (64, 16), (256, 4), (256, 16), (256, 64)]
 EPOCH = 4096  # scenes of the part "pixels"; its images at 48 and at 64 pixels cost the same compute in all three ways
 AT_48, AT_64, BEFORE = 8 * EPOCH, 18_432, 25_472
+# FIRST: with seed 0, 16,384 scenes and 1e-3, 2e-3, 4e-3, these had 24.5, 26.6, 23.3 % of 2,000 validation scenes right
+# at 48 pixels, and 16.0, 15.9, 13.9 % at 64
 FIRST, LAST = 2e-3, (1 / 20, 1 / 4, 1)  # the learning rate, and that of the last epoch as a fraction of it
 TOLERANCE = 0.02
 
