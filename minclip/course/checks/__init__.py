@@ -1,5 +1,6 @@
 """Checks of the exercises: `checks.name(function)` says that the answer is right, or names the mistake."""
 
+from .batches import attention_share, matrix_part
 from .bias import too_many
 from .drawings import nt_xent, precision_at_k
 from .glyphs import mixed, where_gained
@@ -10,6 +11,7 @@ from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
 from .real import nearest_pictures, zero_shot
 from .robustness import effective_robustness, mix_weights
+from .scale import convolution_flops, power_law
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -23,11 +25,13 @@ __all__ = [
     "NOT_ATTEMPTED",
     "attention",
     "attention_rollout",
+    "attention_share",
     "cached_gradients",
     "capped_search",
     "causal_mask",
     "clip_together",
     "coarse_to_fine",
+    "convolution_flops",
     "cosine_matrix",
     "csls",
     "decode_tokens",
@@ -40,6 +44,7 @@ __all__ = [
     "join_pair",
     "log_softmax",
     "loss_gradient",
+    "matrix_part",
     "mean_per_class",
     "merge",
     "mix_weights",
@@ -48,6 +53,7 @@ __all__ = [
     "nt_xent",
     "patchify",
     "pmi",
+    "power_law",
     "precision_at_k",
     "rank_of",
     "recall_at_1",

@@ -1,6 +1,7 @@
 """The course's plots: each function draws one figure from arrays and returns it."""
 
 from .base import faint, image_grid, lines, new_figure, png, save, show, show_image, wrap
+from .batches import amount, batch_curves, memory_panels, over_pixels, ways
 from .bias import row_spread
 from .drawings import block_or_part, found_pages, kept_dots, occlusion_maps, two_losses
 from .experiments import growth, noted
@@ -13,6 +14,7 @@ from .photographs import band, five_each, lengths_and_words, retrieved, singular
 from .probe import few_shot_curve
 from .real import attention_and_cover, by_kind, data_sets, pixels, sign_rates, signs, template_dots
 from .robustness import dots_by_name, image_columns, mixture_cards, mixtures, robustness_plane, two_scales
+from .scale import cost_bars, days_bars, error_over_compute, paired_errors
 from .search import contact_sheet
 from .shots import c_curve, crossings, margins, narrow_panels, shot_cards, shot_panels
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
@@ -26,10 +28,12 @@ from .zeroshot import confusion, ensemble_spread, prompt_table, row_dots, trade_
 
 __all__ = [
     "accuracy_curves",
+    "amount",
     "arrows",
     "attention_and_cover",
     "band",
     "batch_and_scale",
+    "batch_curves",
     "before_and_after",
     "block_or_part",
     "boxes",
@@ -42,13 +46,16 @@ __all__ = [
     "confusion",
     "contact_sheet",
     "cosine_histograms",
+    "cost_bars",
     "counts_by_rank",
     "crossings",
     "curves",
     "data_sets",
     "data_sizes",
+    "days_bars",
     "dots_by_name",
     "ensemble_spread",
+    "error_over_compute",
     "factors",
     "faint",
     "few_shot_curve",
@@ -72,6 +79,7 @@ __all__ = [
     "margins",
     "matrix_and_loss",
     "memory",
+    "memory_panels",
     "merge_steps",
     "merge_tree",
     "mixture_cards",
@@ -85,6 +93,8 @@ __all__ = [
     "occurrences",
     "on_circle",
     "over_cost",
+    "over_pixels",
+    "paired_errors",
     "patch_grid",
     "pixels",
     "png",
@@ -122,6 +132,7 @@ __all__ = [
     "two_scales",
     "vocabulary_curve",
     "waterfall",
+    "ways",
     "what_each_predicts",
     "with_texts",
     "word_pairs",

@@ -1,5 +1,6 @@
 """The course's widgets: controls above a figure that follows them."""
 
+from .batches import memory_figure, memory_name, memory_pieces, memory_playground
 from .drawings import drawing_search, drawing_search_figure, nearest_pages
 from .game import game_figure, glyph_game, new_game, opponent_vectors, recorded_game, simulated_reader
 from .labels import few_labels, few_labels_figure
@@ -28,6 +29,7 @@ from .playgrounds import (
 )
 from .real import sign_figure, sign_playground, sign_probabilities
 from .robustness import mixture_figure, mixture_slider
+from .scale import days_figure, days_slider
 from .web import cap_figure, cap_playground
 from .why import answers_figure, answers_playground, log_scores
 
@@ -39,6 +41,8 @@ __all__ = [
     "cap_figure",
     "cap_playground",
     "caption_playground",
+    "days_figure",
+    "days_slider",
     "drawing_search",
     "drawing_search_figure",
     "edited_caption",
@@ -51,6 +55,10 @@ __all__ = [
     "log_scores",
     "loss_figure",
     "loss_playground",
+    "memory_figure",
+    "memory_name",
+    "memory_pieces",
+    "memory_playground",
     "mixture_figure",
     "mixture_slider",
     "nearest_pages",

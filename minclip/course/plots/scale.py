@@ -1,0 +1,111 @@
+"""Notebook 15: what models cost, and how error falls with compute."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..setup import PALETTE
+from .base import axes_grid, new_figure
+from .experiments import DASHES, MARKS, noted
+
+Spread = tuple[Sequence[float], Sequence[float]]
+
+
+def cost_bars(names: Sequence[str], gflops: Sequence[float], title: str = "", *, against: float) -> Figure:
+    """A bar for each model on a logarithmic axis, with its GFLOPs and how many times `against` they are."""
+    figure = new_figure(8, 0.36 * len(names) + 1.1)
+    axis = axes_grid(figure)[0, 0]
+    for row, (name, cost) in enumerate(zip(names, gflops)):
+        vit = name.startswith("ViT")
+        axis.barh(row, cost, color=PALETTE[int(vit)], hatch="" if vit else "//", edgecolor="white")
+        axis.annotate(
+            f"{cost:.1f}  ({cost / against:.2f} ×)",
+            (cost, row),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.set(title=title, xlabel="GFLOPs for one image, forward", xlim=(4, 2.5 * max(gflops)))
+    return figure
+
+
+def days_bars(days: Mapping[str, float], title: str = "") -> Figure:
+    """A bar for each training run, with its days."""
+    figure = new_figure(7, 0.5 * len(days) + 1)
+    axis = axes_grid(figure)[0, 0]
+    most = max(days.values())
+    for row, value in enumerate(days.values()):
+        axis.barh(row, value, color=PALETTE[row], hatch=("//", "")[row % 2], edgecolor="white")
+        axis.annotate(f"{value:.1f} days", (value, row), (5, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_yticks(range(len(days)), [*days])
+    axis.invert_yaxis()
+    axis.set_title(title, fontsize=10)
+    axis.set(xlim=(0, 1.2 * most), xlabel="days of training")
+    return figure
+
+
+def error_over_compute(
+    compute: Mapping[tuple[str, str], Sequence[float]],
+    curves: Mapping[tuple[str, str], Spread],
+    title: str = "",
+    *,
+    note: str,
+    fits: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+) -> Figure:
+    """Error (fractions of 1) over FLOPs on two logarithmic axes, for each (kind, size): (mean, std) with whiskers.
+
+    A kind has a color, a size has a marker and dashes.  `fits` are straight lines: a name -> (x, y).
+    """
+    figure = new_figure(8, 4.6)
+    axis = axes_grid(figure)[0, 0]
+    kinds, sizes = ([*dict.fromkeys(place[i] for place in compute)] for i in (0, 1))
+    for (kind, size), x in compute.items():
+        mean, spread = (100 * np.asarray(values) for values in curves[kind, size])
+        color, i = PALETTE[(1, 0, 2, 3)[kinds.index(kind) % 4]], sizes.index(size)
+        axis.errorbar(
+            x, mean, yerr=spread, color=color, marker=MARKS[i], linestyle=DASHES[i], capsize=2, label=f"{kind}, {size}"
+        )
+    for i, (name, (x, y)) in enumerate((fits or {}).items()):
+        axis.plot(x, 100 * np.asarray(y), color="black", linewidth=1.2, linestyle=("-", "--")[i % 2], label=name)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    ticks = [tick for tick in (5, 10, 15, 20, 30, 40, 50, 60, 80, 100) if tick >= 0.8 * axis.get_ylim()[0]]
+    axis.set_yticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.set(
+        title=title,
+        xlabel="FLOPs of the training (image tower, forward and backward)",
+        ylabel="mean zero-shot error, %",
+    )
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return noted(figure, note)
+
+
+def paired_errors(
+    names: Sequence[str], errors: Mapping[str, Spread], title: str = "", *, note: str, first: int = 0
+) -> Figure:
+    """Groups of bars: at each of `names` a bar with a whisker for each of `errors`, (mean, std) in fractions of 1.
+
+    NaN leaves a bar out; `first` is the number of the first color, 0 and 1 being those of ViT and ResNet.
+    """
+    figure = new_figure(8, 3.4)
+    axis = axes_grid(figure)[0, 0]
+    places, wide = np.arange(len(names)), 0.8 / len(errors)
+    for i, (name, (mean, spread)) in enumerate(errors.items()):
+        x = places + wide * (i - (len(errors) - 1) / 2)
+        color, mean, spread = PALETTE[(1, 0, 2, 4)[(i + first) % 4]], 100 * np.asarray(mean), 100 * np.asarray(spread)
+        hatch = ("", "//", "..", "xx")[i % 4]
+        axis.bar(x, mean, wide, yerr=spread, color=color, hatch=hatch, edgecolor="white", label=name, capsize=2)
+        for place, value, over in zip(x, mean, spread):
+            if np.isfinite(value):
+                axis.text(place, value + over + 0.5, f"{value:.0f}", ha="center", fontsize=8)
+    axis.set_xticks(places, names)
+    axis.set(title=title, ylabel="zero-shot error, %")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return noted(figure, note)

@@ -1,0 +1,26 @@
+"""The widget of notebook 15: the days that a training run takes on some number of GPUs."""
+
+from collections.abc import Mapping
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from .. import plots
+from .playgrounds import redrawn
+
+
+def days_figure(flops: Mapping[str, float], *, gpus: int, peak: float, utilization: float) -> Figure:
+    """Days for runs of `flops` operations each on `gpus` GPUs of `peak` TFLOP/s, a fraction `utilization` of it used."""
+    days = {name: count / (gpus * peak * 1e12 * utilization) / 86_400 for name, count in flops.items()}
+    title = f"{gpus} GPUs of {peak:g} TFLOP/s at {utilization:.0%}: {', '.join(f'{d:.0f}' for d in days.values())} days"
+    return plots.days_bars(days, title)
+
+
+def days_slider(flops: Mapping[str, float]) -> ipywidgets.VBox:
+    """Choose the number of GPUs, the peak of each in TFLOP/s, and the utilization; the days follow."""
+    return redrawn(
+        lambda **chosen: days_figure(flops, **chosen),
+        gpus=ipywidgets.SelectionSlider(options=[2**k for k in range(11)], value=8, description="GPUs"),
+        peak=ipywidgets.FloatText(value=989.0, description="TFLOP/s"),
+        utilization=ipywidgets.FloatSlider(min=0.02, max=0.8, step=0.02, value=0.4, description="used"),
+    )
