@@ -59,10 +59,10 @@ def by_kind(groups: Mapping[str, Sequence[float]], kinds: Sequence[str], *, titl
         for x in sorted(points):  # dots side by side would hide each other: up and down
             level, last = (level + 1) % 4 if x - last < 2 else 0, x
             axis.plot(
-                x, y + (0, -0.2, 0.2, 0.4)[level], "o", color=color, markersize=7, markeredgecolor="white", zorder=3
+                x, y + (0, -0.2, 0.2, 0.4)[level], "o", color=color, markersize=6, markeredgecolor="white", zorder=3
             )
         mean = float(np.mean(points))
-        axis.plot([mean, mean], [y - 0.32, y + 0.32], color="black", linewidth=2.5)
+        axis.plot([mean, mean], [y - 0.48, y + 0.48], color="black", linewidth=2)
         axis.text(37, y, minus(f"mean {mean:+.1f}"), va="center", fontsize=9)
     axis.set_yticks(range(len(groups)), [f"{kind} ({len(points)})" for kind, points in groups.items()], fontsize=9)
     axis.axvline(0, color="black", linewidth=1)
@@ -98,7 +98,7 @@ def attention_and_cover(image: Any, attention: np.ndarray, drop: np.ndarray, *, 
     most = float(np.abs(drop).max()) or 1.0
     for axis, values, name, style in (
         (middle, 100 * np.asarray(attention), "rollout: % of the attention", {"vmin": 0, "cmap": "cividis"}),
-        (right, np.asarray(drop), "covered: cosine lost", {"vmin": -most, "vmax": most, "cmap": "PuOr"}),
+        (right, np.asarray(drop), "covered: cosine lost", {"vmin": -most, "vmax": most, "cmap": "PuOr_r"}),
     ):
         shown = axis.imshow(values, **style)
         axis.set_xticks([])
