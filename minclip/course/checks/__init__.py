@@ -4,6 +4,7 @@ from .bias import too_many
 from .glyphs import mixed, where_gained
 from .judging import NOT_ATTEMPTED
 from .labels import coarse_to_fine, shots_worth
+from .limits import blind_accuracy, swap_colors
 from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
@@ -20,6 +21,7 @@ __all__ = [
     "NOT_ATTEMPTED",
     "attention",
     "attention_rollout",
+    "blind_accuracy",
     "cached_gradients",
     "capped_search",
     "causal_mask",
@@ -49,6 +51,7 @@ __all__ = [
     "shots_worth",
     "smoothed_target",
     "split_of",
+    "swap_colors",
     "symmetric_loss",
     "to_row",
     "too_many",

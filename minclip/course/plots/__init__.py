@@ -5,6 +5,7 @@ from .bias import row_spread
 from .experiments import growth, noted
 from .glyphs import by_length, game_board, game_end, three_rounds
 from .labels import classified
+from .limits import beside_chance
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
 from .overlap import image_pairs, intervals, threshold_pairs
@@ -27,6 +28,7 @@ __all__ = [
     "band",
     "batch_and_scale",
     "before_and_after",
+    "beside_chance",
     "boxes",
     "by_length",
     "byte_table",

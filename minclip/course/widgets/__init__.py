@@ -2,6 +2,7 @@
 
 from .game import game_figure, glyph_game, new_game, opponent_vectors, recorded_game, simulated_reader
 from .labels import few_labels, few_labels_figure
+from .limits import counts_figure, counts_playground
 from .overlap import threshold_figure, threshold_slider
 from .playgrounds import (
     attention_figure,
@@ -36,6 +37,8 @@ __all__ = [
     "cap_figure",
     "cap_playground",
     "caption_playground",
+    "counts_figure",
+    "counts_playground",
     "edited_caption",
     "few_labels",
     "few_labels_figure",
