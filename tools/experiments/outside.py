@@ -11,7 +11,7 @@ import minclip
 from minclip import evaluate
 
 TOLERANCE = 0.011  # another CPU may classify a few images differently; of the first losses only the last digits differ
-COUNTS = (0, 30, 100, 300, 1000)
+DIGITS, SPANISH, NAMED = (0, 30, 100, 300), (0, 100, 300, 1000), (0, 10, 30, 100)  # captions that say it
 
 
 @cache
@@ -37,7 +37,7 @@ def digits(seed: int) -> dict[str, Any]:
         mean, unit = x["train"].mean(dim=0), x["train"].std()
         found = minclip.linear_probe(**{part: ((x[part] - mean) / unit, split[part][1]) for part in split})
         out[name], out[f"{name}, C"] = found["accuracy"], found["c"]
-    return {**out, "taught": {str(count): nb.taught_digits(count, seed) for count in COUNTS}}
+    return {**out, "taught": {str(count): nb.taught_digits(count, seed) for count in DIGITS}}
 
 
 def words(seed: int) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def words(seed: int) -> dict[str, Any]:
 
 def inked(seed: int) -> dict[str, Any]:
     nb = notebook()
-    scenes = nb.scenes_with_words("test", 8000, seed)
+    scenes = nb.scenes_with_words("test", 5000, seed)
     return {
         str(height): {str(ink): nb.attacked_demo(*demo(), scenes, height=height, ink=ink) for ink in nb.INKS}
         for height in (7, 14)
@@ -58,8 +58,8 @@ def inked(seed: int) -> dict[str, Any]:
 def languages(seed: int) -> dict[str, Any]:
     """Colors and shapes named in Spanish: some captions of 3,000 in Spanish, or these alone."""
     nb = notebook()
-    mixed = {str(count): nb.two_languages(count, seed) for count in COUNTS}
-    alone = {str(count): nb.two_languages(count, seed, english=False) for count in COUNTS[2:]}
+    mixed = {str(count): nb.two_languages(count, seed) for count in SPANISH}
+    alone = {str(count): nb.two_languages(count, seed, english=False) for count in SPANISH[1:]}
     return {"with English": mixed, "alone": alone, "demo": nb.by_language(*demo(), seed)}
 
 
@@ -71,8 +71,8 @@ def senses(seed: int) -> dict[str, Any]:
     out = {"demo": nb.senses(lambda texts: vectors @ evaluate.embed_texts(model, tokenizer, texts).T, test)}
     train, images = nb.orange_world("train", 3000, seed), nb.shapes.paint(test, 32)
     texts = nb.shapes.captions_of(train)
-    one = nb.fit_little(nb.shapes.paint(train, 32), texts, steps=600, seed=seed)[0]
-    two = nb.fit_little(nb.shapes.paint(train, 32), nb.one_sense(train, texts), steps=600, seed=seed)[0]
+    one = nb.fit_little(nb.shapes.paint(train, 32), texts, steps=400, seed=seed)[0]
+    two = nb.fit_little(nb.shapes.paint(train, 32), nb.one_sense(train, texts), steps=400, seed=seed)[0]
     out["one word"] = nb.senses(lambda texts: nb.little_scores(one, images, texts), test)
     out["two words"] = nb.senses(lambda texts: nb.little_scores(two, images, texts), test, ("a tangerine",))
     return out
@@ -81,7 +81,7 @@ def senses(seed: int) -> dict[str, Any]:
 def people(seed: int) -> dict[str, Any]:
     """Portraits: neighbors, clusters and descriptions with pixels, the demo and a CLIP on portraits; then names."""
     nb = notebook()
-    models = {count: nb.portrait_model(seed, named=count)[0] for count in (0, 10, 30, 100)}
+    models = {count: nb.portrait_model(seed, named=count)[0] for count in NAMED}
     encoders = {
         "pixels": lambda images: torch.nn.functional.normalize(
             torch.from_numpy(images).float().flatten(1) - 127, dim=1

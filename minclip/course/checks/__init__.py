@@ -7,6 +7,7 @@ from .labels import coarse_to_fine, shots_worth
 from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
+from .portraits import chance_of_same, word_wins
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -23,6 +24,7 @@ __all__ = [
     "cached_gradients",
     "capped_search",
     "causal_mask",
+    "chance_of_same",
     "clip_together",
     "coarse_to_fine",
     "cosine_matrix",
@@ -54,4 +56,5 @@ __all__ = [
     "too_many",
     "warmup_cosine",
     "where_gained",
+    "word_wins",
 ]

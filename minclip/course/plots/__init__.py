@@ -7,6 +7,7 @@ from .glyphs import by_length, game_board, game_end, three_rounds
 from .labels import classified
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .outside import by_count, face_and_texts, nearest_rows, neighbor_rows
 from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
@@ -28,6 +29,7 @@ __all__ = [
     "batch_and_scale",
     "before_and_after",
     "boxes",
+    "by_count",
     "by_length",
     "byte_table",
     "bytes_of",
@@ -41,6 +43,7 @@ __all__ = [
     "curves",
     "data_sizes",
     "ensemble_spread",
+    "face_and_texts",
     "factors",
     "faint",
     "few_shot_curve",
@@ -65,6 +68,8 @@ __all__ = [
     "merge_tree",
     "moved_cosines",
     "narrow_panels",
+    "nearest_rows",
+    "neighbor_rows",
     "new_figure",
     "noted",
     "numbered",
