@@ -8,6 +8,7 @@ from .limits import blind_accuracy, swap_colors
 from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
+from .portraits import chance_of_same, word_wins
 from .similarity import cosine_matrix, csls, scale_needed
 from .start import recall_at_1, symmetric_loss
 from .tokens import decode_tokens, join_pair, to_row
@@ -25,6 +26,7 @@ __all__ = [
     "cached_gradients",
     "capped_search",
     "causal_mask",
+    "chance_of_same",
     "clip_together",
     "coarse_to_fine",
     "cosine_matrix",
@@ -57,4 +59,5 @@ __all__ = [
     "too_many",
     "warmup_cosine",
     "where_gained",
+    "word_wins",
 ]

@@ -8,6 +8,7 @@ from .labels import classified
 from .limits import beside_chance
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .outside import by_count, face_and_texts, nearest_rows, neighbor_rows
 from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
@@ -30,6 +31,7 @@ __all__ = [
     "before_and_after",
     "beside_chance",
     "boxes",
+    "by_count",
     "by_length",
     "byte_table",
     "bytes_of",
@@ -43,6 +45,7 @@ __all__ = [
     "curves",
     "data_sizes",
     "ensemble_spread",
+    "face_and_texts",
     "factors",
     "faint",
     "few_shot_curve",
@@ -67,6 +70,8 @@ __all__ = [
     "merge_tree",
     "moved_cosines",
     "narrow_panels",
+    "nearest_rows",
+    "neighbor_rows",
     "new_figure",
     "noted",
     "numbered",

@@ -26,6 +26,7 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .portraits import portrait_figure, portrait_playground
 from .web import cap_figure, cap_playground
 from .why import answers_figure, answers_playground, log_scores
 
@@ -51,6 +52,8 @@ __all__ = [
     "loss_playground",
     "new_game",
     "opponent_vectors",
+    "portrait_figure",
+    "portrait_playground",
     "prompt_figure",
     "prompt_playground",
     "recorded_game",
