@@ -93,14 +93,14 @@ def face_and_texts(
 ) -> Figure:
     """One (3, S, S) uint8 image, and its `most` nearest texts as bars of their cosines."""
     order = np.argsort(-np.asarray(cosines), kind="stable")[:most]
-    figure = new_figure(8, 2.7)
-    left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2.2])[0]
+    figure = new_figure(9, 2.6)
+    left, right = axes_grid(figure, 1, 2, width_ratios=[1, 2])[0]
     show_image(left, image)
     values = np.asarray(cosines)[order]
     right.barh(range(len(order)), values, color=[PALETTE[0], *["#bbbbbb"] * (len(order) - 1)])
     for place, value in enumerate(values):
         right.text(max(value, 0) + 0.01, place, f"{value:.2f}", va="center", fontsize=9)
-    right.set_yticks(range(len(order)), [wrap(texts[i], 40) for i in order], fontsize=9)
+    right.set_yticks(range(len(order)), [wrap(texts[i], 50) for i in order], fontsize=8)
     right.invert_yaxis()
     right.set(xlim=(min(0, float(values.min())), 1.12), xlabel="cosine")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")

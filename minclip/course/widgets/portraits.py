@@ -15,7 +15,7 @@ TEXTS = tuple(
     f"a person with {hair} {color} hair{extra}"
     for hair in portraits.TRAITS["hair"]
     for color in portraits.TRAITS["color"]
-    for extra in ("", " and glasses", " and a beard", " and a hat", ", a beard and glasses", ", glasses and a hat")
+    for extra in ("", " and glasses", " and a beard", " and a hat", ", a beard and glasses", ", a beard and a hat")
 )
 
 
