@@ -33,7 +33,7 @@ def blind_accuracy(function: Callable) -> None:
     judge_cases(
         rounded,
         [
-            case(["one"], ["two"], ["three", "four"]),
+            case(["a"], ["b"], ["c"], ["d", "e", "f"]),
             case(["one"], ["two", "three", "four"]),
             case(["left of", "right of"], ["above", "below"], ["nearer than"]),
             case(["a", "b", "c", "d"]),
