@@ -24,8 +24,8 @@ def blind_accuracy(function: Callable) -> None:
                 sizes.count(1) / classes
             ),
             "that is the number of groups: divide it by the number of classes": float(len(sizes)),
-            "that is in percent: return a fraction of 1": 100 * right,
-            "that is the fraction of wrong answers": 1 - right,
+            "that is in percent: return a fraction of 1": 100 * len(sizes) / classes,
+            "that is the fraction of wrong answers": 1 - len(sizes) / classes,
         }
         wrong = {name: round(value, 4) for name, value in mistakes.items() if round(value, 4) != right}
         return (list(groups),), right, wrong
