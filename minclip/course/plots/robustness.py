@@ -63,7 +63,7 @@ def robustness_plane(
 ) -> Figure:
     """Accuracy in distribution and under shift (fractions of 1) on logit axes; `line` is slope and intercept in logits.
 
-    Each of `groups` maps a label beside the point, or "" for none, to (x, y) or (x, y, std of x, std of y).  A label
+    Each of `groups` maps a label beside the point, blank for none, to (x, y) or (x, y, std of x, std of y).  A label
     that begins with "<" stands left of its point.  The points of the groups in `paths` are joined.
     """
     figure = new_figure(8, 5)
@@ -84,7 +84,7 @@ def robustness_plane(
             place = {"xytext": (-9, 5) if left else (8, -13), "ha": "right" if left else "left"}
             place |= {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 9}  # readable on lines
             axis.annotate(
-                label.lstrip("<"), _logit((x, y)), textcoords="offset points", fontsize=9, color=color, **place
+                label.lstrip("<").strip(), _logit((x, y)), textcoords="offset points", fontsize=9, color=color, **place
             )
     axis.margins(0.12)
     limits = axis.get_xlim(), axis.get_ylim()
@@ -106,7 +106,7 @@ def dots_by_name(
 ) -> Figure:
     """A row for each name, in it a dot for each series (fractions of 1), joined by a gray line.
 
-    Later series have smaller dots: where two coincide, both are seen.
+    The second series has smaller dots: where it coincides with the first, both are seen.
     """
     figure = new_figure(7.5, 0.42 * len(rows) + 1.6)
     axis = axes_grid(figure)[0, 0]
@@ -118,7 +118,9 @@ def dots_by_name(
     for i, name in enumerate(series):
         color, mark = PALETTE[(6, 1, 5, 0, 2)[i % 5]], MARKS[i % len(MARKS)]
         x = [100 * values[name] for values in rows.values()]
-        axis.scatter(x, range(len(rows)), color=color, marker=mark, s=120 - 25 * (i % 4), label=name, zorder=2 + i)
+        axis.scatter(
+            x, range(len(rows)), color=color, marker=mark, s=(150, 55, 100, 40)[i % 4], label=name, zorder=2 + i
+        )
     axis.set_yticks(range(len(rows)), [*rows])
     axis.invert_yaxis()
     axis.set(xlim=(0, 103), xlabel=xlabel, title=title)
