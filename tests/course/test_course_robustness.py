@@ -80,7 +80,7 @@ TestExercises = exercises(SOLUTIONS, WRONG)
 
 
 def test_the_plane_has_logit_axes_and_the_line_that_is_given():
-    points = {"": (0.5, 0.2), "<zero-shot": (0.9, 0.8, 0.01, 0.02)}
+    points = {" ": (0.5, 0.2), "<zero-shot": (0.9, 0.8, 0.01, 0.02)}
     figure = plots.robustness_plane({"models": points}, "title", line=(0.5, -1.0), note="live")
     (axis,) = figure.axes
     x, y = axis.lines[0].get_data()
@@ -106,7 +106,9 @@ def test_dots_stand_at_their_accuracies():
 
 
 def test_mixtures_are_drawn_over_alpha():
-    (axis,) = plots.mixtures([0, 0.5, 1], {"test": ([0.5, 0.7, 0.6], [0, 0, 0])}, "title", marked=0.5, note="live").axes
+    curves = {"test": ([0.5, 0.7, 0.6], [0, 0, 0])}
+    (axis,) = plots.mixtures([0, 0.5, 1], curves, "title", marked=0.5, ylim=(40, 90), note="live").axes
+    assert axis.get_ylim() == (40, 90)
     assert axis.lines[0].get_ydata() == pytest.approx([50, 70, 60])
     assert list(axis.lines[1].get_xdata()) == [0.5, 0.5]
 

@@ -1,5 +1,6 @@
 """Robustness (notebook 12): labels or captions, scenes as they are or restyled; adapting to narrow labels."""
 
+import copy
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,13 @@ import torch
 import minclip
 from minclip.data.shapes import SHIFTS
 
-TOLERANCE = 0.01  # another CPU may classify a few of 600 images differently
-STEPS = {300: 100, 1000: 150, 4000: 250}  # labels -> training steps of 64 images
+TOLERANCE = 0.01  # another CPU may classify a few of 2,000 images differently
+STEPS = {300: 100, 1000: 150, 2000: 200, 4000: 250}  # labels -> training steps of 64 images
 CAPTION_STEPS, MORE_STEPS, TUNE_STEPS = 450, 150, 40
+STOPS = {"50 steps": 50, "150 steps": MORE_STEPS, "300 steps": 300}  # more steps: at one of them accuracies are alike
 SUPERVISED, TUNED = 1e-3, 1e-4  # learning rates of 64 × 64 towers, as in notebook 11; not searched here
 NARROW = {500: 80, 1500: 160}  # labels whose color gives nine in ten shapes away -> steps
+MORE_NARROW = {3000: 180}  # one more size for their line
 KS = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 3
 HEAD_ALPHAS, TOWER_ALPHAS = [i / 10 for i in range(11)], [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -46,7 +49,7 @@ def captioned() -> tuple[torch.Tensor, ...]:
 @cache
 def test_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     nb = notebook()
-    s = nb.one_object("test", 600, seed=seed)
+    s = nb.one_object("test", 2000, seed=seed)
     return {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
 
 
@@ -56,31 +59,47 @@ def measured(model: Any, seed: int) -> dict[str, float]:
     return {**found, "shifted": sum(found[shift] for shift in SHIFTS) / len(SHIFTS)}
 
 
-def breadth(seed: int) -> dict[str, Any]:
-    """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
-    nb, (images, bags, classes, rows, labels), out = notebook(), captioned(), {}
+@cache
+def trained(seed: int) -> tuple[dict[int, Any], Any, dict[str, list[float]]]:
+    """Small towers by labels and by captions on scenes as they are, and the losses of each: {n: model}, model, {..}."""
+    nb, (images, bags, classes, rows, labels), losses = notebook(), captioned(), {}
     torch.manual_seed(seed)
     of_size = {n: (nb.image_tower(), nb.Labels()) for n in STEPS}
     by_captions = nb.image_tower(), nb.Captions(classes)
     for n, model in of_size.items():
-        first = nb.teach(model, images[rows[:n]], labels[:n], steps=STEPS[n], seed=seed)
-        out[str(n)] = {**measured(model, seed), "losses": first[:FIRST]}
-    first = nb.teach(by_captions, images, bags, steps=CAPTION_STEPS, seed=seed)
-    out["captions"] = {**measured(by_captions, seed), "losses": first[:FIRST]}
-    wider, by_labels, n = torch.from_numpy(nb.widened(images.numpy(), seed)), of_size[max(STEPS)], max(STEPS)
-    nb.teach(by_labels, wider[rows[:n]], labels[:n], steps=MORE_STEPS, seed=seed)
-    nb.teach(by_captions, wider, bags, steps=MORE_STEPS, seed=seed)
-    return {**out, "labels, wider": measured(by_labels, seed), "captions, wider": measured(by_captions, seed)}
+        losses[str(n)] = nb.teach(model, images[rows[:n]], labels[:n], steps=STEPS[n], seed=seed)
+    losses["captions"] = nb.teach(by_captions, images, bags, steps=CAPTION_STEPS, seed=seed)
+    return of_size, by_captions, losses
+
+
+def breadth(seed: int) -> dict[str, Any]:
+    """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
+    of_size, by_captions, losses = trained(seed)
+    models = {**{str(n): model for n, model in of_size.items()}, "captions": by_captions}
+    out = {name: {**measured(model, seed), "losses": losses[name][:FIRST]} for name, model in models.items()}
+    wider = torch.from_numpy(notebook().widened(captioned()[0].numpy(), seed))
+    return {**out, **{f"{name}, wider": scores for name, scores in gone_on(wider, MORE_STEPS, seed).items()}}
+
+
+def gone_on(images: torch.Tensor, steps: int, seed: int) -> dict[str, dict[str, float]]:
+    """The largest classifier by labels and the one by captions, trained for so many steps more on `images`."""
+    _, bags, _, rows, labels = captioned()
+    n, (of_size, by_captions, _) = max(STEPS), copy.deepcopy(trained(seed))
+    notebook().teach(of_size[n], images[rows[:n]], labels[:n], steps=steps, seed=seed)
+    notebook().teach(by_captions, images, bags, steps=steps, seed=seed)
+    return {"labels": measured(of_size[n], seed), "captions": measured(by_captions, seed)}
 
 
 def longer(seed: int) -> dict[str, Any]:
-    """The largest classifier by labels of `breadth` goes on for as many steps, with the scenes as they are."""
+    """The controls: as many steps more with scenes as they are, other numbers of steps; and one more for the line."""
     nb, (images, _, _, rows, labels), n = notebook(), captioned(), max(STEPS)
-    torch.manual_seed(seed)
-    model = [(nb.image_tower(), nb.Labels()) for _ in STEPS][-1]
-    for steps in (STEPS[n], MORE_STEPS):
-        nb.teach(model, images[rows[:n]], labels[:n], steps=steps, seed=seed)
-    return {"labels": measured(model, seed)}
+    wider = torch.from_numpy(nb.widened(images.numpy(), seed))
+    out = {f"as it is, {name}": gone_on(images, steps, seed) for name, steps in STOPS.items()}
+    out |= {f"wider, {name}": gone_on(wider, steps, seed) for name, steps in STOPS.items() if steps > MORE_STEPS}
+    torch.manual_seed(100 + seed)  # other weights to begin with than those of the classifiers above
+    model = nb.image_tower(), nb.Labels()
+    nb.teach(model, images[rows[:n]], labels[:n], steps=STEPS[n] + MORE_STEPS, seed=100 + seed)
+    return {**out, "at once": measured(model, seed)}
 
 
 @cache
@@ -95,6 +114,15 @@ def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 def scores_of(model: Any, seed: int) -> dict[str, float]:
     nb, sets = notebook(), narrow_sets(seed)
     return {name: nb.accuracy_of(model, *sets[name]) for name in ("val", "test", "ordinary")}
+
+
+def scratch(seed: int) -> dict[str, Any]:
+    """More narrow labels: one more size for the line of classifiers from scratch in `adapt`."""
+    nb, out = notebook(), {}
+    for n, steps in MORE_NARROW.items():
+        few = nb.painted(nb.one_object("train", n, seed=10 + seed, share=0.9))
+        out[f"supervised {n}"] = scores_of(nb.supervised(*few, steps=steps, lr=SUPERVISED, seed=seed), seed)
+    return out
 
 
 def adapt(seed: int) -> dict[str, Any]:
@@ -151,7 +179,7 @@ def shots(start: Any, images: torch.Tensor, labels: torch.Tensor, c: float, seed
     return out
 
 
-PARTS = {"breadth": breadth, "longer": longer, "adapt": adapt}
+PARTS = {"breadth": breadth, "longer": longer, "adapt": adapt, "scratch": scratch}
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..setup import PALETTE
 from .base import axes_grid, new_figure, show_image
@@ -62,7 +63,7 @@ def robustness_plane(
 ) -> Figure:
     """Accuracy in distribution and under shift (fractions of 1) on logit axes; `line` is slope and intercept in logits.
 
-    Each of `groups` maps a label beside the point, or "" for none, to (x, y) or (x, y, std of x, std of y).  A label
+    Each of `groups` maps a label beside the point, blank for none, to (x, y) or (x, y, std of x, std of y).  A label
     that begins with "<" stands left of its point.  The points of the groups in `paths` are joined.
     """
     figure = new_figure(8, 5)
@@ -81,8 +82,9 @@ def robustness_plane(
                 axis.plot(_logit([x, x]), _logit([low[1], high[1]]), color=color, linewidth=1)
             left = label.startswith("<")
             place = {"xytext": (-9, 5) if left else (8, -13), "ha": "right" if left else "left"}
+            place |= {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 9}  # readable on lines
             axis.annotate(
-                label.lstrip("<"), _logit((x, y)), textcoords="offset points", fontsize=9, color=color, **place
+                label.lstrip("<").strip(), _logit((x, y)), textcoords="offset points", fontsize=9, color=color, **place
             )
     axis.margins(0.12)
     limits = axis.get_xlim(), axis.get_ylim()
@@ -102,7 +104,10 @@ def robustness_plane(
 def dots_by_name(
     rows: Mapping[str, Mapping[str, float]], title: str = "", *, note: str = "", xlabel: str = "accuracy, %"
 ) -> Figure:
-    """A row for each name, in it a dot for each series (fractions of 1), joined by a gray line."""
+    """A row for each name, in it a dot for each series (fractions of 1), joined by a gray line.
+
+    The second series has smaller dots: where it coincides with the first, both are seen.
+    """
     figure = new_figure(7.5, 0.42 * len(rows) + 1.6)
     axis = axes_grid(figure)[0, 0]
     series = [*next(iter(rows.values()))]
@@ -113,7 +118,9 @@ def dots_by_name(
     for i, name in enumerate(series):
         color, mark = PALETTE[(6, 1, 5, 0, 2)[i % 5]], MARKS[i % len(MARKS)]
         x = [100 * values[name] for values in rows.values()]
-        axis.scatter(x, range(len(rows)), color=color, marker=mark, s=55, label=name, zorder=2 + i)
+        axis.scatter(
+            x, range(len(rows)), color=color, marker=mark, s=(150, 55, 100, 40)[i % 4], label=name, zorder=2 + i
+        )
     axis.set_yticks(range(len(rows)), [*rows])
     axis.invert_yaxis()
     axis.set(xlim=(0, 103), xlabel=xlabel, title=title)
@@ -127,9 +134,13 @@ def mixtures(
     title: str = "",
     *,
     marked: float | None = None,
+    ylim: tuple[float, float] | None = None,
     note: str,
 ) -> Figure:
-    """Accuracy (mean, std; fractions of 1) over the mixture's alpha, and a line at `marked`, the one that was chosen."""
+    """Accuracy (mean, std; fractions of 1) over the mixture's alpha, and a line at `marked`, the one that was chosen.
+
+    `ylim`, in percent, gives figures that are compared the same axis.
+    """
     figure = new_figure(7.5, 3.7)
     axis = axes_grid(figure)[0, 0]
     for i, (name, (mean, spread)) in enumerate(curves.items()):
@@ -140,7 +151,7 @@ def mixtures(
     if marked is not None:
         axis.axvline(marked, color="black", linewidth=1, linestyle=":")
         axis.text(marked, 1.01, f"α = {marked:.2f}", transform=axis.get_xaxis_transform(), ha="center", fontsize=9)
-    axis.set(xlabel="α: 0 is zero-shot, 1 is adapted", ylabel="accuracy, %")
+    axis.set(xlabel="α: 0 is zero-shot, 1 is adapted", ylabel="accuracy, %", ylim=ylim)
     axis.set_title(title, pad=18)
     axis.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return noted(figure, note)
@@ -162,7 +173,7 @@ def mixture_cards(cards: Sequence[Mapping[str, Any]], title: str = "") -> Figure
             text = f"{100 * accuracy:.1f} %\n+{gained:.0f} −{lost:.0f}"
             axis.annotate(text, (i, 100 * accuracy), ha="center", va="bottom", fontsize=9)
         axis.set_xticks(range(len(sets)), sets, fontsize=9)
-        axis.set(ylim=(50, 112), yticks=range(50, 101, 10), xlim=(-0.7, len(sets) - 0.3))
+        axis.set(ylim=(0, 124), yticks=range(0, 101, 20), xlim=(-0.7, len(sets) - 0.3))
         axis.set_title(f"α = {card['alpha']:.2f}", fontsize=10)
     figure.axes[0].set_ylabel("accuracy, %")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
