@@ -223,8 +223,11 @@ def test_bars_show_how_far_features_move():
 
 def test_an_occlusion_map_names_its_largest_drop(few):
     drops = np.array([[0.0, 0.1], [0.25, 0.0]])
-    figure = plots.occlusion_maps(few, 0, {"pixels": (8, drops)})
-    assert [axis.get_xlabel() for axis in figure.axes] == ["query: Arvo", "nearest: Arvo", "largest drop 0.25"]
+    figure = plots.occlusion_maps(few, 0, {"pixels": (8, drops), "half": (8, drops / 2)})
+    *maps, bar = figure.axes
+    names = ["query: Arvo", "nearest: Arvo", "largest drop 0.25", "nearest: Arvo", "largest drop 0.12"]
+    assert [axis.get_xlabel() for axis in maps] == names
+    assert [maps[i].images[-1].get_clim() for i in (2, 4)] == [(0, 0.25)] * 2 and bar.get_ylim() == (0, 0.25)
 
 
 def test_the_widget_counts_what_the_neighbors_share(few):

@@ -110,11 +110,12 @@ def kept_dots(
                 style = {"fmt": MARKS[i], "color": color, "capsize": 2, "markersize": 6}
                 axis.errorbar(mean, y, xerr=std, label=way if not row else None, **style)
                 end = {"textcoords": "offset points", "xytext": (8, 0), "va": "center", "fontsize": 8, "color": color}
+                end["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # over the line of chance
                 axis.annotate(f"{mean:.1f}", (mean + std, y), **end)
         axis.axvline(100 * chance[measure], color="black", linestyle="--", linewidth=1, label="chance")
         axis.set_title(measure, fontsize=10)
-        axis.margins(x=0.14)
-        axis.set_xlim(left=0)
+        longest = max(mean + std for values in ways.values() for mean, std in values.values())
+        axis.set_xlim(0, 120 * max(longest, chance[measure]))  # in percent, with room for the numbers
         axis.grid(axis="y", color="#eeeeee")
         axis.set_xlabel("%", fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
@@ -147,10 +148,12 @@ def occlusion_maps(
 ) -> Figure:
     """The query page; then for each of `maps`, name -> (nearest page, drops (n, n)), that page and the map.
 
-    A cell of a map is the drop of the cosine if a gray patch lies there; the number is the largest drop.
+    A cell of a map is the drop of the cosine if a gray patch lies there; the number is the largest drop.  All maps
+    have the color scale of the bar at the right.
     """
-    figure = new_figure(2.1 * (1 + 2 * len(maps)), 3.0)
+    figure = new_figure(2.1 * (1 + 2 * len(maps)) + 0.7, 3.0)
     first, *rest = axes_grid(figure, 1, 1 + 2 * len(maps))[0]
+    top = max(1e-6, *(float(np.max(np.asarray(drops))) for _, drops in maps.values()))
     show_image(first, pages.images[query], f"query: {COMPANIES[pages.company[query]]}")
     for number, (name, (nearest, drops)) in enumerate(maps.items()):
         found, axis = rest[2 * number : 2 * number + 2]
@@ -158,9 +161,11 @@ def occlusion_maps(
         found.set_title(name, fontsize=9)
         drops = np.asarray(drops)
         axis.imshow(pages.images[query, 0], cmap="gray", extent=(0, 64, 64, 0))
-        axis.imshow(drops, extent=(0, 64, 64, 0), alpha=0.75, vmin=0, vmax=max(float(drops.max()), 1e-6))
+        shown = axis.imshow(drops, extent=(0, 64, 64, 0), alpha=0.75, vmin=0, vmax=top)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_xlabel(f"largest drop {float(drops.max()):.2f}", fontsize=9)
+    bar = figure.colorbar(shown, ax=[first, *rest], shrink=0.7, pad=0.01)
+    bar.set_label("drop of the cosine", fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return noted(figure, note) if note else figure
