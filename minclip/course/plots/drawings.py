@@ -21,8 +21,8 @@ def found_pages(
     pages: Pages,
     asked: Sequence[int] | Tensor,
     found: Sequence[Sequence[int]] | Tensor,
-    title: str = "",
     *,
+    title: str = "",
     labels: Sequence[str] = (),
 ) -> Figure:
     """A row for each query: page number `asked[i]`, then the pages `found[i]`, nearest first.
@@ -124,7 +124,7 @@ def kept_dots(
 
 
 def block_or_part(moves: Mapping[str, Mapping[str, tuple[float, float]]], *, title: str, note: str) -> Figure:
-    """For each feature two bars: how far its vector moves (1 - cosine; mean, std) without the block, without the part."""
+    """Two bars per feature: how far its vector moves (1 - cosine; mean, std) without the block, without the part."""
     figure = new_figure(7.5, 0.55 * len(moves) + 1.3)
     axis = axes_grid(figure)[0, 0]
     styles = {"block": {"color": PALETTE[5]}, "part": {"color": PALETTE[0], "hatch": "//"}}
