@@ -109,3 +109,22 @@ def paired_errors(
     axis.set(title=title, ylabel="zero-shot error, %")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)
+
+
+def probe_over_flops(gflops: Mapping[str, float], accuracy: Mapping[str, float], title: str = "") -> Figure:
+    """Accuracy (%) over GFLOPs on a logarithmic axis; models whose name begins with "ViT" are one line, the others one."""
+    figure = new_figure(8, 4.2)
+    axis = axes_grid(figure)[0, 0]
+    for i, (kind, vit) in enumerate((("ResNet", False), ("ViT", True))):
+        names = [name for name in accuracy if name.startswith("ViT") == vit]
+        x, y = ([values[name] for name in names] for values in (gflops, accuracy))
+        axis.plot(x, y, color=PALETTE[i], marker=MARKS[i], linestyle=DASHES[i], label=kind)
+        for name, *place in zip(names, x, y):
+            away, side = ((-6, 6), "right") if vit else ((6, -12), "left")
+            axis.annotate(name, place, away, textcoords="offset points", ha=side, fontsize=9)
+    axis.set_xscale("log")
+    axis.set(title=title, xlabel="GFLOPs for one image, forward", ylabel="mean over 27 data sets, %")
+    axis.set_xlim(4, 1200)
+    axis.set_ylim(min(accuracy.values()) - 1.5, max(accuracy.values()) + 1.5)
+    axis.legend(frameon=False, loc="lower right")
+    return figure
