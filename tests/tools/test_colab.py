@@ -35,6 +35,7 @@ for source in json.load(sys.stdin):
 WIDGETS = """
 import ipywidgets
 from pathlib import Path
+from minclip.course import drawings
 from minclip.evaluate import search
 assert ipywidgets.__version__ == "7.7.1", ipywidgets.__file__
 assert Path("minclip-course").resolve() in Path(minclip.__file__).parents, minclip.__file__
@@ -46,6 +47,8 @@ def changed(control):
         return not control.value
     if hasattr(control, "options"):
         return next(value for _, value in control._options_full if value != control.value)
+    if not hasattr(control, "max"):  # a number typed in
+        return control.value + 1
     return control.value - control.step if control.value == control.max else control.value + control.step
 
 model, preprocess, tokenizer = minclip.load("demo")
@@ -58,6 +61,9 @@ for name, scene in enumerate(scenes.images[:3]):
     Path("pictures").mkdir(exist_ok=True)
     Image.fromarray(scene.transpose(1, 2, 0)).save(f"pictures/{name}.png")
 index = search.Index.of("pictures", (model, preprocess, tokenizer))
+heads = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+x = torch.tensor([[-1.0], [0.25], [0.75], [2.0]])
+NUMBERS, pages = ["one", "two", "three", "four"], drawings.pages("test", 2, others=8)
 playgrounds = [
     widgets.label_playground(model, tokenizer, scenes.images, labels="a red star, a blue circle"),
     widgets.token_playground(tokenizer, "a red star"),
@@ -73,6 +79,13 @@ playgrounds = [
     widgets.threshold_slider([0.7, 0.8, 0.9], [False, True, True], (scenes.images[:3], scenes.images[3:6]), threshold=0.8),
     widgets.few_labels({name: {"train": few, "test": few, **shown} for name in ("shape", "color")}, ks=(1, 2)),
     widgets.glyph_game(widgets.new_game(), np.zeros((3, 12), dtype=int)),
+    widgets.mixture_slider(heads, {"narrow": (x, x[:, 0] > 1), "ordinary": (x, x[:, 0] > 0)}, alpha=0.0),
+    widgets.counts_playground(scenes.images, [NUMBERS] * 8, {"a": torch.rand(8, 4)}, counts=[1, 2, 3, 4] * 2),
+    widgets.portrait_playground(lambda images, texts: torch.zeros(len(images), len(texts))),
+    widgets.drawing_search(pages, {"pixels": torch.rand(24, 8), "others": torch.rand(24, 8)}, query=3),
+    widgets.days_slider({"RN50x64": 2e22, "ViT-L/14": 6e21}),
+    widgets.memory_playground(),
+    widgets.sign_playground((model, preprocess, tokenizer), Image.open("pictures/0.png"), ["red", "blue"], word="red", letters="printed"),
 ]
 made = [f for f in vars(widgets).values() if getattr(f, "__annotations__", {}).get("return") is ipywidgets.VBox]
 assert len(playgrounds) == len(made) - 1  # all but `redrawn`, which they are made by
@@ -171,7 +184,7 @@ def test_the_cell_fetches_the_course_and_its_widgets_work_on_colabs_ipywidgets(c
     env = {"MPLBACKEND": "agg", "PYTHONPATH": "", "MINCLIP_DATA": "", **env}
     played = play(python, content, sources, **env)
     assert played.returncode == 0, played.stdout + played.stderr
-    assert "redrawn: 14" in played.stdout
+    assert "redrawn: 21" in played.stdout
 
 
 def test_only_what_is_missing_is_installed():

@@ -63,6 +63,19 @@ def test_the_map_names_sections_that_its_notebooks_have():
                 assert f"## {number} · " in text, row
 
 
+SECTIONS = [
+    "1", *(f"2.{i}" for i in range(1, 6)), *(f"3.1.{i}" for i in range(1, 6)), "3.2", "3.3", "4", "5", "6",
+    *(f"7.{i}" for i in range(1, 4)), "8", "9", *(f"Appendix {x}" for x in ("A", "B", "C", "D")),
+    *(f"Appendix E.{i}" for i in range(1, 6)), "Appendix F",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_map_leads_from_each_section_of_the_paper_to_a_notebook_or_says_why_not(section):
+    rows = re.findall(rf"^\| {re.escape(section)}[ ,:].*$", PAPER.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows and all(re.search(r"\d\d_\w+\.ipynb|not in the course: \w+", row) for row in rows), section
+
+
 def test_the_map_leads_to_every_notebook():
     assert {path.name for path in NOTEBOOKS} <= set(LINK.findall(PAPER.read_text(encoding="utf-8")))
 

@@ -6,9 +6,11 @@ from .drawings import nt_xent, precision_at_k
 from .glyphs import mixed, where_gained
 from .judging import NOT_ATTEMPTED
 from .labels import coarse_to_fine, shots_worth
+from .limits import blind_accuracy, swap_colors
 from .loss import log_softmax, loss_gradient, merge
 from .overlap import flattery
 from .photographs import rank_of, smoothed_target, split_of
+from .portraits import chance_of_same, word_wins
 from .real import nearest_pictures, zero_shot
 from .robustness import effective_robustness, mix_weights
 from .scale import convolution_flops, power_law
@@ -26,9 +28,11 @@ __all__ = [
     "attention",
     "attention_rollout",
     "attention_share",
+    "blind_accuracy",
     "cached_gradients",
     "capped_search",
     "causal_mask",
+    "chance_of_same",
     "clip_together",
     "coarse_to_fine",
     "convolution_flops",
@@ -63,10 +67,12 @@ __all__ = [
     "shots_worth",
     "smoothed_target",
     "split_of",
+    "swap_colors",
     "symmetric_loss",
     "to_row",
     "too_many",
     "warmup_cosine",
     "where_gained",
+    "word_wins",
     "zero_shot",
 ]

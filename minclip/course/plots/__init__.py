@@ -7,8 +7,10 @@ from .drawings import block_or_part, found_pages, kept_dots, occlusion_maps, two
 from .experiments import growth, noted
 from .glyphs import by_length, game_board, game_end, three_rounds
 from .labels import classified
+from .limits import beside_chance
 from .loss import batch_and_scale, memory, numbered, on_circle
 from .matching import curves, loss_curve, probabilities, similarity_matrix
+from .outside import by_count, face_and_texts, nearest_rows, neighbor_rows
 from .overlap import image_pairs, intervals, threshold_pairs
 from .photographs import band, five_each, lengths_and_words, retrieved, singular_values, split_strips, with_texts
 from .probe import few_shot_curve
@@ -35,8 +37,10 @@ __all__ = [
     "batch_and_scale",
     "batch_curves",
     "before_and_after",
+    "beside_chance",
     "block_or_part",
     "boxes",
+    "by_count",
     "by_kind",
     "by_length",
     "byte_table",
@@ -56,6 +60,7 @@ __all__ = [
     "dots_by_name",
     "ensemble_spread",
     "error_over_compute",
+    "face_and_texts",
     "factors",
     "faint",
     "few_shot_curve",
@@ -86,6 +91,8 @@ __all__ = [
     "mixtures",
     "moved_cosines",
     "narrow_panels",
+    "nearest_rows",
+    "neighbor_rows",
     "new_figure",
     "noted",
     "numbered",

@@ -55,15 +55,20 @@ def by_kind(groups: Mapping[str, Sequence[float]], kinds: Sequence[str], *, titl
     axis = axes_grid(figure)[0, 0]
     for y, (kind, points) in enumerate(groups.items()):
         color = PALETTE[kinds.index(kind) % 7]
-        axis.plot(points, [y] * len(points), "o", color=color, markersize=7, markeredgecolor="white")
+        level, last = 0, -np.inf
+        for x in sorted(points):  # dots side by side would hide each other: up and down
+            level, last = (level + 1) % 4 if x - last < 2 else 0, x
+            axis.plot(
+                x, y + (0, -0.2, 0.2, 0.4)[level], "o", color=color, markersize=6, markeredgecolor="white", zorder=3
+            )
         mean = float(np.mean(points))
-        axis.plot([mean, mean], [y - 0.32, y + 0.32], color="black", linewidth=2.5)
+        axis.plot([mean, mean], [y - 0.48, y + 0.48], color="black", linewidth=2)
         axis.text(37, y, minus(f"mean {mean:+.1f}"), va="center", fontsize=9)
     axis.set_yticks(range(len(groups)), [f"{kind} ({len(points)})" for kind, points in groups.items()], fontsize=9)
     axis.axvline(0, color="black", linewidth=1)
     axis.set(xlim=(-40, 36), ylim=(len(groups) - 0.5, -0.5))
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    axis.set_xlabel("difference, percentage points; black mark: mean", fontsize=9)
+    axis.set_xlabel("difference, percentage points; black mark: mean; near dots are drawn above each other", fontsize=9)
     return noted(figure, note)
 
 
@@ -89,11 +94,11 @@ def attention_and_cover(image: Any, attention: np.ndarray, drop: np.ndarray, *, 
     """A PIL image, its rollout (G, G), shares, and the drop of the cosine (K, K) when each part is covered."""
     figure = new_figure(9, 3.5)
     left, middle, right = axes_grid(figure, 1, 3)[0]
-    show_image(left, pixels(image), "what the model gets")
+    show_image(left, pixels(image), "the picture")
     most = float(np.abs(drop).max()) or 1.0
     for axis, values, name, style in (
         (middle, 100 * np.asarray(attention), "rollout: % of the attention", {"vmin": 0, "cmap": "cividis"}),
-        (right, np.asarray(drop), "covered: cosine lost", {"vmin": -most, "vmax": most, "cmap": "PuOr"}),
+        (right, np.asarray(drop), "covered: cosine lost", {"vmin": -most, "vmax": most, "cmap": "PuOr_r"}),
     ):
         shown = axis.imshow(values, **style)
         axis.set_xticks([])
@@ -107,16 +112,17 @@ def attention_and_cover(image: Any, attention: np.ndarray, drop: np.ndarray, *, 
 def signs(
     pictures: Sequence[Any], words: Sequence[str], labels: Sequence[str], *, values: np.ndarray, title: str
 ) -> Figure:
-    """A row for each PIL image with its sign: left the image, right the probability (R, C) of each label."""
+    """A row for each PIL image with its sign: left the image, right the probability (R, C) of each label; the largest is black."""
     figure = new_figure(7.5, 1.75 * len(pictures) + 0.4)
     axes = axes_grid(figure, len(pictures), 2, width_ratios=[1, 3.4])
     for (left, right), picture, word, row in zip(axes, pictures, words, np.asarray(values)):
         show_image(left, pixels(picture))
         best = int(row.argmax())
-        colors = [PALETTE[1] if i == best else PALETTE[0] for i in range(len(labels))]
+        colors = ["black" if i == best else "#bbbbbb" for i in range(len(labels))]  # no hue: labels may be colors
         right.bar(range(len(labels)), 100 * row, color=colors, edgecolor="black", linewidth=0.5)
         for i, value in enumerate(row):
-            right.text(i, 100 * value + 3, f"{value:.0%}", ha="center", fontsize=8)
+            shown = "<1%" if 0.001 <= value < 0.005 else f"{value:.0%}"
+            right.text(i, 100 * value + 3, shown, ha="center", fontsize=8)
         right.set_xticks(range(len(labels)), [wrap(label, 12) for label in labels], fontsize=8)
         right.set(ylim=(0, 125), yticks=(0, 50, 100), ylabel="%")
         right.set_title(wrap(f"{word}: the answer is {labels[best]}", 84), fontsize=9, loc="left")

@@ -4,6 +4,7 @@ from .batches import memory_figure, memory_name, memory_pieces, memory_playgroun
 from .drawings import drawing_search, drawing_search_figure, nearest_pages
 from .game import game_figure, glyph_game, new_game, opponent_vectors, recorded_game, simulated_reader
 from .labels import few_labels, few_labels_figure
+from .limits import counts_figure, counts_playground
 from .overlap import threshold_figure, threshold_slider
 from .playgrounds import (
     attention_figure,
@@ -27,6 +28,7 @@ from .playgrounds import (
     token_playground,
     training_scrubber,
 )
+from .portraits import portrait_figure, portrait_playground
 from .real import sign_figure, sign_playground, sign_probabilities
 from .robustness import mixture_figure, mixture_slider
 from .scale import days_figure, days_slider
@@ -41,6 +43,8 @@ __all__ = [
     "cap_figure",
     "cap_playground",
     "caption_playground",
+    "counts_figure",
+    "counts_playground",
     "days_figure",
     "days_slider",
     "drawing_search",
@@ -64,6 +68,8 @@ __all__ = [
     "nearest_pages",
     "new_game",
     "opponent_vectors",
+    "portrait_figure",
+    "portrait_playground",
     "prompt_figure",
     "prompt_playground",
     "recorded_game",

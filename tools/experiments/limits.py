@@ -1,0 +1,90 @@
+"""Limits and their causes (notebook 13): each limit trained twice and more, in worlds that differ in one thing."""
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import common
+import numpy as np
+import torch
+
+from minclip.course import limits_worlds as worlds
+
+TOLERANCE = 0.02  # the losses of the first steps, on another CPU
+SHARES = (0.0, 0.03, 1.0)  # of the captions that count
+SIDES = (8, 16, 32)  # of the images of stars, in pixels
+TEST = 900  # the seed of all test images
+COUNT_STEPS, PAIR_STEPS, LARGE_STEPS, STAR_STEPS = 200, 600, 400, 200
+
+
+@cache
+def notebook() -> SimpleNamespace:
+    return common.from_notebook("13_limits")
+
+
+def losses(seed: int) -> dict[str, Any]:
+    """The losses of the first 20 steps of one training of each kind, for the spot check."""
+    nb, found = notebook(), {name: [] for name in ("count", "pairs", "stars")}
+    nb.count_trained(nb.count_world(seed, 640), 1.0, steps=20, seed=seed, losses=found["count"])
+    variant = "said, Transformer, hard negatives"
+    nb.pair_trained(variant, n=640, steps=20, seed=seed, losses=found["pairs"])
+    nb.star_trained(worlds.stars(seed, 640, image_size=16), True, steps=20, seed=seed, losses=found["stars"])
+    return found
+
+
+def count(seed: int) -> dict[str, Any]:
+    """Counting one to four objects, by the share of the captions that count."""
+    nb, out = notebook(), {}
+    g, test = nb.count_world(seed, 8000), worlds.groups(TEST, 1000)
+    new = (test.count == 4) & np.isin(test.shape, [3, 4])  # four stars, four hearts: in no training image
+    for share in SHARES:
+        right = nb.count_answers(nb.count_trained(g, share, steps=COUNT_STEPS, seed=seed), test) == test.count
+        old_four = (test.count == 4) & ~new
+        out[f"{share:g}"] = {
+            "all": right[~new].mean(),
+            "four, new kinds": right[new].mean(),
+            "four, known kinds": right[old_four].mean(),
+        }
+    return out
+
+
+def pairs(seed: int) -> dict[str, Any]:
+    """Relations, distance and binding, by what the captions say, the text tower and hard negatives."""
+    nb, test = notebook(), worlds.couples(TEST, 1000, kinds=6)
+    trained = {name: nb.pair_trained(name, steps=PAIR_STEPS, seed=seed) for name in nb.PAIR_VARIANTS}
+    return {name: nb.pair_measured(clip, test) for name, clip in trained.items()}
+
+
+def larger(seed: int) -> dict[str, Any]:
+    """The same in a world of eight colors and shapes, in which a batch hardly ever holds the swapped caption."""
+    nb, test = notebook(), worlds.couples(TEST, 1000, kinds=8)
+    names = ("said, Transformer", "said, Transformer, hard negatives")
+    trained = {name: nb.pair_trained(name, kinds=8, steps=LARGE_STEPS, seed=seed) for name in names}
+    return {name: nb.pair_measured(clip, test) for name, clip in trained.items()}
+
+
+def stars(seed: int) -> dict[str, Any]:
+    """Five- against six-pointed stars, by the images' size and by whether the captions name the difference."""
+    nb, out = notebook(), {}
+    for side in SIDES:
+        train, labeled, test = (
+            worlds.stars(s, n, image_size=side) for s, n in ((seed, 4000), (500, 2000), (TEST, 1000))
+        )
+        for said in (False, True):
+            clip = nb.star_trained(train, said, steps=STAR_STEPS, seed=seed)
+            out.setdefault("named" if said else "silent", {})[str(side)] = nb.star_measured(clip, test, labeled)
+    return out
+
+
+PARTS = {"losses": losses, "count": count, "pairs": pairs, "larger": larger, "stars": stars}
+
+
+def spot_check() -> dict[tuple[Any, ...], float]:
+    """The mean losses of the first and of the last five of 20 steps."""
+    found = losses(0)
+    return {("losses", name, i): found[name][i] for name in found for i in (0, 10, 19)}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    common.main(__file__, PARTS)
