@@ -169,7 +169,7 @@ def test_batch_curves_are_in_percent_with_their_spread():
     axis = plots.batch_curves({"panel": ("batch size", curves)}, "title", note="stored").axes[0]
     line, *_ = axis.lines
     assert line.get_xdata().tolist() == [16, 64] and line.get_ydata().tolist() == [25, 50]
-    assert [text.get_text() for text in axis.texts] == ["25", "50"]
+    assert [text.get_text() for text in axis.texts] == ["25.0", "50.0"]
 
 
 def test_the_size_that_was_trained_at_is_marked():

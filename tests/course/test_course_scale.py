@@ -105,6 +105,7 @@ def test_the_days_are_operations_over_speed():
     figure = widgets.days_figure({"a": 86_400e12, "b": 2 * 86_400e12}, gpus=2, peak=1.0, utilization=0.5)
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([1, 2])
     assert "1, 2 days" in figure.axes[0].get_title()
+    assert widgets.days_figure({"a": 1e18}, gpus=1, peak=1.0, utilization=1, most=50).axes[0].get_xlim() == (0, 60)
 
 
 def test_each_control_of_the_widget_redraws_the_picture():
@@ -134,3 +135,8 @@ def test_paired_errors_have_a_bar_for_each_model():
         0
     ]
     assert [bar.get_height() for bar in axis.patches] == [50, 25, 10, 20]
+
+
+def test_a_bar_that_is_missing_says_so():
+    axis = plots.paired_errors(["a", "b"], {"x": ([0.5, math.nan], [0, math.nan])}, note="stored").axes[0]
+    assert [text.get_text() for text in axis.texts] == ["50", "not trained"]

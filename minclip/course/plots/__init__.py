@@ -16,7 +16,7 @@ from .photographs import band, five_each, lengths_and_words, retrieved, singular
 from .probe import few_shot_curve
 from .real import attention_and_cover, by_kind, data_sets, pixels, sign_rates, signs, template_dots
 from .robustness import dots_by_name, image_columns, mixture_cards, mixtures, robustness_plane, two_scales
-from .scale import cost_bars, days_bars, error_over_compute, paired_errors
+from .scale import cost_bars, days_bars, error_over_compute, paired_errors, probe_over_flops
 from .search import contact_sheet
 from .shots import c_curve, crossings, margins, narrow_panels, shot_cards, shot_panels
 from .similarity import arrows, cosine_histograms, gradient_norms, occurrences, temperature, two_clouds
@@ -106,6 +106,7 @@ __all__ = [
     "pixels",
     "png",
     "probabilities",
+    "probe_over_flops",
     "prompt_table",
     "reach",
     "retrieved",

@@ -18,24 +18,26 @@ def batch_curves(panels: Mapping[str, tuple[str, Mapping[str, Curve]]], title: s
     for axis, (name, (xlabel, curves)) in zip(axes_grid(figure, 1, len(panels), sharey=True)[0], panels.items()):
         above = max(range(len(curves)), key=lambda i: [*curves.values()][i][1][0])  # the labels of this curve: above it
         for i, (label, (sizes, mean, spread)) in enumerate(curves.items()):
+            left = (mean[-1] > mean[0]) == (i == above)  # where a label doesn't touch its curve
             mean, spread = 100 * np.asarray(mean), 100 * np.asarray(spread)
             axis.errorbar(sizes, mean, yerr=spread, label=label, capsize=3, **curve_style(i))
             for size, value in zip(sizes, mean):
                 axis.annotate(
-                    f"{value:.0f}",
+                    f"{value:.1f}",
                     (size, value),
-                    (6, 5) if i == above else (6, -11),
+                    (-5 if left else 5, 5 if i == above else -12),
                     textcoords="offset points",
+                    ha="right" if left else "left",
                     fontsize=8,
                 )
         ticks = sorted({size for sizes, _, _ in curves.values() for size in sizes})
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.minorticks_off()
-        axis.margins(x=0.12)
+        axis.margins(x=0.15)
         axis.set(xlabel=xlabel, ylabel="zero-shot accuracy, %", ylim=(0, None))
         axis.set_title(name, fontsize=10)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="lower right" if mean[-1] > mean[0] else "upper right")  # where no curve is
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return noted(figure, note)
 
@@ -50,7 +52,7 @@ def amount(size: float) -> str:
 
 def memory_panels(settings: Mapping[str, Mapping[str, float]], title: str) -> Figure:
     """For each setting its pieces of memory in bytes, as bars on one logarithmic axis, with the sum in its title."""
-    figure = new_figure(3.4 * len(settings) + 1.2, 2.9)
+    figure = new_figure(3.4 * len(settings) + 1.2, 3.1)
     for i, (axis, (name, pieces)) in enumerate(zip(axes_grid(figure, 1, len(settings))[0], settings.items())):
         rows = np.arange(len(pieces))
         axis.barh(rows, [*pieces.values()], color=PALETTE[: len(pieces)], height=0.7, left=1e6)
@@ -64,6 +66,7 @@ def memory_panels(settings: Mapping[str, Mapping[str, float]], title: str) -> Fi
         axis.minorticks_off()
         axis.set_yticks(rows, [*pieces] if i == 0 else [""] * len(pieces))
         axis.invert_yaxis()
+        axis.set_xlabel("logarithmic: each bar begins at 1 MB", fontsize=8)
         axis.set_title(f"{name}\n{amount(sum(pieces.values()))} in all", fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return figure
@@ -76,8 +79,10 @@ def over_pixels(pixels: Sequence[int], accuracy: Sequence[float], *, trained: in
     values = 100 * np.asarray(accuracy)
     axis.plot(pixels, values, **curve_style(0))
     for side, value in zip(pixels, values):
-        axis.annotate(f"{value:.0f}", (side, value), (7, 4), textcoords="offset points", fontsize=9)
+        away = (7, 4) if side >= trained else (6, -12)
+        axis.annotate(f"{value:.0f}", (side, value), away, textcoords="offset points", fontsize=9)
     axis.axvline(trained, color="black", linestyle="--", linewidth=1)
+    axis.margins(x=0.09)
     axis.annotate("trained at", (trained, 4), (4, 0), textcoords="offset points", fontsize=8)
     axis.set_xticks(pixels)
     axis.set(xlabel="side of the image, pixels", ylabel="zero-shot accuracy, %", ylim=(0, 105), title=title)

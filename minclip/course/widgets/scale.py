@@ -9,11 +9,16 @@ from .. import plots
 from .playgrounds import redrawn
 
 
-def days_figure(flops: Mapping[str, float], *, gpus: int, peak: float, utilization: float) -> Figure:
-    """Days for runs of `flops` operations each on `gpus` GPUs of `peak` TFLOP/s, a fraction `utilization` of it used."""
+def days_figure(
+    flops: Mapping[str, float], *, gpus: int, peak: float, utilization: float, most: float | None = None
+) -> Figure:
+    """Days for runs of `flops` operations each on `gpus` GPUs of `peak` TFLOP/s, a fraction `utilization` of it used.
+
+    `most` days fit on the axis; None: as many as there are.
+    """
     days = {name: count / (gpus * peak * 1e12 * utilization) / 86_400 for name, count in flops.items()}
     title = f"{gpus} GPUs of {peak:g} TFLOP/s at {utilization:.0%}: {', '.join(f'{d:.0f}' for d in days.values())} days"
-    return plots.days_bars(days, title)
+    return plots.days_bars(days, title, most=most)
 
 
 def days_slider(flops: Mapping[str, float]) -> ipywidgets.VBox:
