@@ -56,7 +56,7 @@ def _number(axis: Axes, place: int, values: Sequence[tuple[float, str]], lines: 
 
         def hidden(at: tuple[int, float], value: float = value) -> int:
             aside, y = at[0], value + at[1]
-            found = sum(abs(y - other) < 5 for other, _ in values if other != value) + (y < 2 or y > 104)
+            found = sum(abs(y - other) < 5 for other, _ in values if other != value and not aside) + (y < 0 or y > 104)
             found += 2 * sum(aside == a and abs(y - b) < 6 for a, b in taken)
             return found + sum(abs(y - line) < 4 for line in lines)
 
