@@ -98,6 +98,13 @@ def test_a_curve_that_is_shorter_ends_at_the_right():
     assert [line.get_xdata().tolist() for line in figure.axes[0].lines] == [[0, 1, 2], [1, 2]]
 
 
+def test_numbers_of_near_points_stand_apart():
+    curves = {"a": ([0.57], [0]), "b": ([0.6], [0]), "c": ([0.66], [0])}
+    texts = plots.by_count([0], curves, note="live").axes[0].texts
+    assert [text.get_text() for text in texts] == ["66", "60", "57"]
+    assert [(text.xyann[0], round(text.xy[1])) for text in texts] == [(0, 72), (12, 60), (0, 51)]
+
+
 def test_medians_are_written_at_their_lines():
     figure = plots.neighbor_rows({"a": np.array([0.1, 0.5, 0.6]), "b": np.array([0.9])}, note="live", xlabel="x")
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.50", "0.90"]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..setup import PALETTE
@@ -27,16 +28,17 @@ def by_count(
     `levels` are dashed lines with a name.
     """
     figure = new_figure(7.5, 3.8)
-    axis = axes_grid(figure)[0, 0]
+    axis, points = axes_grid(figure)[0, 0], {}
     for i, (name, (mean, spread)) in enumerate(curves.items()):
         mean, spread, style = 100 * np.asarray(mean), 100 * np.asarray(spread), curve_style(i)
         x = np.arange(len(counts))[len(counts) - len(mean) :]
         axis.fill_between(x, mean - spread, mean + spread, color=style["color"], alpha=0.2, linewidth=0)
         axis.plot(x, mean, label=name, **style)
         for place, value in zip(x, mean):
-            below = i % 2 == 1
-            at = {"ha": "center", "va": "top" if below else "bottom", "fontsize": 8, "color": style["color"]}
-            axis.annotate(f"{value:.0f}", (place, value), (0, -6 if below else 6), textcoords="offset points", **at)
+            points.setdefault(int(place), []).append((float(value), style["color"]))
+    lines = [100 * level for level in (levels or {}).values()]
+    for place, values in points.items():
+        _number(axis, place, values, lines)
     for name, level in (levels or {}).items():
         axis.axhline(100 * level, color="#555555", linestyle="--", linewidth=1)
         axis.annotate(name, (1.0, 100 * level), xycoords=("axes fraction", "data"), fontsize=8, va="center", ha="left")
@@ -44,6 +46,24 @@ def by_count(
     axis.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 108), title=title)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9, ncols=2)
     return noted(figure, note)
+
+
+def _number(axis: Axes, place: int, values: Sequence[tuple[float, str]], lines: Sequence[float]) -> None:
+    """Writes the numbers at the points (place, value) above, below or beside them, where they hide least."""
+    taken = []
+    for value, color in sorted(values, key=lambda of: -of[0]):
+        where = ((0, 6.0), (0, -6.0), (12, 0.0), (-12, 0.0))  # in percent, and to the side in points
+
+        def hidden(at: tuple[int, float], value: float = value) -> int:
+            aside, y = at[0], value + at[1]
+            found = sum(abs(y - other) < 5 for other, _ in values if other != value and not aside) + (y < 0 or y > 104)
+            found += 2 * sum(aside == a and abs(y - b) < 6 for a, b in taken)
+            return found + sum(abs(y - line) < 4 for line in lines)
+
+        aside, up = min(where, key=hidden)  # the first of the best
+        taken.append((aside, value + up))
+        style = {"ha": "center", "va": "center", "fontsize": 8, "color": color, "zorder": 5}
+        axis.annotate(f"{value:.0f}", (place, value + up), (aside, 0), textcoords="offset points", **style)
 
 
 def neighbor_rows(kinds: Mapping[str, np.ndarray], title: str = "", *, note: str, xlabel: str) -> Figure:

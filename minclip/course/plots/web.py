@@ -99,6 +99,7 @@ def grouped_bars(
     title: str = "",
     *,
     note: str,
+    ylabel: str = "zero-shot accuracy, %",
 ) -> Figure:
     """For each group a bar for each of `series`, (mean, std) as fractions of 1; whiskers of ± std if one is not 0."""
     figure = new_figure(7.5, 3.6)
@@ -112,6 +113,6 @@ def grouped_bars(
         for place, value, over in zip(x, mean, spread):
             axis.text(place, value + over + 1, f"{value:.0f}", ha="center", fontsize=9)
     axis.set_xticks(range(len(groups)), groups)
-    axis.set(ylim=(0, 108), ylabel="zero-shot accuracy, %", title=title)
+    axis.set(ylim=(0, 108), ylabel=ylabel, title=title)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return noted(figure, note)
