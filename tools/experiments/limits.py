@@ -1,4 +1,7 @@
-"""Limits and their causes (notebook 13): each limit trained twice and more, in worlds that differ in one thing."""
+"""Limits and their causes (notebook 13): models trained in worlds or on captions that differ in one thing.
+
+All accuracies are fractions of 1.
+"""
 
 from functools import cache
 from types import SimpleNamespace
@@ -11,7 +14,7 @@ import torch
 from minclip.course import limits_worlds as worlds
 
 TOLERANCE = 0.02  # the losses of the first steps, on another CPU
-SHARES = (0.0, 0.03, 1.0)  # of the captions that count
+SHARES = (0.0, 0.03, 1.0)  # fractions of the captions that name the count
 SIDES = (8, 16, 32)  # of the images of stars, in pixels
 TEST = 900  # the seed of all test images
 COUNT_STEPS, PAIR_STEPS, LARGE_STEPS, STAR_STEPS = 200, 600, 400, 200
@@ -33,7 +36,7 @@ def losses(seed: int) -> dict[str, Any]:
 
 
 def count(seed: int) -> dict[str, Any]:
-    """Counting one to four objects, by the share of the captions that count."""
+    """Accuracy of counting one to four objects, by the fraction of captions that name the count."""
     nb, out = notebook(), {}
     g, test = nb.count_world(seed, 8000), worlds.groups(TEST, 1000)
     new = (test.count == 4) & np.isin(test.shape, [3, 4])  # four stars, four hearts: in no training image
@@ -64,7 +67,7 @@ def larger(seed: int) -> dict[str, Any]:
 
 
 def stars(seed: int) -> dict[str, Any]:
-    """Five- against six-pointed stars, by the images' size and by whether the captions name the difference."""
+    """Five- against six-pointed stars, by the size of the images and by whether the captions name the points."""
     nb, out = notebook(), {}
     for side in SIDES:
         train, labeled, test = (
@@ -80,7 +83,7 @@ PARTS = {"losses": losses, "count": count, "pairs": pairs, "larger": larger, "st
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """The mean losses of the first and of the last five of 20 steps."""
+    """The losses of steps 0, 10 and 19, counted from 0, of one training of each kind."""
     found = losses(0)
     return {("losses", name, i): found[name][i] for name in found for i in (0, 10, 19)}
 

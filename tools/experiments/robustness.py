@@ -1,4 +1,7 @@
-"""Robustness (notebook 12): labels or captions, scenes as they are or restyled; adapting to narrow labels."""
+"""Robustness (notebook 12): training on labels or captions, on ordinary or restyled scenes; adapting to narrow labels.
+
+All accuracies are fractions of 1.
+"""
 
 from functools import cache
 from types import SimpleNamespace
@@ -14,7 +17,7 @@ TOLERANCE = 0.01  # another CPU may classify a few of 600 images differently
 STEPS = {300: 100, 1000: 150, 4000: 250}  # labels -> training steps of 64 images
 CAPTION_STEPS, MORE_STEPS, TUNE_STEPS = 450, 150, 40
 SUPERVISED, TUNED = 1e-3, 1e-4  # learning rates of 64 × 64 towers, as in notebook 11; not searched here
-NARROW = {500: 80, 1500: 160}  # labels whose color gives nine in ten shapes away -> steps
+NARROW = {500: 80, 1500: 160}  # labels -> steps; in these images, the color tells the shape in nine of ten
 KS = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 3
 HEAD_ALPHAS, TOWER_ALPHAS = [i / 10 for i in range(11)], [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -35,7 +38,7 @@ def demo() -> tuple[Any, Any]:
 
 @cache
 def captioned() -> tuple[torch.Tensor, ...]:
-    """10,000 scenes of 32 × 32 pixels, bags of their captions, the classes' bags; rows with one object, their shapes."""
+    """10,000 scenes of 32 × 32 pixels, the bags of words of their captions and of the classes; rows of one object, shapes."""
     nb = notebook()
     s, bags, classes = nb.captioned(10_000)
     task = nb.shapes.tasks_of(s)["shape"]
@@ -45,6 +48,7 @@ def captioned() -> tuple[torch.Tensor, ...]:
 
 @cache
 def test_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Images (600, 3, 32, 32) and shapes (600,) of the same test scenes, ordinary and under each shift."""
     nb = notebook()
     s = nb.one_object("test", 600, seed=seed)
     return {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
@@ -57,7 +61,7 @@ def measured(model: Any, seed: int) -> dict[str, float]:
 
 
 def breadth(seed: int) -> dict[str, Any]:
-    """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
+    """Small towers trained on labels and on captions of ordinary scenes; then both with half of the scenes restyled."""
     nb, (images, bags, classes, rows, labels), out = notebook(), captioned(), {}
     torch.manual_seed(seed)
     of_size = {n: (nb.image_tower(), nb.Labels()) for n in STEPS}
@@ -74,10 +78,10 @@ def breadth(seed: int) -> dict[str, Any]:
 
 
 def longer(seed: int) -> dict[str, Any]:
-    """The largest classifier by labels of `breadth` goes on for as many steps, with the scenes as they are."""
+    """The control of `breadth`: its classifier on most labels trains MORE_STEPS more, but on ordinary scenes."""
     nb, (images, _, _, rows, labels), n = notebook(), captioned(), max(STEPS)
     torch.manual_seed(seed)
-    model = [(nb.image_tower(), nb.Labels()) for _ in STEPS][-1]
+    model = [(nb.image_tower(), nb.Labels()) for _ in STEPS][-1]  # the same initial weights as in `breadth`
     for steps in (STEPS[n], MORE_STEPS):
         nb.teach(model, images[rows[:n]], labels[:n], steps=steps, seed=seed)
     return {"labels": measured(model, seed)}
@@ -85,7 +89,7 @@ def longer(seed: int) -> dict[str, Any]:
 
 @cache
 def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Labels, validation and test images in which color gives shape away; the same test scenes without that."""
+    """Training, validation and test images whose color tells the shape in nine of ten; test images without that."""
     nb = notebook()
     sizes = {"train": (max(NARROW), 10 + seed), "val": (400, seed), "test": (2000, seed)}
     sets = {split: nb.painted(nb.one_object(split, n, seed=s, share=0.9)) for split, (n, s) in sizes.items()}
@@ -93,12 +97,13 @@ def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 def scores_of(model: Any, seed: int) -> dict[str, float]:
+    """Accuracies of a classifier of images on the sets of `narrow_sets`."""
     nb, sets = notebook(), narrow_sets(seed)
     return {name: nb.accuracy_of(model, *sets[name]) for name in ("val", "test", "ordinary")}
 
 
 def adapt(seed: int) -> dict[str, Any]:
-    """Adapting the demo to narrow labels: k shots, a probe, fine-tuning, mixtures; and classifiers from scratch."""
+    """The demo adapted to narrow labels: k shots, a probe, fine-tuning, mixed weights; and classifiers from scratch."""
     nb = notebook()
     images, labels = (x[:1500] for x in narrow_sets(seed)["train"])
     start = nb.zero_shot(*demo())
@@ -112,7 +117,7 @@ def adapt(seed: int) -> dict[str, Any]:
     }
     curves["tower"] = [ends["zero-shot"], *curves["tower"], ends["tuned"]]
     for (name, curve), alphas in zip(curves.items(), (HEAD_ALPHAS, TOWER_ALPHAS)):
-        best = max(range(len(alphas)), key=lambda i: curve[i]["val"])  # of equally good ones the nearest to zero-shot
+        best = max(range(len(alphas)), key=lambda i: curve[i]["val"])  # of ties, the nearest to zero-shot
         out[f"mixed {name}"] = {key: [point[key] for point in curve] for key in curve[0]}
         out[f"chosen {name}"] = {"alpha": alphas[best], **curve[best]}
     every = narrow_sets(seed)["train"]
@@ -137,11 +142,12 @@ def head_scores(head: torch.Tensor, seed: int) -> dict[str, float]:
 
 
 def tuning(seed: int) -> dict[str, Any]:
+    """The settings of fine-tuning, which `spot_check` stops early."""
     return {"steps": TUNE_STEPS, "lr": TUNED, "seed": seed}
 
 
 def shots(start: Any, images: torch.Tensor, labels: torch.Tensor, c: float, seed: int) -> dict[str, Any]:
-    """Probes on k images of each class, the mean of three draws; C is that of the probe on all labels."""
+    """Probes on k images of each class, mean of DRAWS random choices; `c`, the regularization, is the full probe's."""
     nb, out = notebook(), {}
     x = nb.embedded(start, images).double()
     for k in KS:
@@ -155,7 +161,7 @@ PARTS = {"breadth": breadth, "longer": longer, "adapt": adapt}
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """The first losses of the smallest classifier by labels and of fine-tuning, and zero-shot on 2,000 images."""
+    """Early losses of the classifier on fewest labels and of fine-tuning, and zero-shot accuracy on 2,000 images."""
     nb, last, n = notebook(), FIRST - 1, min(STEPS)
     torch.manual_seed(0)
     model = nb.image_tower(), nb.Labels()
