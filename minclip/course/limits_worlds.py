@@ -45,7 +45,7 @@ class Couples:
     depth: np.ndarray  # (n,) 4 if a is nearer (larger) than b, 5 if farther
 
     def names(self, i: int, *, swapped: bool = False) -> tuple[str, str]:
-        """Descriptions of a and b in image `i`, such as "a red star" and "a blue circle"; `swapped` exchanges the colors."""
+        """Names of a and b in image `i`: "a red star", "a blue circle"; `swapped` exchanges the colors."""
         colors = [COLORS[k] for k in self.color[i]]
         both = zip(colors[::-1] if swapped else colors, self.shape[i])
         a, b = (f"{'an' if color == 'orange' else 'a'} {color} {SHAPES[shape]}" for color, shape in both)
@@ -73,7 +73,7 @@ def groups(seed: int, n: int, *, image_size: int = 32, counts: Sequence[int] = (
 
 
 def couples(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> Couples:
-    """n images of `image_size` pixels, of `kinds` colors and shapes (2 to 8); kinds, place and depth are independent."""
+    """n images of `image_size` pixels with `kinds` colors and shapes, 2 to 8; kinds, place, depth are independent."""
     u = draws(seed, "limits/couples", np.arange(n), slots=40)
     color, shape = (np.stack([a, (a + 1 + b) % kinds], axis=1) for a, b in (
         (below(u[:, k], kinds), below(u[:, k + 1], kinds - 1)) for k in (0, 2)))  # fmt: skip
@@ -92,7 +92,7 @@ def couples(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> Coupl
 
 
 def _painted(seed: int, stream: str, image_size: int, **drawn: np.ndarray) -> np.ndarray:
-    """Images (n, 3, S, S) uint8 of scenes with a count (n,), and x, y, radius, color and shape (n, 4) of the objects."""
+    """Images (n, 3, S, S) uint8 of scenes with count (n,), and the objects' x, y, radius, color and shape (n, 4)."""
     n = len(drawn["count"])
     u, zeros = draws(seed, stream + "/setting", np.arange(n), slots=40), np.zeros((n, 4), dtype=np.int64)
     setting = {"background": below(u[:, 0], 3), "dark": below(u[:, 1], 2), "noise": u[:, 8:24], "tilt": u[:, 2:6] % 4}

@@ -23,7 +23,7 @@ def scene(split: str, number: int, *, side: int = SIDE) -> Image.Image:
 
 
 def photograph(path: str, labels: Sequence[str]) -> tuple[Image.Image, list[str]]:
-    """The photograph at `path`, cropped to SIDE × SIDE pixels, and its labels; for "" and [], a star and the eight shapes.
+    """The photograph at `path`, cropped to SIDE × SIDE pixels, and its labels; for "" and [], a star and eight shapes.
 
     Raises MinclipError if the file is missing or not an image, if only one of the two is given, if `labels` is a
     single text, or if it has one label only.
@@ -77,7 +77,7 @@ def with_sign(image: Image.Image, word: str, *, height: float = 0.22, letters: s
 
 
 def _printed(word: str, height: int) -> Image.Image:
-    """The word as a mask (mode L) in DejaVu Sans Bold, which matplotlib ships; capitals are about `height` pixels high."""
+    """The word as a mask (mode L) in DejaVu Sans Bold, which matplotlib ships; capitals have about `height` pixels."""
     path = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
     font = ImageFont.truetype(str(path), max(4, round(height / 0.73)))  # capitals take 0.73 of this font's size
     left, top, right, bottom = font.getbbox(word)
@@ -87,7 +87,7 @@ def _printed(word: str, height: int) -> Image.Image:
 
 
 def _painted(word: str, height: int) -> Image.Image:
-    """The word as a mask (mode L) in the shapes world's letters of 5 × 7 dots.  Raises MinclipError for other letters."""
+    """The word as a mask (mode L) in the shapes world's letters of 5 × 7 dots.  MinclipError for other letters."""
     missing = sorted({*word} - FONT.keys())
     known = "".join(sorted(FONT))
     need(not missing, f'the shapes world has no letter {", ".join(missing)}: write with {known}, or letters="printed"')

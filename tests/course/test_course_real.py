@@ -1,4 +1,4 @@
-"""Notebook 16 on the real CLIP: its cells with weights in OpenAI's format and from a hub, its errors, checks, pictures."""
+"""Notebook 16 on the real CLIP: its cells with weights of OpenAI's format and of a hub, errors, checks, pictures."""
 
 import hashlib
 import http.server
@@ -52,7 +52,11 @@ def cosines_only(embed, image, labels, templates, scale):
 
 
 def raw_cosines(embed, image, labels, templates, scale):
-    return torch.stack([F.normalize(F.normalize(embed([t.replace("{}", c) for t in templates]), dim=-1).mean(0), dim=0) for c in labels]) @ image  # fmt: skip
+    columns = []
+    for label in labels:
+        texts = F.normalize(embed([template.replace("{}", label) for template in templates]), dim=-1)
+        columns.append(F.normalize(texts.mean(dim=0), dim=0))
+    return torch.stack(columns) @ image
 
 
 def nearest(vectors, names, query, k, normalize=True, sign=1, of_query=True):
@@ -121,7 +125,7 @@ def photographs(folder, names, side=90):
 
 
 def openais_archive(path, open_clip):
-    """A tiny CLIP with random numbers as OpenAI publishes its own: traced, in half precision, with OpenAI's vocabulary."""
+    """A tiny CLIP with random numbers in OpenAI's format: traced, in half precision, with OpenAI's vocabulary."""
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
     vision = CLIPVisionCfg(layers=2, width=128, head_width=64, patch_size=16, image_size=64)

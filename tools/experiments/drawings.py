@@ -55,7 +55,7 @@ def baselines(seed: int) -> dict[str, Any]:
 
 
 def simclr(seed: int, *, cover: bool = False, min_crop: float = 0.6) -> dict[str, Any]:
-    """SimCLR; `cover` hides the title blocks in training, `min_crop` is the smallest area of a crop, a fraction of 1."""
+    """SimCLR; `cover` hides the title blocks in training, `min_crop` is the smallest crop, a fraction of the area."""
     nb, train = notebook(), archive(seed)[0]
     images = masked(train.images) if cover else train.images
     model, losses = nb.train_simclr(images, steps=STEPS, seed=seed, min_crop=min_crop)

@@ -84,7 +84,7 @@ def senses(seed: int) -> dict[str, Any]:
 
 
 def people(seed: int) -> dict[str, Any]:
-    """Portraits: neighbors, clusters and descriptions by pixels, by the demo and by a CLIP on portraits; names of people."""
+    """Portraits: neighbors, clusters and descriptions by pixels, the demo and a CLIP on portraits; names of people."""
     nb = notebook()
     models = {count: nb.portrait_model(seed, named=count)[0] for count in NAMED}
     encoders = {

@@ -38,7 +38,7 @@ def demo() -> tuple[Any, Any]:
 
 @cache
 def captioned() -> tuple[torch.Tensor, ...]:
-    """10,000 scenes of 32 × 32 pixels, the bags of words of their captions and of the classes; rows of one object, shapes."""
+    """10,000 images (N, 3, 32, 32), bags of words of their captions and of the classes; rows of one object, their shapes."""
     nb = notebook()
     s, bags, classes = nb.captioned(10_000)
     task = nb.shapes.tasks_of(s)["shape"]

@@ -1,4 +1,4 @@
-"""Checks of notebook 13: the accuracy of a model that is blind to something, and the false captions of hard negatives."""
+"""Checks of notebook 13: the accuracy of a model that can't tell some classes apart, and captions of hard negatives."""
 
 from collections.abc import Callable
 

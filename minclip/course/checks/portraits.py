@@ -1,4 +1,4 @@
-"""Checks of notebook 13: how often a written word wins, and the chance level of "the nearest shows the same person"."""
+"""Checks of notebook 13: how often a written word wins, and how often a random portrait shows the same person."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def word_wins(function: Callable) -> None:
 
 
 def chance_of_same(function: Callable) -> None:
-    """`function(sizes)`, portraits per person, should be the probability that a random other one shows the same person."""
+    """`function(sizes)`, portraits per person, should be the probability that another one shows the same person."""
     right = sum(n * (n - 1) for n in (6, 5, 5)) / (16 * 15)
     mistakes = {
         "a portrait is not its own neighbor: of a person's n portraits, n − 1 remain, of all N, N − 1": 86 / 256,

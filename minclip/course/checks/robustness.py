@@ -14,7 +14,7 @@ def _logit(p: Tensor) -> Tensor:
 
 
 def effective_robustness(function: Callable) -> None:
-    """`function(accuracy, shifted, slope, intercept)` should be (logits, points), the effective robustness in both units.
+    """`function(accuracy, shifted, slope, intercept)` should be the effective robustness (logits, points).
 
     Accuracies are fractions; the line predicts logit(shifted) = slope · logit(accuracy) + intercept.  Logits are the
     distance above the line, points that of the accuracies in percentage points (Taori et al. 2020).

@@ -18,7 +18,7 @@ from .playgrounds import redrawn
 def sign_probabilities(
     loaded: Loaded, pictures: Sequence[Any], labels: Sequence[str], *, template: str
 ) -> torch.Tensor:
-    """Probabilities (N, C) float on the CPU of C labels, in `template`, for N PIL images, at the model's logit scale."""
+    """Probabilities (N, C) on the CPU, of C labels in `template` for N PIL images, at the model's logit scale."""
     model, preprocess, tokenizer = loaded
     classifier = zero_shot_classifier(model, tokenizer, labels, templates=(template,))
     x = torch.stack([preprocess(picture) for picture in pictures]).to(model.device)

@@ -10,14 +10,14 @@ from .playgrounds import redrawn
 
 
 def days_figure(flops: Mapping[str, float], *, gpus: int, peak: float, utilization: float) -> Figure:
-    """Bars of days: `flops` operations of each run on `gpus` GPUs of `peak` TFLOP/s, of which `utilization` (0 to 1)."""
+    """Bars of days: `flops` operations of each run on `gpus` GPUs at `utilization` (0 to 1) of `peak` TFLOP/s."""
     days = {name: count / (gpus * peak * 1e12 * utilization) / 86_400 for name, count in flops.items()}
     title = f"{gpus} GPUs of {peak:g} TFLOP/s at {utilization:.0%}: {', '.join(f'{d:.0f}' for d in days.values())} days"
     return plots.days_bars(days, title)
 
 
 def days_slider(flops: Mapping[str, float]) -> ipywidgets.VBox:
-    """Controls for the GPUs, the peak of each in TFLOP/s, and the utilization above `days_figure` of the same `flops`."""
+    """Controls for the GPUs, their peak in TFLOP/s and the utilization, above `days_figure`."""
     return redrawn(
         lambda **chosen: days_figure(flops, **chosen),
         gpus=ipywidgets.SelectionSlider(options=[2**k for k in range(11)], value=8, description="GPUs"),
