@@ -1,6 +1,19 @@
-"""What every exercise of the notebooks is asked: its solution is right, a wrong answer is told its mistake, a stub is no error."""
+"""What tests of the notebooks share: the tests of every exercise, and the names that a notebook's cells define."""
+
+import importlib.util
+from pathlib import Path
 
 import pytest
+
+COMMON = Path(__file__).parents[1] / "tools" / "experiments" / "common.py"
+
+
+def experiment_cells(name):
+    """What the cells of notebooks/`name`.ipynb with the tag "experiment" define, as the experiments see it."""
+    spec = importlib.util.spec_from_file_location("experiments_common", COMMON)
+    common = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(common)
+    return common.from_notebook(name)
 
 
 def exercises(solutions, wrong):

@@ -1,7 +1,7 @@
 """Pages of technical drawings: parts from a grammar of five traits, each with a company's title block in the corner.
 
-A seed gives the same pages on each machine: random numbers are hashes, coordinates are whole numbers, drawn at four
-times the size and averaged.
+A seed gives the same pages on every machine with the same Pillow: random numbers are hashes, and coordinates are whole
+numbers at four times the final size, averaged down afterwards.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ SIZES = tuple(len(options) for options in TRAITS.values())
 COUNT = int(np.prod(SIZES))  # 1,440 possible parts
 COMPANIES = ("Arvo", "Belka", "Corin", "Dovra", "Elmet", "Falun", "Gresk", "Hanto")
 OTHERS = ("text", "table", "empty")  # pages without a part
-SPLITS = {"test": (0,), "val": (1,), "train": (2, 3, 4)}  # fifths of the parts, by what a caption says of them
+SPLITS = {"test": (0,), "val": (1,), "train": (2, 3, 4)}  # fifths of the captions: parts that share one share a split
 BLOCK = (slice(46, 64), slice(33, 64))  # rows and columns that hold every title block
 _FINE = 4  # the pages are drawn this many times larger
 _SIDE = 64 * _FINE
@@ -44,7 +44,7 @@ class Pages:
         return len(self.images)
 
     def captions(self, seed: int, *, company: bool = False) -> list[str]:
-        """A caption for each page, in one of three wordings; with `company`, it also names who drew it."""
+        """N captions, each in one of three wordings, chosen by `seed`; with `company`, they also name the company."""
         wording = below(draws(seed, "drawings/wording", np.arange(len(self)), slots=1)[:, 0], 3)
         rows = zip(self.part, self.kind, self.company, wording)
         return [
@@ -56,9 +56,9 @@ class Pages:
 
 
 def parts(split: str, count: int, *, seed: int = 0) -> np.ndarray:
-    """(count, 5) int64 traits of different parts of a split, as many of each kind as possible.
+    """Traits (count, 5) int64 of distinct parts of a split, spread over the kinds as evenly as possible.
 
-    Raises MinclipError for an unknown split, or if there are fewer parts.
+    Raises MinclipError if the split is unknown or has fewer than `count` parts.
     """
     need(split in SPLITS, f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     fifth = draws(0, "drawings/split", np.arange(COUNT) // SIZES[-1], slots=1)[:, 0] % 5
@@ -66,15 +66,15 @@ def parts(split: str, count: int, *, seed: int = 0) -> np.ndarray:
     need(count <= len(kept), f"{split} has {len(kept)} parts, asked for {count}")
     order = kept[np.argsort(draws(seed, f"drawings/{split}", kept, slots=1)[:, 0], kind="stable")]
     kind = order // (COUNT // SIZES[0])
-    turn = np.array([(kind[:i] == k).sum() for i, k in enumerate(kind)])  # the how-manieth of its kind
-    chosen = order[np.argsort(turn, kind="stable")[:count]]
+    rank = np.array([(kind[:i] == k).sum() for i, k in enumerate(kind)])  # among the parts of its kind, from 0
+    chosen = order[np.argsort(rank, kind="stable")[:count]]
     return np.stack(np.unravel_index(chosen, SIZES), axis=1)
 
 
 def pages(split: str, count: int, *, others: int = 0, seed: int = 0) -> Pages:
-    """Every one of `count` parts drawn by every company, then `others` pages of text, tables or nothing.
+    """8 · count + others pages: each of `count` parts drawn by each company, then pages of text, tables or nothing.
 
-    No part is in two splits.  Raises MinclipError as `parts` does.
+    No part and no caption of a part is in two splits.  Raises MinclipError as `parts` does.
     """
     traits, n = parts(split, count, seed=seed), len(COMPANIES)
     part = np.r_[np.repeat(np.arange(count), n), np.full(others, -1)]
@@ -88,16 +88,16 @@ def pages(split: str, count: int, *, others: int = 0, seed: int = 0) -> Pages:
 
 
 def masked(images: np.ndarray, tone: int = 245) -> np.ndarray:
-    """A copy of images (N, 3, 64, 64) uint8 with the corner of the title block painted in the tone of the paper."""
+    """A copy of images (N, 3, 64, 64) uint8, the title block's corner filled with gray `tone` (0 to 255), as paper."""
     out = np.array(images)
     out[..., BLOCK[0], BLOCK[1]] = tone
     return out
 
 
 def sentence(part: Sequence[int] | str, *, wording: int = 0, company: str = "") -> str:
-    """ "a gear with six holes and a small bore, hatched, drawn by Arvo"; a caption never gives the proportion.
+    """Describes a page: "a gear with six holes and a small bore, hatched, drawn by Arvo"; never gives the proportion.
 
-    `part` is its five traits, or one of OTHERS; `wording` is 0, 1 or 2.
+    `part` is five traits (indices into TRAITS) or one of OTHERS; `wording` is 0, 1 or 2.
     """
     if isinstance(part, str):
         what = {"text": "a page of text", "table": "a page with a table", "empty": "an empty page"}[part]
@@ -111,12 +111,12 @@ def sentence(part: Sequence[int] | str, *, wording: int = 0, company: str = "") 
     return f"{('', 'drawing of ', 'technical drawing: ')[wording]}{what}{by}"
 
 
-# ---- drawing: the part in a frame in which it has radius 1, x to the right and y down
+# ---- drawing: parts in coordinates from about -1 to 1, x to the right and y down
 
 
-def _ring(corners: int, *, radius: float = 1.0, start: float = 0.0) -> np.ndarray:
-    """(corners, 2) points on a circle."""
-    angle = np.deg2rad(start + 360 * np.arange(corners) / corners)
+def _ring(corners: int, *, radius: float = 1.0) -> np.ndarray:
+    """Points (corners, 2) on a circle, rounded so that they are the same on every machine."""
+    angle = np.deg2rad(360 * np.arange(corners) / corners)
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1).round(6)
 
 
@@ -125,8 +125,8 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 
 
 def _outline(kind: str, p: int) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """Outline (points, 2), the places of up to six holes (6, 2), and the place of the opening in the center."""
-    round_holes, (a, b, c) = _ring(6, radius=0.72, start=0), _HOLES
+    """Outline (points, 2), centers of up to six holes (6, 2), center of the opening; `p` is the proportion, 0 to 2."""
+    round_holes, (a, b, c) = _ring(6, radius=0.72), _HOLES
     if kind == "plate":
         h = (0.5, 0.68, 0.86)[p]
         return _box(-1, -h, 1, h), np.stack([a * 0.8, b * h * 0.72], axis=1), (0, 0)
@@ -162,7 +162,7 @@ def _outline(kind: str, p: int) -> tuple[np.ndarray, np.ndarray, tuple[float, fl
     return _ring(48), round_holes, (0, 0)  # disc
 
 
-_HOLES = (  # two at the sides, then corners, then the middles
+_HOLES = (  # x, y and, for the shaft, x again: two at the sides, then corners, then the middles
     np.array([-1, 1, 0, -1, 1, 0]),
     np.array([-1, 1, -1, 1, -1, 1]),
     np.array([-1, 1, 0.4, -0.4, 0.75, -0.75]),
@@ -234,12 +234,12 @@ def _text(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], u: np.ndarr
     x, i = box[0], 0
     while x < box[2]:
         bits = int(u[i % len(u)]) >> (i // len(u) % 20)
-        if bits & 7:  # now and then a gap between words
+        if bits & 7:  # one in eight is a gap between words
             draw.line([x, box[1] + (bits >> 3 & 1) * 3, x, box[3]], fill=ink, width=2)
         x, i = x + 4 + (bits >> 4 & 1) * 2, i + 1
 
 
-# each company's block: width, height, rows, the column with the logo from the left (0) or right (1), the logo
+# each company's block: width, height, number of rows, side of the logo (0 left, 1 right), shape of the logo
 _BLOCKS = (
     (108, 52, 3, 0, "square"), (92, 44, 2, 1, "disc"), (112, 36, 2, 0, "bars"), (80, 56, 4, 0, "wedge"),
     (100, 56, 3, 1, "ring"), (112, 48, 4, 1, "square"), (72, 48, 3, 0, "disc"), (96, 32, 1, 1, "wedge"),
@@ -247,7 +247,7 @@ _BLOCKS = (
 
 
 def _title_block(draw: ImageDraw.ImageDraw, company: int, u: np.ndarray) -> None:
-    """The table in the corner: logo, rows of writing; the writing differs from page to page, the rest does not."""
+    """The table in the corner: a logo and rows of writing; of one company, only the writing differs between pages."""
     wide, high, rows, side, logo = _BLOCKS[company]
     right = bottom = _SIDE - 9
     x0, y0 = right - wide, bottom - high
@@ -276,7 +276,7 @@ def _title_block(draw: ImageDraw.ImageDraw, company: int, u: np.ndarray) -> None
 
 
 def _page(traits: np.ndarray | None, other: int, company: int, u: np.ndarray) -> np.ndarray:
-    """One page (64, 64) uint8, all variation from `u` (64,) in [0, 2**32)."""
+    """One page (64, 64) uint8 without grain: a part, or OTHERS[other]; `u` (64,) in [0, 2**32) varies it."""
     paper = 236 + int(below(u[16], 16))
     image = Image.new("L", (_SIDE, _SIDE), paper)
     draw = ImageDraw.Draw(image)

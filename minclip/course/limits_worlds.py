@@ -1,6 +1,6 @@
 """Controlled worlds for notebook 13: groups to count, two objects in relation, and stars with five or six points.
 
-Everything is drawn from a seed, with the colors, shapes and brush of the shapes world: the same on each machine.
+A seed gives the same images on every machine; groups and couples are painted by the shapes world.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ STARS = ("five-pointed", "six-pointed")
 
 @dataclass(frozen=True)
 class Groups:
-    """n images of 1 to 4 objects of one kind: images (n, 3, S, S) uint8, the others (n,) int."""
+    """n images of 1 to 4 objects of one color and shape: images (n, 3, S, S) uint8, the others (n,) int64."""
 
     images: np.ndarray
     count: np.ndarray
@@ -30,35 +30,35 @@ class Groups:
         return f"{COLORS[self.color[i]]} {shape if count == 1 else PLURALS.get(shape, shape + 's')}"
 
     def counted(self, i: int, count: int) -> str:
-        """ "three red stars": what a caption of image `i` says if it counts `count` objects."""
+        """ "three red stars", for the color and shape of image `i` and any `count` from 1 to 4."""
         return f"{NUMBERS[count - 1]} {self.noun(i, count)}"
 
 
 @dataclass(frozen=True)
 class Couples:
-    """n images of objects a and b, of different colors and shapes: images (n, 3, S, S) uint8, the others int."""
+    """n images of objects a and b, of different colors and shapes: images (n, 3, S, S) uint8, the others int64."""
 
     images: np.ndarray
     color: np.ndarray  # (n, 2) index into COLORS, of a and of b
     shape: np.ndarray  # (n, 2) index into SHAPES
-    place: np.ndarray  # (n,) where a is, seen from b: index into RELATIONS, 0 to 3
+    place: np.ndarray  # (n,) position of a relative to b: index into RELATIONS, 0 to 3
     depth: np.ndarray  # (n,) 4 if a is nearer (larger) than b, 5 if farther
 
     def names(self, i: int, *, swapped: bool = False) -> tuple[str, str]:
-        """What a and b of image `i` are called: "a red star", "a blue circle"; `swapped`: with each other's color."""
+        """Names of a and b in image `i`: "a red star", "a blue circle"; `swapped` exchanges the colors."""
         colors = [COLORS[k] for k in self.color[i]]
         both = zip(colors[::-1] if swapped else colors, self.shape[i])
         a, b = (f"{'an' if color == 'orange' else 'a'} {color} {SHAPES[shape]}" for color, shape in both)
         return a, b
 
 
-def taken(world: "Groups", rows: np.ndarray) -> "Groups":
-    """The images `rows` of a world, a mask (n,) or indices."""
+def taken(world: Groups, rows: np.ndarray) -> Groups:
+    """The world with only the images `rows`: a mask (n,) of bool, or indices."""
     return replace(world, **{name: column[rows] for name, column in vars(world).items()})
 
 
 def groups(seed: int, n: int, *, image_size: int = 32, counts: Sequence[int] = (1, 2, 3, 4)) -> Groups:
-    """n groups; how many objects, of which color, shape and size, is independent of each other."""
+    """n images of `image_size` pixels; count (one of `counts`, 1 to 4), color, shape and sizes are independent."""
     u = draws(seed, "limits/groups", np.arange(n), slots=40)
     count = np.array(counts)[below(u[:, 0], len(counts))]
     color, shape = below(u[:, 1], len(COLORS)), below(u[:, 2], len(SHAPES))
@@ -73,7 +73,7 @@ def groups(seed: int, n: int, *, image_size: int = 32, counts: Sequence[int] = (
 
 
 def couples(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> Couples:
-    """n couples; kinds, place and depth are independent of each other."""
+    """n images of `image_size` pixels with `kinds` colors and shapes, 2 to 8; kinds, place, depth are independent."""
     u = draws(seed, "limits/couples", np.arange(n), slots=40)
     color, shape = (np.stack([a, (a + 1 + b) % kinds], axis=1) for a, b in (
         (below(u[:, k], kinds), below(u[:, k + 1], kinds - 1)) for k in (0, 2)))  # fmt: skip
@@ -85,14 +85,14 @@ def couples(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> Coupl
     larger = np.stack([depth == 4, depth == 5], axis=1)
     radius = np.where(larger, 13, 9) + below(u[:, 10:12], 3) / 2
     x, y = np.where(flat, along, across), np.where(flat, across, along)
-    four = {"x": x, "y": y, "radius": radius, "color": color, "shape": shape}
-    four = {name: np.concatenate([column, column], axis=1) for name, column in four.items()}  # the last two are unused
+    two = {"x": x, "y": y, "radius": radius, "color": color, "shape": shape}
+    four = {name: np.concatenate([column, column], axis=1) for name, column in two.items()}  # the last two are unused
     images = _painted(seed, "limits/couples", image_size, count=np.full(n, 2), **four)
     return Couples(images, color, shape, place, depth)
 
 
 def _painted(seed: int, stream: str, image_size: int, **drawn: np.ndarray) -> np.ndarray:
-    """Images (n, 3, S, S) uint8 of scenes with these counts (n,), and centers, radii and kinds (n, 4)."""
+    """Images (n, 3, S, S) uint8 of scenes with count (n,), and the objects' x, y, radius, color and shape (n, 4)."""
     n = len(drawn["count"])
     u, zeros = draws(seed, stream + "/setting", np.arange(n), slots=40), np.zeros((n, 4), dtype=np.int64)
     setting = {"background": below(u[:, 0], 3), "dark": below(u[:, 1], 2), "noise": u[:, 8:24], "tilt": u[:, 2:6] % 4}
@@ -106,7 +106,7 @@ def _painted(seed: int, stream: str, image_size: int, **drawn: np.ndarray) -> np
 
 @dataclass(frozen=True)
 class Stars:
-    """n images of one star: images (n, 3, S, S) uint8, the others (n,) int."""
+    """n images of one star: images (n, 3, S, S) uint8, the others (n,) int64."""
 
     images: np.ndarray
     six: np.ndarray  # 1 if it has six points, 0 if five
@@ -114,7 +114,7 @@ class Stars:
 
 
 def stars(seed: int, n: int, *, image_size: int = 32) -> Stars:
-    """n stars that differ in the number of points only; place, size, turn (a little) and color vary, whatever their points."""
+    """n stars with five or six points; position, size, rotation (up to 12 degrees) and color don't depend on that."""
     u = draws(seed, "limits/stars", np.arange(n), slots=16)
     six, color = below(u[:, 0], 2), below(u[:, 1], len(COLORS))
     images = np.stack([_star(image_size, 5 + int(s), RGB[c], row) for s, c, row in zip(six, color, u[:, 2:])])
@@ -122,13 +122,13 @@ def stars(seed: int, n: int, *, image_size: int = 32) -> Stars:
 
 
 def _star(size: int, points: int, rgb: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """One star, (size, size, 3) uint8, the rest drawn from `u` (14,) in [0, 2**32)."""
+    """One star (size, size, 3) uint8; `u` (14,) in [0, 2**32) gives size, rotation, position, background and tint."""
     r = u / 2**32
     radius, cx, cy = size * (0.2 + 0.06 * r[0]), size * (0.32 + 0.36 * r[2]), size * (0.32 + 0.36 * r[3])
     x, y = (np.arange(size)[None, :] + 0.5 - cx) / radius, (np.arange(size)[:, None] + 0.5 - cy) / radius
     turn = below(int(u[1]), 25) - 12 - 90  # one arm points up, to within 12 degrees
     arms = [_turned(turn + 360 * i / points) for i in range(points)]
-    along = np.stack([c * x + s * y for c, s in arms])  # (points, size, size): how far out in the direction of each arm
+    along = np.stack([c * x + s * y for c, s in arms])  # (points, size, size): distance along each arm
     across = np.abs(np.stack([c * y - s * x for c, s in arms]))
     nearest = along.argmax(axis=0)[None]
     along, across = (np.take_along_axis(a, nearest, axis=0)[0] for a in (along, across))
@@ -142,5 +142,5 @@ def _star(size: int, points: int, rgb: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def _turned(degrees: float) -> tuple[float, float]:
-    """Cosine and sine, rounded, so that they are the same on each machine."""
+    """Cosine and sine, rounded so that they are the same on every machine."""
     return round(float(np.cos(np.deg2rad(degrees))), 6), round(float(np.sin(np.deg2rad(degrees))), 6)

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-# what a data set asks about; the grouping is ours, the paper names fine-grained, general, actions and specialized ones
+# the grouping is ours; the paper speaks of fine-grained, general, action and specialized data sets
 KINDS = (
     "fine-grained kinds",
     "actions",
@@ -14,7 +14,8 @@ KINDS = (
 )
 FINE, ACTIONS, PLACES, OBJECTS, TEXT, LOOKS, SPECIAL = KINDS
 
-# points: zero-shot minus the probe, in percentage points; `key` is its name in minclip.evaluate.benchmarks
+# points: zero-shot minus the probe, in percentage points; asks: the question, in our words; key: the data set's name in
+# minclip.evaluate.benchmarks
 Difference = namedtuple("Difference", "name points kind asks key")
 FIGURE_5 = tuple(
     Difference(*row)

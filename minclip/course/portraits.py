@@ -1,8 +1,8 @@
 """Portraits: faces of invented people, drawn as cartoons, for notebook 13.
 
 A person is a head, hair, its color, a beard or none, and a nose.  Glasses, a hat, the mood, the background and the
-shirt change from portrait to portrait.  All faces have the same paper color.  A seed gives the same people and
-pictures on each machine: random numbers are hashes, and no function is used that rounds differently elsewhere.
+shirt change from portrait to portrait.  All faces have the same skin color, that of paper.  A seed gives the same
+people and pictures on every machine: random numbers are hashes, and the drawing needs only exactly rounded operations.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _FACE, _DARK, _HAT = np.array((236, 205, 175)), np.array((30, 30, 30)), np.array
 
 
 def people(seed: int, count: int, *, unseen: bool) -> np.ndarray:
-    """(count, 5) int traits of different people: of the fifth that no model trains on if `unseen`, else of the rest.
+    """Traits (count, 5) int64 of distinct people: of the fifth kept from training if `unseen`, else of the rest.
 
     Raises MinclipError if there are fewer than `count`.
     """
@@ -48,16 +48,16 @@ def people(seed: int, count: int, *, unseen: bool) -> np.ndarray:
 
 
 def portraits(of_people: np.ndarray, *, seed: int) -> np.ndarray:
-    """(n, 10) int traits of one portrait for each row of `of_people` (n, 5); what changes is drawn at random."""
+    """Traits (n, 10) int64 of one portrait for each row of `of_people` (n, 5); those of CHANGING are random."""
     u = draws(seed, "portraits/changing", np.arange(len(of_people)), slots=5)
     return np.concatenate([np.asarray(of_people), below(u, np.array(SIZES[5:]))], axis=1)
 
 
 def description(traits: Sequence[int], named: Sequence[bool] | None = None, *, who: str = "a person") -> str:
-    """A portrait (10,) in words: "a smiling person with long red hair, a beard and a hat, on a blue background".
+    """A portrait (10,) in words: "a smiling person with long red hair, a beard and a hat on a blue background".
 
-    `named` (6,) chooses from hair, beard, glasses, hat, mood and background; None names all.  What isn't there is not
-    mentioned.
+    `named` (6,) selects the details to mention: hair, beard, glasses, hat, mood, background; None selects all.  Absent
+    things are never mentioned.  `who` begins with "a ", or is a name.
     """
     value = {trait: options[int(t)] for (trait, options), t in zip(TRAITS.items(), traits)}
     said = dict(zip(("hair", "beard", "glasses", "hat", "mood", "background"), named or [True] * 6))
@@ -72,17 +72,17 @@ def description(traits: Sequence[int], named: Sequence[bool] | None = None, *, w
 
 
 def captions(rows: np.ndarray, *, seed: int, who: Sequence[str] = ()) -> list[str]:
-    """A description of each portrait (n, 10) that names each detail with probability 0.7; `who` (n,) names people."""
+    """n descriptions of portraits (n, 10), each detail mentioned with probability 0.7; `who` (n,) has their names."""
     named = draws(seed, "portraits/named", np.arange(len(rows)), slots=6) < 0.7 * 2**32
     names = who or ["a person"] * len(rows)
-    return [description(row, of.tolist(), who=name) for row, of, name in zip(rows, named, names)]
+    return [description(row, details.tolist(), who=name) for row, details, name in zip(rows, named, names)]
 
 
-# ---- drawing: distances to outlines, in a frame with the face in the middle, x to the right and y down
+# ---- drawing: approximate signed distances to outlines, negative inside; the face at (0, 0), x to the right, y down
 
 
 def pictures(rows: np.ndarray, *, seed: int, size: int = 64) -> np.ndarray:
-    """Images (n, 3, size, size) uint8 of portraits (n, 10); place, scale and grain vary."""
+    """Images (n, 3, size, size) uint8 of portraits (n, 10); `seed` varies their position, scale and grain."""
     u = draws(seed, "portraits/looks", np.arange(len(rows)), slots=4)
     images = np.stack([_paint(dict(zip(TRAITS, row)), of, size) for row, of in zip(np.asarray(rows).tolist(), u)])
     grain = below(draws(seed, "portraits/grain", np.arange(len(rows)), slots=size**2), 21).reshape(-1, size, size, 1)
@@ -98,7 +98,7 @@ def _box(x: np.ndarray, y: np.ndarray, a: float, b: float) -> np.ndarray:
 
 
 def _hair(x: np.ndarray, y: np.ndarray, head: np.ndarray, kind: int) -> np.ndarray:
-    """Hair in front of the face."""
+    """Signed distance (size, size) to the hair in front of the face; `head` is that to the head."""
     top = np.maximum(head - 0.06, y + 0.3)
     if kind == 2:
         places = ((-0.5, -0.2), (-0.42, -0.46), (-0.18, -0.62), (0.1, -0.64), (0.36, -0.52), (0.5, -0.24))
@@ -110,7 +110,7 @@ def _hair(x: np.ndarray, y: np.ndarray, head: np.ndarray, kind: int) -> np.ndarr
 
 
 def _paint(value: dict[str, int], u: np.ndarray, size: int) -> np.ndarray:
-    """One portrait, the rest drawn from `u` (4,) in [0, 2**32): (size, size, 3) int64, no grain."""
+    """One portrait (size, size, 3) int64 without grain; `u` (4,) in [0, 2**32) gives its scale and position."""
     r = u / 2**32
     scale = size * (0.46 + 0.05 * r[0])
     middle = 0.5 + 0.06 * (r[1] - 0.5), 0.54 + 0.06 * (r[2] - 0.5)

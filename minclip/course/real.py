@@ -1,4 +1,4 @@
-"""What notebook 16 shows to a model: your photograph or a painted scene, a folder of scenes, a sign on a picture."""
+"""Images for notebook 16: the reader's photograph or a painted scene, a folder of scenes, and a word on an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,21 @@ from ..data import shapes
 from ..data.photos.images import open_image
 from ..data.shapes.painting import FONT
 
-SIDE = 336  # pixels of a picture's side: as many as OpenAI's largest images
-ORANGE_STAR = 255  # a scene of "test", large and outlined
+SIDE = 336  # pixels: the input size of OpenAI's ViT-L/14@336px
+ORANGE_STAR = 255  # number of a test scene: one orange star, large and outlined
 
 
 def scene(split: str, number: int, *, side: int = SIDE) -> Image.Image:
-    """Scene `number` of a split of the shapes world, as an image of `side` × `side` pixels."""
+    """Scene `number`, from 0, of a split of the shapes world, as an RGB image of `side` × `side` pixels."""
     pixels = shapes.paint(shapes.scenes(split, number + 1).take(slice(number, number + 1)), side)[0]
     return Image.fromarray(pixels.transpose(1, 2, 0))
 
 
 def photograph(path: str, labels: Sequence[str]) -> tuple[Image.Image, list[str]]:
-    """The reader's photograph, cropped to a square, and labels; without them a painted star and the eight shapes.
+    """The photograph at `path`, cropped to SIDE × SIDE pixels, and its labels; for "" and [], a star and eight shapes.
 
-    MinclipError: the file isn't there or can't be read; fewer than two labels; only one of the two was given.
+    Raises MinclipError if the file is missing or not an image, if only one of the two is given, if `labels` is a
+    single text, or if it has one label only.
     """
     need(bool(path) == bool(labels), "PHOTOGRAPH and LABELS belong together: give both, or neither")
     need(
@@ -37,7 +38,10 @@ def photograph(path: str, labels: Sequence[str]) -> tuple[Image.Image, list[str]
 
 
 def painted_folder(folder: str | Path, count: int = 160, *, side: int = 128) -> Path:
-    """Fills the folder with `count` test scenes of one object and no written word; file names say what they show."""
+    """Writes `count` test scenes of one object without a word into an existing folder, and returns the folder.
+
+    PNG files of `side` × `side` pixels, named FILL-COLOR-SHAPE-NUMBER.png.
+    """
     scenes = shapes.scenes("test", 5 * count)
     one = (scenes.count == 1) & (scenes.word < 0) & (scenes.shape[:, 0] != shapes.FRUIT)
     for place, i in enumerate(np.flatnonzero(one)[:count]):
@@ -48,11 +52,11 @@ def painted_folder(folder: str | Path, count: int = 160, *, side: int = 128) -> 
 
 
 def with_sign(image: Image.Image, word: str, *, height: float = 0.22, letters: str = "printed") -> Image.Image:
-    """A copy of the image with a word written at its top.
+    """An RGB copy of the image with a word, in capitals, at its top.
 
     `height` is that of a capital letter, as a fraction of the image's height; the word shrinks if it is too wide.
-    `letters` are "printed", in black on white paper, or "painted", as in the shapes world, without paper: of these
-    there are only some.  MinclipError: other letters.
+    `letters` are "printed", black on white paper, or "painted", in the shapes world's font and without paper; that
+    font lacks some letters.  Raises MinclipError if `letters` is another word, or if a letter is missing.
     """
     need(letters in ("printed", "painted"), f"letters {letters!r}: choose printed or painted")
     out, word = image.convert("RGB"), word.upper()
@@ -73,7 +77,7 @@ def with_sign(image: Image.Image, word: str, *, height: float = 0.22, letters: s
 
 
 def _printed(word: str, height: int) -> Image.Image:
-    """The word as a mask, in matplotlib's own font; its capitals are about `height` pixels high."""
+    """The word as a mask (mode L) in DejaVu Sans Bold, which matplotlib ships; capitals have about `height` pixels."""
     path = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
     font = ImageFont.truetype(str(path), max(4, round(height / 0.73)))  # capitals take 0.73 of this font's size
     left, top, right, bottom = font.getbbox(word)
@@ -83,7 +87,7 @@ def _printed(word: str, height: int) -> Image.Image:
 
 
 def _painted(word: str, height: int) -> Image.Image:
-    """The word as a mask, in the shapes world's letters of 5 × 7 dots."""
+    """The word as a mask (mode L) in the shapes world's letters of 5 × 7 dots.  MinclipError for other letters."""
     missing = sorted({*word} - FONT.keys())
     known = "".join(sorted(FONT))
     need(not missing, f'the shapes world has no letter {", ".join(missing)}: write with {known}, or letters="printed"')

@@ -1,14 +1,14 @@
 """Notebook 15, batches, memory and pixels: checks, plots, the widget, and what its cells define."""
 
+import importlib
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from course_answers import exercises
+from course_answers import exercises, experiment_cells
 
 from minclip.course import checks, plots, widgets
 from minclip.losses import clip_loss
@@ -27,16 +27,16 @@ def attention_share(tokens, width):
 SOLUTIONS = [(checks.matrix_part, matrix_part), (checks.attention_share, attention_share)]
 WRONG = [
     (checks.matrix_part, lambda b, g: 4 * b**2, "the whole matrix"),
-    (checks.matrix_part, lambda b, g: b * b // g, "takes 4 bytes"),
+    (checks.matrix_part, lambda b, g: b * b // g, "multiply by the 4 bytes"),
     (checks.matrix_part, lambda b, g: 4 * (b // g) ** 2, "fewer negatives"),
-    (checks.matrix_part, lambda b, g: 2 * b * b // g, "16-bit numbers take 2 bytes"),
-    (checks.matrix_part, lambda b, g: 4 * b * b / g / 1e6, "not megabytes"),
+    (checks.matrix_part, lambda b, g: 2 * b * b // g, "that is for 16-bit numbers"),
+    (checks.matrix_part, lambda b, g: 4 * b * b / g / 1e6, "in megabytes"),
     (checks.matrix_part, lambda b, g: 17, "got 17, expected 524288"),
     (checks.attention_share, lambda n, w: n / (n + 2 * w), "the MLP is part of the block"),
     (checks.attention_share, lambda n, w: n / (n + 12 * w), "two products of this kind"),
     (checks.attention_share, lambda n, w: n / (6 * w), "divide by the sum of both"),
     (checks.attention_share, lambda n, w: 1 - attention_share(n, w), "the share of the matrices"),
-    (checks.attention_share, lambda n, w: 100 * attention_share(n, w), "not percent"),
+    (checks.attention_share, lambda n, w: 100 * attention_share(n, w), "in percent"),
     (checks.attention_share, lambda n, w: "0.1", "should be one number"),
 ]
 
@@ -48,11 +48,7 @@ TestExercises = exercises(SOLUTIONS, WRONG)
 
 @pytest.fixture(scope="module")
 def notebook():
-    sys.path.insert(0, str(ROOT / "tools" / "experiments"))
-    from common import from_notebook
-
-    yield from_notebook("15_compute_and_scale")
-    sys.path.remove(str(ROOT / "tools" / "experiments"))
+    return experiment_cells("15_compute_and_scale")
 
 
 def test_one_group_is_clips_loss_and_its_gradient(notebook):
@@ -104,25 +100,27 @@ def test_all_batches_see_the_same_images_and_the_loss_falls(notebook):
 
 
 @pytest.fixture(scope="module")
+def made():
+    """The module tools/experiments/batches_and_pixels.py, which imports `common` from its own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools" / "experiments")
+        return importlib.import_module("batches_and_pixels")
+
+
+@pytest.fixture(scope="module")
 def results():
     stored = json.loads((ROOT / "data" / "experiments" / "batches_and_pixels.json").read_text(encoding="utf-8"))
     return {name: part["results"] for name, part in stored["parts"].items()}
 
 
-def test_each_rate_is_the_best_of_the_stored_search_and_not_at_its_edge(notebook, results):
-    import batches_and_pixels
-
-    for batch, rate in batches_and_pixels.RATES.items():
+def test_each_rate_is_the_best_of_the_stored_search_and_not_at_its_edge(made, results):
+    for batch, rate in made.RATES.items():
         tried = results["rates"][str(batch)]
         assert rate == float(max(tried, key=lambda name: tried[name]["val"]["mean"])), batch
         assert min(map(float, tried)) < rate < max(map(float, tried))
 
 
-def test_every_way_costs_the_same_within_a_hundredth():
-    sys.path.insert(0, str(ROOT / "tools" / "experiments"))
-    import batches_and_pixels as made
-
-    sys.path.pop(0)
+def test_every_way_costs_the_same_within_a_hundredth(made):
     at_48, at_64 = 16_549_888, 29_366_272  # operations of a training image, as torch.utils.flop_counter counts them
     costs = [made.AT_48 * at_48, made.AT_64 * at_64, made.BEFORE * at_48 + made.EPOCH * at_64]
     assert max(costs) < 1.01 * min(costs)

@@ -1,28 +1,18 @@
 """Notebook 14 on technical drawings: the pages, NT-Xent against trusted values, checks, plots, the widget."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from course_answers import exercises
+from course_answers import exercises, experiment_cells
 
 from minclip import MinclipError, clip_loss
 from minclip.course import checks, drawings, plots, widgets
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "14_search_by_image.ipynb"
-
 
 @pytest.fixture(scope="module")
 def notebook():
-    """The names that the notebook's experiment cells define."""
-    names = {}
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        if "experiment" in cell["metadata"].get("tags", []):
-            exec("".join(cell["source"]), names)
-    return names
+    return experiment_cells("14_search_by_image")
 
 
 # ---- NT-Xent: the loss of the notebook equals a trusted implementation, in values and gradients
@@ -61,7 +51,7 @@ def value_and_gradients(loss, a, b):
 
 
 def test_nt_xent_has_the_value_and_the_gradients_of_pytorch_metric_learning(notebook):
-    found = value_and_gradients(lambda a, b: notebook["nt_xent"](a, b, 0.5), A, B)
+    found = value_and_gradients(lambda a, b: notebook.nt_xent(a, b, 0.5), A, B)
     for mine, theirs in zip(found, (VALUE, GRADIENT_A, GRADIENT_B)):
         torch.testing.assert_close(mine, torch.tensor(theirs, dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -69,13 +59,13 @@ def test_nt_xent_has_the_value_and_the_gradients_of_pytorch_metric_learning(note
 @pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
 def test_nt_xent_is_the_papers_formula(notebook, temperature):
     a, b = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    mine = value_and_gradients(lambda x, y: notebook["nt_xent"](x, y, temperature), a, b)
+    mine = value_and_gradients(lambda x, y: notebook.nt_xent(x, y, temperature), a, b)
     theirs = value_and_gradients(lambda x, y: by_formula(x, y, temperature), a, b)
     for x, y in zip(mine, theirs):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-10)
 
 
-def test_with_wrong_answers_across_the_views_only_it_would_be_clips_loss():
+def test_nt_xent_with_negatives_of_the_other_view_only_is_clips_loss():
     a, b = F.normalize(torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(2)), dim=-1)
     z, within = torch.cat([a, b]), torch.block_diag(torch.ones(5, 5), torch.ones(5, 5)).bool()
     logits = (z @ z.T / 0.2).masked_fill(within, -torch.inf)
@@ -144,15 +134,15 @@ def test_captions_say_the_part_and_if_asked_the_company(few):
 def test_a_feature_of_the_part_is_right_in_all_five_and_one_of_the_company_in_none(notebook):
     pages = drawings.pages("test", 16)
     part, company = (torch.from_numpy(x) for x in (pages.part, pages.company))
-    perfect = notebook["measured"](F.one_hot(part).float(), pages)
+    perfect = notebook.measured(F.one_hot(part).float(), pages)
     assert perfect["part"] == 1 and perfect["kind"] == 1 and perfect["company"] == 0
-    assert notebook["measured"](F.one_hot(company).float(), pages)["company"] == 1
-    assert notebook["one_company"](F.one_hot(part).float(), pages) == 1
+    assert notebook.measured(F.one_hot(company).float(), pages)["company"] == 1
+    assert notebook.one_company(F.one_hot(part).float(), pages) == 1
 
 
 def test_painting_over_the_block_moves_only_features_of_the_block(notebook):
     pages = drawings.pages("test", 8)
-    corner = notebook["moved"](lambda images: torch.from_numpy(images[:, 0, 46:, 33:]).flatten(1), pages)
+    corner = notebook.moved(lambda images: torch.from_numpy(images[:, 0, 46:, 33:]).flatten(1), pages)
     assert corner["block"] > 0.5 and corner["part"] < 1e-5
 
 
@@ -161,6 +151,11 @@ def test_painting_over_the_block_moves_only_features_of_the_block(notebook):
 
 def precision_at_k(found, asked, k):
     return (found[:, :k] == asked[:, None]).float().mean()
+
+
+def recall_at_k(found, asked, k):
+    right = found == asked[:, None]
+    return (right[:, :k].sum(dim=1) / right.sum(dim=1).clamp(min=1)).mean()
 
 
 def nt_xent(a, b, temperature, diagonal=-torch.inf):
@@ -179,9 +174,13 @@ SOLUTIONS = [(checks.precision_at_k, precision_at_k), (checks.nt_xent, nt_xent),
 WRONG = [
     (checks.precision_at_k, lambda f, a, k: (f == a[:, None]).float().mean(), "all n columns"),
     (checks.precision_at_k, lambda f, a, k: (f[:, :k] == a[:, None]).any(dim=1).float().mean(), "recall"),
-    (checks.precision_at_k, lambda f, a, k: (f[:, :k] == a[:, None]).float().sum(), "that is the sum"),
+    (checks.precision_at_k, lambda f, a, k: (f[:, :k] == a[:, None]).float().sum(), "the number of right labels"),
     (checks.precision_at_k, lambda f, a, k: (f[:, :k] == a[:, None]).float().mean(dim=1), "return their mean"),
+    (checks.precision_at_k, lambda f, a, k: (f[:, :k] == a[:, None]).float().sum() / len(a), "divide by k, too"),
+    (checks.precision_at_k, recall_at_k, "right pages in the list"),
+    (checks.precision_at_k, lambda f, a, k: (f[:, k] == a).float().mean(), "column k alone"),
     (checks.precision_at_k, lambda f, a, k: 0.5, "should be a tensor"),
+    (checks.nt_xent, lambda a, b, t: nt_xent(a, b, t, diagonal=1 / t), "the diagonal takes part"),
     (checks.nt_xent, lambda a, b, t: clip_loss(a, b, 1 / t), "CLIP's loss"),
     (checks.nt_xent, lambda a, b, t: nt_xent(a, b, t, diagonal=0.0), "e\\^0 = 1"),
     (checks.nt_xent, lambda a, b, t: nt_xent(a, b, 1 / t), "divide by it"),

@@ -49,7 +49,8 @@ WRONG = [
     (checks.chance_of_same, lambda sizes: 1 / 3, "equally many"),
     (checks.chance_of_same, lambda sizes: sum(n * (n - 1) for n in sizes) / sum(sizes) ** 2, "divide by N − 1"),
     (checks.chance_of_same, lambda sizes: np.mean([n - 1 for n in sizes]) / (sum(sizes) - 1), "six times"),
-    (checks.chance_of_same, lambda sizes: 70 / 240, "expected 0.3333"),
+    (checks.chance_of_same, lambda sizes: 70 / 240, r"for \[2, 2\]: got 0.2917, expected 0.3333"),
+    (checks.chance_of_same, lambda sizes: torch.ones(2), "should be one number"),
 ]
 
 TestExercises = exercises(SOLUTIONS, WRONG)

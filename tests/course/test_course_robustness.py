@@ -50,7 +50,7 @@ WRONG = [
     ),
     (checks.effective_robustness, in_logits(lambda a, s, m, b: s - (m * a + b)), "transform both accuracies"),
     (checks.effective_robustness, in_logits(lambda a, s, m, b: s - (m * logit(a) + b)), "take its logit, too"),
-    (checks.effective_robustness, in_logits(lambda a, s, m, b: logit(s) - logit(a)), "the line predicts a fall"),
+    (checks.effective_robustness, in_logits(lambda a, s, m, b: logit(s) - logit(a)), "subtract what the line predicts"),
     (
         checks.effective_robustness,
         in_logits(lambda a, s, m, b: math.log(s) - (m * math.log(a) + b)),
@@ -66,11 +66,13 @@ WRONG = [
         "sigmoid of the difference",
     ),
     (checks.effective_robustness, lambda *x: effective_robustness(*x)[0], "return two numbers"),
-    (checks.mix_weights, lambda a, b, alpha: mix_weights(b, a, alpha), "alpha is the share of b"),
+    (checks.effective_robustness, lambda *x: ("high", "higher"), "return two numbers"),
+    (checks.mix_weights, lambda a, b, alpha: mix_weights(b, a, alpha), "alpha is the weight of b"),
     (checks.mix_weights, lambda a, b, alpha: {n: a[n] + alpha * b[n] for n in a}, "must add up to 1"),
     (checks.mix_weights, lambda a, b, alpha: {**a, "head": torch.lerp(a["head"], b["head"], alpha)}, "the head only"),
     (checks.mix_weights, in_place, "build new tensors"),
     (checks.mix_weights, lambda a, b, alpha: torch.lerp(a["head"], b["head"], alpha), "return a dict"),
+    (checks.mix_weights, lambda a, b, alpha: {n: a[n].sum() for n in a}, "should be a tensor of shape"),
 ]
 
 TestExercises = exercises(SOLUTIONS, WRONG)

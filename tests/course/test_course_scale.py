@@ -1,22 +1,17 @@
 """Notebook 15 on compute and scale: the counter, checks, plots, the widget."""
 
-import json
 import math
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from course_answers import exercises
+from course_answers import exercises, experiment_cells
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import minclip
 from minclip.config import CLIPConfig, TextConfig, VisionConfig
 from minclip.course import checks, plots, widgets
-
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "15_compute_and_scale.ipynb"
 
 
 def conv(side, before, after, kernel, stride, groups, twice=2, up=True):
@@ -39,14 +34,16 @@ WRONG = [
     (checks.convolution_flops, lambda s, b, a, k, stride, g: conv(s, b, a, k, stride, 1), "before / groups"),
     (checks.convolution_flops, lambda *a: conv(*a, up=False), "rounded up"),
     (checks.convolution_flops, lambda *a: conv(*a) // a[3], "kernel²"),
+    (checks.convolution_flops, lambda *a: conv(*a) // -(-a[0] // a[4]), "the grid is a square"),
     (checks.power_law, lambda c, e: slope(c, e, same, same), "without logarithms"),
     (checks.power_law, lambda c, e: slope(c, e, math.log, same), "compute only"),
     (checks.power_law, lambda c, e: slope(c, e, same), "error only"),
     (checks.power_law, lambda c, e: slope(e, c), "other way round"),
-    (checks.power_law, lambda c, e: -slope(c, e), "the sign"),
+    (checks.power_law, lambda c, e: -slope(c, e), "the sign is wrong"),
     (checks.power_law, lambda c, e: 10 ** slope(c, e), "return the slope"),
-    (checks.power_law, lambda c, e: slope(c, e, math.log10), "another base"),
-    (checks.power_law, lambda c, e: math.log(e[-1] / e[0]) / math.log(c[-1] / c[0]), "all points count"),
+    (checks.power_law, lambda c, e: slope(c, e, math.log10), "the compute's logarithm has another base"),
+    (checks.power_law, lambda c, e: slope(c, e, math.log, math.log10), "the error's logarithm has another base"),
+    (checks.power_law, lambda c, e: math.log(e[-1] / e[0]) / math.log(c[-1] / c[0]), "fit all points"),
     (checks.power_law, lambda c, e: "steep", "one number"),
 ]
 
@@ -58,11 +55,7 @@ TestExercises = exercises(SOLUTIONS, WRONG)
 
 @pytest.fixture(scope="module")
 def nb():
-    names = {}
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        if "experiment" in cell["metadata"].get("tags", []) and cell["id"].startswith(("flops-", "few-shuffle")):
-            exec("".join(cell["source"]), names)
-    return SimpleNamespace(**names)
+    return experiment_cells("15_compute_and_scale")
 
 
 PIXELS = {"image_size": 64, "heads": 2}

@@ -20,7 +20,8 @@ IMAGES, SHORTER = 32_768, 8192
 GRID = {16: (1e-3, 2e-3, 4e-3), 64: (2e-3, 4e-3, 8e-3), 256: (2e-3, 4e-3, 8e-3), 1024: (2e-3, 4e-3, 8e-3)}
 RATES = {16: 2e-3, 64: 4e-3, 256: 4e-3, 1024: 4e-3}  # the best in the part "rates"
 CELLS = [(16, 16), (64, 64), (256, 256), (1024, 1024), (64, 4), (64, 16), (256, 4), (256, 16), (256, 64)]
-EPOCH = 4096  # scenes of the part "pixels"; its images at 48 and at 64 pixels cost the same compute in all three ways
+EPOCH = 4096  # training scenes of the part "pixels"
+# images seen, at equal compute: 48 pixels only; 64 pixels only; 48 pixels before a last epoch at 64
 AT_48, AT_64, BEFORE = 8 * EPOCH, 18_432, 25_472
 # FIRST: with seed 0, 16,384 scenes and 1e-3, 2e-3, 4e-3, these had 24.5, 26.6, 23.3 % of 2,000 validation scenes right
 # at 48 pixels, and 16.0, 15.9, 13.9 % at 64
@@ -35,6 +36,7 @@ def notebook() -> SimpleNamespace:
 
 @cache
 def scenes(pixels: int) -> dict[str, Any]:
+    """Training, validation and test scenes of this size; all splits have the vocabulary of the training captions."""
     sizes = (
         {"train": 16_384, "val": 4000, "test": 4000} if pixels == 16 else {"train": EPOCH, "val": 1000, "test": 3000}
     )
@@ -46,6 +48,7 @@ def scenes(pixels: int) -> dict[str, Any]:
 
 
 def new_model(tower: str, seed: int, *pixels: int) -> Any:
+    """A CLIP with untrained weights; `pixels` is the input size of a tower that has one."""
     torch.manual_seed(seed)
     words = len(scenes(*pixels or (16,))["train"].vocabulary)
     return notebook().BagCLIP(getattr(notebook(), tower)(*pixels), words)
@@ -53,6 +56,7 @@ def new_model(tower: str, seed: int, *pixels: int) -> Any:
 
 @cache
 def trained(seed: int, batch: int, group: int, rate: float, images: int = IMAGES) -> dict[str, float]:
+    """Accuracies and losses after `images` images; a pair's negatives are the `group` - 1 others of its group."""
     nb, data, model = notebook(), scenes(16), new_model("small_conv", seed)
     own = nb.train_groups(model, data["train"], images=images, batch=batch, group=group, rate=rate, seed=seed)
     accuracy = {split: nb.zero_shot_of(model, data[split]) for split in ("val", "test")}
@@ -75,17 +79,19 @@ def shorter(seed: int) -> dict[str, Any]:
 
 
 def read(model: Any, pixels: int) -> dict[str, float]:
+    """Zero-shot accuracies, fractions of 1, on images of this size."""
     return {split: notebook().zero_shot_of(model, scenes(pixels)[split]) for split in ("val", "test")}
 
 
 def resized(model: Any) -> Any:
+    """A copy of a model of 48 pixels that takes 64."""
     model = copy.deepcopy(model)
     model.tower.resize(64)  # the positions of 3 × 3 patches become those of 4 × 4
     return model
 
 
 def pixels(seed: int) -> dict[str, Any]:
-    """The three ways, and the models of 48 pixels on images of 64 before any training there."""
+    """Accuracies of the three ways, and of the models at 48 pixels on images of 64 without training there."""
 
     def fit(model: Any, size: int, images: int, rate: float, of: int) -> Any:
         train = scenes(size)["train"]

@@ -1,6 +1,7 @@
-"""Search by image (notebook 14): what pixels, random features, SimCLR and CLIP keep of technical drawings.
+"""Search by image (notebook 14): what pixels, random features, SimCLR and CLIP represent of technical drawings.
 
-All models have the same tower, the same 4,400 pages, the same crops and the same number of steps.
+All trained models have the same image tower, the same pages, the same number of steps and,
+except in the part "simclr_weak", the same crops.
 """
 
 from functools import cache
@@ -15,7 +16,7 @@ from minclip.course.drawings import masked, pages
 
 TOLERANCE = 0.02  # of losses near 5: another CPU rounds differently
 STEPS = 300
-RATES = (2e-3, 6e-3, 1.8e-2)  # the middle one is the notebook's: the best or near it in the part "rates"
+RATES = (2e-3, 6e-3, 1.8e-2)  # the middle one, the best of the part "rates" for both, is the notebook's
 
 
 @cache
@@ -25,12 +26,12 @@ def notebook() -> SimpleNamespace:
 
 @cache
 def archive(seed: int) -> tuple[Any, Any, Any]:
-    """Pages to train on, to test on, and to fit probes on (validation)."""
+    """Pages for training, for testing, and for fitting probes (validation)."""
     return *notebook().archive(seed), pages("val", 48, others=96, seed=seed)
 
 
 def kept(features_of: Any, seed: int) -> dict[str, Any]:
-    """Everything that is measured of one kind of features; `features_of` maps images to (N, D)."""
+    """All measurements of one kind of features; `features_of` maps images (N, 3, 64, 64) uint8 to (N, D)."""
     nb, (_, test, val) = notebook(), archive(seed)
     seen = features_of(test.images)
     return {
@@ -42,6 +43,7 @@ def kept(features_of: Any, seed: int) -> dict[str, Any]:
 
 
 def baselines(seed: int) -> dict[str, Any]:
+    """Features without training on drawings: gray pixels, an untrained tower, the demo."""
     nb = notebook()
     torch.manual_seed(seed)
     untrained, demo = nb.SimCLR().eval(), minclip.load("demo")[0]
@@ -53,6 +55,7 @@ def baselines(seed: int) -> dict[str, Any]:
 
 
 def simclr(seed: int, *, cover: bool = False, min_crop: float = 0.6) -> dict[str, Any]:
+    """SimCLR; `cover` hides the title blocks in training, `min_crop` is the smallest crop, a fraction of the area."""
     nb, train = notebook(), archive(seed)[0]
     images = masked(train.images) if cover else train.images
     model, losses = nb.train_simclr(images, steps=STEPS, seed=seed, min_crop=min_crop)
@@ -63,6 +66,7 @@ def simclr(seed: int, *, cover: bool = False, min_crop: float = 0.6) -> dict[str
 
 
 def captions(seed: int, *, company: bool = False) -> dict[str, Any]:
+    """CLIP on captions of the part; with `company`, they name the company as well."""
     nb, (train, test, _) = notebook(), archive(seed)
     model, _, losses = nb.train_clip(train.images, train.captions(seed, company=company), steps=STEPS, seed=seed)
     found = kept(lambda x: nb.embedded(model, x), seed)
@@ -71,7 +75,7 @@ def captions(seed: int, *, company: bool = False) -> dict[str, Any]:
 
 
 def rates(seed: int) -> dict[str, Any]:
-    """The search for the learning rate: P@5 for the part on validation pages after 100 steps."""
+    """The search for the learning rate: precision at 5 for the part on validation pages after 100 steps."""
     nb, (train, _, val) = notebook(), archive(seed)
     out: dict[str, Any] = {"simclr": {}, "captions": {}}
     for lr in RATES:
@@ -94,7 +98,7 @@ PARTS = {
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """The pixels' figures, and the first losses of SimCLR and of CLIP on captions, which are early in training."""
+    """Precision of pixels, and the first five losses of SimCLR and of CLIP on captions."""
     nb, (train, test, _) = notebook(), archive(0)
     out: dict[tuple[Any, ...], float] = {}
     for way, images in {"as drawn": test.images, "masked": masked(test.images)}.items():

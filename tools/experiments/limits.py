@@ -1,4 +1,6 @@
-"""Limits and their causes (notebook 13): each limit trained twice and more, in worlds that differ in one thing.
+"""Limits and their causes (notebook 13): models trained in worlds or on captions that differ in one thing.
+
+All accuracies are fractions of 1.
 
 All models train with one rate, 5e-3, the middle one of `RATES`.  In the part "rates", on validation images, it is about
 as good as the best for counting (0.97 against 0.98) and for stars (0.99 and 0.99).  For couples, after a third of the
@@ -17,7 +19,7 @@ import torch
 from minclip.course import limits_worlds as worlds
 
 TOLERANCE = 0.02  # the losses of the first steps, on another CPU
-SHARES = (0.0, 0.03, 1.0)  # of the captions that count
+SHARES = (0.0, 0.03, 1.0)  # fractions of the captions that name the count
 SIDES = (8, 16, 32)  # of the images of stars, in pixels
 TEST, VALIDATION = 900, 700  # the seeds of all test images, and of those that the rates are compared on
 RATES = (2.5e-3, 5e-3, 1e-2)
@@ -58,7 +60,7 @@ def rates(seed: int) -> dict[str, Any]:
 
 
 def count(seed: int) -> dict[str, Any]:
-    """Counting one to four objects, by the share of the captions that count."""
+    """Accuracy of counting one to four objects, by the fraction of captions that name the count."""
     nb, out = notebook(), {}
     g, test = nb.count_world(seed, 8000), worlds.groups(TEST, 1000)
     new = (test.count == 4) & np.isin(test.shape, [3, 4])  # four stars, four hearts: in no training image
@@ -89,7 +91,7 @@ def larger(seed: int) -> dict[str, Any]:
 
 
 def stars(seed: int) -> dict[str, Any]:
-    """Five- against six-pointed stars, by the images' size and by whether the captions name the difference."""
+    """Five- against six-pointed stars, by the size of the images and by whether the captions name the points."""
     nb, out = notebook(), {}
     for side in SIDES:
         train, labeled, test = (
@@ -113,7 +115,7 @@ PARTS = {"losses": losses, "rates": rates, "count": count, "pairs": pairs, "larg
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """The mean losses of the first and of the last five of 20 steps."""
+    """The losses of steps 0, 10 and 19, counted from 0, of one training of each kind."""
     found = losses(0)
     return {("losses", name, i): found[name][i] for name in found for i in (0, 10, 19)}
 

@@ -1,4 +1,7 @@
-"""What lies outside of the training data (notebook 13): digits, written words, languages, two senses, portraits."""
+"""Outside the training data (notebook 13): digits, written words, languages, words with two senses, portraits.
+
+All accuracies are fractions of 1.
+"""
 
 from functools import cache
 from types import SimpleNamespace
@@ -10,8 +13,9 @@ import torch
 import minclip
 from minclip import evaluate
 
-TOLERANCE = 0.011  # another CPU may classify a few images differently; of the first losses only the last digits differ
-DIGITS, SPANISH, NAMED = (0, 30, 100, 300), (0, 100, 300, 1000), (0, 10, 30, 100)  # captions that say it
+TOLERANCE = 0.011  # another CPU may classify a few images differently
+# numbers of captions that name the digit, are Spanish, or name the person
+DIGITS, SPANISH, NAMED = (0, 30, 100, 300), (0, 100, 300, 1000), (0, 10, 30, 100)
 
 
 @cache
@@ -27,7 +31,7 @@ def demo() -> tuple[Any, Any]:
 
 
 def digits(seed: int) -> dict[str, Any]:
-    """Handwritten digits: zero-shot and a probe of the demo, a probe on pixels, and a CLIP taught with captions."""
+    """Handwritten digits: the demo zero-shot, probes on its features and on pixels, a CLIP trained on some captions."""
     nb, split = notebook(), notebook().digits_split(seed)
     features = {name: nb.seen_by(demo()[0], images) for name, (images, _) in split.items()}
     columns = nb.sentences(*demo(), nb.DIGITS, nb.DIGIT_PROMPTS)
@@ -47,6 +51,7 @@ def words(seed: int) -> dict[str, Any]:
 
 
 def inked(seed: int) -> dict[str, Any]:
+    """The demo's answers to written words of two heights, in pixels, and several strengths of ink."""
     nb = notebook()
     scenes = nb.scenes_with_words("test", 5000, seed)
     return {
@@ -79,7 +84,7 @@ def senses(seed: int) -> dict[str, Any]:
 
 
 def people(seed: int) -> dict[str, Any]:
-    """Portraits: neighbors, clusters and descriptions with pixels, the demo and a CLIP on portraits; then names."""
+    """Portraits: neighbors, clusters and descriptions by pixels, the demo and a CLIP on portraits; names of people."""
     nb = notebook()
     models = {count: nb.portrait_model(seed, named=count)[0] for count in NAMED}
     encoders = {
@@ -100,7 +105,7 @@ def people(seed: int) -> dict[str, Any]:
 
 
 def short_run(seed: int) -> dict[str, float]:
-    """A training of 60 steps: the mean of the first ten losses, and of the last."""
+    """A training of 60 steps: the means of the first ten and of the last ten losses."""
     losses = notebook().portrait_model(seed, size=400, steps=60)[1]
     return {"first": sum(losses[:10]) / 10, "last": sum(losses[-10:]) / 10}
 
@@ -109,7 +114,7 @@ PARTS = {"digits": digits, "words": words, "languages": languages, "senses": sen
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """Zero-shot numbers of the demo, and the losses of a short training."""
+    """Zero-shot accuracies of the demo, and the losses of a short training."""
     nb = notebook()
     images, labels = nb.digits_split(0)["test"]
     columns = nb.sentences(*demo(), nb.DIGITS, nb.DIGIT_PROMPTS)

@@ -1,4 +1,7 @@
-"""Robustness (notebook 12): labels or captions, scenes as they are or restyled; adapting to narrow labels."""
+"""Robustness (notebook 12): training on labels or captions, on ordinary or restyled scenes; adapting to narrow labels.
+
+All accuracies are fractions of 1.
+"""
 
 import copy
 from functools import cache
@@ -16,7 +19,7 @@ STEPS = {300: 100, 1000: 150, 2000: 200, 4000: 250}  # labels -> training steps 
 CAPTION_STEPS, MORE_STEPS, TUNE_STEPS = 450, 150, 40
 STOPS = {"50 steps": 50, "150 steps": MORE_STEPS, "300 steps": 300}  # more steps: at one of them accuracies are alike
 SUPERVISED, TUNED = 1e-3, 1e-4  # learning rates of 64 × 64 towers, as in notebook 11; not searched here
-NARROW = {500: 80, 1500: 160}  # labels whose color gives nine in ten shapes away -> steps
+NARROW = {500: 80, 1500: 160}  # labels -> steps; in these images, the color tells the shape in nine of ten
 MORE_NARROW = {3000: 180}  # one more size for their line
 KS = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 3
@@ -38,7 +41,7 @@ def demo() -> tuple[Any, Any]:
 
 @cache
 def captioned() -> tuple[torch.Tensor, ...]:
-    """10,000 scenes of 32 × 32 pixels, bags of their captions, the classes' bags; rows with one object, their shapes."""
+    """10,000 images (N, 3, 32, 32), bags of words of captions and classes; the rows with one object, their shapes."""
     nb = notebook()
     s, bags, classes = nb.captioned(10_000)
     task = nb.shapes.tasks_of(s)["shape"]
@@ -48,6 +51,7 @@ def captioned() -> tuple[torch.Tensor, ...]:
 
 @cache
 def test_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Images (2000, 3, 32, 32) and shapes (2000,) of the same test scenes, ordinary and under each shift."""
     nb = notebook()
     s = nb.one_object("test", 2000, seed=seed)
     return {"ordinary": nb.painted(s, side=32), **{shift: nb.painted(s, shift, side=32) for shift in SHIFTS}}
@@ -61,7 +65,7 @@ def measured(model: Any, seed: int) -> dict[str, float]:
 
 @cache
 def trained(seed: int) -> tuple[dict[int, Any], Any, dict[str, list[float]]]:
-    """Small towers by labels and by captions on scenes as they are, and the losses of each: {n: model}, model, {..}."""
+    """Small towers trained on labels and on captions of ordinary scenes: {labels: model}, model, losses of each."""
     nb, (images, bags, classes, rows, labels), losses = notebook(), captioned(), {}
     torch.manual_seed(seed)
     of_size = {n: (nb.image_tower(), nb.Labels()) for n in STEPS}
@@ -73,7 +77,7 @@ def trained(seed: int) -> tuple[dict[int, Any], Any, dict[str, list[float]]]:
 
 
 def breadth(seed: int) -> dict[str, Any]:
-    """Small towers by labels and by captions, on scenes as they are; then both go on with the same restyled scenes."""
+    """Small towers trained on labels and on captions of ordinary scenes; then both go on with the same restyled scenes."""
     of_size, by_captions, losses = trained(seed)
     models = {**{str(n): model for n, model in of_size.items()}, "captions": by_captions}
     out = {name: {**measured(model, seed), "losses": losses[name][:FIRST]} for name, model in models.items()}
@@ -82,7 +86,7 @@ def breadth(seed: int) -> dict[str, Any]:
 
 
 def gone_on(images: torch.Tensor, steps: int, seed: int) -> dict[str, dict[str, float]]:
-    """The largest classifier by labels and the one by captions, trained for so many steps more on `images`."""
+    """The models of most labels and of captions, trained for `steps` steps more on `images` (N, 3, 32, 32)."""
     _, bags, _, rows, labels = captioned()
     n, (of_size, by_captions, _) = max(STEPS), copy.deepcopy(trained(seed))
     notebook().teach(of_size[n], images[rows[:n]], labels[:n], steps=steps, seed=seed)
@@ -91,7 +95,7 @@ def gone_on(images: torch.Tensor, steps: int, seed: int) -> dict[str, dict[str, 
 
 
 def longer(seed: int) -> dict[str, Any]:
-    """The controls: as many steps more with scenes as they are, other numbers of steps; and one more for the line."""
+    """The controls: as many steps more on ordinary scenes, other numbers of steps; and one more model for the line."""
     nb, (images, _, _, rows, labels), n = notebook(), captioned(), max(STEPS)
     wider = torch.from_numpy(nb.widened(images.numpy(), seed))
     out = {f"as it is, {name}": gone_on(images, steps, seed) for name, steps in STOPS.items()}
@@ -104,7 +108,7 @@ def longer(seed: int) -> dict[str, Any]:
 
 @cache
 def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Labels, validation and test images in which color gives shape away; the same test scenes without that."""
+    """Training, validation and test images whose color tells the shape in nine of ten; test images without that."""
     nb = notebook()
     sizes = {"train": (max(NARROW), 10 + seed), "val": (400, seed), "test": (2000, seed)}
     sets = {split: nb.painted(nb.one_object(split, n, seed=s, share=0.9)) for split, (n, s) in sizes.items()}
@@ -112,6 +116,7 @@ def narrow_sets(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 def scores_of(model: Any, seed: int) -> dict[str, float]:
+    """Accuracies of a classifier of images on the sets of `narrow_sets`."""
     nb, sets = notebook(), narrow_sets(seed)
     return {name: nb.accuracy_of(model, *sets[name]) for name in ("val", "test", "ordinary")}
 
@@ -126,7 +131,7 @@ def scratch(seed: int) -> dict[str, Any]:
 
 
 def adapt(seed: int) -> dict[str, Any]:
-    """Adapting the demo to narrow labels: k shots, a probe, fine-tuning, mixtures; and classifiers from scratch."""
+    """The demo adapted to narrow labels: k shots, a probe, fine-tuning, mixed weights; and classifiers from scratch."""
     nb = notebook()
     images, labels = (x[:1500] for x in narrow_sets(seed)["train"])
     start = nb.zero_shot(*demo())
@@ -140,7 +145,7 @@ def adapt(seed: int) -> dict[str, Any]:
     }
     curves["tower"] = [ends["zero-shot"], *curves["tower"], ends["tuned"]]
     for (name, curve), alphas in zip(curves.items(), (HEAD_ALPHAS, TOWER_ALPHAS)):
-        best = max(range(len(alphas)), key=lambda i: curve[i]["val"])  # of equally good ones the nearest to zero-shot
+        best = max(range(len(alphas)), key=lambda i: curve[i]["val"])  # of ties, the nearest to zero-shot
         out[f"mixed {name}"] = {key: [point[key] for point in curve] for key in curve[0]}
         out[f"chosen {name}"] = {"alpha": alphas[best], **curve[best]}
     every = narrow_sets(seed)["train"]
@@ -165,11 +170,12 @@ def head_scores(head: torch.Tensor, seed: int) -> dict[str, float]:
 
 
 def tuning(seed: int) -> dict[str, Any]:
+    """The settings of fine-tuning, which `spot_check` stops early."""
     return {"steps": TUNE_STEPS, "lr": TUNED, "seed": seed}
 
 
 def shots(start: Any, images: torch.Tensor, labels: torch.Tensor, c: float, seed: int) -> dict[str, Any]:
-    """Probes on k images of each class, the mean of three draws; C is that of the probe on all labels."""
+    """Probes on k images of each class, mean of DRAWS random choices; `c`, the regularization, is the full probe's."""
     nb, out = notebook(), {}
     x = nb.embedded(start, images).double()
     for k in KS:
@@ -183,7 +189,7 @@ PARTS = {"breadth": breadth, "longer": longer, "adapt": adapt, "scratch": scratc
 
 
 def spot_check() -> dict[tuple[Any, ...], float]:
-    """The first losses of the smallest classifier by labels and of fine-tuning, and zero-shot on 2,000 images."""
+    """Early losses of the classifier on fewest labels and of fine-tuning, and zero-shot accuracy on 2,000 images."""
     nb, last, n = notebook(), FIRST - 1, min(STEPS)
     torch.manual_seed(0)
     model = nb.image_tower(), nb.Labels()

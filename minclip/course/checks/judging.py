@@ -51,6 +51,25 @@ def judge_cases(function: Callable, cases: list[tuple[tuple, object, dict[str, o
     print("right!")
 
 
+def rounded(function: Callable, digits: int = 4) -> Callable:
+    """The function with its answer, one number, rounded, so that `judge_cases` can compare it.
+
+    Raises AssertionError for an answer that is no number.
+    """
+
+    def answer(*arguments: object) -> object:
+        value = run(function, *arguments)
+        if value is NOT_ATTEMPTED:
+            return value
+        try:
+            number = float("text" if isinstance(value, str) else value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RuntimeError):
+            raise AssertionError(f"the answer should be one number, not {value!r}") from None
+        return round(number, digits)
+
+    return answer
+
+
 def judge_tensor(
     function: Callable, arguments: tuple, right: torch.Tensor, *, mistakes: dict[str, torch.Tensor]
 ) -> None:

@@ -1,16 +1,15 @@
-"""Checks of notebook 13: the accuracy of a model that is blind to something, and the false captions of hard negatives."""
+"""Checks of notebook 13: the accuracy of a model that can't tell some classes apart, and captions of hard negatives."""
 
 from collections.abc import Callable
 
-from .judging import judge_cases, run
+from .judging import judge_cases, rounded
 
 
 def blind_accuracy(function: Callable) -> None:
-    """`function(groups)`, lists of classes that look alike to a model, should be the accuracy of guessing in them."""
+    """`function(groups)` should be the accuracy, a fraction, of a model that guesses within groups of classes.
 
-    def rounded(groups: list[list[str]]) -> object:
-        answer = run(function, groups)
-        return round(answer, 4) if isinstance(answer, int | float) else answer
+    The model tells the groups apart, but not the classes in a group; every class has equally many images.
+    """
 
     def case(*groups: list[str]) -> tuple:
         sizes = [len(group) for group in groups]
@@ -25,13 +24,13 @@ def blind_accuracy(function: Callable) -> None:
             ),
             "that is the number of groups: divide it by the number of classes": float(len(sizes)),
             "that is in percent: return a fraction of 1": 100 * len(sizes) / classes,
-            "that is the fraction of wrong answers": 1 - len(sizes) / classes,
+            "that is the fraction of wrong answers: return that of the right ones": 1 - len(sizes) / classes,
         }
         wrong = {name: round(value, 4) for name, value in mistakes.items() if round(value, 4) != right}
         return (list(groups),), right, wrong
 
     judge_cases(
-        rounded,
+        rounded(function),
         [
             case(["a"], ["b"], ["c"], ["d", "e", "f"]),
             case(["one"], ["two", "three", "four"]),
@@ -46,7 +45,7 @@ COLORS = ("red", "blue", "green", "yellow")
 
 
 def swap_colors(function: Callable) -> None:
-    """`function(caption, colors)` should be the caption with its two colors in each other's place."""
+    """`function(caption, colors)` should be the caption with its two colors exchanged; `colors` are all color words."""
     cases = []
     for a, x, link, b, y in (
         ("red", "star", "and", "blue", "circle"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .judging import NOT_ATTEMPTED, judge_tensor, run
 
-# what a text tower might return: one vector a text, of any length
+# what a text tower might return: one vector for each text, not of length 1
 _TEXTS = {
     "a photo of a cat": (3.0, 0.0, 0.6),
     "art of a cat": (0.2, 0.1, 0.0),
@@ -21,6 +21,7 @@ _TEXTS = {
 
 
 def _embed(texts: object) -> Tensor:
+    """Vectors (n, 3) of a list of n texts, not normalized; an AssertionError for other texts than those of _TEXTS."""
     if isinstance(texts, str):
         raise AssertionError("embed takes a list of texts, not one text")
     unknown = [text for text in texts if text not in _TEXTS]  # type: ignore[attr-defined]
@@ -30,7 +31,10 @@ def _embed(texts: object) -> Tensor:
 
 
 def zero_shot(function: Callable) -> None:
-    """`function(embed, image, labels, templates, scale)` should be the probabilities (C,) of the labels."""
+    """`function(embed, image, labels, templates, scale)` should be the probabilities (C,) of C labels.
+
+    `embed` maps n texts to vectors (n, D) that are not normalized, `image` (D,) is a unit vector.
+    """
     labels, templates, scale = ["cat", "dog", "car"], ["a photo of a {}", "art of a {}"], 10.0
     image = F.normalize(torch.tensor([0.8, 0.5, 0.4]), dim=0)
     texts = torch.stack([_embed([t.replace("{}", label) for t in templates]) for label in labels])  # (C, T, D)
@@ -41,7 +45,7 @@ def zero_shot(function: Callable) -> None:
 
     right = answer(F.normalize(unit.mean(dim=1), dim=-1))
     mistakes = {
-        "embed returns vectors of any length: normalize each text before you take the mean": answer(
+        "the vectors of embed are not normalized: normalize each text before you take the mean": answer(
             F.normalize(texts.mean(dim=1), dim=-1)
         ),
         "a mean of unit vectors is shorter than 1: normalize once more after the mean": answer(unit.mean(dim=1)),
@@ -60,7 +64,10 @@ def zero_shot(function: Callable) -> None:
 
 
 def nearest_pictures(function: Callable) -> None:
-    """`function(vectors, names, query, k)` should be the k nearest (name, cosine), best first."""
+    """`function(vectors, names, query, k)` should be the k nearest pictures, pairs (name, cosine), best first.
+
+    Neither `vectors` (N, D) nor `query` (D,) are normalized; with k > N, all N are asked for.
+    """
     vectors = torch.tensor([[5.0, 5.0], [0.0, 1.0], [0.9, 0.1], [-1.0, 0.0], [0.3, 0.1]])
     names, query = ["long", "up", "right", "left", "short"], torch.tensor([2.0, 0.0])
     cosines = F.normalize(vectors, dim=-1) @ F.normalize(query, dim=0)
@@ -90,6 +97,10 @@ def nearest_pictures(function: Callable) -> None:
 def _as_pairs(answer: object) -> list[tuple[str, float]]:
     """The answer as (name, cosine) pairs, or an AssertionError that says what is expected."""
     try:
-        return [(name, float(value)) for name, value in answer if isinstance(name, str)]  # type: ignore[attr-defined]
+        pairs = [(name, float(value)) for name, value in answer]  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise AssertionError("return a list of pairs (name, cosine), best first") from None
+    for name, _ in pairs:
+        if not isinstance(name, str):
+            raise AssertionError(f"each pair begins with the picture's name, yours with {name!r}: look it up in names")
+    return pairs

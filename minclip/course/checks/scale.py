@@ -9,7 +9,10 @@ from .judging import NOT_ATTEMPTED, judge_cases, run
 
 
 def convolution_flops(function: Callable) -> None:
-    """`function(side, before, after, kernel, stride, groups)` should count multiplications and additions."""
+    """`function(side, before, after, kernel, stride, groups)` should count multiplications and additions, an int.
+
+    Images of side² pixels and `before` channels become `after` channels; the padding is (kernel − 1) / 2.
+    """
     judge_cases(
         function, [_convolution(case) for case in ((8, 4, 6, 3, 1, 1), (9, 8, 8, 3, 2, 1), (9, 8, 16, 5, 2, 8))]
     )
@@ -20,7 +23,7 @@ def _convolution(case: tuple[int, ...]) -> tuple[tuple, object, dict[str, object
     out, total = -(-side // stride), kernel**2 * before * after // groups
     mistakes: dict[str, object] = {
         "that is half of it: a multiplication and an addition are two operations": out**2 * total,
-        "the stride: there is an output at every second pixel only": 2 * side**2 * total,
+        "the stride is missing: with stride 2, there is an output at every second pixel only": 2 * side**2 * total,
         "each output channel sees before / groups channels": 2 * out**2 * total * groups,
         "a side is rounded up: 9 pixels with stride 2 have 5 outputs": 2 * (side // stride) ** 2 * total,
         "the kernel is a square: kernel² pixels": 2 * out**2 * total // kernel,
@@ -31,7 +34,7 @@ def _convolution(case: tuple[int, ...]) -> tuple[tuple, object, dict[str, object
 
 
 def power_law(function: Callable) -> None:
-    """`function(compute, error)`, two lists, should be the slope of log(error) over log(compute), by least squares."""
+    """`function(compute, error)`, two lists, should be the least-squares slope of log(error) over log(compute)."""
     cases = [([1.0, 10.0, 100.0], [0.8, 0.4, 0.2]), ([1e9, 3e9, 2e10, 1e11], [0.6, 0.5, 0.2, 0.15])]
     for compute, error in cases:
         answer = run(function, list(compute), list(error))
@@ -51,8 +54,8 @@ def power_law(function: Callable) -> None:
             "you took the logarithm of the compute only: take that of the error, too": _slope(x, error),
             "you took the logarithm of the error only: take that of the compute, too": _slope(compute, y),
             "that is log(compute) over log(error): the other way round": _slope(y, x),
-            "the sign: the error falls, so the slope is negative": -right,
-            "that goes through the first and the last point only: all points count": (y[-1] - y[0]) / (x[-1] - x[0]),
+            "the sign is wrong: the error falls, so the slope is negative": -right,
+            "that is the line through the first and the last point: fit all points": (y[-1] - y[0]) / (x[-1] - x[0]),
             "that is what ten times the compute does to the error, 10 ** slope: return the slope": 10**right,
             "the error's logarithm has another base than the compute's": right / math.log(10),
             "the compute's logarithm has another base than the error's": right * math.log(10),
@@ -67,6 +70,7 @@ def power_law(function: Callable) -> None:
 
 
 def _slope(x: list[float], y: list[float]) -> float:
-    a, b = torch.tensor(x).double(), torch.tensor(y).double()
+    """Slope of the least-squares line of y over x."""
+    a, b = torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
     a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / (a * a).sum())

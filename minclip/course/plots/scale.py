@@ -59,7 +59,7 @@ def error_over_compute(
 ) -> Figure:
     """Error (fractions of 1) over FLOPs on two logarithmic axes, for each (kind, size): (mean, std) with whiskers.
 
-    A kind has a color, a size has a marker and dashes.  `fits` are wide, pale lines: a name -> (x, y), in order of kinds.
+    A kind has a color, a size has a marker and dashes.  `fits` are pale lines: a name -> (x, y), in order of kinds.
     """
     figure = new_figure(8, 4.6)
     axis = axes_grid(figure)[0, 0]
@@ -92,7 +92,7 @@ def paired_errors(
 ) -> Figure:
     """Groups of bars: at each of `names` a bar with a whisker for each of `errors`, (mean, std) in fractions of 1.
 
-    NaN leaves a bar out ("not trained"); `first` is the number of the first color, 0 and 1 being those of ViT and ResNet.
+    NaN leaves a bar out ("not trained"); `first` is the number of the first color; 0 and 1 are ViT's and ResNet's.
     """
     figure = new_figure(8, 3.4)
     axis = axes_grid(figure)[0, 0]
@@ -117,7 +117,7 @@ def paired_errors(
 
 
 def probe_over_flops(gflops: Mapping[str, float], accuracy: Mapping[str, float], title: str = "") -> Figure:
-    """Accuracy (%) over GFLOPs on a logarithmic axis; models whose name begins with "ViT" are one line, the others one."""
+    """Accuracy (%) over GFLOPs on a logarithmic axis: one line for names that begin with "ViT", one for the others."""
     figure = new_figure(8, 4.2)
     axis = axes_grid(figure)[0, 0]
     for i, (kind, vit) in enumerate((("ResNet", False), ("ViT", True))):

@@ -14,7 +14,7 @@ from .playgrounds import redrawn
 
 
 def nearest_pages(features: Tensor, query: int, k: int = 5) -> Tensor:
-    """The k nearest other pages (k,) of one page, by cosine after subtracting the mean of the features (N, D)."""
+    """Rows (k,) int64 of the k < N nearest other pages, by cosine after subtracting the mean of features (N, D)."""
     x = features.float()
     x = F.normalize(x - x.mean(dim=0), dim=-1)
     cosines = x @ x[query]
@@ -23,7 +23,7 @@ def nearest_pages(features: Tensor, query: int, k: int = 5) -> Tensor:
 
 
 def drawing_search_figure(pages: Pages, features: Mapping[str, Tensor], *, query: int, keeps: str) -> Figure:
-    """Page `query` and its five nearest pages by the features (N, D) named `keeps`; the title counts what they share."""
+    """Page `query` and its five nearest pages by `features[keeps]` (N, D); the title counts what they share with it."""
     near = nearest_pages(features[keeps], query).numpy()
     part = int((pages.part[near] == pages.part[query]).sum()) if pages.part[query] >= 0 else 0
     company = int((pages.company[near] == pages.company[query]).sum())
@@ -32,7 +32,7 @@ def drawing_search_figure(pages: Pages, features: Mapping[str, Tensor], *, query
 
 
 def drawing_search(pages: Pages, features: Mapping[str, Tensor], *, query: int = 0) -> ipywidgets.VBox:
-    """Choose the query page and the features, and see the five nearest pages."""
+    """Controls for the page and the features above `drawing_search_figure`; `query` is the first page shown."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
         lambda query, keeps: drawing_search_figure(pages, features, query=query, keeps=keeps),

@@ -1,4 +1,4 @@
-"""The widget of notebook 13: what models count that read other captions."""
+"""The widget of notebook 13: how models that were trained on different captions count."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,8 +23,8 @@ def counts_figure(
 ) -> Figure:
     """The answers of each model to image `number` of those with `count` objects.
 
-    `images` (N, 3, S, S) uint8 have `counts` (N,) objects; `texts` (N, 4) are four captions of each, with 1 to 4 of
-    them, and `scores` map a model to its scaled cosines (N, 4), drawn as their softmax.
+    `images` (N, 3, S, S) uint8 have `counts` (N,) objects; `texts` (N, 4) are captions of each image that
+    name 1 to 4 objects, and `scores` map a model's name to its scaled cosines (N, 4), drawn as their softmax.
     """
     image = int(np.flatnonzero(np.asarray(counts) == count)[number])
     answers = {}
@@ -40,7 +40,7 @@ def counts_figure(
 def counts_playground(
     images: np.ndarray, texts: Sequence[Sequence[str]], scores: Mapping[str, Tensor], *, counts: Sequence[int]
 ) -> ipywidgets.VBox:
-    """Choose how many objects there are and an image that has them, and compare the answers."""
+    """Sliders for the number of objects and the image above `counts_figure` of the same arguments."""
     fewest = min(int((np.asarray(counts) == count).sum()) for count in (1, 2, 3, 4))
     return redrawn(
         lambda **chosen: counts_figure(images, texts, scores, counts=counts, **chosen),

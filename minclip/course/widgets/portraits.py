@@ -1,4 +1,4 @@
-"""The widget of notebook 13 on portraits: a face is drawn from its traits and finds its nearest description."""
+"""The second widget of notebook 13: draws a face with chosen traits, and finds its nearest description."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,8 +22,8 @@ TEXTS = tuple(
 def portrait_figure(scores: Scores, texts: Sequence[str] = TEXTS, **chosen: object) -> Figure:
     """The face with the `chosen` traits (names and values of `portraits.TRAITS`) and its nearest `texts`.
 
-    `scores(images, texts)` gives cosines (n, texts) for images (n, 3, 64, 64) uint8.  A trait that isn't chosen has
-    its first value.
+    `scores(images, texts)` gives cosines (n, texts) for images (n, 3, 64, 64) uint8.  The other traits have their
+    first value.  Raises ValueError for a value that a trait doesn't have.
     """
     row = [options.index(chosen.get(trait, options[0])) for trait, options in portraits.TRAITS.items()]
     images = portraits.pictures(np.array([row]), seed=0)
@@ -33,7 +33,7 @@ def portrait_figure(scores: Scores, texts: Sequence[str] = TEXTS, **chosen: obje
 
 
 def portrait_playground(scores: Scores, texts: Sequence[str] = TEXTS) -> ipywidgets.VBox:
-    """Choose head, hair, its color, the mood, a beard, glasses and a hat, and see the nearest description."""
+    """Controls for seven traits above `portrait_figure` of the same arguments."""
     menus = {t: ipywidgets.Dropdown(options=portraits.TRAITS[t], description=t) for t in ("head", "hair", "color")}
     menus["mood"] = ipywidgets.Dropdown(
         options=[("neutral", ""), *((mood, mood) for mood in portraits.TRAITS["mood"][1:])],

@@ -1,4 +1,4 @@
-"""The widget of notebook 16: write a word on a picture and watch the probabilities."""
+"""The widget of notebook 16: writes a word on an image, and shows the probabilities before and after."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from .playgrounds import redrawn
 def sign_probabilities(
     loaded: Loaded, pictures: Sequence[Any], labels: Sequence[str], *, template: str
 ) -> torch.Tensor:
-    """Probabilities (N, C) of the labels for PIL images, at the model's own scale, on the CPU."""
+    """Probabilities (N, C) on the CPU, of C labels in `template` for N PIL images, at the model's logit scale."""
     model, preprocess, tokenizer = loaded
     classifier = zero_shot_classifier(model, tokenizer, labels, templates=(template,))
     x = torch.stack([preprocess(picture) for picture in pictures]).to(model.device)
@@ -28,7 +28,11 @@ def sign_probabilities(
 def sign_figure(
     loaded: Loaded, picture: Any, labels: Sequence[str], *, word: str, height: float, letters: str, template: str
 ) -> Figure:
-    """The picture without and with the word written on it, each beside the labels' probabilities."""
+    """A PIL image without and with the word, each beside the labels' probabilities.
+
+    `height` and `letters` as in `with_sign`; a `template` without {} gets one at its end.  If a letter is missing,
+    nothing is written, and the message of the error stands above the second image.
+    """
     template = template if "{}" in template else template + " {}"
     sign = f"{word}, {letters}, {100 * height:.0f} % of the height"
     try:
@@ -45,7 +49,7 @@ def sign_figure(
 def sign_playground(
     loaded: Loaded, picture: Any, labels: Sequence[str], *, word: str, template: str = "a {}", letters: str = "painted"
 ) -> ipywidgets.VBox:
-    """Type a word, choose the size and the letters, and watch the probabilities."""
+    """Controls for the word, its height, the letters and the prompt above `sign_figure`."""
     wide = ipywidgets.Layout(width="95%")
     return redrawn(
         lambda word, height, letters, template: sign_figure(

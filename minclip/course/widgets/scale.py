@@ -1,4 +1,4 @@
-"""The widget of notebook 15: the days that a training run takes on some number of GPUs."""
+"""The first widget of notebook 15: how many days a training run takes, by GPUs, their speed and utilization."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ from .playgrounds import redrawn
 def days_figure(
     flops: Mapping[str, float], *, gpus: int, peak: float, utilization: float, most: float | None = None
 ) -> Figure:
-    """Days for runs of `flops` operations each on `gpus` GPUs of `peak` TFLOP/s, a fraction `utilization` of it used.
+    """Bars of days: `flops` operations of each run on `gpus` GPUs at `utilization` (0 to 1) of `peak` TFLOP/s.
 
-    `most` days fit on the axis; None: as many as there are.
+    The axis ends at `most` days; None: at the longest run.
     """
     days = {name: count / (gpus * peak * 1e12 * utilization) / 86_400 for name, count in flops.items()}
     title = f"{gpus} GPUs of {peak:g} TFLOP/s at {utilization:.0%}: {', '.join(f'{d:.0f}' for d in days.values())} days"
@@ -22,7 +22,7 @@ def days_figure(
 
 
 def days_slider(flops: Mapping[str, float]) -> ipywidgets.VBox:
-    """Choose the number of GPUs, the peak of each in TFLOP/s, and the utilization; the days follow."""
+    """Controls for the GPUs, their peak in TFLOP/s and the utilization, above `days_figure`."""
     return redrawn(
         lambda **chosen: days_figure(flops, **chosen),
         gpus=ipywidgets.SelectionSlider(options=[2**k for k in range(11)], value=8, description="GPUs"),
