@@ -77,7 +77,7 @@ def trained(seed: int) -> tuple[dict[int, Any], Any, dict[str, list[float]]]:
 
 
 def breadth(seed: int) -> dict[str, Any]:
-    """Small towers trained on labels and on captions of ordinary scenes; then both go on with the same restyled scenes."""
+    """Small towers trained on labels and on captions of ordinary scenes; both go on with the same restyled scenes."""
     of_size, by_captions, losses = trained(seed)
     models = {**{str(n): model for n, model in of_size.items()}, "captions": by_captions}
     out = {name: {**measured(model, seed), "losses": losses[name][:FIRST]} for name, model in models.items()}
