@@ -112,7 +112,7 @@ def attention_and_cover(image: Any, attention: np.ndarray, drop: np.ndarray, *, 
 def signs(
     pictures: Sequence[Any], words: Sequence[str], labels: Sequence[str], *, values: np.ndarray, title: str
 ) -> Figure:
-    """A row for each PIL image with its sign and the probabilities of its labels, `values` (R, C); black: the largest."""
+    """A row for each PIL image with its sign and its labels' probabilities, `values` (R, C); black: the largest."""
     figure = new_figure(7.5, 1.75 * len(pictures) + 0.4)
     axes = axes_grid(figure, len(pictures), 2, width_ratios=[1, 3.4])
     for (left, right), picture, word, row in zip(axes, pictures, words, np.asarray(values)):
