@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pictures import photograph, put_photographs, zipped
 from training_runs import tiny
@@ -133,8 +133,8 @@ def test_an_index_column_and_rows_without_a_word_do_no_harm(tmp_path):
 
 
 def test_a_list_written_as_json_is_several_captions(tmp_path):
-    root = table(tmp_path, 'image,raw\na.jpg,"[""A dog"", ""A, cat""]"\nb.jpg,"[""no list"\n')
-    assert found(root).captions == {"a.jpg": ["A dog", "A, cat"], "b.jpg": ['["no list']}
+    root = table(tmp_path, 'image,raw\na.jpg,"[""A dog"", ""A, cat""]"\nb.jpg,"[""no list"\nc.jpg,[0.0]\n')
+    assert found(root).captions == {"a.jpg": ["A dog", "A, cat"], "b.jpg": ['["no list'], "c.jpg": ["[0.0]"]}
 
 
 cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -146,6 +146,7 @@ cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
 @settings(max_examples=150, deadline=None)
+@example(["[0.0]"], ",", csv.QUOTE_MINIMAL)
 def test_any_table_that_a_csv_writer_wrote_is_read_back(tmp_path_factory, captions, delimiter, quoting):
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter, quoting=quoting)

@@ -107,7 +107,7 @@ def _matching(header: list[str], what: str, asked: str) -> list[int]:
 def captions_in(cell: Any) -> list[Any]:
     """The captions in a cell: a text, or the texts of a list or of its records; anything else as it is, to be refused.
 
-    A text may be a list as JSON or Python prints it; one that merely begins like a list is a caption.
+    A text may be a list as JSON or Python prints it; one that only begins like a list, or lists numbers, is a caption.
     """
     items = _listed(cell) if isinstance(cell, str) and cell.startswith("[") else cell
     items = [item for item in (items if isinstance(items, list) else [items]) if item is not None]
@@ -118,7 +118,8 @@ def captions_in(cell: Any) -> list[Any]:
 
 def _listed(cell: str) -> Any:
     with contextlib.suppress(MinclipError):
-        return parse_json(cell, "")
+        items = parse_json(cell, "")
+        return cell if items and all(isinstance(item, int | float | list) for item in items) else items
     if PRINTED.fullmatch(cell):
         with contextlib.suppress(ValueError, SyntaxError):  # "\\x" without digits
             return [ast.literal_eval(string) for string in re.findall(STRING, cell)]
