@@ -1,6 +1,6 @@
 """Controlled worlds for notebook 13: groups to count, two objects in relation, and stars with five or six points.
 
-A seed gives the same images on every machine; groups and couples are painted by the shapes world.
+A seed gives the same images on every machine; groups and scenes of two objects are painted by the shapes world.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Couples:
+class TwoObjects:
     """n images of objects a and b, of different colors and shapes: images (n, 3, S, S) uint8, the others int64."""
 
     images: np.ndarray
@@ -72,7 +72,7 @@ def groups(seed: int, n: int, *, image_size: int = 32, counts: Sequence[int] = (
     return Groups(images, count, color, shape)
 
 
-def couples(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> Couples:
+def two_objects(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> TwoObjects:
     """n images of `image_size` pixels with `kinds` colors and shapes, 2 to 8; kinds, place, depth are independent."""
     u = draws(seed, "limits/couples", np.arange(n), slots=40)
     color, shape = (np.stack([a, (a + 1 + b) % kinds], axis=1) for a, b in (
@@ -88,7 +88,7 @@ def couples(seed: int, n: int, *, image_size: int = 32, kinds: int = 8) -> Coupl
     two = {"x": x, "y": y, "radius": radius, "color": color, "shape": shape}
     four = {name: np.concatenate([column, column], axis=1) for name, column in two.items()}  # the last two are unused
     images = _painted(seed, "limits/couples", image_size, count=np.full(n, 2), **four)
-    return Couples(images, color, shape, place, depth)
+    return TwoObjects(images, color, shape, place, depth)
 
 
 def _painted(seed: int, stream: str, image_size: int, **drawn: np.ndarray) -> np.ndarray:

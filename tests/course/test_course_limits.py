@@ -78,11 +78,11 @@ def test_a_world_is_the_same_on_every_machine():
         name: hashlib.sha256(world.images.tobytes()).hexdigest()[:12]
         for name, world in (
             ("groups", worlds.groups(0, 40)),
-            ("couples", worlds.couples(0, 40)),
+            ("two objects", worlds.two_objects(0, 40)),
             ("stars", worlds.stars(0, 40)),
         )
     }
-    assert found == {"groups": "1176ab5045a7", "couples": "dc23572d68d8", "stars": "aab2d1c63d32"}
+    assert found == {"groups": "1176ab5045a7", "two objects": "dc23572d68d8", "stars": "aab2d1c63d32"}
 
 
 def test_an_image_of_a_group_has_as_many_separate_objects_as_it_says():
@@ -119,7 +119,7 @@ def center(image, color):
 
 
 def test_two_objects_have_the_stated_relation_and_sizes():
-    world, compared = worlds.couples(0, 300, image_size=64), 0
+    world, compared = worlds.two_objects(0, 300, image_size=64), 0
     for i in range(300):
         (ax, ay, a), (bx, by, b) = (center(world.images[i], world.color[i, k]) for k in (0, 1))
         assert [bx - ax > 8, ax - bx > 8, by - ay > 8, ay - by > 8][world.place[i]], i
@@ -129,15 +129,15 @@ def test_two_objects_have_the_stated_relation_and_sizes():
     assert compared >= 5
 
 
-def test_the_objects_of_a_couple_differ_in_color_and_shape():
-    world = worlds.couples(2, 500, image_size=16, kinds=6)
+def test_two_objects_differ_in_color_and_shape():
+    world = worlds.two_objects(2, 500, image_size=16, kinds=6)
     assert (world.color[:, 0] != world.color[:, 1]).all() and (world.shape[:, 0] != world.shape[:, 1]).all()
     assert world.color.max() == world.shape.max() == 5
     assert np.bincount(world.place).min() > 90 and np.bincount(world.depth)[4:].min() > 200
 
 
 def test_swapped_names_have_each_others_color():
-    world = worlds.couples(0, 1)
+    world = worlds.two_objects(0, 1)
     assert world.names(0) == ("a cyan star", "a pink square")
     assert world.names(0, swapped=True) == ("a pink star", "a cyan square")
 

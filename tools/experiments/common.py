@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,19 +24,30 @@ from typing import Any
 import numpy as np
 import torch
 
+import minclip
+
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "data" / "experiments"
 Part = Callable[[int], dict[str, Any]]
 
 
+@cache
 def from_notebook(name: str) -> SimpleNamespace:
     """Runs the cells of notebooks/`name`.ipynb with the tag "experiment", in order; returns the names they define."""
+    torch.manual_seed(0)
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {}
     for cell in cells:
         if "experiment" in cell["metadata"].get("tags", []):
             exec(compile("".join(cell["source"]), f"{name}.ipynb, {cell['id']}", "exec"), names)
     return SimpleNamespace(**names)
+
+
+@cache
+def demo() -> tuple[Any, Any]:
+    """The demo's model and its tokenizer."""
+    model, _, tokenizer = minclip.load("demo")
+    return model, tokenizer
 
 
 def main(file: str, parts: dict[str, Part], *, seeds: Sequence[int] = (0, 1, 2)) -> None:

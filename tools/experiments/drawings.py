@@ -4,8 +4,7 @@ All trained models have the same image tower, the same pages, the same number of
 except in the part "simclr_weak", the same crops.
 """
 
-from functools import cache
-from types import SimpleNamespace
+from functools import cache, partial
 from typing import Any
 
 import common
@@ -14,14 +13,10 @@ import torch
 import minclip
 from minclip.course.drawings import masked, pages
 
+notebook = partial(common.from_notebook, "14_search_by_image")  # runs its cells at the first call only
 TOLERANCE = 0.02  # of losses near 5: another CPU rounds differently
 STEPS = 300
 RATES = (2e-3, 6e-3, 1.8e-2)  # the middle one, the best of the part "rates" for both, is the notebook's
-
-
-@cache
-def notebook() -> SimpleNamespace:
-    return common.from_notebook("14_search_by_image")
 
 
 @cache

@@ -1,7 +1,6 @@
 """Labels against sentences (notebook 11): all tasks, k shots, and fine-tuning on labels that are too narrow."""
 
-from functools import cache
-from types import SimpleNamespace
+from functools import cache, partial
 from typing import Any
 
 import common
@@ -11,6 +10,7 @@ import minclip
 from minclip import evaluate
 from minclip.data.shapes import SHIFTS
 
+notebook = partial(common.from_notebook, "11_labels_and_sentences")  # runs its cells at the first call only
 TOLERANCE = 0.011  # another CPU may classify a few of 400 images differently
 KS = (1, 2, 4, 8, 16, 32, 64)
 LARGEST_K = {"colour+shape": 16, "fill+shape": 32}  # the smallest of their 58 and 22 classes has few more images
@@ -18,18 +18,6 @@ RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 CHOSEN = {"random": 3e-4, "probe": 3e-5, "sentences": 1e-4}  # the best rates in the part "rates"
 NARROW_KS = (1, 4, 16, 64)
 ALPHAS = (0.25, 0.5, 0.75)
-
-
-@cache
-def notebook() -> SimpleNamespace:
-    torch.manual_seed(0)
-    return common.from_notebook("11_labels_and_sentences")
-
-
-@cache
-def demo() -> tuple[Any, Any]:
-    model, _, tokenizer = minclip.load("demo")
-    return model, tokenizer
 
 
 def worlds(seed: int, labeled: int) -> dict[str, Any]:
@@ -44,7 +32,7 @@ def worlds(seed: int, labeled: int) -> dict[str, Any]:
 
 def tasks(seed: int) -> dict[str, Any]:
     """Every task of the shapes world: zero-shot, and probes on the demo's and on a supervised tower's features."""
-    model, tokenizer = demo()
+    model, tokenizer = common.demo()
     nb, scenes = notebook(), worlds(seed, 3000)
     tower, _ = nb.supervised(nb.world("train", 20_000), seed)
     vectors = {
@@ -61,7 +49,7 @@ def tasks(seed: int) -> dict[str, Any]:
 
 def shots(seed: int) -> dict[str, Any]:
     """Probes on the demo's features for each task, by k labeled images a class, as far as each class has k."""
-    model, tokenizer = demo()
+    model, tokenizer = common.demo()
     nb, scenes = notebook(), worlds(seed, 6000)
     vectors = {split: evaluate.embed_images(model, pairs) for split, pairs in scenes.items()}
     out: dict[str, Any] = {}
@@ -102,7 +90,7 @@ def few(seed: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 def rates(seed: int) -> dict[str, Any]:
     """The search for the learning rates of `CHOSEN`: accuracy on validation images as narrow as the labels, k = 16."""
     nb, data, val = notebook(), few(seed, 16), narrow_sets(seed)["val"]
-    starts = nb.heads(*demo(), *data, val, seed)
+    starts = nb.heads(*common.demo(), *data, val, seed)
     return {
         start: {f"{lr:g}": nb.accuracy_of(nb.tune(model, *data, lr=lr, seed=seed), *val) for lr in RATES}
         for start, model in starts.items()
@@ -116,7 +104,7 @@ def narrow(seed: int) -> dict[str, Any]:
 
 def tuned(seed: int, k: int) -> dict[str, Any]:
     nb, data, val = notebook(), few(seed, k), narrow_sets(seed)["val"]
-    starts = nb.heads(*demo(), *data, val, seed)
+    starts = nb.heads(*common.demo(), *data, val, seed)
     models = {"zero-shot": starts["sentences"], "probe": starts["probe"]}
     names = {"random": "all at once", "probe": "head first", "sentences": "from sentences"}
     for start, name in names.items():
@@ -141,7 +129,7 @@ PARTS = {"tasks": tasks, "shots": shots, "rates": rates, "narrow": narrow}
 def spot_check() -> dict[tuple[Any, ...], float]:
     """Zero-shot and the probe on one image a class, on the narrow and the ordinary world."""
     nb = notebook()
-    starts = nb.heads(*demo(), *few(0, 1), narrow_sets(0)["val"], 0)
+    starts = nb.heads(*common.demo(), *few(0, 1), narrow_sets(0)["val"], 0)
     return {
         ("narrow", "1", name, where, None): nb.accuracy_of(starts[start], *test_sets()[where])
         for name, start in (("zero-shot", "sentences"), ("probe", "probe"))

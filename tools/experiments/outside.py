@@ -3,8 +3,7 @@
 All accuracies are fractions of 1.
 """
 
-from functools import cache
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import common
@@ -13,28 +12,17 @@ import torch
 import minclip
 from minclip import evaluate
 
+notebook = partial(common.from_notebook, "13_limits")  # runs its cells at the first call only
 TOLERANCE = 0.011  # another CPU may classify a few images differently
 # numbers of captions that name the digit, are Spanish, or name the person
 DIGITS, SPANISH, NAMED = (0, 30, 100, 300), (0, 100, 300, 1000), (0, 10, 30, 100)
 
 
-@cache
-def notebook() -> SimpleNamespace:
-    torch.manual_seed(0)
-    return common.from_notebook("13_limits")
-
-
-@cache
-def demo() -> tuple[Any, Any]:
-    model, _, tokenizer = minclip.load("demo")
-    return model, tokenizer
-
-
 def digits(seed: int) -> dict[str, Any]:
     """Handwritten digits: the demo zero-shot, probes on its features and on pixels, a CLIP trained on some captions."""
     nb, split = notebook(), notebook().digits_split(seed)
-    features = {name: nb.seen_by(demo()[0], images) for name, (images, _) in split.items()}
-    columns = nb.sentences(*demo(), nb.DIGITS, nb.DIGIT_PROMPTS)
+    features = {name: nb.seen_by(common.demo()[0], images) for name, (images, _) in split.items()}
+    columns = nb.sentences(*common.demo(), nb.DIGITS, nb.DIGIT_PROMPTS)
     pixels = {name: nb.raw_pixels(images) for name, (images, _) in split.items()}
     out: dict[str, Any] = {"zero-shot": nb.share_right(features["test"], columns, split["test"][1])}
     for name, x in (("pixels", pixels), ("probe", features)):
@@ -55,7 +43,7 @@ def inked(seed: int) -> dict[str, Any]:
     nb = notebook()
     scenes = nb.scenes_with_words("test", 5000, seed)
     return {
-        str(height): {str(ink): nb.attacked_demo(*demo(), scenes, height=height, ink=ink) for ink in nb.INKS}
+        str(height): {str(ink): nb.attacked_demo(*common.demo(), scenes, height=height, ink=ink) for ink in nb.INKS}
         for height in (7, 14)
     }
 
@@ -65,12 +53,12 @@ def languages(seed: int) -> dict[str, Any]:
     nb = notebook()
     mixed = {str(count): nb.two_languages(count, seed) for count in SPANISH}
     alone = {str(count): nb.two_languages(count, seed, english=False) for count in SPANISH[1:]}
-    return {"with English": mixed, "alone": alone, "demo": nb.by_language(*demo(), seed)}
+    return {"with English": mixed, "alone": alone, "demo": nb.by_language(*common.demo(), seed)}
 
 
 def senses(seed: int) -> dict[str, Any]:
     """The word orange: the demo, and a small CLIP with one word for the color and the fruit, or with two."""
-    nb, (model, tokenizer) = notebook(), demo()
+    nb, (model, tokenizer) = notebook(), common.demo()
     test = nb.orange_world("test", 6000, seed)
     vectors = nb.seen_by(model, nb.shapes.paint(test))
     out = {"demo": nb.senses(lambda texts: vectors @ evaluate.embed_texts(model, tokenizer, texts).T, test)}
@@ -91,13 +79,13 @@ def people(seed: int) -> dict[str, Any]:
         "pixels": lambda images: torch.nn.functional.normalize(
             torch.from_numpy(images).float().flatten(1) - 127, dim=1
         ),
-        "demo": lambda images: nb.seen_by(demo()[0], images),
+        "demo": lambda images: nb.seen_by(common.demo()[0], images),
         "portraits": lambda images: torch.no_grad()(models[0].encode_image)(nb.half_size(torch.from_numpy(images))),
     }
     out: dict[str, Any] = {name: nb.identity(encode, seed) for name, encode in encoders.items()}
     rows, images = nb.strangers(seed)
-    vectors = nb.seen_by(demo()[0], images)
-    out["demo"] |= {"described": nb.described(lambda t: vectors @ evaluate.embed_texts(*demo(), t).T, rows)}
+    vectors = nb.seen_by(common.demo()[0], images)
+    out["demo"] |= {"described": nb.described(lambda t: vectors @ evaluate.embed_texts(*common.demo(), t).T, rows)}
     small = nb.half_size(torch.from_numpy(images))
     out["portraits"] |= {"described": nb.described(lambda t: nb.little_scores(models[0], small, t), rows)}
     names = {str(count): nb.named_right(model, seed) for count, model in models.items()}
@@ -117,10 +105,10 @@ def spot_check() -> dict[tuple[Any, ...], float]:
     """Zero-shot accuracies of the demo, and the losses of a short training."""
     nb = notebook()
     images, labels = nb.digits_split(0)["test"]
-    columns = nb.sentences(*demo(), nb.DIGITS, nb.DIGIT_PROMPTS)
-    found = nb.by_language(*demo(), 0)
+    columns = nb.sentences(*common.demo(), nb.DIGITS, nb.DIGIT_PROMPTS)
+    found = nb.by_language(*common.demo(), 0)
     return {
-        ("digits", "zero-shot", None): nb.share_right(nb.seen_by(demo()[0], images), columns, labels),
+        ("digits", "zero-shot", None): nb.share_right(nb.seen_by(common.demo()[0], images), columns, labels),
         ("languages", "demo", "Spanish", "color", None): found["Spanish"]["color"],
         ("languages", "demo", "French", "shape", None): found["French"]["shape"],
         **{("people", "short run", name, None): loss for name, loss in short_run(0).items()},

@@ -4,16 +4,15 @@ All accuracies are fractions of 1.
 """
 
 import copy
-from functools import cache
-from types import SimpleNamespace
+from functools import cache, partial
 from typing import Any
 
 import common
 import torch
 
-import minclip
 from minclip.data.shapes import SHIFTS
 
+notebook = partial(common.from_notebook, "12_robustness")  # runs its cells at the first call only
 TOLERANCE = 0.01  # another CPU may classify a few of 2,000 images differently
 STEPS = {300: 100, 1000: 150, 2000: 200, 4000: 250}  # labels -> training steps of 64 images
 CAPTION_STEPS, MORE_STEPS, TUNE_STEPS = 450, 150, 40
@@ -25,18 +24,6 @@ KS = (1, 2, 4, 8, 16, 32, 64)
 DRAWS = 3
 HEAD_ALPHAS, TOWER_ALPHAS = [i / 10 for i in range(11)], [0.0, 0.25, 0.5, 0.75, 1.0]
 FIRST = 20  # losses that are stored
-
-
-@cache
-def notebook() -> SimpleNamespace:
-    torch.manual_seed(0)
-    return common.from_notebook("12_robustness")
-
-
-@cache
-def demo() -> tuple[Any, Any]:
-    model, _, tokenizer = minclip.load("demo")
-    return model, tokenizer
 
 
 @cache
@@ -134,7 +121,7 @@ def adapt(seed: int) -> dict[str, Any]:
     """The demo adapted to narrow labels: k shots, a probe, fine-tuning, mixed weights; and classifiers from scratch."""
     nb = notebook()
     images, labels = (x[:1500] for x in narrow_sets(seed)["train"])
-    start = nb.zero_shot(*demo())
+    start = nb.zero_shot(*common.demo())
     fitted, c = nb.probed(start, images, labels, narrow_sets(seed)["val"])
     tuned = nb.train(nb.Classifier(start.clip, start.head.detach()), images, labels, **tuning(seed))
     ends = {"zero-shot": head_scores(start.head, seed), "tuned": scores_of(tuned, seed)}
@@ -158,7 +145,7 @@ def adapt(seed: int) -> dict[str, Any]:
 @cache
 def features(seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """The demo's features of the validation and test images, and their labels."""
-    nb, sets, start = notebook(), narrow_sets(seed), notebook().zero_shot(*demo())
+    nb, sets, start = notebook(), narrow_sets(seed), notebook().zero_shot(*common.demo())
     return {name: (nb.embedded(start, sets[name][0]), sets[name][1]) for name in ("val", "test", "ordinary")}
 
 
@@ -196,7 +183,7 @@ def spot_check() -> dict[tuple[Any, ...], float]:
     images, labels = nb.painted(nb.one_object("train", n), side=32)
     losses = nb.teach(model, images, labels, steps=STEPS[n], seed=0)
     images, labels = nb.painted(nb.one_object("train", 1500, seed=10, share=0.9))
-    start = nb.zero_shot(*demo())
+    start = nb.zero_shot(*common.demo())
     tuned = nb.train(nb.Classifier(start.clip, start.head.detach()), images, labels, **tuning(0), stop=FIRST)
     ordinary = nb.painted(nb.one_object("test", 2000))
     return {
