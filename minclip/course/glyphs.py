@@ -79,7 +79,7 @@ def pictures(own: np.ndarray, *, seed: int, size: int = 64) -> np.ndarray:
 # ---- drawing: distances to outlines, in a frame in which the creature has radius 1, x to the right and y down
 
 
-def _turned(degrees: float) -> tuple[float, float]:
+def turned(degrees: float) -> tuple[float, float]:
     """Cosine and sine, rounded, so that they are the same on each machine."""
     return round(float(np.cos(np.deg2rad(degrees))), 6), round(float(np.sin(np.deg2rad(degrees))), 6)
 
@@ -100,7 +100,7 @@ def _limbs(x: np.ndarray, y: np.ndarray, traits: np.ndarray) -> np.ndarray:
     _, arms, length, ending, _, _, tail = traits.tolist()
     out, far = [], (0.66, 0.95)[length]
     for i in range(arms + 3):
-        c, s = _turned(-90 - 125 + 250 * i / (arms + 2))
+        c, s = turned(-90 - 125 + 250 * i / (arms + 2))
 
         def at(along: float, across: float, c: float = c, s: float = s) -> tuple[float, float]:
             return along * c - across * s, along * s + across * c
@@ -121,7 +121,7 @@ def _limbs(x: np.ndarray, y: np.ndarray, traits: np.ndarray) -> np.ndarray:
 def _paint(traits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
     """One creature with `traits` (7,), the rest drawn from `u` (12,) in [0, 2**32): (size, size, 3) int64, no grain."""
     r = u / 2**32
-    scale, (c, s) = size * (0.36 + 0.07 * r[0]), _turned(-20 + 40 * below(int(u[1]), 17) / 16)
+    scale, (c, s) = size * (0.36 + 0.07 * r[0]), turned(-20 + 40 * below(int(u[1]), 17) / 16)
     px, py = (np.arange(size) + 0.5 - size * (0.5 + 0.08 * (r[k] - 0.5)) for k in (2, 3))
     x, y = (c * px[None] + s * py[:, None]) / scale, (c * py[:, None] - s * px[None]) / scale
     light, color = int(r[4] < 0.6), RGB[below(int(u[5]), len(RGB))] + below(u[6:9], 31) - 15

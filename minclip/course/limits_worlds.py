@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.shapes.painting import RGB, below, draws, paint
 from ..data.shapes.text import COLORS, NUMBERS, PLURALS, SHAPES, Scenes
+from .glyphs import turned
 
 RELATIONS = ("left of", "right of", "above", "below", "nearer than", "farther than")  # i and i ^ 1 are opposites
 STARS = ("five-pointed", "six-pointed")
@@ -127,20 +128,15 @@ def _star(size: int, points: int, rgb: np.ndarray, u: np.ndarray) -> np.ndarray:
     radius, cx, cy = size * (0.2 + 0.06 * r[0]), size * (0.32 + 0.36 * r[2]), size * (0.32 + 0.36 * r[3])
     x, y = (np.arange(size)[None, :] + 0.5 - cx) / radius, (np.arange(size)[:, None] + 0.5 - cy) / radius
     turn = below(int(u[1]), 25) - 12 - 90  # one arm points up, to within 12 degrees
-    arms = [_turned(turn + 360 * i / points) for i in range(points)]
+    arms = [turned(turn + 360 * i / points) for i in range(points)]
     along = np.stack([c * x + s * y for c, s in arms])  # (points, size, size): distance along each arm
     across = np.abs(np.stack([c * y - s * x for c, s in arms]))
     nearest = along.argmax(axis=0)[None]
     along, across = (np.take_along_axis(a, nearest, axis=0)[0] for a in (along, across))
-    c, s = _turned(180 / points)  # an edge runs from the tip at (1, 0) to (c, s) / 2, halfway to the next tip
+    c, s = turned(180 / points)  # an edge runs from the tip at (1, 0) to (c, s) / 2, halfway to the next tip
     nx, ny = s / 2, 1 - c / 2
     distance = (nx * (along - 1) + ny * across) / float(np.sqrt(nx * nx + ny * ny))
     alpha = np.floor(np.clip(0.5 - distance * radius, 0, 1) * 255 + 0.5).astype(np.int64)[..., None]
     back = np.where(below(int(u[4]), 2), 200, 30) + below(u[5:8], 41) - 20
     image = back + (rgb + below(u[8:11], 31) - 15 - back) * alpha // 255
     return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def _turned(degrees: float) -> tuple[float, float]:
-    """Cosine and sine, rounded so that they are the same on every machine."""
-    return round(float(np.cos(np.deg2rad(degrees))), 6), round(float(np.sin(np.deg2rad(degrees))), 6)
