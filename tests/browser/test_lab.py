@@ -41,7 +41,9 @@ RUN = """async numbers => {
     }
 }"""
 # what a control shows; for a slider its readout, because aria-valuenow is the rounded exponent of a log slider
-STATE = "e => [e.value, e.checked, e.closest('.jupyter-widgets')?.querySelector('.widget-readout')?.textContent].join()"
+STATE = (
+    "e => [e.value, e.checked, e.closest('.widget-inline-hbox')?.querySelector('.widget-readout')?.textContent].join()"
+)
 IMAGE_BYTES = "async e => [...new Uint8Array(await (await fetch(e.src)).arrayBuffer())]"
 
 

@@ -52,7 +52,7 @@ def memory_playground() -> ipywidgets.VBox:
     """Controls for the batch, the number of GPUs and the remedy above `memory_figure`."""
     return redrawn(
         lambda batch, gpus, way: memory_figure((batch, gpus, way)),
-        batch=ipywidgets.Dropdown(options=[2**k for k in range(8, 18)], value=32_768, description="batch"),
-        gpus=ipywidgets.Dropdown(options=[2**k for k in range(10)], value=1, description="GPUs"),
+        batch=ipywidgets.SelectionSlider(options=[2**k for k in range(8, 18)], value=32_768, description="batch"),
+        gpus=ipywidgets.SelectionSlider(options=[2**k for k in range(10)], value=1, description="GPUs"),
         way=ipywidgets.Dropdown(options=WAYS, value=WAYS[0], description="remedy"),
     )
