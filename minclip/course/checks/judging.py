@@ -1,5 +1,6 @@
 """Judges an answer: right, not attempted, or a known mistake."""
 
+import contextlib
 import copy
 from collections.abc import Callable
 
@@ -61,11 +62,10 @@ def rounded(function: Callable, digits: int = 4) -> Callable:
         value = run(function, *arguments)
         if value is NOT_ATTEMPTED:
             return value
-        try:
-            number = float("text" if isinstance(value, str) else value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, RuntimeError):
-            raise AssertionError(f"the answer should be one number, not {value!r}") from None
-        return round(number, digits)
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # None, a list, a tensor of several numbers
+            if not isinstance(value, str):
+                return round(float(value), digits)
+        raise AssertionError(f"the answer should be one number, not {value!r}")
 
     return answer
 
